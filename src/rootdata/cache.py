@@ -1,0 +1,41 @@
+"""What is kept on local disk between runs, written so that a reader sees the old file or the new one, never half."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def folder() -> Path:
+    """Return the cache folder: ``$ROOTDATA_CACHE``, or ``rootdata`` in the user's cache folder."""
+    given = os.environ.get("ROOTDATA_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(given).expanduser() if given else Path(base) / "rootdata"
+
+
+def specs_path(fingerprint: str) -> Path:
+    """Return where the specs of a fingerprint are kept."""
+    return folder() / "specs" / f"{fingerprint}.json"
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file under its name only once it is whole.
+
+    Raises
+    ------
+    OSError
+        Where the folder can't be written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

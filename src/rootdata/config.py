@@ -1,0 +1,463 @@
+"""What to read and in which order, parsed once from plain dicts and lists into frozen dataclasses.
+
+Two groups, kept apart on purpose: :class:`DataConfig` says *what* an event is (it decides the specs), and
+:class:`OrderConfig` says in which order events come (policy: it changes no number that is learnt from the data).
+Whoever holds one of these objects knows that it was checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from rootdata.errors import ConfigError, nearest
+from rootdata.expressions import parse
+
+PARTS = ("train", "val", "test")
+LAYOUTS = ("vector", "tokens")
+SCALINGS = ("standard", "minmax", "robust", "log", "none")
+
+Part = Literal["train", "val", "test"]
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """A physics process and its files.
+
+    Parameters
+    ----------
+    files : paths, globs, folders, ``path:tree`` or text files of those
+    tree : name of the tree, where a file holds several
+    label : class number of every event of the sample
+    cut : expression; events where it is false are left out
+    weight : number or expression that multiplies the weight of every event
+    """
+
+    name: str
+    files: tuple[str, ...]
+    tree: str | None = None
+    label: int | None = None
+    cut: str | None = None
+    weight: str | float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Collection:
+    """Jagged branches that share their counts.
+
+    Parameters
+    ----------
+    branches : names of branches or derived columns, the features of an object
+    length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects
+    sort : column that orders the objects, descending with a leading ``-``
+    cut : expression with one value an object; objects where it is false are left out
+    """
+
+    name: str
+    branches: tuple[str, ...]
+    length: int | Literal["auto"] = "auto"
+    sort: str | None = None
+    cut: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """How events are dealt to train, val and test.
+
+    Parameters
+    ----------
+    by : ``"hash"`` (of file and entry), ``"entries"`` (ranges of every file), ``"files"``, or an integer expression
+    train, val, test : a share in [0, 1], or for an expression the values that belong to the part (``None``: all
+        others), or for files the patterns of their paths
+    """
+
+    by: str
+    train: Any
+    val: Any
+    test: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Scaling:
+    """How the values of one column become network inputs: ``(f(x) - shift) * factor``.
+
+    Parameters
+    ----------
+    kind : one of ``standard``, ``minmax``, ``robust``, ``log``, ``none`` (learnt from training events) or ``given``
+    shift, factor : used as they are where ``kind`` is ``given``
+    """
+
+    kind: str
+    shift: float = 0.0
+    factor: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """What an event is: its samples, features, cuts, label, weight, split, layout and scaling."""
+
+    samples: tuple[Sample, ...]
+    flat: tuple[str, ...] = ()
+    jagged: tuple[Collection, ...] = ()
+    derived: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cut: str | None = None
+    label: str | None = None
+    weight: str | float | None = None
+    classes: tuple[str, ...] = ("background", "signal")
+    layout: str = "vector"
+    scale: Mapping[str, Scaling] = dataclasses.field(default_factory=dict)
+    default_scale: Scaling = dataclasses.field(default_factory=lambda: Scaling(kind="standard"))
+    missing: tuple[float, ...] = ()
+    pad: float = 0.0
+    fraction: float = 1.0
+    split: Split = dataclasses.field(default_factory=lambda: Split(by="hash", train=0.64, val=0.16, test=0.2))
+
+    def scaling_of(self, column: str) -> Scaling:
+        """Return the scaling of a column: its own, or the default one."""
+        return self.scale.get(column, self.default_scale)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Every feature column once, flat ones first."""
+        return tuple(dict.fromkeys((*self.flat, *(b for c in self.jagged for b in c.branches))))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class OrderConfig:
+    """In which order events come, and in what portions.
+
+    Parameters
+    ----------
+    mix : ``"sample"``, ``"file"``, or a weight for each sample
+    batch_size : events of a global batch
+    chunk_size : events that are mixed at a time; rounded up to whole batches
+    open_blocks : blocks of a sample that are open at a time; ``None`` chooses as many as hold twice a chunk
+    """
+
+    mix: Literal["sample", "file"] | Mapping[str, float] = "sample"
+    batch_size: int = 1024
+    chunk_size: int = 100_000
+    shuffle: bool = True
+    seed: int = 42
+    drop_last: bool = False
+    open_blocks: int | None = None
+
+
+def parse_data(options: Mapping[str, Any]) -> DataConfig:
+    """Check the options that say what an event is.
+
+    Parameters
+    ----------
+    options : the keyword arguments of ``RootDataModule`` that :class:`DataConfig` knows
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key (with the nearest known ones), a wrong type or a value out of range.
+    ExpressionError
+        For an expression that does not parse.
+    """
+    known = [f.name for f in dataclasses.fields(DataConfig) if f.name != "default_scale"]
+    reject_unknown(options, known, where="the data options")
+    samples = _samples(options.get("samples"))
+    derived = _derived(options.get("derived"))
+    flat = _names(options.get("flat"), "flat")
+    jagged = _collections(options.get("jagged"))
+    if not flat and not jagged:
+        raise ConfigError("no features: got neither flat nor jagged branches; name at least one branch in either")
+    default, scale = _scale(options.get("scale", "standard"), (*flat, *(b for c in jagged for b in c.branches)))
+    label = _expression(options.get("label"), "label")
+    classes = _classes(options.get("classes"))
+    if label is None:
+        _check_labels(samples, classes)
+    return DataConfig(
+        samples=samples,
+        flat=flat,
+        jagged=jagged,
+        derived=derived,
+        cut=_expression(options.get("cut"), "cut"),
+        label=label,
+        weight=_weight(options.get("weight"), "weight"),
+        classes=classes,
+        layout=_choice(options.get("layout", "vector"), LAYOUTS, "layout"),
+        scale=scale,
+        default_scale=default,
+        missing=tuple(_number(m, "missing") for m in _listed(options.get("missing"))),
+        pad=_number(options.get("pad", 0.0), "pad"),
+        fraction=_fraction(options.get("fraction", 1.0)),
+        split=_split(options.get("split", {"train": 0.64, "val": 0.16, "test": 0.2})),
+    )
+
+
+def parse_order(options: Mapping[str, Any], *, samples: Sequence[str]) -> OrderConfig:
+    """Check the options that say in which order events come.
+
+    Parameters
+    ----------
+    options : the keyword arguments of ``RootDataModule`` that :class:`OrderConfig` knows
+    samples : names of the samples, which a mapping ``mix`` must name
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key, a wrong type or a value out of range.
+    """
+    reject_unknown(options, [f.name for f in dataclasses.fields(OrderConfig)], where="the order options")
+    given = {k: v for k, v in options.items() if v is not None}
+    open_blocks = given.get("open_blocks")
+    return OrderConfig(
+        mix=_mix(given.get("mix", "sample"), samples),
+        batch_size=_positive(given.get("batch_size", 1024), "batch_size"),
+        chunk_size=_positive(given.get("chunk_size", 100_000), "chunk_size"),
+        shuffle=_typed(given.get("shuffle", True), bool, "shuffle"),
+        seed=_natural(given.get("seed", 42), "seed"),
+        drop_last=_typed(given.get("drop_last", False), bool, "drop_last"),
+        open_blocks=None if open_blocks is None else _positive(open_blocks, "open_blocks"),
+    )
+
+
+def reject_unknown(options: Mapping[str, Any], known: Sequence[str], *, where: str) -> None:
+    """Raise :class:`ConfigError` for the first key that is not known, with its nearest neighbours."""
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"unknown option {key!r} in {where}; {nearest(str(key), known)}")
+
+
+def _samples(value: Any) -> tuple[Sample, ...]:
+    table = _mapping(value, "samples", "{'ttH': {'files': 'ttH*.root', 'label': 1}, ...}")
+    if not table:
+        raise ConfigError("no samples: got an empty mapping; name at least one, {'ttH': {'files': 'ttH*.root'}}")
+    return tuple(_sample(str(name), options) for name, options in table.items())
+
+
+def _sample(name: str, value: Any) -> Sample:
+    where = f"samples.{name}"
+    if isinstance(value, Sample):
+        return dataclasses.replace(value, name=name)
+    options = value if isinstance(value, Mapping) else {"files": value}
+    reject_unknown(options, ["files", "tree", "label", "cut", "weight"], where=where)
+    files = tuple(str(f) for f in _listed(options.get("files")))
+    if not files:
+        raise ConfigError(f"{where}.files is empty: give a path, a glob or a list of those")
+    tree, label = options.get("tree"), options.get("label")
+    return Sample(
+        name=name,
+        files=files,
+        tree=None if tree is None else _typed(tree, str, f"{where}.tree"),
+        label=None if label is None else _natural(label, f"{where}.label"),
+        cut=_expression(options.get("cut"), f"{where}.cut"),
+        weight=_weight(options.get("weight"), f"{where}.weight"),
+    )
+
+
+def _collections(value: Any) -> tuple[Collection, ...]:
+    table = _mapping(value or {}, "jagged", "{'jets': {'branches': ['Jet_pt', ...], 'length': 10}}")
+    return tuple(_collection(str(name), options) for name, options in table.items())
+
+
+def _collection(name: str, value: Any) -> Collection:
+    where = f"jagged.{name}"
+    if isinstance(value, Collection):
+        return dataclasses.replace(value, name=name)
+    if name in {"x", "flat", "label", "weight", "index"} or name.endswith("mask") or not name.isidentifier():
+        raise ConfigError(
+            f"{where}: a collection's name becomes a key of the batch; {name!r} is taken or no plain word"
+        )
+    options = value if isinstance(value, Mapping) else {"branches": value}
+    reject_unknown(options, ["branches", "length", "sort", "cut"], where=where)
+    branches = _names(options.get("branches"), f"{where}.branches")
+    if not branches:
+        raise ConfigError(f"{where}.branches is empty: name the jagged branches of the collection")
+    length = options.get("length", "auto")
+    if length != "auto":
+        length = _positive(length, f"{where}.length", or_else=" or 'auto'")
+    sort = options.get("sort")
+    if sort is not None:
+        parse(_typed(sort, str, f"{where}.sort").removeprefix("-"), where=f"{where}.sort")
+    cut = _expression(options.get("cut"), f"{where}.cut")
+    return Collection(name=name, branches=branches, length=length, sort=sort, cut=cut)
+
+
+def _derived(value: Any) -> dict[str, str]:
+    table = _mapping(value or {}, "derived", "{'ht': 'sum(Jet_pt)'}")
+    for name, text in table.items():
+        parse(_typed(text, str, f"derived.{name}"), where=f"derived.{name}")
+    return {str(name): text for name, text in table.items()}
+
+
+def _classes(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ("background", "signal")
+    classes = tuple(str(c) for c in _listed(value))
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ConfigError(f"classes: got {list(classes)}; needs at least two different names, class 0 first")
+    return classes
+
+
+def _check_labels(samples: Sequence[Sample], classes: Sequence[str]) -> None:
+    labelled = [s for s in samples if s.label is not None]
+    if labelled and len(labelled) < len(samples):
+        name = next(s.name for s in samples if s.label is None)
+        raise ConfigError(f"samples.{name}.label is missing while other samples have one; give each its class number")
+    for sample in labelled:
+        if sample.label is not None and sample.label >= len(classes):
+            allowed = ", ".join(f"{i} ({c})" for i, c in enumerate(classes))
+            raise ConfigError(
+                f"samples.{sample.name}.label is {sample.label}; allowed: {allowed}; or declare more in `classes`"
+            )
+
+
+def _scale(value: Any, features: Sequence[str]) -> tuple[Scaling, dict[str, Scaling]]:
+    if not isinstance(value, Mapping):
+        return _scaling(value, "scale"), {}
+    table = {str(k): _scaling(v, f"scale.{k}") for k, v in value.items()}
+    default = table.pop("default", Scaling(kind="standard"))
+    reject_unknown(table, [*features, "default"], where="scale")
+    return default, table
+
+
+def _scaling(value: Any, where: str) -> Scaling:
+    if isinstance(value, Scaling):
+        return value
+    if isinstance(value, Mapping):
+        reject_unknown(value, ["shift", "factor"], where=where)
+        shift, factor = (_number(value.get(k, d), f"{where}.{k}") for k, d in (("shift", 0.0), ("factor", 1.0)))
+        if not factor:
+            raise ConfigError(f"{where}.factor is 0, which would make every value the same; give another number")
+        return Scaling(kind="given", shift=shift, factor=factor)
+    return Scaling(kind=_choice(value if value is not None else "none", SCALINGS, where))
+
+
+def _split(value: Any) -> Split:
+    if isinstance(value, Split):
+        return value
+    table = dict(_mapping(value, "split", "{'train': 0.64, 'val': 0.16, 'test': 0.2}"))
+    reject_unknown(table, ["by", *PARTS], where="split")
+    parts = {p: table.get(p) for p in PARTS}
+    by = table.get("by")
+    if by is None:
+        by = "files" if any(isinstance(v, (str, list, tuple)) for v in parts.values()) else "hash"
+    if by == "files":
+        return Split(by="files", **{p: tuple(str(f) for f in _listed(v)) for p, v in parts.items()})
+    if by in {"hash", "entries"}:
+        return Split(by=by, **_shares(parts))
+    parse(_typed(by, str, "split.by"), where="split.by")
+    return Split(by=by, **_split_values(parts))
+
+
+def _shares(parts: Mapping[str, Any]) -> dict[str, float]:
+    shares = {p: _number(v if v is not None else 0.0, f"split.{p}") for p, v in parts.items()}
+    total = math.fsum(shares.values())
+    if min(shares.values()) < 0 or abs(total - 1.0) > 1e-6:
+        shown = ", ".join(f"{p}={s:g}" for p, s in shares.items())
+        raise ConfigError(f"split: got {shown}, which add up to {total:g}; shares are positive and add up to 1")
+    return shares
+
+
+def _split_values(parts: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    values = {p: None if v is None else tuple(_integer(i, f"split.{p}") for i in _listed(v)) for p, v in parts.items()}
+    rest = [p for p, v in values.items() if v is None]
+    if values["train"] is not None or len(rest) > 1:
+        values = {p: v if v is not None or p == "train" else () for p, v in values.items()}
+    listed = [i for v in values.values() if v for i in v]
+    twice = sorted({i for i in listed if listed.count(i) > 1})
+    if twice:
+        raise ConfigError(f"split: the value {twice[0]} is in two parts; each value belongs to one part")
+    return values
+
+
+def _fraction(value: Any) -> float:
+    fraction = _number(value, "fraction")
+    if not 0.0 < fraction <= 1.0:
+        raise ConfigError(f"fraction: got {fraction:g}; expected a share of the blocks, above 0 and at most 1")
+    return fraction
+
+
+def _mix(value: Any, samples: Sequence[str]) -> Literal["sample", "file"] | dict[str, float]:
+    if not isinstance(value, Mapping):
+        return (
+            "file"
+            if _choice(value, ("sample", "file"), "mix", or_else=" or a weight for each sample") == "file"
+            else "sample"
+        )
+    reject_unknown(value, list(samples), where="mix")
+    weights = {s: _number(value.get(s, 0.0), f"mix.{s}") for s in samples}
+    absent = [s for s in samples if s not in value]
+    if absent:
+        raise ConfigError(f"mix: no weight for sample {absent[0]!r}; give each sample one (0 leaves it out)")
+    if min(weights.values()) < 0 or not sum(weights.values()):
+        raise ConfigError(f"mix: got {weights}; weights are 0 or more, and at least one is positive")
+    return weights
+
+
+def _expression(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    parse(_typed(value, str, where), where=where)
+    return str(value)
+
+
+def _weight(value: Any, where: str) -> str | float | None:
+    return _number(value, where) if isinstance(value, (int, float)) else _expression(value, where)
+
+
+def _mapping(value: Any, where: str, example: str) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: got {value!r}; expected a mapping such as {example}")
+    return value
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, (str, int, float)) or hasattr(value, "__fspath__"):
+        return [value]
+    if isinstance(value, Sequence):
+        return list(value)
+    raise ConfigError(f"got {value!r} of type {type(value).__name__}; expected a value or a list of them")
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    names = tuple(_typed(n, str, where) for n in _listed(value))
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ConfigError(f"{where}: {twice[0]!r} is listed twice; remove one")
+    return names
+
+
+def _typed(value: Any, kind: type[T], where: str) -> T:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{where}: got {value!r} of type {type(value).__name__}; expected {kind.__name__}")
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or math.isinf(value):
+        raise ConfigError(f"{where}: got {value!r}; expected a finite number")
+    return float(value)
+
+
+def _integer(value: Any, where: str) -> int:
+    return _typed(value, int, where)
+
+
+def _natural(value: Any, where: str) -> int:
+    if _integer(value, where) < 0:
+        raise ConfigError(f"{where}: got {value}; expected 0 or more")
+    return int(value)
+
+
+def _positive(value: Any, where: str, *, or_else: str = "") -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{where}: got {value!r}; expected a whole number of at least 1{or_else}")
+    return value
+
+
+def _choice(value: Any, allowed: Sequence[str], where: str, *, or_else: str = "") -> str:
+    if not isinstance(value, str) or value not in allowed:
+        shown = ", ".join(repr(a) for a in allowed)
+        raise ConfigError(f"{where}: got {value!r}; allowed: {shown}{or_else}; {nearest(str(value), allowed)}")
+    return value

@@ -1,0 +1,76 @@
+"""The exceptions of the package.
+
+Every one is a :class:`RootDataError` and also of a builtin kind, so that both ``except RootDataError`` and
+``except ValueError`` do what a reader expects::
+
+    RootDataError
+    ├── ConfigError      (ValueError)   an option that is unknown, of a wrong type or out of its range
+    ├── ExpressionError  (ValueError)   a cut, derived column, label, weight or split that can't be parsed or evaluated
+    ├── FileError        (OSError)      a file that is absent, unreadable, truncated, not ROOT
+    ├── BranchError      (KeyError)     a tree or branch that is absent, or that can't be used as asked
+    ├── DataError        (ValueError)   contents that contradict the configuration: labels, counts, empty selections
+    ├── SpecsError       (ValueError)   specs that were made for other data or by another version
+    └── ShapeError       (ValueError)   an array of the wrong shape
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RootDataError(Exception):
+    """Base of every error that the package raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of its argument: a sentence is shown as it was written.
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class ConfigError(RootDataError, ValueError):
+    """An option is unknown, of a wrong type or out of its range."""
+
+
+class ExpressionError(RootDataError, ValueError):
+    """An expression can't be parsed or evaluated."""
+
+
+class FileError(RootDataError, OSError):
+    """A file is absent, unreadable, truncated or not a ROOT file."""
+
+
+class BranchError(RootDataError, KeyError):
+    """A tree or a branch is absent, or can't be used as asked."""
+
+
+class DataError(RootDataError, ValueError):
+    """The contents of the files contradict the configuration."""
+
+
+class SpecsError(RootDataError, ValueError):
+    """Specs were made for other data, another configuration or another version."""
+
+
+class ShapeError(RootDataError, ValueError):
+    """An array has the wrong shape."""
+
+
+def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
+    """Say which known names look most like ``name``.
+
+    Returns
+    -------
+    A clause to put into a message, ``"nearest: 'jet_pt', 'jet_phi'"``, or ``"known: ..."`` when nothing is near.
+
+    Examples
+    --------
+    >>> nearest("jet_ptt", ["jet_pt", "met"])
+    "nearest: 'jet_pt'"
+    """
+    known = sorted({str(k) for k in known})
+    by_case = {k.lower(): k for k in known}
+    close = [by_case[k] for k in difflib.get_close_matches(str(name).lower(), by_case, n=limit, cutoff=0.6)]
+    if close:
+        return "nearest: " + ", ".join(repr(k) for k in close)
+    shown = ", ".join(repr(k) for k in known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"known: {shown}" if shown else "there are none"

@@ -1,0 +1,85 @@
+"""Lists of any length, one per event, as two numpy arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootdata.errors import ShapeError
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Jagged:
+    """A jagged column.
+
+    Parameters
+    ----------
+    offsets : (n_events + 1,) int64, rising; event i owns ``content[offsets[i]:offsets[i + 1]]``
+    content : (n_objects,) or (n_objects, n_features)
+    """
+
+    offsets: Ints
+    content: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> Ints:
+        """Objects per event, (n_events,) int64."""
+        return np.diff(self.offsets)
+
+    @classmethod
+    def from_awkward(cls, array: Any) -> Jagged:
+        """Take the buffers of an awkward array of one list level, or of fixed-size lists.
+
+        Raises
+        ------
+        ShapeError
+            If ``array`` is not exactly one list level deep.
+        """
+        import awkward as ak
+
+        if isinstance(array, np.ndarray) and array.ndim == 2:
+            return cls(np.arange(len(array) + 1, dtype=np.int64) * array.shape[1], array.reshape(-1))
+        if array.ndim != 2:
+            raise ShapeError(f"expected a list of numbers an event, got {array.type}")
+        layout = ak.to_packed(ak.from_regular(array)).layout.to_ListOffsetArray64(True)
+        return cls(np.asarray(layout.offsets.data), np.asarray(ak.to_numpy(layout.content)))
+
+    def to_awkward(self) -> Any:
+        """View the column as an awkward array, without a copy."""
+        import awkward as ak
+
+        content = ak.contents.NumpyArray(self.content)
+        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), content))
+
+    def take_events(self, keep: Bools) -> Jagged:
+        """Keep the events where ``keep`` (n_events,) is true."""
+        if keep.all():
+            return self
+        counts = self.counts
+        return Jagged(offsets_of(counts[keep]), self.content[np.repeat(keep, counts)])
+
+    def take_objects(self, keep: Bools) -> Jagged:
+        """Keep the objects where ``keep`` (n_objects,) is true; no event is lost."""
+        return Jagged(offsets_of(keep)[self.offsets], self.content[keep])
+
+
+def offsets_of(counts: npt.NDArray[Any]) -> Ints:
+    """Sum up counts: where each event's objects start, and the total.
+
+    Examples
+    --------
+    >>> offsets_of(np.array([2, 0, 1])).tolist()
+    [0, 2, 2, 3]
+    """
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets

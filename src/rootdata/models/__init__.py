@@ -1,0 +1,23 @@
+"""Networks that take the batches of :class:`rootdata.datamodule.RootDataModule`.
+
+The names are loaded on first use, since each of them brings torch along.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rootdata.models.classifier import Classifier
+    from rootdata.models.deepsets import DeepSets
+    from rootdata.models.dnn import DNN
+
+__all__ = ["DNN", "Classifier", "DeepSets"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a network when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{name.lower()}"), name)

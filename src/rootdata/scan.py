@@ -1,0 +1,385 @@
+"""The first pass: every file once, blocks in parallel, to specs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rootdata import cache
+from rootdata.config import PARTS, DataConfig, Sample
+from rootdata.errors import BranchError, DataError, FileError, SpecsError
+from rootdata.events import Block, Events, flat_features, needed_branches, select
+from rootdata.files import Branch, Location, Opener, Tree, blocks_of, check_same_kinds, find, use_fast_inflate
+from rootdata.specs import (
+    FileSpecs,
+    Specs,
+    add_histograms,
+    check_complete,
+    check_matches,
+    collects,
+    fingerprint,
+    key_of,
+    stamp,
+)
+from rootdata.statistics import ColumnStats
+
+TRAIN = PARTS.index("train")
+
+
+class Progress(Protocol):
+    """Told how much was read."""
+
+    def expect(self, entries: int) -> None:
+        """``entries`` more are to be read."""
+
+    def advance(self, entries: int) -> None:
+        """``entries`` more were read."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What one block told.
+
+    Parameters
+    ----------
+    counts : (start, stop, train, val, test)
+    before : entries in each part before cuts
+    labels : events of each class in each part
+    """
+
+    counts: tuple[int, ...]
+    before: tuple[int, ...]
+    labels: np.ndarray[Any, Any]
+    flat: tuple[str, ...]
+    columns: Mapping[str, ColumnStats]
+    multiplicity: Mapping[str, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Surveyed:
+    """What opening a file told."""
+
+    location: Location
+    uuid: str
+    entries: int
+    branches: Mapping[str, Branch]
+    blocks: tuple[tuple[int, int], ...]
+
+
+def find_files(config: DataConfig) -> list[tuple[int, Location]]:
+    """Find the files of all samples.
+
+    Returns
+    -------
+    (position of the sample, location) of every file, sample by sample
+
+    Raises
+    ------
+    FileError
+        Where a path matches nothing, or two samples share a file and tree.
+    """
+    found: list[tuple[int, Location]] = []
+    for i, sample in enumerate(config.samples):
+        found += [
+            (i, location) for location in find(sample.files, tree=sample.tree, where=f"samples.{sample.name}.files")
+        ]
+    owner: dict[Location, int] = {}
+    for i, location in found:
+        first = owner.setdefault(location, i)
+        shares_by_cut = config.samples[i].cut is not None and config.samples[first].cut is not None
+        if first != i and not shares_by_cut:
+            names = f"{config.samples[first].name!r} and {config.samples[i].name!r}"
+            raise FileError(
+                f"{location.path} belongs to samples {names}; give each of them a cut or a tree of its own, "
+                "or list the file once"
+            )
+    return found
+
+
+def specs_for(config: DataConfig, *, given: Specs | str | Path | None = None, progress: bool = True) -> Specs:
+    """Return the specs of a configuration: given ones, cached ones, or new ones.
+
+    Parameters
+    ----------
+    given : specs, or the path of a file of them; refused where they were made for something else
+    progress : show a bar while scanning
+
+    Raises
+    ------
+    SpecsError
+        Where the given specs do not match.
+    """
+    files = find_files(config)
+    if given is not None:
+        specs = given if isinstance(given, Specs) else Specs.load(given)
+        check_matches(specs, config, files, where="the specs" if isinstance(given, Specs) else f"specs {given}")
+        return _at_home(specs, files)
+    mark = fingerprint(key_of(config), files)
+    path = cache.specs_path(mark)
+    if path.exists():
+        try:
+            return Specs.load(path)
+        except SpecsError:
+            path.unlink(missing_ok=True)  # written by another version or damaged: made anew below
+    with bar("first pass", show=progress) as reporter:
+        specs = scan(config, files, progress=reporter)
+    try:
+        specs.save(path)
+    except OSError as error:
+        warnings.warn(f"the specs can't be kept in {path.parent} ({error}); the next run scans again", stacklevel=2)
+    return specs
+
+
+def _at_home(specs: Specs, files: Sequence[tuple[int, Location]]) -> Specs:
+    """Return specs with the paths of this machine."""
+    moved = tuple(dataclasses.replace(f, path=where.path) for f, (_, where) in zip(specs.files, files, strict=True))
+    return dataclasses.replace(specs, files=moved)
+
+
+def scan(
+    config: DataConfig,
+    files: Sequence[tuple[int, Location]],
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Specs:
+    """Read every file once.
+
+    Parameters
+    ----------
+    files : (position of the sample, location), as from :func:`find_files`
+    workers : threads; the specs do not depend on it
+
+    Raises
+    ------
+    FileError, BranchError, DataError
+        For the first file, in order, that can't be used.
+    """
+    use_fast_inflate()
+    with Opener() as opener, ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool:
+        try:
+            surveys, measured = _read_all(config, files, opener, pool, progress)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    specs = _merge(config, files, surveys, measured)
+    check_complete(specs, config)
+    return specs
+
+
+def _read_all(
+    config: DataConfig,
+    files: Sequence[tuple[int, Location]],
+    opener: Opener,
+    pool: Executor,
+    progress: Progress | None,
+) -> tuple[list[Surveyed], list[list[Measured]]]:
+    """Survey all files, then measure all blocks; results in file order, whoever came first."""
+    surveys = [f.result() for f in [pool.submit(_survey, config, config.samples[i], w, opener) for i, w in files]]
+    _check_kinds(surveys)
+    if progress is not None:
+        progress.expect(sum(s.entries for s in surveys))
+    chosen = _chosen_blocks(config.fraction, [len(s.blocks) for s in surveys])
+    pending: list[list[Future[Measured]]] = []
+    for (i, _), survey, wanted in zip(files, surveys, chosen, strict=True):
+        measure = functools.partial(_measure, config, config.samples[i], survey, opener)
+        pending.append([pool.submit(measure, *block, full=w) for block, w in zip(survey.blocks, wanted, strict=True)])
+    measured = []
+    for futures in pending:
+        measured.append([f.result() for f in futures])
+        if progress is not None:
+            progress.advance(sum(m.counts[1] - m.counts[0] for m in measured[-1]))
+    return surveys, measured
+
+
+def _survey(config: DataConfig, sample: Sample, location: Location, opener: Opener) -> Surveyed:
+    tree = opener(location)
+    names = needed_branches(config, sample)
+    branches = {name: tree.describe(name) for name in names}
+    for branch in branches.values():
+        if branch.kind == "unusable":
+            raise BranchError(
+                f"branch {branch.name!r} can't be used: {branch.note} ({location.path}, tree {tree.location.tree!r}); "
+                "remove it from features, derived columns and cuts"
+            )
+    flat_features(config, branches)
+    return Surveyed(
+        location=tree.location,
+        uuid=tree.uuid,
+        entries=tree.num_entries,
+        branches=branches,
+        blocks=tuple(blocks_of(tree, names)),
+    )
+
+
+def _check_kinds(surveys: Sequence[Surveyed]) -> None:
+    first: dict[str, tuple[Branch, str]] = {}
+    for survey in surveys:
+        for name, branch in survey.branches.items():
+            known, path = first.setdefault(name, (branch, survey.location.path))
+            check_same_kinds({name: known}, {name: branch}, first=path, path=survey.location.path)
+
+
+def _chosen_blocks(fraction: float, sizes: Sequence[int]) -> list[list[bool]]:
+    """Choose which blocks are read in full: evenly spread, the same for everybody, at least one a file."""
+    return [
+        [i == 0 or int((i + 1) * fraction) > int(i * fraction) for i in range(n)] if fraction < 1 else [True] * n
+        for n in sizes
+    ]
+
+
+def _measure(
+    config: DataConfig, sample: Sample, survey: Surveyed, opener: Opener, start: int, stop: int, *, full: bool
+) -> Measured:
+    wanted = config if full else dataclasses.replace(config, flat=(), jagged=())
+    tree = opener(survey.location)
+    raw = tree.read(needed_branches(wanted, sample), start, stop)
+    block = Block(location=survey.location, start=start, stop=stop, num_entries=survey.entries)
+    if full:
+        _check_counters(config, survey, tree, raw, block)
+    events = select(wanted, sample, raw, block=block)
+    return _statistics(wanted, events, block)
+
+
+def _check_counters(config: DataConfig, survey: Surveyed, tree: Tree, raw: Mapping[str, Any], block: Block) -> None:
+    for collection in config.jagged:
+        branch = survey.branches.get(collection.branches[0])
+        if branch is None or branch.counter is None or branch.name in config.derived:
+            continue
+        declared = raw.get(branch.counter)
+        if declared is None:
+            declared = tree.read([branch.counter], block.start, block.stop)[branch.counter]
+        import awkward as ak
+
+        found = np.asarray(ak.num(raw[branch.name]))
+        if isinstance(declared, np.ndarray) and not np.array_equal(declared, found):
+            at = int(np.flatnonzero(declared != found)[0])
+            raise DataError(
+                f"counter {branch.counter!r} says {declared[at]} but {branch.name!r} has {found[at]} objects in entry "
+                f"{block.start + at} of {block.location.path}; the file is damaged: make it anew"
+            )
+
+
+def _statistics(config: DataConfig, events: Events, block: Block) -> Measured:
+    parts = range(len(PARTS))
+    train = events.part == TRAIN
+    labels = np.array(
+        [
+            np.bincount(events.label[(events.part == p) & (events.label >= 0)], minlength=len(config.classes))
+            for p in parts
+        ]
+    )
+    columns = {name: _column(config, name, values[train]) for name, values in events.flat.items()}
+    multiplicity = {}
+    for collection in config.jagged:
+        objects = events.objects[collection.name]
+        counts = np.diff(objects.offsets)
+        multiplicity[collection.name] = tuple(int(n) for n in np.bincount(counts[train]))
+        owner = np.repeat(train, counts)
+        for name, values in objects.columns.items():
+            columns[name] = _column(config, name, values if owner.all() else values[owner])
+    counts_by_part = np.bincount(events.part, minlength=len(PARTS))
+    return Measured(
+        counts=(block.start, block.stop, *(int(n) for n in counts_by_part)),
+        before=tuple(int(n) for n in events.before),
+        labels=labels,
+        flat=tuple(events.flat),
+        columns=columns,
+        multiplicity=multiplicity,
+    )
+
+
+def _column(config: DataConfig, name: str, values: np.ndarray[Any, Any]) -> ColumnStats:
+    base = name if name in config.features else name.rsplit("[", 1)[0]
+    return ColumnStats.of(values, missing=config.missing, **collects(config, base))
+
+
+def _merge(
+    config: DataConfig,
+    files: Sequence[tuple[int, Location]],
+    surveys: Sequence[Surveyed],
+    measured: Sequence[Sequence[Measured]],
+) -> Specs:
+    key = key_of(config)
+    labels = np.zeros((len(config.samples), len(PARTS), len(config.classes)), np.int64)
+    columns: dict[str, ColumnStats] = {}
+    multiplicity: dict[str, tuple[int, ...]] = {c.name: () for c in config.jagged}
+    flat: tuple[str, ...] = ()
+    for (i, _), blocks in zip(files, measured, strict=True):
+        for block in blocks:
+            labels[i] += block.labels
+            flat = flat or block.flat
+            for name, stats in block.columns.items():
+                columns[name] = columns[name].merge(stats) if name in columns else stats
+            for name, histogram in block.multiplicity.items():
+                multiplicity[name] = add_histograms(multiplicity[name], histogram)
+    return Specs(
+        key=key,
+        fingerprint=fingerprint(key, files),
+        samples=tuple(s.name for s in config.samples),
+        files=tuple(_file(i, s, m) for (i, _), s, m in zip(files, surveys, measured, strict=True)),
+        flat=flat,
+        columns=columns,
+        multiplicity=multiplicity,
+        labels=tuple(tuple(tuple(int(n) for n in part) for part in sample) for sample in labels),
+        estimated=config.fraction < 1.0,
+    )
+
+
+def _file(sample: int, survey: Surveyed, measured: Sequence[Measured]) -> FileSpecs:
+    size, modified = stamp(survey.location)
+    before = np.zeros(len(PARTS), np.int64)
+    for block in measured:
+        before += block.before
+    return FileSpecs(
+        path=survey.location.path,
+        tree=str(survey.location.tree),
+        sample=sample,
+        uuid=survey.uuid,
+        size=size,
+        modified=modified,
+        entries=survey.entries,
+        before=tuple(int(n) for n in before),
+        blocks=tuple(m.counts for m in measured),
+    )
+
+
+@contextmanager
+def bar(title: str, *, show: bool = True) -> Iterator[Progress | None]:
+    """Show a progress bar with events a second while a pass runs."""
+    if not show:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Display
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"))
+    with Display(*columns, TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), transient=True) as display:
+        yield _Bar(display, title)
+
+
+class _Bar:
+    """A task of a rich progress display."""
+
+    def __init__(self, display: Any, title: str) -> None:
+        self._display = display
+        self._task = display.add_task(title, total=0, rate="")
+        self._total = 0
+
+    def expect(self, entries: int) -> None:
+        self._total += entries
+        self._display.update(self._task, total=self._total)
+
+    def advance(self, entries: int) -> None:
+        self._display.advance(self._task, entries)
+        speed = self._display.tasks[self._task].speed
+        self._display.update(self._task, rate=f"{speed / 1e3:,.0f}k/s" if speed else "")

@@ -1,0 +1,255 @@
+"""What the first pass learnt, as versioned JSON, and the fingerprint that says for which data and configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from rootdata import cache, scaling
+from rootdata.config import PARTS, DataConfig
+from rootdata.dense import Layout, Padded, kept_fraction
+from rootdata.errors import DataError, SpecsError
+from rootdata.files import Location
+from rootdata.statistics import ColumnStats
+
+VERSION = 1
+AUTO_KEEPS = 0.999  # of all objects; what length="auto" promises
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FileSpecs:
+    """Identity of a file and its blocks.
+
+    Parameters
+    ----------
+    sample : position of its sample in the configuration
+    size : bytes
+    modified : time of the last change, ns, of a local file
+    before : entries that fall to each part, before cuts
+    blocks : (start, stop, train, val, test) of every block: its entries, and its selected events in each part
+    """
+
+    path: str
+    tree: str
+    sample: int
+    uuid: str
+    size: int
+    modified: int
+    entries: int
+    before: tuple[int, ...]
+    blocks: tuple[tuple[int, ...], ...]
+
+    @property
+    def location(self) -> Location:
+        """Where it lies."""
+        return Location(self.path, self.tree)
+
+    def selected(self, part: int) -> int:
+        """Return the selected events in a part."""
+        return sum(b[2 + part] for b in self.blocks)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Specs:
+    """What one pass over the files learnt.
+
+    Parameters
+    ----------
+    key : hash of the options that the numbers depend on
+    fingerprint : hash of ``key`` and of the identities of all files
+    samples : their names
+    flat : flat features, fixed-size branches expanded
+    columns : statistics of every feature, of training events
+    multiplicity : number of training events with 0, 1, 2, ... objects, for every collection
+    labels : for every sample, the events of each class in each part
+    estimated : whether statistics come from a fraction of the blocks
+    """
+
+    key: str
+    fingerprint: str
+    samples: tuple[str, ...]
+    files: tuple[FileSpecs, ...]
+    flat: tuple[str, ...]
+    columns: Mapping[str, ColumnStats]
+    multiplicity: Mapping[str, tuple[int, ...]]
+    labels: tuple[tuple[tuple[int, ...], ...], ...]
+    estimated: bool = False
+    version: int = VERSION
+
+    def num_events(self, part: str) -> int:
+        """Return the selected events of a part."""
+        return sum(f.selected(PARTS.index(part)) for f in self.files)
+
+    def save(self, path: str | Path) -> None:
+        """Write the specs as JSON, atomically."""
+        cache.write_atomic(Path(path), json.dumps(self.to_dict(), indent=None, separators=(",", ":")) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        SpecsError
+            For a file that is absent, no specs, or of another version.
+        """
+        try:
+            plain = json.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise SpecsError(f"specs {path} can't be read ({error}); scan again, or leave `specs` out") from error
+        if not isinstance(plain, dict) or plain.get("version") != VERSION:
+            got = plain.get("version") if isinstance(plain, dict) else None
+            raise SpecsError(f"specs {path} are of version {got}, this is version {VERSION}; scan again")
+        try:
+            return cls.from_dict(plain)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpecsError(f"specs {path} are damaged ({error!r}); scan again") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain["files"] = [dataclasses.asdict(f) for f in self.files]
+        plain["columns"] = {name: stats.to_dict() for name, stats in self.columns.items()}
+        plain["multiplicity"] = {k: list(v) for k, v in self.multiplicity.items()}
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Rebuild what :meth:`to_dict` gave."""
+        rest = {k: v for k, v in plain.items() if k not in {"files", "columns", "multiplicity"}}
+        rest |= {k: _tuples(rest[k]) for k in ("samples", "flat", "labels")}
+        return cls(
+            files=tuple(FileSpecs(**{k: _tuples(v) for k, v in f.items()}) for f in plain["files"]),
+            columns={name: ColumnStats.from_dict(c) for name, c in plain["columns"].items()},
+            multiplicity={k: tuple(v) for k, v in plain["multiplicity"].items()},
+            **rest,
+        )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def key_of(config: DataConfig) -> str:
+    """Hash the options that the specs depend on: not the layout, lengths, padding or the order of events."""
+    plain = dataclasses.asdict(config)
+    for unused in ("layout", "pad", "scale", "default_scale"):
+        del plain[unused]
+    for collection in plain["jagged"]:
+        del collection["length"], collection["sort"]
+    for sample in plain["samples"]:
+        del sample["files"]  # the files found stand in the fingerprint
+    plain["collects"] = {c: collects(config, c) for c in config.features}
+    return _hash(plain)
+
+
+def collects(config: DataConfig, column: str) -> dict[str, bool]:
+    """Say which of the dearer statistics the scaling of a column needs."""
+    kind = config.scaling_of(column).kind
+    return {"log": kind == "log", "sketch": kind == "robust"}
+
+
+def fingerprint(key: str, files: Sequence[tuple[int, Location]]) -> str:
+    """Hash a configuration's key with the files' paths, sizes and times of change, without opening them."""
+    found = [(sample, location.path, location.tree, *stamp(location)) for sample, location in files]
+    return _hash([VERSION, key, found])
+
+
+def stamp(location: Location) -> tuple[int, int]:
+    """Return size in bytes and time of the last change in ns of a local file, zeros for a remote one."""
+    if "://" in location.path:
+        return 0, 0
+    status = Path(location.path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _hash(plain: Any) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def check_matches(specs: Specs, config: DataConfig, files: Sequence[tuple[int, Location]], *, where: str) -> None:
+    """Refuse specs that were made for other data or another configuration.
+
+    Raises
+    ------
+    SpecsError
+        Naming the first difference.
+    """
+    names = tuple(s.name for s in config.samples)
+    if specs.samples != names:
+        raise SpecsError(f"{where} were made for samples {list(specs.samples)}, not {list(names)}; scan again")
+    if specs.key != key_of(config):
+        raise SpecsError(f"{where} were made with other features, cuts, labels or another split; scan again")
+    if len(specs.files) != len(files):
+        raise SpecsError(f"{where} know {len(specs.files)} files, {len(files)} were found; scan again")
+    for known, (sample, location) in zip(specs.files, files, strict=True):
+        size, _ = stamp(location)
+        if known.sample != sample or Path(known.path).name != Path(location.path).name:
+            raise SpecsError(f"{where} were made for {known.path} where {location.path} was found; scan again")
+        if size and known.size != size:
+            raise SpecsError(f"{where} know {location.path} with {known.size} bytes, it has {size}; scan again")
+
+
+def check_complete(specs: Specs, config: DataConfig) -> None:
+    """Refuse specs from which no training can start.
+
+    Raises
+    ------
+    DataError
+        For a sample that a cut emptied, or a part of the split with nothing in it.
+    """
+    for i, sample in enumerate(config.samples):
+        files = [f for f in specs.files if f.sample == i]
+        if not any(f.selected(p) for f in files for p in range(len(PARTS))):
+            cuts = " and ".join(repr(c) for c in (config.cut, sample.cut) if c) or "no cut"
+            entries = sum(f.entries for f in files)
+            raise DataError(
+                f"sample {sample.name!r}: none of its {entries} entries in {len(files)} files is selected ({cuts}, "
+                f"split by {config.split.by!r}); loosen the cut or remove the sample"
+            )
+    for part in PARTS:
+        asked = getattr(config.split, part)
+        wanted = asked is None or (bool(asked) if not isinstance(asked, float) else asked > 0)
+        if wanted and not specs.num_events(part):
+            raise DataError(f"split: no selected event falls to {part!r} ({asked!r}); change the split or the cuts")
+
+
+def layout_of(config: DataConfig, specs: Specs) -> Layout:
+    """Decide the lengths, and with them where every number goes."""
+    collections = tuple(
+        Padded(name=c.name, branches=c.branches, length=_length(c.length, specs.multiplicity[c.name]))
+        for c in config.jagged
+    )
+    return Layout(kind=config.layout, flat=specs.flat, collections=collections, pad=config.pad)
+
+
+def _length(asked: int | str, histogram: Sequence[int]) -> int:
+    if isinstance(asked, int):
+        return asked
+    longest = max((m for m, n in enumerate(histogram) if n), default=0)
+    fits = (m for m in range(1, longest + 1) if kept_fraction(histogram, m) >= AUTO_KEEPS)
+    return next(fits, max(1, longest))
+
+
+def transforms_of(config: DataConfig, specs: Specs) -> dict[str, scaling.Transform]:
+    """Fit the scaling of every feature; see :func:`rootdata.scaling.fit` for what is refused."""
+    names = dict.fromkeys((*specs.flat, *(b for c in config.jagged for b in c.branches)))
+    return {name: scaling.fit(name, config.scaling_of(_base(name, config)), specs.columns[name]) for name in names}
+
+
+def _base(name: str, config: DataConfig) -> str:
+    return name if name in config.features else name.rsplit("[", 1)[0]
+
+
+def add_histograms(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
+    """Add two histograms of different lengths."""
+    total = np.zeros(max(len(first), len(second)), np.int64)
+    total[: len(first)] += np.asarray(first, np.int64)
+    total[: len(second)] += np.asarray(second, np.int64)
+    return tuple(int(n) for n in total)

@@ -1,0 +1,229 @@
+"""Mergeable statistics of one column: the sum of two parts is the statistics of the whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+# Relative accuracy of a quantile read from the logarithmic histogram; DDSketch (Masson, Rim, Lee, VLDB 2019).
+SKETCH_ACCURACY = 0.005
+_LOG_GAMMA = math.log((1 + SKETCH_ACCURACY) / (1 - SKETCH_ACCURACY))
+_TINY = 1e-12  # absolute values below it count as zero in the sketch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Moments:
+    """Count, mean and sum of squared deviations of finite values."""
+
+    count: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.float64]) -> Self:
+        """Measure values (n,), all finite."""
+        if not len(values):
+            return cls()
+        mean = float(values.mean())
+        deviations = values - mean
+        return cls(count=len(values), mean=mean, m2=float(np.dot(deviations, deviations)))
+
+    def merge(self, other: Moments) -> Moments:
+        """Add two parts, after Chan, Golub and LeVeque (1979)."""
+        if not (self.count and other.count):
+            return self if self.count else other
+        count = self.count + other.count
+        delta = other.mean - self.mean
+        mean = self.mean + delta * other.count / count
+        m2 = self.m2 + other.m2 + delta * delta * self.count * other.count / count
+        return Moments(count=count, mean=mean, m2=m2)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the population."""
+        return math.sqrt(self.m2 / self.count) if self.count else 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnStats:
+    """What one pass learns of a column.
+
+    Parameters
+    ----------
+    nans, infinities, sentinels : values that are missing, by kind
+    low, high : smallest and largest value that is not missing
+    moments : of the values that are not missing
+    log_moments : of ``sign(x) log(1 + |x|)``, where a scaling asks for them
+    sketch : logarithmic histogram for quantiles, where a scaling asks for it: signed bin number to count
+    """
+
+    nans: int = 0
+    infinities: int = 0
+    sentinels: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    moments: Moments = dataclasses.field(default_factory=Moments)
+    log_moments: Moments | None = None
+    sketch: Mapping[int, int] | None = None
+
+    @classmethod
+    def of(
+        cls, values: npt.NDArray[Any], *, missing: Sequence[float] = (), log: bool = False, sketch: bool = False
+    ) -> Self:
+        """Measure a column.
+
+        Parameters
+        ----------
+        values : (n,) of any number type
+        missing : values that stand for "none", such as -999
+        log, sketch : whether to collect what log and robust scaling need
+        """
+        real, nans, infinities, sentinels = _real_values(values, missing)
+        return cls(
+            nans=nans,
+            infinities=infinities,
+            sentinels=sentinels,
+            low=float(real.min()) if len(real) else math.inf,
+            high=float(real.max()) if len(real) else -math.inf,
+            moments=Moments.of(real),
+            log_moments=Moments.of(signed_log(real)) if log else None,
+            sketch=_sketch(real) if sketch else None,
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of values that are not missing."""
+        return self.moments.count
+
+    @property
+    def missing(self) -> int:
+        """Number of values that are missing."""
+        return self.nans + self.infinities + self.sentinels
+
+    def merge(self, other: ColumnStats) -> ColumnStats:
+        """Add two parts of the same column."""
+        log, sketch = self.log_moments, self.sketch
+        if log is not None and other.log_moments is not None:
+            log = log.merge(other.log_moments)
+        if sketch is not None and other.sketch is not None:
+            bins = {*sketch, *other.sketch}
+            sketch = {b: sketch.get(b, 0) + other.sketch.get(b, 0) for b in sorted(bins)}
+        return ColumnStats(
+            nans=self.nans + other.nans,
+            infinities=self.infinities + other.infinities,
+            sentinels=self.sentinels + other.sentinels,
+            low=min(self.low, other.low),
+            high=max(self.high, other.high),
+            moments=self.moments.merge(other.moments),
+            log_moments=log,
+            sketch=sketch,
+        )
+
+    def quantile(self, q: float) -> float:
+        """Estimate a quantile to a relative accuracy of half a percent.
+
+        Raises
+        ------
+        ValueError
+            Where the sketch was not collected or is empty.
+        """
+        if not self.sketch:
+            raise ValueError("no sketch was collected for this column")
+        bins = np.array(sorted(self.sketch))
+        counts = np.array([self.sketch[int(b)] for b in bins])
+        at = int(np.searchsorted(np.cumsum(counts), q * counts.sum(), side="left"))
+        return float(np.clip(_bin_value(int(bins[min(at, len(bins) - 1)])), self.low, self.high))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        plain: dict[str, Any] = {
+            "nans": self.nans,
+            "infinities": self.infinities,
+            "sentinels": self.sentinels,
+            "low": self.low if self.count else None,
+            "high": self.high if self.count else None,
+            "moments": dataclasses.astuple(self.moments),
+        }
+        if self.log_moments is not None:
+            plain["log_moments"] = dataclasses.astuple(self.log_moments)
+        if self.sketch is not None:
+            plain["sketch"] = [[b, n] for b, n in self.sketch.items()]
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Rebuild what :meth:`to_dict` wrote."""
+        log, sketch = plain.get("log_moments"), plain.get("sketch")
+        return cls(
+            nans=plain["nans"],
+            infinities=plain["infinities"],
+            sentinels=plain["sentinels"],
+            low=math.inf if plain["low"] is None else plain["low"],
+            high=-math.inf if plain["high"] is None else plain["high"],
+            moments=_moments(plain["moments"]),
+            log_moments=None if log is None else _moments(log),
+            sketch=None if sketch is None else {int(b): int(n) for b, n in sketch},
+        )
+
+
+def _moments(plain: Sequence[Any]) -> Moments:
+    return Moments(count=int(plain[0]), mean=float(plain[1]), m2=float(plain[2]))
+
+
+def signed_log(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Compress both tails: ``sign(x) log(1 + |x|)``; the same shape, floating type kept."""
+    logs: npt.NDArray[Any] = np.copysign(np.log1p(np.abs(values)), values)
+    return logs
+
+
+def is_missing(values: npt.NDArray[Any], missing: Sequence[float]) -> npt.NDArray[np.bool_] | None:
+    """Mark NaN, infinities and sentinels; ``None`` where there is none of them.
+
+    Parameters
+    ----------
+    values : (n,) of any number type
+    missing : the sentinels
+    """
+    marks = None
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        marks = None if finite.all() else ~finite
+    for sentinel in missing:
+        if values.dtype.kind == "b" or (values.dtype.kind in "iu" and sentinel != int(sentinel)):
+            continue
+        hits = (
+            values == np.asarray(sentinel).astype(values.dtype) if values.dtype.kind != "u" or sentinel >= 0 else None
+        )
+        if hits is not None and hits.any():
+            marks = hits if marks is None else marks | hits
+    return marks
+
+
+def _real_values(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[np.float64], int, int, int]:
+    marks = is_missing(values, missing)
+    if marks is None:
+        return values.astype(np.float64), 0, 0, 0
+    gone = values[marks]
+    nans = int(np.isnan(gone).sum()) if values.dtype.kind == "f" else 0
+    infinities = int(np.isinf(gone).sum()) if values.dtype.kind == "f" else 0
+    return values[~marks].astype(np.float64), nans, infinities, len(gone) - nans - infinities
+
+
+def _sketch(values: npt.NDArray[np.float64]) -> dict[int, int]:
+    size = np.abs(values)
+    bins = np.ceil(np.log(np.maximum(size, _TINY) / _TINY) / _LOG_GAMMA).astype(np.int64)
+    numbers, counts = np.unique(np.where(values < 0, -bins, bins), return_counts=True)
+    return {int(b): int(n) for b, n in zip(numbers, counts, strict=True)}
+
+
+def _bin_value(number: int) -> float:
+    if number == 0:
+        return 0.0
+    # The middle of a bin in the sense that its relative distance to both edges is the accuracy.
+    edge = _TINY * math.exp(abs(number) * _LOG_GAMMA) * (1 - SKETCH_ACCURACY)
+    return math.copysign(edge, number)

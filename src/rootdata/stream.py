@@ -1,0 +1,286 @@
+"""Read ahead, gather, cut batches: the plan's order, carried out by threads or processes.
+
+Who reads first changes nothing: blocks are futures, and they are taken in the order of the plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootdata.config import PARTS, DataConfig, OrderConfig
+from rootdata.dense import Layout, Packed, gather, pack
+from rootdata.errors import FileError
+from rootdata.events import Block, needed_branches, select
+from rootdata.files import Opener, use_fast_inflate
+from rootdata.plan import Order, Plan, Source, make_plan, quotas
+from rootdata.scaling import Transform
+from rootdata.specs import FileSpecs, Specs, layout_of, transforms_of
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+SLAB_BYTES = 8_000_000  # dense arrays are made in slabs of about this size, several batches at a time
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Everything that turns a block number into packed events; it can be sent to another process."""
+
+    config: DataConfig
+    specs: Specs
+    layout: Layout
+    transforms: Mapping[str, Transform]
+    part: int
+
+    def block(self, number: int) -> tuple[int, FileSpecs, tuple[int, ...]]:
+        """Return (file number, file, (start, stop, ...)) of a block, counted over all files."""
+        for i, file in enumerate(self.specs.files):
+            if number < len(file.blocks):
+                return i, file, file.blocks[number]
+            number -= len(file.blocks)
+        raise IndexError(number)
+
+
+def make_recipe(config: DataConfig, specs: Specs, part: str) -> Recipe:
+    """Fit the scaling, decide the lengths."""
+    return Recipe(
+        config=config,
+        specs=specs,
+        layout=layout_of(config, specs),
+        transforms=transforms_of(config, specs),
+        part=PARTS.index(part),
+    )
+
+
+def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool) -> Plan:
+    """Lay out the epoch of a part.
+
+    Parameters
+    ----------
+    training : whether mixing weights and shuffling apply; otherwise every event comes once, in file order, evenly mixed
+    """
+    sources = _sources(recipe, by_file=order.mix == "file")
+    if training and isinstance(order.mix, Mapping):
+        sizes = {s.name: s.size for s in sources}
+        weighted = quotas(sizes, {n: order.mix[n] for n in sizes})
+        sources = [dataclasses.replace(s, quota=weighted[s.name]) for s in sources]
+    return make_plan(
+        sources,
+        chunk_size=order.chunk_size,
+        batch_size=order.batch_size,
+        shuffle=order.shuffle and training,
+        seed=order.seed,
+        open_blocks=order.open_blocks,
+    )
+
+
+def _sources(recipe: Recipe, *, by_file: bool) -> list[Source]:
+    grouped: dict[str, list[tuple[int, int]]] = {}
+    number = 0
+    for file in recipe.specs.files:
+        name = recipe.specs.samples[file.sample]
+        for block in file.blocks:
+            if block[2 + recipe.part]:
+                grouped.setdefault(f"{name}:{file.path}" if by_file else name, []).append(
+                    (number, block[2 + recipe.part])
+                )
+            number += 1
+    return [
+        Source(name=name, blocks=np.array([b for b, _ in found]), counts=np.array([n for _, n in found]))
+        for name, found in grouped.items()
+    ]
+
+
+class Reader:
+    """Reads blocks by number, with its own open files."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        use_fast_inflate()
+        self._recipe = recipe
+        self._opener = Opener()
+
+    def __call__(self, number: int) -> Packed:
+        """Read, select and pack one block.
+
+        Raises
+        ------
+        FileError
+            Where the file is not the one that was scanned.
+        """
+        recipe = self._recipe
+        i, file, (start, stop, *counts) = recipe.block(number)
+        tree = self._opener(file.location)
+        if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
+            raise FileError(f"{file.path} is another file than the first pass saw; start again, and it is scanned anew")
+        sample = recipe.config.samples[file.sample]
+        raw = tree.read(needed_branches(recipe.config, sample), start, stop)
+        block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
+        events = select(recipe.config, sample, raw, block=block, part=recipe.part)
+        if len(events) != counts[recipe.part]:
+            raise FileError(
+                f"{block}: {len(events)} events are selected, the first pass saw {counts[recipe.part]}; "
+                "the file has changed: start again, and it is scanned anew"
+            )
+        return pack(events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._opener.close()
+
+
+_process_reader: list[Reader] = []
+
+
+def _start_process(recipe: Recipe) -> None:
+    _process_reader[:] = [Reader(recipe)]
+
+
+def _read_in_process(number: int) -> Packed:
+    return _process_reader[0](number)
+
+
+@contextmanager
+def reading(recipe: Recipe, *, processes: int) -> Iterator[Any]:
+    """Provide ``submit(block number) -> Future[Packed]``.
+
+    Parameters
+    ----------
+    processes : reading processes; 0 reads in threads of this process
+    """
+    pool: Executor
+    if processes:
+        context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_process, initargs=(recipe,))
+        try:
+            yield lambda number: pool.submit(_read_in_process, number)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return
+    reader = Reader(recipe)
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="rootdata-read")
+    try:
+        yield lambda number: pool.submit(reader, number)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        reader.close()
+
+
+def slabs(
+    recipe: Recipe, plan: Plan, *, epoch: int, batch_size: int, start: int = 0, processes: int = 0
+) -> Iterator[Arrays]:
+    """Yield the events of an epoch as dense arrays, several batches at a time.
+
+    Parameters
+    ----------
+    start : number of the first chunk
+    processes : reading processes; 0 reads in threads
+
+    Yields
+    ------
+    the layout's arrays with ``label``, ``weight`` and ``index``; all slabs but the last of an epoch are whole batches
+    """
+    size = batch_size * max(1, SLAB_BYTES // (batch_size * _bytes_per_event(recipe.layout)))
+    with reading(recipe, processes=processes) as submit:
+        held: dict[int, Future[Packed]] = {}
+        ahead = _with_next(plan.chunks(epoch, start=start))
+        for chunk, following in ahead:
+            # this chunk's blocks and the next one's: read-ahead is bounded by one chunk
+            wanted = [*chunk.blocks.tolist(), *(following.blocks.tolist() if following else [])]
+            for number in wanted:
+                if number not in held:
+                    held[number] = submit(number)
+            packed = [held[number].result() for number in chunk.blocks.tolist()]
+            for low in range(0, len(chunk), size):
+                yield _slab(recipe.layout, packed, chunk, low, min(low + size, len(chunk)))
+            del packed
+            for number in [n for n in held if following is None or n not in set(following.blocks.tolist())]:
+                del held[number]
+
+
+def _with_next(orders: Iterator[Order]) -> Iterator[tuple[Order, Order | None]]:
+    current = next(orders, None)
+    while current is not None:
+        following = next(orders, None)
+        yield current, following
+        current = following
+
+
+def _bytes_per_event(layout: Layout) -> int:
+    return sum(int(np.prod(shape)) * (1 if name.endswith("mask") else 4) for name, shape in layout.shapes.items())
+
+
+def _slab(layout: Layout, packed: Sequence[Packed], chunk: Order, low: int, high: int) -> Arrays:
+    which, rows = chunk.which[low:high], chunk.rows[low:high]
+    n = high - low
+    arrays = layout.empty(n)
+    arrays |= {"label": np.empty(n, np.int64), "weight": np.empty(n, np.float32), "index": np.empty((n, 3), np.int64)}
+    by_block = np.argsort(which, kind="stable")
+    bounds = np.searchsorted(which[by_block], np.arange(len(packed) + 1))
+    for i, block in enumerate(packed):
+        at = by_block[bounds[i] : bounds[i + 1]]
+        if not len(at):
+            continue
+        taken = rows[at]
+        gather(layout, block, taken, out=arrays, at=at)
+        arrays["label"][at] = block.label[taken]
+        arrays["weight"][at] = block.weight[taken]
+        arrays["index"][at] = block.index[taken]
+    layout.finish(arrays)
+    return arrays
+
+
+def prefetched(source: Iterator[Arrays], *, depth: int) -> Iterator[Arrays]:
+    """Run an iterator in a background thread, ``depth`` items ahead.
+
+    An exception of the source is raised here. Closing this generator stops the thread and closes the source, in the
+    thread that ran it, before it returns.
+    """
+    if not depth:
+        yield from source
+        return
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def offer(kind: str, item: Any) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put((kind, item), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def run() -> None:
+        try:
+            for item in source:
+                if not offer("item", item):
+                    return
+            offer("end", None)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the items are taken
+            offer("error", error)
+        finally:
+            source.close()  # type: ignore[attr-defined]
+
+    thread = threading.Thread(target=run, name="rootdata-mix", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = ready.get()
+            if kind == "error":
+                raise item
+            if kind == "end":
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,132 @@
+import inspect
+import itertools
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from rootdata import launch
+from rootdata.datamodule import RootDataModule
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def names(group):
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if path.stem != "base")
+
+
+@pytest.fixture
+def composed(tmp_path):
+    """Compose as train.py does, and check the result."""
+
+    def make(*overrides):
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
+            folders = [f"paths.output_dir={tmp_path}", f"paths.root_dir={tmp_path}"]
+            config = compose("train", overrides=[*folders, *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        del config["hydra"]
+        launch.check(
+            config, known=launch.known_groups(CONFIGS / "train.yaml"), used=launch.references(config)
+        )
+        return config
+
+    yield make
+    HydraConfig.instance().cfg = None
+
+
+def test_nothing_is_left_untested():
+    tested = {"callbacks", "data", "debug", "experiment", "logger", "model", "paths", "trainer"}
+    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == tested
+
+
+@pytest.mark.parametrize(("data", "model"), itertools.product(names("data"), names("model")))
+def test_data_and_model_compose(composed, data, model):
+    config = composed(f"data={data}", f"model={model}")
+    assert config.data.layout == config.model.layout
+    assert OmegaConf.to_container(config.data, resolve=True)["samples"]
+
+
+@pytest.mark.parametrize("group", ["trainer", "callbacks", "logger", "debug", "experiment", "paths"])
+def test_every_other_choice_composes(composed, group):
+    for name in names(group):
+        assert composed(f"{group}={name}").seed == 42
+
+
+@pytest.mark.parametrize("group", ["callbacks", "logger"])
+def test_every_callback_and_logger_is_built(composed, group):
+    for name in names(group):
+        config = composed(f"{group}={name}")
+        assert len(launch.build_all(config[group])) == len(config[group])
+
+
+@pytest.mark.parametrize("name", ["default", "cpu"])
+def test_trainers_are_built(composed, name):
+    trainer = launch.build(composed(f"trainer={name}").trainer, given={"logger": False})
+    assert trainer.max_epochs == 10
+
+
+def test_the_base_lists_every_option_of_the_data_module_with_its_default():
+    base = OmegaConf.to_container(OmegaConf.load(CONFIGS / "data" / "base.yaml"))
+    parameters = inspect.signature(RootDataModule).parameters
+    assert set(parameters) == set(base) - {"_target_"}
+    for name in set(base) & set(parameters) - {"samples", "layout", "seed"}:
+        default = parameters[name].default
+        assert (base[name] or None) == ((list(default) if isinstance(default, tuple) else default) or None), name
+
+
+@pytest.mark.parametrize("name", names("data"))
+def test_data_modules_are_built(composed, name):
+    data = launch.build(composed(f"data={name}", "data.batch_size=7").data)
+    assert data.batch_size == 7
+    assert data.classes == ["background", "signal"]
+
+
+def test_samples_are_physics_processes(composed):
+    data = launch.build(composed("data=ttH", "data.layout=tokens").data)
+    assert isinstance(data, RootDataModule)
+    assert data.sample_names == ["QCD", "ttbar", "ttH_unmatched", "ttH_signal"]
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "value"),
+    [
+        ("data.batch_size=64", "data.batch_size", 64),
+        ("data.num_workers=2", "data.num_workers", 2),
+        ("data.pin_memory=true", "data.pin_memory", True),
+        ("data.layout=tokens", "data.layout", "tokens"),
+        ("data.n_events=350000", "data.prepare.n_events", 350_000),
+        ("data.simulation_seed=3", "data.prepare.seed", 3),
+        ("data.folder=elsewhere", "data.samples.ttbar.files", "elsewhere/TTToHadronic.root"),
+        ("paths.data_dir=else", "data.folder", "else/ttH_100000_seed42"),
+        ("seed=7", "data.seed", 7),
+        ("data.split={by: event % 5, train: null, val: [3], test: [4]}", "data.split.by", "event % 5"),
+        ("data.derived={met2: MET_pt ** 2}", "data.derived.met2", "MET_pt ** 2"),
+        ("data.cut='nJet >= 6'", "data.cut", "nJet >= 6"),
+        ("data.jagged.jets.length=auto", "data.jagged.jets.length", "auto"),
+        ("data.scale={HT: log, default: minmax}", "data.scale.HT", "log"),
+        ("data.prepare=null", "data.prepare", None),
+        ("model.hidden=[32]", "model.hidden", [32]),
+        ("model=deepsets", "data.layout", "tokens"),
+        ("trainer.limit_train_batches=0.5", "trainer.limit_train_batches", 0.5),
+        ("+trainer.benchmark=true", "trainer.benchmark", True),
+        ("callbacks.early_stopping.patience=2", "callbacks.early_stopping.patience", 2),
+    ],
+)
+def test_what_people_type(composed, override, place, value):
+    assert OmegaConf.select(composed(override), place) == value
+
+
+def test_the_paper(composed):
+    config = composed("experiment=tth_paper")
+    assert config.data.prepare.n_events == 350_000
+    assert config.data.split == {"by": None, "train": 0.64, "val": 0.16, "test": 0.2}
+    assert (config.data.batch_size, config.data.scale, config.trainer.max_epochs) == (100, "minmax", 5)
+    assert (config.model.hidden, config.model.dropout) == ([128, 64], 0.5)
+
+
+def test_the_paper_with_fewer_events(composed):
+    config = composed("experiment=tth_paper", "data.n_events=1000", "debug=limit")
+    assert config.data.folder.endswith("ttH_1000_seed42")
+    assert not launch.build_all(config.callbacks)

@@ -1,0 +1,42 @@
+"""Train a network on ROOT files: ``python train.py data=ttH model=dnn``.
+
+Every option is in ``configs/``; ``python train.py --help`` lists the groups, ``--cfg job`` shows the composed options.
+"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from rootdata import launch
+
+
+@launch.main(config_path="configs", config_name="train")
+def main(config: DictConfig) -> float | None:
+    """Fit, test with the best checkpoint, and say where everything is."""
+    import pytorch_lightning as pl
+    from rich.console import Console
+
+    console, folder = Console(), config.paths.output_dir
+    pl.seed_everything(config.seed, workers=True)
+    data = launch.build(config.data)
+    data.prepare_data()
+    model = launch.build(config.model, given={"shapes": data.shapes, "classes": len(data.classes)})
+    callbacks, loggers = launch.build_all(config.get("callbacks")), launch.build_all(config.get("logger"))
+    trainer = launch.build(config.trainer, given={"callbacks": callbacks, "logger": loggers or False})
+    if trainer.is_global_zero:
+        console.print(data.summary())
+        launch.save_inputs(config, data, folder=folder)
+
+    if config.train:
+        trainer.fit(model, datamodule=data, ckpt_path=config.ckpt_path)
+    checkpoint = trainer.checkpoint_callback
+    best, score = getattr(checkpoint, "best_model_path", ""), getattr(checkpoint, "best_model_score", None)
+    if config.test:
+        trainer.test(model, datamodule=data, ckpt_path=best or config.ckpt_path, verbose=False)
+    if trainer.is_global_zero:
+        console.print(launch.outcome(trainer, folder=folder))
+    return None if score is None else float(score)  # what a Hydra sweeper optimises
+
+
+if __name__ == "__main__":
+    main()
