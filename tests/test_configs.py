@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from rootdata import launch
 from rootdata.datamodule import RootDataModule
@@ -26,7 +26,8 @@ def composed(tmp_path):
             folders = [f"paths.output_dir={tmp_path}", f"paths.root_dir={tmp_path}"]
             config = compose("train", overrides=[*folders, *overrides], return_hydra_config=True)
         HydraConfig.instance().set_config(config)
-        del config["hydra"]
+        with open_dict(config):
+            del config["hydra"]
         launch.check(
             config, known=launch.known_groups(CONFIGS / "train.yaml"), used=launch.references(config)
         )
@@ -41,7 +42,7 @@ def test_nothing_is_left_untested():
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == tested
 
 
-@pytest.mark.parametrize(("data", "model"), itertools.product(names("data"), names("model")))
+@pytest.mark.parametrize(("data", "model"), list(itertools.product(names("data"), names("model"))))
 def test_data_and_model_compose(composed, data, model):
     config = composed(f"data={data}", f"model={model}")
     assert config.data.layout == config.model.layout

@@ -278,10 +278,8 @@ def comparing(*ufuncs: np.ufunc) -> Operation:
     """Make a chain of comparisons, ``0 < x < 5``, of one operand more than it has signs."""
 
     def apply(*operands: Numbers) -> Numbers:
-        if not any(isinstance(x, np.ndarray) for x in operands):
-            # Among Python's numbers numpy knows none above 2**63.
-            operands = tuple(map(np.asarray, operands))
-        links = zip(ufuncs, operands[:-1], operands[1:], strict=True)
-        return all_of(*(np.asarray(ufunc(a, b)) for ufunc, a, b in links))
+        # Of Python's numbers numpy takes those above 2**63 from arrays only.
+        known = [np.asarray(x) if isinstance(x, int) and x >= 2**63 else x for x in operands]
+        return all_of(*(np.asarray(ufunc(a, b)) for ufunc, a, b in zip(ufuncs, known[:-1], known[1:], strict=True)))
 
     return apply

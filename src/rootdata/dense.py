@@ -1,7 +1,7 @@
 """Selected events to rectangular arrays and back: scaled, padded, masked.
 
-Within a block NaN stands for "no value", whatever the reason: :func:`pack` scales and marks, :func:`gather` copies rows
-and pads with NaN, and :meth:`Layout.finish` turns every NaN into the declared padding value and the mask in one pass.
+Within a block NaN stands for "no value", whatever the reason: :func:`pack` scales and marks, and :func:`gather` copies
+rows and turns every NaN and every object that is not there into the padding value and the mask, in one pass.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from rootdata.errors import ShapeError
 from rootdata.events import Events
 from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.kernels import copy_objects, copy_values
 from rootdata.scaling import Floats, Transform
 
 
@@ -66,16 +67,6 @@ class Layout:
             for name, shape in self.shapes.items()
         }
 
-    def finish(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Replace NaN by the padding value, in place; in the vector layout that makes the mask."""
-        for name in self.shapes:
-            if name.endswith("mask"):
-                continue
-            absent = np.isnan(arrays[name])
-            if self.kind == "vector":
-                np.logical_not(absent, out=arrays["mask"])
-            np.copyto(arrays[name], np.float32(self.pad), where=absent)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Packed:
@@ -84,7 +75,7 @@ class Packed:
     Parameters
     ----------
     flat : (n, features) float32, NaN where missing
-    objects : collection name to its jagged rows, (n_objects + 1, features) float32; the last row is NaN, for padding
+    objects : collection name to its jagged rows, (n_objects, features) float32, NaN where missing
     label : (n,) int64
     weight : (n,) float32
     index : (n, 3) int64: sample, file, entry
@@ -123,10 +114,9 @@ def pack(
     objects = {}
     for collection in layout.collections:
         source = events.objects[collection.name]
-        rows = np.empty((int(source.offsets[-1]) + 1, len(collection.branches)), np.float32)
-        rows[-1] = np.nan
+        rows = np.empty((int(source.offsets[-1]), len(collection.branches)), np.float32)
         for i, name in enumerate(collection.branches):
-            transforms[name].apply(source.columns[name], rows[:-1, i], missing=missing)
+            transforms[name].apply(source.columns[name], rows[:, i], missing=missing)
         objects[collection.name] = Jagged(source.offsets, rows)
     index = np.empty((len(events), 3), np.int64)
     index[:, 0], index[:, 1], index[:, 2] = sample, file, events.entry
@@ -134,9 +124,9 @@ def pack(
 
 
 def gather(
-    layout: Layout, packed: Packed, rows: Ints, *, out: Mapping[str, npt.NDArray[Any]], at: npt.NDArray[np.intp]
+    layout: Layout, packed: Packed, rows: Ints, *, out: Mapping[str, npt.NDArray[Any]], at: npt.NDArray[np.int64]
 ) -> None:
-    """Copy some events of a block into rectangular arrays, NaN where an event has fewer objects.
+    """Copy some events of a block into rectangular arrays: padded and masked in one pass.
 
     Parameters
     ----------
@@ -145,27 +135,35 @@ def gather(
     at : (k,) which rows of ``out`` they become
     """
     if layout.kind == "tokens":
-        if layout.flat:
-            out["flat"][at] = packed.flat[rows]
-        for c in layout.collections:
-            values, real = _padded(packed.objects[c.name], rows, c.length)
-            out[c.name][at] = values
-            out[f"{c.name}_mask"][at] = real
+        _gather_tokens(layout, packed, rows, out=out, at=at)
         return
-    x, column = out["x"], len(layout.flat)
-    x[at, :column] = packed.flat[rows]
-    for c in layout.collections:
-        width = c.length * len(c.branches)
-        x[at, column : column + width] = _padded(packed.objects[c.name], rows, c.length)[0].reshape(len(rows), width)
-        column += width
+    x, mask, column = out["x"], out["mask"], 0
+    for jagged, length in [
+        (_as_objects(packed.flat), 1),
+        *((packed.objects[c.name], c.length) for c in layout.collections),
+    ]:
+        width = jagged.content.shape[1]
+        copy_values(
+            jagged.content.reshape(-1), jagged.offsets, width, rows, at, length, column, layout.pad, x, mask
+        )  # fmt: skip
+        column += length * width
 
 
-def _padded(jagged: Jagged, rows: Ints, length: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    starts = jagged.offsets[rows]
-    position = np.arange(length)
-    real = position < (jagged.offsets[rows + 1] - starts)[:, None]
-    index = np.where(real, starts[:, None] + position, len(jagged.content) - 1)
-    return jagged.content.take(index, axis=0, mode="clip"), real
+def _gather_tokens(
+    layout: Layout, packed: Packed, rows: Ints, *, out: Mapping[str, npt.NDArray[Any]], at: npt.NDArray[np.int64]
+) -> None:
+    parts = [(c.name, packed.objects[c.name], c.length, out[f"{c.name}_mask"]) for c in layout.collections]
+    if layout.flat:
+        parts.append(("flat", _as_objects(packed.flat), 1, np.empty((len(out["flat"]), 1), np.bool_)))
+    for name, jagged, length, mask in parts:
+        width = jagged.content.shape[1]
+        values = out[name].reshape(-1, length * width)
+        copy_objects(jagged.content.reshape(-1), jagged.offsets, width, rows, at, length, layout.pad, values, mask)
+
+
+def _as_objects(flat: Floats) -> Jagged:
+    """View flat columns as one object an event."""
+    return Jagged(np.arange(len(flat) + 1), flat)
 
 
 def to_awkward(layout: Layout, arrays: Mapping[str, npt.NDArray[Any]], transforms: Mapping[str, Transform]) -> Any:

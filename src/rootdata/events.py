@@ -151,7 +151,7 @@ def select(
     keep = parts < split.NO_PART if part is None else parts == part
     for text in (config.cut, sample.cut):
         if text is not None:
-            keep &= _per_event(text, columns, n, block, what="cut").astype(bool)
+            keep &= _decision(text, _per_event(text, columns, n, block, what="cut"), block)
     return Events(
         entry=np.flatnonzero(keep) + block.start,
         part=parts[keep],
@@ -200,6 +200,12 @@ def _per_event(text: str, columns: Mapping[str, Any], num_events: int, block: Bl
             f"{what} {text!r} gives a list an event; reduce it with any(), all(), sum(), max(), ... ({block})"
         )
     return values
+
+
+def _decision(text: str, values: npt.NDArray[Any], block: Block) -> Bools:
+    if values.dtype.kind == "f":  # NaN, which means missing, would count as true
+        raise DataError(f"cut {text!r} gives numbers, not yes or no; write a comparison such as '{text} > 0' ({block})")
+    return values.astype(bool)
 
 
 def _labels(config: DataConfig, sample: Sample, columns: Mapping[str, Any], keep: Bools, block: Block) -> Ints:
@@ -255,7 +261,7 @@ def _objects(collection: Collection, columns: Mapping[str, Any], keep: Bools, bl
     first = next(iter(picked.values()))
     if collection.cut is not None:
         passes = _per_object(collection.cut, collection, columns, lists, block, what="cut").take_events(keep)
-        chosen = passes.content.astype(bool)
+        chosen = _decision(collection.cut, passes.content, block)
         if not chosen.all():
             picked = {b: jagged.take_objects(chosen) for b, jagged in picked.items()}
             first = next(iter(picked.values()))

@@ -26,6 +26,7 @@ Comparisons with nan are false (``!=`` true), so an event without jets fails ``J
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -279,6 +280,7 @@ class Expression:
         return _parse_again, (self.text, self.where)
 
 
+@functools.lru_cache(maxsize=4096)
 def parse(text: str, *, where: str = "") -> Expression:
     """Read an expression.
 

@@ -22,7 +22,7 @@ Kind = Literal["flat", "jagged", "fixed", "unusable"]
 
 # A block is read at once: large enough that the cost of a read call is small beside decompression (measured with
 # benchmarks.stream), small enough that many can be open at a time.
-BLOCK_BYTES = 4_000_000
+BLOCK_BYTES = 8_000_000
 BLOCK_ENTRIES = 20_000
 OPEN_TREES = 8  # for each reading thread
 
@@ -366,7 +366,8 @@ def _plain(array: Any, branch: Branch) -> Any:
         raise BranchError(f"branch {branch.name!r} can't be used: {branch.note}")
     if branch.kind == "jagged":
         return array
-    values = np.asarray(ak.to_numpy(array))
+    layout = array.layout
+    values = np.asarray(layout.data if isinstance(layout, ak.contents.NumpyArray) else ak.to_numpy(array))
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

@@ -50,8 +50,12 @@ class Jagged:
             return cls(np.arange(len(array) + 1, dtype=np.int64) * array.shape[1], array.reshape(-1))
         if array.ndim != 2:
             raise ShapeError(f"expected a list of numbers an event, got {array.type}")
-        layout = ak.to_packed(ak.from_regular(array)).layout.to_ListOffsetArray64(True)
-        return cls(np.asarray(layout.offsets.data), np.asarray(ak.to_numpy(layout.content)))
+        layout = array.layout
+        if not _is_plain(layout):
+            layout = ak.to_packed(ak.from_regular(array)).layout.to_ListOffsetArray64(True)
+        offsets = np.asarray(layout.offsets.data)
+        content = np.asarray(ak.to_numpy(layout.content))[: offsets[-1]]
+        return cls(offsets, content.astype(content.dtype.newbyteorder("="), copy=False))
 
     def to_awkward(self) -> Any:
         """View the column as an awkward array, without a copy."""
@@ -70,6 +74,14 @@ class Jagged:
     def take_objects(self, keep: Bools) -> Jagged:
         """Keep the objects where ``keep`` (n_objects,) is true; no event is lost."""
         return Jagged(offsets_of(keep)[self.offsets], self.content[keep])
+
+
+def _is_plain(layout: Any) -> bool:
+    """Say whether the buffers can be taken as they are, which is what uproot makes."""
+    import awkward as ak
+
+    is_list = isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
+    return is_list and layout.offsets.data.dtype == np.int64 and len(layout.offsets) > 0 and layout.offsets[0] == 0
 
 
 def offsets_of(counts: npt.NDArray[Any]) -> Ints:

@@ -15,7 +15,7 @@ from rootdata import cache, scaling
 from rootdata.config import PARTS, DataConfig
 from rootdata.dense import Layout, Padded, kept_fraction
 from rootdata.errors import DataError, SpecsError
-from rootdata.files import Location
+from rootdata.files import BLOCK_BYTES, BLOCK_ENTRIES, Location
 from rootdata.statistics import ColumnStats
 
 VERSION = 1
@@ -158,7 +158,7 @@ def collects(config: DataConfig, column: str) -> dict[str, bool]:
 def fingerprint(key: str, files: Sequence[tuple[int, Location]]) -> str:
     """Hash a configuration's key with the files' paths, sizes and times of change, without opening them."""
     found = [(sample, location.path, location.tree, *stamp(location)) for sample, location in files]
-    return _hash([VERSION, key, found])
+    return _hash([VERSION, BLOCK_BYTES, BLOCK_ENTRIES, key, found])
 
 
 def stamp(location: Location) -> tuple[int, int]:

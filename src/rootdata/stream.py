@@ -235,7 +235,6 @@ def _slab(layout: Layout, packed: Sequence[Packed], chunk: Order, low: int, high
         arrays["label"][at] = block.label[taken]
         arrays["weight"][at] = block.weight[taken]
         arrays["index"][at] = block.index[taken]
-    layout.finish(arrays)
     return arrays
 
 

@@ -513,6 +513,8 @@ PIECES += [
 @settings(max_examples=500)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | st.text(max_size=20))
 @example("a[b]")
+@example("(b > 1) < 18446744073709551615")
+@example("clip(0, 18446744073709551615, -1)")
 @example("j[(a if b else 1)] ** -(18446744073709551615 > j)")
 def test_any_text_is_an_expression_or_an_expression_error(text):
     columns = {

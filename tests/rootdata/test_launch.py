@@ -1,13 +1,16 @@
 import logging
 import os
+import signal
 import sys
 import typing
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from pytorch_lightning.demos.boring_classes import BoringModel
 
 from rootdata import launch
 from rootdata.errors import ConfigError, DataError, FileError
@@ -158,8 +161,26 @@ def test_ctrl_c_is_no_error(start):
     assert "Traceback" not in message
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*checkpoint")
+def test_ctrl_c_in_a_fit_is_no_error(start, tmp_path):
+    def press(*args):
+        raise KeyboardInterrupt
+
+    def task(config):
+        network = BoringModel()
+        network.training_step = press
+        pl.Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, max_epochs=1).fit(network)
+
+    handler = signal.getsignal(signal.SIGINT)  # Lightning ignores the signal from then on
+    try:
+        status, message, _ = start(task=task)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert status == 130
+    assert "ckpt_path" in message
+
+
 def test_children_do_not_inherit_what_hydra_is_told(start):
-    start(task=lambda config: os.environ["PATH"] and sys.exit("HYDRA_FULL_ERROR" in os.environ))
     status, _, _ = start(task=lambda config: sys.exit(3 if "HYDRA_FULL_ERROR" in os.environ else 4))
     assert status == 4
 

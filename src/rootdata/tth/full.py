@@ -29,6 +29,7 @@ from rootdata.tth.write import Note, TreeWriter, holds, new_set
 NO_MASS: Final = -1.0  # mbb where there is no candidate
 EVENTS_PER_LUMINOSITY_BLOCK: Final = 1000
 MAX_LEPTONS: Final = 4
+MEAN_FRACTIONS: Final = (0.60, 0.11, 0.26, 0.03)  # energy of charged and neutral hadrons, photons, the rest
 MEAN_ELECTRONS: Final = 0.05
 MEAN_MUONS: Final = 0.12
 
@@ -180,5 +181,5 @@ def _first(counts: Array) -> Bools:
 
 def _fractions(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     """Draw four energy fractions (4, *shape) that add up to one."""
-    parts = uniform(rng, (4, *shape))
+    parts = uniform(rng, (4, *shape)) * np.reshape(MEAN_FRACTIONS, (4,) + (1,) * len(shape))
     return parts / parts.sum(axis=0)

@@ -1,0 +1,41 @@
+# Two commands do all the set-up on a fresh machine: `make train` and `make test`.
+# PYTHON=python3.12 make ... takes another interpreter; ARGS="trainer.max_epochs=1" goes to train.py.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: train test lint types check clean
+
+train: $(VENV)/.installed
+	$(BIN)/python train.py data=ttH model=dnn $(ARGS)
+
+test: $(VENV)/.tested
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.tested
+	$(BIN)/mypy
+
+# torch comes first and alone: a later, looser requirement is then met by it and pulls no other build.
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $$(grep '^torch==' constraints.txt)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,tensorboard]"
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,tensorboard,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

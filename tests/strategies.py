@@ -1,0 +1,249 @@
+"""Hypothesis strategies: what can come out of ROOT files, in one place.
+
+Columns and events for the arithmetic, sources for the order, and whole small data sets, which are described here and
+written by the ``write_tree`` fixture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+
+from rootdata.dense import Layout, Padded
+from rootdata.events import Events, Objects
+from rootdata.jagged import Jagged, offsets_of
+from rootdata.plan import Plan, Source, make_plan
+from rootdata.scaling import Transform
+
+SENTINEL = -999.0
+
+# Columns
+
+ordinary = st.floats(-1e6, 1e6, width=32)
+"""Finite numbers of a size that float32 arithmetic keeps."""
+
+awful = st.sampled_from([math.nan, math.inf, -math.inf, SENTINEL, 0.0, -0.0])
+"""What else is found in branches."""
+
+values = ordinary | awful
+
+
+def lists(elements: st.SearchStrategy[Any] = values, *, max_events: int = 12) -> st.SearchStrategy[list[list[Any]]]:
+    """Jagged columns as lists, empty events and none at all included."""
+    return st.lists(st.lists(elements, max_size=6), max_size=max_events)
+
+
+def jagged_of(content: Sequence[Sequence[Any]], dtype: npt.DTypeLike = np.float32) -> Jagged:
+    """Turn lists into a jagged column."""
+    counts = np.array([len(x) for x in content], np.int64)
+    return Jagged(offsets_of(counts), np.array([y for x in content for y in x], dtype))
+
+
+number_types = st.sampled_from(["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint64"])
+
+
+@st.composite
+def number_columns(draw: st.DrawFn, *, min_size: int = 0) -> npt.NDArray[Any]:
+    """Flat columns of any number type, NaN, infinities and sentinels among them where the type has them."""
+    dtype = np.dtype(draw(number_types))
+    if dtype.kind == "f":
+        elements: st.SearchStrategy[Any] = values
+    else:
+        info = np.iinfo(dtype)
+        near = st.integers(max(-2000, info.min), min(2000, info.max))
+        elements = near if info.min > SENTINEL else near | st.just(int(SENTINEL))
+    return np.array(draw(st.lists(elements, min_size=min_size, max_size=40)), dtype)
+
+
+# Events of a block, selected
+
+transforms = st.builds(
+    Transform,
+    shift=st.sampled_from([0.0, 1.5, -40.0]),
+    factor=st.sampled_from([1.0, 0.25, -2.0]),
+    log=st.booleans(),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Selected events with the layout and the scaling that go with them."""
+
+    events: Events
+    layout: Layout
+    transforms: dict[str, Transform]
+
+
+@st.composite
+def blocks(draw: st.DrawFn, *, kind: str | None = None, elements: st.SearchStrategy[Any] = values) -> Block:
+    """A block of selected events: none to two flat features, none to two collections, at least one feature."""
+    n = draw(st.integers(0, 10))
+    num_flat = draw(st.integers(0, 2))
+    flat = {f"f{i}": np.array(draw(_row(elements, n)), draw(st.sampled_from(["float32", "float64"])))
+            for i in range(num_flat)}  # fmt: skip
+    objects, padded = {}, []
+    for name in ("jets", "muons")[: draw(st.integers(0 if num_flat else 1, 2))]:
+        counts = np.array(draw(_row(st.integers(0, 5), n)), np.int64)
+        branches = tuple(f"{name}_{i}" for i in range(draw(st.integers(1, 3))))
+        columns = {b: np.array(draw(_row(elements, int(counts.sum()))), np.float32) for b in branches}
+        objects[name] = Objects(offsets=offsets_of(counts), columns=columns)
+        padded.append(Padded(name=name, branches=branches, length=draw(st.integers(1, 6))))
+    layout = Layout(
+        kind=kind or draw(st.sampled_from(["vector", "tokens"])),
+        flat=tuple(flat),
+        collections=tuple(padded),
+        pad=draw(st.sampled_from([0.0, -5.0, 1.5])),
+    )
+    names = [*flat, *(b for c in padded for b in c.branches)]
+    scaling = {name: draw(transforms) for name in names}
+    return Block(_events(n, flat, objects), layout, scaling)
+
+
+def _row(elements: st.SearchStrategy[Any], size: int) -> st.SearchStrategy[list[Any]]:
+    return st.lists(elements, min_size=size, max_size=size)
+
+
+def _events(n: int, flat: dict[str, npt.NDArray[Any]], objects: dict[str, Objects]) -> Events:
+    return Events(
+        entry=np.arange(n, dtype=np.int64) * 3,
+        part=np.zeros(n, np.uint8),
+        label=np.arange(n, dtype=np.int64) % 2,
+        weight=np.linspace(0.5, 2.0, n, dtype=np.float32),
+        flat=flat,
+        objects=objects,
+        before=np.array([n, 0, 0]),
+    )
+
+
+# Sources of a plan
+
+
+@st.composite
+def sources(draw: st.DrawFn, *, max_sources: int = 5) -> list[Source]:
+    """Sources of unlike sizes; the blocks of all are numbered through."""
+    found, first = [], 0
+    for i in range(draw(st.integers(1, max_sources))):
+        counts = draw(st.lists(st.integers(1, draw(st.sampled_from([1, 5, 60]))), min_size=1, max_size=9))
+        found.append(Source(name=f"s{i}", blocks=np.arange(first, first + len(counts)), counts=np.array(counts)))
+        first += len(counts)
+    return found
+
+
+@st.composite
+def plans(draw: st.DrawFn, *, quotas: bool = False, shuffle: bool | None = None) -> Plan:
+    """Plans of any sources, chunks, batches, windows; with quotas some sources are over- or undersampled."""
+    mixed = draw(sources())
+    if quotas:
+        mixed = [dataclasses.replace(s, quota=draw(st.integers(0, 3 * s.size))) for s in mixed]
+        mixed[0] = dataclasses.replace(mixed[0], quota=draw(st.integers(1, 3 * mixed[0].size)))
+    return make_plan(
+        mixed,
+        chunk_size=draw(st.integers(1, 80)),
+        batch_size=draw(st.integers(1, 20)),
+        shuffle=draw(st.booleans()) if shuffle is None else shuffle,
+        seed=draw(st.integers(0, 2**40)),
+        open_blocks=draw(st.none() | st.integers(1, 12)),
+    )
+
+
+# Whole data sets
+
+
+@dataclasses.dataclass(frozen=True)
+class FileShape:
+    """A file to be written: its events, the sizes of its baskets, TTree or RNTuple."""
+
+    num_events: int
+    steps: tuple[int, ...]
+    kind: str = "ttree"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """Samples of files, and what :func:`columns_of` puts into them."""
+
+    files: tuple[tuple[FileShape, ...], ...]
+
+    @property
+    def num_events(self) -> int:
+        """Entries of all files."""
+        return sum(f.num_events for sample in self.files for f in sample)
+
+    def write(self, folder: Path, write_tree: Callable[..., Path]) -> dict[str, dict[str, Any]]:
+        """Write the files; return ``samples`` as ``RootDataset`` takes them, with labels 0 and 1 in turn."""
+        return {
+            f"s{i}": {
+                "files": [
+                    str(write_tree(folder / f"s{i}_{j}.root", columns_of(shape.num_events, [i, j]), step=shape.steps,
+                                   kind=shape.kind))
+                    for j, shape in enumerate(sample)
+                ],
+                "label": i % 2,
+            }
+            for i, sample in enumerate(self.files)
+        }  # fmt: skip
+
+
+def columns_of(num_events: int, seed: Sequence[int]) -> dict[str, Any]:
+    """Make up events: every kind of branch, missing values of every kind, identifiers beyond float64.
+
+    Returns
+    -------
+    ``id`` int64, ``met`` float32 with NaN and -999, ``ht`` float64, ``nlep`` uint8, ``tagged`` bool, ``cov`` (2,)
+    float32, ``gen`` float32 weights, ``Jet_pt`` and ``Jet_eta`` (var,) float32, ``Mu_q`` (var,) int32
+    """
+    rng = np.random.default_rng([*seed, num_events])
+    met = rng.exponential(40.0, num_events).astype(np.float32)
+    met[rng.random(num_events) < 0.05] = np.nan
+    met[rng.random(num_events) < 0.05] = SENTINEL
+    jets, muons = rng.poisson(2.5, num_events), rng.poisson(0.6, num_events)
+    eta = rng.normal(0.0, 1.5, jets.sum()).astype(np.float32)
+    eta[rng.random(len(eta)) < 0.05] = np.nan
+    return {
+        "id": 2**60 + 1_000_000 * sum(seed) + np.arange(num_events),
+        "met": met,
+        "ht": rng.exponential(200.0, num_events),
+        "nlep": rng.poisson(1.0, num_events).astype(np.uint8),
+        "tagged": rng.random(num_events) < 0.3,
+        "cov": rng.normal(size=(num_events, 2)).astype(np.float32),
+        "gen": rng.uniform(0.5, 1.5, num_events).astype(np.float32),
+        "Jet_pt": ak.unflatten(rng.exponential(40.0, jets.sum()).astype(np.float32), jets),
+        "Jet_eta": ak.unflatten(eta, jets),
+        "Mu_q": ak.unflatten(rng.choice([-1, 1], muons.sum()).astype(np.int32), muons),
+    }
+
+
+file_shapes = st.builds(
+    FileShape,
+    num_events=st.sampled_from([0, 1, 2, 7]) | st.integers(8, 150),
+    steps=st.lists(st.integers(5, 60), min_size=1, max_size=3).map(tuple),
+    kind=st.sampled_from(["ttree", "rntuple"]),
+)
+
+
+@st.composite
+def data_sets(draw: st.DrawFn) -> DataSet:
+    """One to three samples of one to three files; every sample has events."""
+    files = st.lists(file_shapes, min_size=1, max_size=3).filter(lambda found: any(f.num_events >= 30 for f in found))
+    return DataSet(tuple(tuple(sample) for sample in draw(st.lists(files, min_size=1, max_size=3))))
+
+
+orders = st.fixed_dictionaries(
+    {
+        "batch_size": st.integers(1, 64),
+        "chunk_size": st.integers(1, 200),
+        "shuffle": st.booleans(),
+        "seed": st.integers(0, 1000),
+        "mix": st.sampled_from(["sample", "file"]),
+        "open_blocks": st.none() | st.integers(1, 5),
+    }
+)
+"""Options that say in which order events come."""

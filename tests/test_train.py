@@ -1,0 +1,172 @@
+"""``train.py`` as a user starts it, on small ROOT files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import torch
+import uproot
+import yaml
+
+from rootdata.models import DNN
+from rootdata.specs import Specs
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+WRITTEN = ["checkpoints/last.ckpt", "config.yaml", "metrics.json", "roc.json", "roc.png", "scores.json", "scores.png"]
+QUICK = ["trainer=cpu", "trainer.enable_progress_bar=false", "~callbacks.progress", "trainer.num_sanity_val_steps=0"]
+FEW = ["trainer.max_epochs=1", "+trainer.limit_predict_batches=1", *(f"trainer.limit_{s}_batches=3" for s in ("train", "val"))]
+
+
+def train(folder, *words, status=0):
+    """Run the script in a folder, with its outputs below, and return what it printed."""
+    command = [sys.executable, str(ROOT / "train.py"), *words, f"hydra.run.dir={folder / 'out'}"]
+    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "ROOTDATA_CACHE": str(folder / "cache"), "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout if status == 0 else done.stderr.strip()
+
+
+def write_events(path, *, is_signal, n_events, seed):
+    """Write events with two flat branches and jets; those of signal are harder."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 6, n_events)
+    jet_pt = rng.exponential(60 if is_signal else 40, counts.sum()).astype("f4") + 20
+    jet_eta = rng.normal(0, 1.5, counts.sum()).astype("f4")
+    branches = {
+        "met": rng.exponential(80 if is_signal else 40, n_events).astype("f4"),
+        "mass": rng.normal(125 if is_signal else 100, 12, n_events).astype("f4"),
+        "Jet": ak.zip({"pt": ak.unflatten(jet_pt, counts), "eta": ak.unflatten(jet_eta, counts)}),
+    }
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {name: column.dtype if name != "Jet" else column.type for name, column in branches.items()})
+        file["Events"].extend(branches)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with somebody's files and data config."""
+    folder = tmp_path_factory.mktemp("own")
+    for number in range(2):
+        write_events(folder / f"bkg_{number}.root", is_signal=False, n_events=1500, seed=number)
+    write_events(folder / "sig.root", is_signal=True, n_events=1000, seed=9)
+    config = {
+        "samples": {
+            "background": {"files": str(folder / "bkg_*.root"), "label": 0},
+            "signal": {"files": str(folder / "sig.root"), "label": 1},
+        },
+        "flat": ["met", "mass"],
+        "jagged": {"jets": {"branches": ["Jet_pt", "Jet_eta"], "length": 4}},
+    }
+    (folder / "configs" / "data").mkdir(parents=True)
+    (folder / "configs" / "data" / "mine.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(own, tmp_path_factory):
+    """The outputs of a whole training on these."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = ["data=mine", "data.batch_size=100", "trainer.max_epochs=3", "model.lr=0.01"]
+    printed = train(folder, "--config-dir", str(own / "configs"), *QUICK, *words)
+    return folder / "out", printed
+
+
+def test_everything_is_written(trained):
+    folder, _ = trained
+    for name in [*WRITTEN, "specs.json", "csv/metrics.csv", "train.log", ".hydra/overrides.yaml"]:
+        assert (folder / name).stat().st_size > 0, name
+    assert Specs.load(folder / "specs.json")
+    assert "${" not in (folder / "config.yaml").read_text()
+
+
+def test_the_network_has_learnt(trained):
+    folder, _ = trained
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert figures["auc"] > 0.9
+    assert list(figures["samples"]) == ["background", "signal"]
+    assert 700 < figures["events"] < 900
+
+
+def test_the_table_names_what_is_there(trained):
+    folder, printed = trained
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert f"{figures['auc']:.4f}" in printed
+    named = [word for word in printed.split() if word.startswith("out/")]
+    assert {"out/roc.png", "out/metrics.json", "out/specs.json"} < set(named)
+    assert all((folder.parent / name).exists() for name in named)
+
+
+def test_the_checkpoint_is_one_of_the_network(trained):
+    folder, printed = trained
+    (best,) = [word for word in printed.split() if word.startswith("out/checkpoints")]
+    model = DNN.load_from_checkpoint(folder.parent / best, weights_only=True)
+    assert model.hparams["hidden"] == [128, 64]
+    assert torch.isfinite(model({"x": torch.zeros(1, 10)})).all()
+
+
+def test_a_checkpoint_can_be_tested_alone(trained, own, tmp_path):
+    folder, printed = trained
+    (best,) = [word for word in printed.split() if word.startswith("out/checkpoints")]
+    words = ["data=mine", "data.batch_size=50", "train=false", f"ckpt_path={folder.parent / best}"]
+    train(tmp_path, "--config-dir", str(own / "configs"), *QUICK, *words)
+    again = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert again["auc"] == pytest.approx(json.loads((folder / "metrics.json").read_text())["auc"])
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_deep_sets_train_on_the_same_files(own, tmp_path):
+    words = ["data=mine", "model=deepsets", "model.phi=[16]", "data.batch_size=100", "trainer.max_epochs=2", "logger=tensorboard"]
+    train(tmp_path, "--config-dir", str(own / "configs"), *QUICK, *words)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["auc"] > 0.8
+    assert list((tmp_path / "out" / "tensorboard").glob("events*"))
+
+
+def test_two_processes_share_the_events(own, trained, tmp_path):
+    words = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=100", "trainer.max_epochs=1"]
+    train(tmp_path, "--config-dir", str(own / "configs"), "data=mine", *QUICK[1:], *words)
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert figures["events"] == json.loads((trained[0] / "metrics.json").read_text())["events"]
+
+
+def test_the_paper_s_experiment_takes_a_step(tmp_path):
+    train(tmp_path, "experiment=tth_paper", "data.n_events=1500", "debug=fdr", *QUICK[1:2])
+    assert len(list((tmp_path / "data").rglob("*.root"))) == 9
+
+
+def test_a_misspelt_branch_is_one_sentence(own, tmp_path):
+    words = ["data=mine", "data.flat=[met,mas]"]
+    message = train(tmp_path, "--config-dir", str(own / "configs"), *QUICK, *words, status=2)
+    assert "'mas'" in message
+    assert "'mass'" in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "out" / "config.yaml").exists()
+
+
+def test_a_misspelt_option_is_one_sentence(tmp_path):
+    message = train(tmp_path, "data.batchsize=5", status=2)
+    assert message == "train.py: 'data.batchsize' is not an option; nearest: 'data.batch_size'"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("data", ["ttH_pythia", "nanoaod"])
+def test_absent_files_are_one_sentence_with_the_remedy(tmp_path, data):
+    message = train(tmp_path, f"data={data}", status=2)
+    assert "no ROOT files" in message
+    assert "data.folder=" in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(("data", "folder", "model"), [("ttH_pythia", "tth_pythia", "dnn"), ("nanoaod", "real", "deepsets")])
+def test_real_files(tmp_path, data, folder, model):
+    if not (SHARED / folder).is_dir():
+        pytest.skip(f"the data set {folder!r} is not beside the repository")
+    words = [f"data={data}", f"data.folder={SHARED / folder}", f"model={model}", "data.batch_size=64"]
+    train(tmp_path, *words, *QUICK, *FEW)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["events"] > 30
