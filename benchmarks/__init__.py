@@ -1,0 +1,1 @@
+"""What streaming costs, beside reading alone. Nothing here is a test."""
