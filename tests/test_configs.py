@@ -28,9 +28,7 @@ def composed(tmp_path):
         HydraConfig.instance().set_config(config)
         with open_dict(config):
             del config["hydra"]
-        launch.check(
-            config, known=launch.known_groups(CONFIGS / "train.yaml"), used=launch.references(config)
-        )
+        launch.check(config, known=launch.known_groups(CONFIGS / "train.yaml"), used=launch.references(config))
         return config
 
     yield make

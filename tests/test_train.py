@@ -20,7 +20,11 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 WRITTEN = ["checkpoints/last.ckpt", "config.yaml", "metrics.json", "roc.json", "roc.png", "scores.json", "scores.png"]
 QUICK = ["trainer=cpu", "trainer.enable_progress_bar=false", "~callbacks.progress", "trainer.num_sanity_val_steps=0"]
-FEW = ["trainer.max_epochs=1", "+trainer.limit_predict_batches=1", *(f"trainer.limit_{s}_batches=3" for s in ("train", "val"))]
+FEW = [
+    "trainer.max_epochs=1",
+    "+trainer.limit_predict_batches=1",
+    *(f"trainer.limit_{s}_batches=3" for s in ("train", "val")),
+]
 
 
 def train(folder, *words, status=0):
@@ -45,7 +49,9 @@ def write_events(path, *, is_signal, n_events, seed):
         "Jet": ak.zip({"pt": ak.unflatten(jet_pt, counts), "eta": ak.unflatten(jet_eta, counts)}),
     }
     with uproot.recreate(path) as file:
-        file.mktree("Events", {name: column.dtype if name != "Jet" else column.type for name, column in branches.items()})
+        file.mktree(
+            "Events", {name: column.dtype if name != "Jet" else column.type for name, column in branches.items()}
+        )
         file["Events"].extend(branches)
 
 
@@ -122,14 +128,27 @@ def test_a_checkpoint_can_be_tested_alone(trained, own, tmp_path):
 
 
 def test_deep_sets_train_on_the_same_files(own, tmp_path):
-    words = ["data=mine", "model=deepsets", "model.phi=[16]", "data.batch_size=100", "trainer.max_epochs=2", "logger=tensorboard"]
+    words = [
+        "data=mine",
+        "model=deepsets",
+        "model.phi=[16]",
+        "data.batch_size=100",
+        "trainer.max_epochs=2",
+        "logger=tensorboard",
+    ]
     train(tmp_path, "--config-dir", str(own / "configs"), *QUICK, *words)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["auc"] > 0.8
     assert list((tmp_path / "out" / "tensorboard").glob("events*"))
 
 
 def test_two_processes_share_the_events(own, trained, tmp_path):
-    words = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=100", "trainer.max_epochs=1"]
+    words = [
+        "trainer=ddp",
+        "trainer.accelerator=cpu",
+        "trainer.devices=2",
+        "data.batch_size=100",
+        "trainer.max_epochs=1",
+    ]
     train(tmp_path, "--config-dir", str(own / "configs"), "data=mine", *QUICK[1:], *words)
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert figures["events"] == json.loads((trained[0] / "metrics.json").read_text())["events"]
@@ -163,7 +182,9 @@ def test_absent_files_are_one_sentence_with_the_remedy(tmp_path, data):
     assert "Traceback" not in message
 
 
-@pytest.mark.parametrize(("data", "folder", "model"), [("ttH_pythia", "tth_pythia", "dnn"), ("nanoaod", "real", "deepsets")])
+@pytest.mark.parametrize(
+    ("data", "folder", "model"), [("ttH_pythia", "tth_pythia", "dnn"), ("nanoaod", "real", "deepsets")]
+)
 def test_real_files(tmp_path, data, folder, model):
     if not (SHARED / folder).is_dir():
         pytest.skip(f"the data set {folder!r} is not beside the repository")

@@ -8,7 +8,8 @@ import glob
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -24,7 +25,7 @@ Kind = Literal["flat", "jagged", "fixed", "unusable"]
 # benchmarks.stream), small enough that many can be open at a time.
 BLOCK_BYTES = 8_000_000
 BLOCK_ENTRIES = 20_000
-OPEN_TREES = 8  # for each reading thread
+OPEN_TREES = 16
 
 _WITH_TREE = re.compile(r"^(?P<path>.+\.root)(?::(?P<tree>[^:]+))?$")
 
@@ -58,8 +59,12 @@ class Branch:
 
 
 class Tree(Protocol):
-    """An open TTree or RNTuple."""
+    """An open TTree or RNTuple.
 
+    ``asked`` is the location that was to be opened, ``location`` the same with the tree's name.
+    """
+
+    asked: Location
     location: Location
     num_entries: int
     uuid: str
@@ -79,6 +84,9 @@ class Tree(Protocol):
 
     def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
         """Read entries ``start`` to ``stop``: numpy for flat and fixed branches, awkward for jagged ones."""
+
+    def close(self) -> None:
+        """Close the file."""
 
 
 def find(patterns: Iterable[str], *, tree: str | None = None, where: str = "files") -> list[Location]:
@@ -177,7 +185,7 @@ def _open_object(file: Any, location: Location) -> Tree:
     try:
         source = file[name]
         kind = _NTuple if "RNTuple" in source.classname else _TTree
-        return kind(source, dataclasses.replace(location, tree=name), file)
+        return kind(source, location, dataclasses.replace(location, tree=name), file)
     except Exception as error:
         raise FileError(f"{location.path}: tree {name!r} can't be read ({_brief(error)}); replace the file") from error
 
@@ -215,8 +223,8 @@ def trees_in(path: str) -> dict[str, int]:
 class _Named:
     """Look-up of branches by full path, by short name, and with dots for underscores."""
 
-    def __init__(self, source: Any, location: Location, file: Any) -> None:
-        self.location = location
+    def __init__(self, source: Any, asked: Location, location: Location, file: Any) -> None:
+        self.asked, self.location = asked, location
         self.num_entries = int(source.num_entries)
         self.uuid = str(file.file.uuid)
         self.size = _size(location.path)
@@ -319,13 +327,9 @@ def _describe_branch(name: str, branch: Any) -> Branch:
         return Branch(name, "unusable", note=f"uproot can't interpret it ({_brief(error)})")
     kind = type(reading).__name__
     if kind == "AsJagged" and _number_type(reading.content):
-        counter = branch.count_branch
-        return Branch(
-            name,
-            "jagged",
-            _number_type(reading.content),
-            counter=None if counter is None else _short(counter.name),
-        )
+        counter = branch.member("fLeaves")[0].member("fLeafCount")
+        counter_name = None if counter is None else str(counter.member("fName"))
+        return Branch(name, "jagged", _number_type(reading.content), counter=counter_name)
     dtype = _number_type(reading)
     if not dtype:
         return Branch(name, "unusable", note=f"it holds {typename or kind}, neither a number nor a list of numbers")
@@ -412,39 +416,44 @@ def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 class Opener:
-    """Keeps the last few trees open, separately in every thread, and closes them all at the end."""
+    """Lends open trees, each to one thread at a time, and keeps the last few that came back open."""
 
     def __init__(self, *, limit: int = OPEN_TREES) -> None:
         self._limit = limit
-        self._local = threading.local()
         self._lock = threading.Lock()
-        self._all: list[collections.OrderedDict[Location, Tree]] = []
+        self._idle: list[Tree] = []
 
-    def __call__(self, location: Location) -> Tree:
-        """Return the open tree of a location, from this thread's own handles."""
-        held = self._held()
-        if location in held:
-            held.move_to_end(location)
-            return held[location]
-        tree = open_tree(location)
-        held[location] = tree
-        while len(held) > self._limit:
-            _close(held.popitem(last=False)[1])
-        return tree
+    @contextmanager
+    def __call__(self, location: Location) -> Iterator[Tree]:
+        """Lend the open tree of a location.
 
-    def _held(self) -> collections.OrderedDict[Location, Tree]:
-        if not hasattr(self._local, "held"):
-            self._local.held = collections.OrderedDict()
+        Raises
+        ------
+        FileError, BranchError
+            As :func:`open_tree`.
+        """
+        tree = self._take(location) or open_tree(location)
+        try:
+            yield tree
+        finally:
             with self._lock:
-                self._all.append(self._local.held)
-        return self._local.held  # type: ignore[no-any-return]
+                self._idle.append(tree)
+                oldest = self._idle.pop(0) if len(self._idle) > self._limit else None
+            if oldest is not None:
+                oldest.close()
+
+    def _take(self, location: Location) -> Tree | None:
+        with self._lock:
+            for i, tree in enumerate(self._idle):
+                if tree.location == location or tree.asked == location:
+                    return self._idle.pop(i)
+        return None
 
     def close(self) -> None:
-        """Close every handle of every thread."""
+        """Close every tree that came back."""
         with self._lock:
-            for held in self._all:
-                while held:
-                    _close(held.popitem()[1])
+            while self._idle:
+                self._idle.pop().close()
 
     def __enter__(self) -> Self:
         return self
@@ -453,11 +462,6 @@ class Opener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _close(tree: Tree) -> None:
-    if isinstance(tree, _Named):
-        tree.close()
 
 
 def use_fast_inflate() -> None:

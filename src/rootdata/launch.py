@@ -1,4 +1,4 @@
-"""The glue between Hydra and a training script: check the configuration, build its objects, report mistakes as one sentence.
+"""Between Hydra and a training script: check the configuration, build its objects, report mistakes in one sentence.
 
 A group of the configuration that has a ``_target_`` may hold the target's parameters, and *helpers*: values that other
 places refer to, as ``folder`` in ``files: ${data.folder}/*.root``. Anything else is a typo and is rejected.
@@ -129,7 +129,9 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
         return "GROUP=null: a group is given by the name of one of its files; write '~GROUP' to leave it out"
     lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")  # not worth its import for an error elsewhere
     is_misconfigured = lightning is not None and isinstance(error, lightning.MisconfigurationException)
-    return first_line(error) if is_misconfigured or isinstance(error, (HydraException, OmegaConfBaseException)) else None
+    return (
+        first_line(error) if is_misconfigured or isinstance(error, (HydraException, OmegaConfBaseException)) else None
+    )
 
 
 def first_line(error: BaseException) -> str:
@@ -196,7 +198,7 @@ def compose(folder: Path, config_name: str, *, overrides: list[str]) -> DictConf
 def walk(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     """Yield every mapping of a configuration with its dotted place."""
     yield path, node
-    for key in node:
+    for key in map(str, node):
         child = None if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key) else node[key]
         if isinstance(child, DictConfig):
             yield from walk(child, join(path, key))
@@ -253,7 +255,7 @@ def options_of(node: DictConfig) -> dict[str, Any] | None:
     parameters = inspect.signature(target).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
-    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function = target.__init__ if inspect.isclass(target) else target
     try:
         hints = typing.get_type_hints(function)
     except (NameError, TypeError):  # annotations of others may name what exists for type checkers alone

@@ -131,5 +131,7 @@ def parse(
     n_axes = (1,) if is_binary else (1, 2)
     if score.ndim not in n_axes or label.ndim != 1 or not score.shape[:1] == label.shape == weight.shape:
         allowed = "(n,)" if is_binary else "(n,) or (n, classes)"
-        raise ShapeError(f"score, label, weight: got {score.shape}, {label.shape}, {weight.shape}; allowed: {allowed}, (n,), (n,)")
+        raise ShapeError(
+            f"score, label, weight: got {score.shape}, {label.shape}, {weight.shape}; allowed: {allowed}, (n,), (n,)"
+        )
     return score, label, weight

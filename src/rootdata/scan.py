@@ -18,7 +18,17 @@ from rootdata import cache
 from rootdata.config import PARTS, DataConfig, Sample
 from rootdata.errors import BranchError, DataError, FileError, SpecsError
 from rootdata.events import Block, Events, flat_features, needed_branches, select
-from rootdata.files import Branch, Location, Opener, Tree, blocks_of, check_same_kinds, find, use_fast_inflate
+from rootdata.files import (
+    OPEN_TREES,
+    Branch,
+    Location,
+    Opener,
+    Tree,
+    blocks_of,
+    check_same_kinds,
+    find,
+    use_fast_inflate,
+)
 from rootdata.specs import (
     FileSpecs,
     Specs,
@@ -183,69 +193,81 @@ def _read_all(
     pool: Executor,
     progress: Progress | None,
 ) -> tuple[list[Surveyed], list[list[Measured]]]:
-    """Survey all files, then measure all blocks; results in file order, whoever came first."""
-    surveys = [f.result() for f in [pool.submit(_survey, config, config.samples[i], w, opener) for i, w in files]]
-    _check_kinds(surveys)
-    if progress is not None:
-        progress.expect(sum(s.entries for s in surveys))
-    chosen = _chosen_blocks(config.fraction, [len(s.blocks) for s in surveys])
-    pending: list[list[Future[Measured]]] = []
-    for (i, _), survey, wanted in zip(files, surveys, chosen, strict=True):
-        measure = functools.partial(_measure, config, config.samples[i], survey, opener)
-        pending.append([pool.submit(measure, *block, full=w) for block, w in zip(survey.blocks, wanted, strict=True)])
-    measured = []
-    for futures in pending:
-        measured.append([f.result() for f in futures])
+    """Survey files and measure their blocks, some files at a time, so that a file is opened once.
+
+    Returns
+    -------
+    What was found of each file, and of each of its blocks: in file order, whoever came first
+    """
+    surveys: list[Surveyed] = []
+    measured: list[list[Measured]] = []
+    kinds: dict[str, tuple[Branch, str]] = {}
+    for low in range(0, len(files), OPEN_TREES):
+        group = files[low : low + OPEN_TREES]
+        found = [f.result() for f in [pool.submit(_survey, config, config.samples[i], w, opener) for i, w in group]]
+        _check_kinds(found, kinds)
         if progress is not None:
-            progress.advance(sum(m.counts[1] - m.counts[0] for m in measured[-1]))
+            progress.expect(sum(s.entries for s in found))
+        pending = [_submit(config, config.samples[i], s, opener, pool) for (i, _), s in zip(group, found, strict=True)]
+        for futures in pending:
+            measured.append([f.result() for f in futures])
+            if progress is not None:
+                progress.advance(sum(m.counts[1] - m.counts[0] for m in measured[-1]))
+        surveys += found
     return surveys, measured
 
 
+def _submit(
+    config: DataConfig, sample: Sample, survey: Surveyed, opener: Opener, pool: Executor
+) -> list[Future[Measured]]:
+    measure = functools.partial(_measure, config, sample, survey, opener)
+    chosen = _chosen_blocks(config.fraction, len(survey.blocks))
+    return [pool.submit(measure, *block, full=full) for block, full in zip(survey.blocks, chosen, strict=True)]
+
+
 def _survey(config: DataConfig, sample: Sample, location: Location, opener: Opener) -> Surveyed:
-    tree = opener(location)
     names = needed_branches(config, sample)
-    branches = {name: tree.describe(name) for name in names}
+    with opener(location) as tree:
+        branches = {name: tree.describe(name) for name in names}
+        surveyed = Surveyed(
+            location=tree.location,
+            uuid=tree.uuid,
+            entries=tree.num_entries,
+            branches=branches,
+            blocks=tuple(blocks_of(tree, names)),
+        )
     for branch in branches.values():
         if branch.kind == "unusable":
             raise BranchError(
-                f"branch {branch.name!r} can't be used: {branch.note} ({location.path}, tree {tree.location.tree!r}); "
-                "remove it from features, derived columns and cuts"
+                f"branch {branch.name!r} can't be used: {branch.note} ({location.path}, tree "
+                f"{surveyed.location.tree!r}); remove it from features, derived columns and cuts"
             )
     flat_features(config, branches)
-    return Surveyed(
-        location=tree.location,
-        uuid=tree.uuid,
-        entries=tree.num_entries,
-        branches=branches,
-        blocks=tuple(blocks_of(tree, names)),
-    )
+    return surveyed
 
 
-def _check_kinds(surveys: Sequence[Surveyed]) -> None:
-    first: dict[str, tuple[Branch, str]] = {}
+def _check_kinds(surveys: Sequence[Surveyed], kinds: dict[str, tuple[Branch, str]]) -> None:
+    """Compare with the kinds of the files before, and add new branches to them."""
     for survey in surveys:
         for name, branch in survey.branches.items():
-            known, path = first.setdefault(name, (branch, survey.location.path))
+            known, path = kinds.setdefault(name, (branch, survey.location.path))
             check_same_kinds({name: known}, {name: branch}, first=path, path=survey.location.path)
 
 
-def _chosen_blocks(fraction: float, sizes: Sequence[int]) -> list[list[bool]]:
-    """Choose which blocks are read in full: evenly spread, the same for everybody, at least one a file."""
-    return [
-        [i == 0 or int((i + 1) * fraction) > int(i * fraction) for i in range(n)] if fraction < 1 else [True] * n
-        for n in sizes
-    ]
+def _chosen_blocks(fraction: float, n: int) -> list[bool]:
+    """Choose which blocks of a file are read in full: evenly spread, the same for everybody, at least one."""
+    return [i == 0 or int((i + 1) * fraction) > int(i * fraction) for i in range(n)]
 
 
 def _measure(
     config: DataConfig, sample: Sample, survey: Surveyed, opener: Opener, start: int, stop: int, *, full: bool
 ) -> Measured:
     wanted = config if full else dataclasses.replace(config, flat=(), jagged=())
-    tree = opener(survey.location)
-    raw = tree.read(needed_branches(wanted, sample), start, stop)
     block = Block(location=survey.location, start=start, stop=stop, num_entries=survey.entries)
-    if full:
-        _check_counters(config, survey, tree, raw, block)
+    with opener(survey.location) as tree:
+        raw = tree.read(needed_branches(wanted, sample), start, stop)
+        if full:
+            _check_counters(config, survey, tree, raw, block)
     events = select(wanted, sample, raw, block=block)
     return _statistics(wanted, events, block)
 

@@ -31,7 +31,7 @@ class Moments:
             return cls()
         mean = float(values.mean())
         deviations = values - mean
-        return cls(count=len(values), mean=mean, m2=float(np.dot(deviations, deviations)))
+        return cls(count=len(values), mean=mean, m2=float(np.square(deviations, out=deviations).sum()))
 
     def merge(self, other: Moments) -> Moments:
         """Add two parts, after Chan, Golub and LeVeque (1979)."""

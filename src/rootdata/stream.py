@@ -119,11 +119,11 @@ class Reader:
         """
         recipe = self._recipe
         i, file, (start, stop, *counts) = recipe.block(number)
-        tree = self._opener(file.location)
-        if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
-            raise FileError(f"{file.path} is another file than the first pass saw; start again, and it is scanned anew")
         sample = recipe.config.samples[file.sample]
-        raw = tree.read(needed_branches(recipe.config, sample), start, stop)
+        with self._opener(file.location) as tree:
+            if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
+                raise FileError(f"{file.path} is not the file that the first pass saw; start again to scan it anew")
+            raw = tree.read(needed_branches(recipe.config, sample), start, stop)
         block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
         events = select(recipe.config, sample, raw, block=block, part=recipe.part)
         if len(events) != counts[recipe.part]:

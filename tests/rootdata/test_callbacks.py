@@ -53,7 +53,12 @@ def run(folder, batches, *, model=None, report=None, **names):
     """Test a network on the batches and return the report and what the network says."""
     torch.manual_seed(0)
     model, report = model or DNN(SHAPES, dropout=0), report or ScoreReport(folder)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
     trainer = pl.Trainer(accelerator="cpu", callbacks=[report], **quiet)
     trainer.test(model, datamodule=Events(batches, **names), verbose=False)
     with torch.no_grad():

@@ -61,7 +61,10 @@ def test_a_good_configuration_reaches_the_script(start):
         ("data.jagged.jets.lenght=5", "'data.jagged.jets.lenght' is not an option; nearest: 'data.jagged.jets.length'"),
         ("trainer.max_epoch=3", "'trainer.max_epoch' is not an option; nearest: 'trainer.max_epochs'"),
         ("trainer.benchmark=true", "write '+trainer.benchmark=...' to add it"),
-        ("callbacks.checkpoint.mod=max", "'callbacks.checkpoint.mod' is not an option; nearest: 'callbacks.checkpoint.mode'"),
+        (
+            "callbacks.checkpoint.mod=max",
+            "'callbacks.checkpoint.mod' is not an option; nearest: 'callbacks.checkpoint.mode'",
+        ),
         ("modle=dnn", "'modle' is not an option; nearest: 'model'"),
         ("+trainr.max_epochs=3", "'trainr' is not an option; nearest: 'trainer'"),
         ("model=dn", "model=dn: 'dn' is not an option of 'model'; nearest: 'dnn'"),

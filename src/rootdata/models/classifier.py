@@ -66,7 +66,7 @@ class Classifier(pl.LightningModule):
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the ``score`` of each event with its ``label``, ``weight`` and ``index``, as far as it has them."""
-        known = {key: batch[key] for key in ("label", "weight", "index") if key in batch}
+        known = {key: values for key, values in batch.items() if key in {"label", "weight", "index"}}
         return {"score": self.scores(batch), **known}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

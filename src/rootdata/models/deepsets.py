@@ -68,7 +68,7 @@ def find_collections(shapes: Mapping[str, Sequence[int]]) -> list[str]:
     found = [key for key, shape in shapes.items() if f"{key}_mask" in shapes and len(shape) == 2]
     if not found:
         raise ConfigError(
-            f"DeepSets needs a batch with collections and their masks: got {', '.join(map(repr, shapes)) or 'nothing'}; "
+            f"DeepSets needs a batch with collections and masks: got {', '.join(map(repr, shapes)) or 'nothing'}; "
             "allowed: layout 'tokens' with jagged branches; set data.layout=tokens, or model=dnn for layout 'vector'"
         )
     return found
@@ -85,7 +85,7 @@ def pool(phi: nn.Module, objects: Tensor, *, mask: Tensor) -> Tensor:
 
     Returns
     -------
-    (B, 2 × width of phi); zeros for an event without objects
+    (B, twice the width of phi); zeros for an event without objects
     """
     real = mask.unsqueeze(-1)
     # Padding is blanked before phi as well: a NaN there would come back through the gradient.

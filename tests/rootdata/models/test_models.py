@@ -96,7 +96,9 @@ def test_padding_has_no_influence_on_scores_and_gradients(padding):
         padded[name] = torch.where(batch[f"{name}_mask"].unsqueeze(-1), batch[name], torch.tensor(padding))
     expected = torch.autograd.grad(model(batch).sum(), list(model.parameters()))
     torch.testing.assert_close(model(padded), model(batch))
-    for gradient, value in zip(torch.autograd.grad(model(padded).sum(), list(model.parameters())), expected, strict=True):
+    for gradient, value in zip(
+        torch.autograd.grad(model(padded).sum(), list(model.parameters())), expected, strict=True
+    ):
         torch.testing.assert_close(gradient, value)
 
 

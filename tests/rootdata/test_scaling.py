@@ -1,0 +1,172 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from rootdata.config import Scaling
+from rootdata.errors import DataError
+from rootdata.scaling import Transform, fit
+from rootdata.statistics import ColumnStats
+from strategies import SENTINEL, awful, number_columns, ordinary, transforms
+
+KINDS = ["standard", "minmax", "robust", "log"]
+
+
+def apply(transform, values, *, missing=(SENTINEL,)):
+    out = np.full(len(values), 7.0, np.float32)
+    transform.apply(values, out, missing=missing)
+    return out
+
+
+def fitted(kind, values):
+    stats = ColumnStats.of(values, missing=[SENTINEL], log=kind == "log", sketch=kind == "robust")
+    return fit("met", Scaling(kind=kind), stats)
+
+
+def real(values):
+    wide = values.astype(np.float64)
+    return wide[np.isfinite(wide) & (wide != SENTINEL)]
+
+
+@st.composite
+def spread_columns(draw):
+    """Columns with something to scale, missing values among it."""
+    dtype = draw(st.sampled_from(["float32", "float64", "int32"]))
+    values = np.array(draw(st.lists(ordinary, min_size=2, max_size=40)), dtype)
+    assume(values.std(dtype=np.float64) > 1e-3 * np.abs(values).max() > 1e-6)
+    if dtype == "int32":
+        return values
+    return np.concatenate([values, np.array(draw(st.lists(awful, max_size=5)), dtype)])
+
+
+@given(transforms, number_columns())
+def test_invert_undoes_apply(transform, values):
+    back = transform.invert(apply(transform, values))
+    wide = values.astype(np.float64)
+    missing = ~np.isfinite(wide) | (wide == SENTINEL)
+    np.testing.assert_array_equal(np.isnan(back), missing)
+    np.testing.assert_allclose(back[~missing], wide[~missing], rtol=1e-4, atol=1e-4)
+
+
+@given(transforms, number_columns())
+def test_apply_writes_into_a_strided_row_and_nothing_else(transform, values):
+    table = np.full((len(values), 3), 7.0, np.float32)
+    transform.apply(values, table[:, 1], missing=(SENTINEL,))
+    np.testing.assert_array_equal(table[:, 1], apply(transform, values))
+    assert np.all(table[:, [0, 2]] == 7.0)
+
+
+@given(spread_columns())
+def test_standard_gives_mean_0_and_deviation_1(values):
+    transform = fitted("standard", values)
+    scaled = real(apply(transform, values))
+    # the shift is rounded to float32, half a unit of which is 2^-25 of it
+    off = 2.0**-23 * abs(transform.shift * transform.factor) + 1e-4
+    assert abs(scaled.mean()) < off
+    assert scaled.std() == pytest.approx(1.0, abs=1e-4)
+
+
+@given(spread_columns())
+def test_minmax_gives_0_to_1(values):
+    transform = fitted("minmax", values)
+    scaled = real(apply(transform, values))
+    off = 2.0**-23 * abs(transform.shift * transform.factor) + 1e-4
+    assert scaled.min() == pytest.approx(0.0, abs=off)
+    assert scaled.max() == pytest.approx(1.0, abs=off)
+
+
+@given(spread_columns())
+def test_log_standardises_the_compressed_values(values):
+    x = real(values)
+    logs = np.sign(x) * np.log1p(np.abs(x))
+    assume(logs.std() > 1e-2)
+    transform = fitted("log", values)
+    expected = (logs - logs.mean()) / logs.std()
+    np.testing.assert_allclose(real(apply(transform, values)), expected, rtol=1e-3, atol=1e-3)
+
+
+@given(spread_columns())
+def test_robust_puts_the_median_at_0_and_the_quartiles_1_apart(values):
+    low, middle, high = np.quantile(real(values), [0.25, 0.5, 0.75], method="inverted_cdf")
+    inaccuracy = 0.006 * (abs(low) + abs(high))
+    assume(high - low > 2 * inaccuracy + 1e-6)
+    transform = fitted("robust", values)
+    assert transform.shift == pytest.approx(middle, rel=0.006, abs=1e-9)
+    assert 1 / transform.factor == pytest.approx(high - low, abs=inaccuracy)
+
+
+@given(number_columns(min_size=1))
+def test_none_leaves_values_as_they_are(values):
+    assume(len(real(values)))
+    kept = apply(fitted("none", values), values)
+    wide = values.astype(np.float64)
+    missing = ~np.isfinite(wide) | (wide == SENTINEL)
+    np.testing.assert_array_equal(kept, np.where(missing, np.nan, wide).astype(np.float32))
+
+
+@given(number_columns())
+def test_given_numbers_are_used_whatever_the_statistics_say(values):
+    transform = fit("met", Scaling(kind="given", shift=10.0, factor=0.5), ColumnStats())
+    np.testing.assert_allclose(real(apply(transform, values)), (real(values) - 10.0) * 0.5, rtol=1e-6)
+
+
+@given(
+    st.lists(st.integers(-1000, 1000), min_size=2, max_size=30, unique=True),
+    st.sampled_from([np.int64, np.uint64]),
+)
+def test_large_integers_keep_their_differences(steps, dtype):
+    # Beyond 2^53 float64 itself has steps of 2^8 at 2^60; float32 alone would have steps of 2^37 and see a constant.
+    assume(max(steps) - min(steps) > 20)
+    values = (2**60 + np.array(steps, np.int64) * 2**30).astype(dtype)
+    scaled = apply(fitted("standard", values), values).astype(np.float64)
+    expected = np.diff(np.array(steps)) / np.std(steps)
+    np.testing.assert_allclose(np.diff(scaled), expected, atol=1e-3 * np.ptp(expected) + 1e-4)
+
+
+@given(number_columns(), st.sampled_from(["int64", "uint64", "int32"]))
+def test_whole_numbers_do_not_lose_to_float32(values, dtype):
+    # 16,777,217 is the first whole number that float32 has not.
+    ids = 16_777_216 + np.arange(len(values)).astype(dtype)
+    scaled = apply(Transform(shift=16_777_216.0), ids)
+    np.testing.assert_array_equal(scaled, np.arange(len(values)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("values", [[3.0] * 5, [3.0, np.nan, 3.0, SENTINEL], [0.0, -0.0]])
+def test_a_constant_column_is_refused_with_its_name_and_the_remedy(kind, values):
+    with pytest.raises(DataError, match=r"feature 'met' is constant .*; remove it .*'met': 'none'"):
+        fitted(kind, np.array(values, np.float32))
+
+
+def test_a_column_that_is_constant_but_for_rounding_is_refused():
+    with pytest.raises(DataError, match="is constant"):
+        fitted("standard", np.array([1e15, 1e15 + 1]))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "none"])
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([np.nan, np.nan], "2 NaN"),
+        ([np.inf, np.nan, SENTINEL, SENTINEL], "1 NaN, 1 infinite, 2 sentinels"),
+        ([], "there are none at all"),
+    ],
+)
+def test_a_column_without_a_value_is_refused_with_the_reason(kind, values, reason):
+    with pytest.raises(DataError, match=rf"feature 'met' has no real value .*\({reason}\); remove it"):
+        fitted(kind, np.array(values, np.float32))
+
+
+@given(spread_columns(), st.sampled_from([*KINDS, "none"]))
+def test_the_numbers_of_a_transform_are_float32_so_that_an_exported_graph_has_the_same(values, kind):
+    x = real(values)
+    assume(np.quantile(x, 0.75, method="inverted_cdf") > np.quantile(x, 0.25, method="inverted_cdf") + 1.0)
+    try:
+        transform = fitted(kind, values)
+    except DataError:
+        assume(False)
+    for number in (transform.shift, transform.factor):
+        assert math.isfinite(number)
+        assert number == float(np.float32(number))

@@ -1,0 +1,137 @@
+import functools
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments
+from strategies import SENTINEL, number_columns, ordinary
+
+parted = st.lists(st.integers(0, 40), max_size=5)
+
+
+def measure(values, *, missing=(SENTINEL,)):
+    return ColumnStats.of(values, missing=missing, log=True, sketch=True)
+
+
+def pieces_of(values, cuts):
+    edges = [0, *sorted(min(c, len(values)) for c in cuts), len(values)]
+    return [measure(values[a:b]) for a, b in itertools.pairwise(edges)]
+
+
+def merged(parts):
+    return functools.reduce(ColumnStats.merge, parts)
+
+
+def assert_same(first, second):
+    """Compare exactly what is counted, and to rounding what is summed."""
+    for name in ("nans", "infinities", "sentinels", "low", "high", "sketch", "count"):
+        assert getattr(first, name) == getattr(second, name), name
+    for one, other in ((first.moments, second.moments), (first.log_moments, second.log_moments)):
+        scale = abs(one.mean) + one.std
+        assert one.count == other.count
+        assert other.mean == pytest.approx(one.mean, abs=1e-12 * scale)
+        assert other.std == pytest.approx(one.std, abs=1e-7 * scale)
+
+
+@given(number_columns())
+def test_a_column_is_measured_as_numpy_does(values):
+    stats, wide = measure(values), values.astype(np.float64)
+    real = wide[np.isfinite(wide) & (wide != SENTINEL)]
+    assert stats.nans == np.isnan(wide).sum()
+    assert stats.infinities == np.isinf(wide).sum()
+    assert stats.sentinels == (wide == SENTINEL).sum()
+    assert (stats.count, stats.missing) == (len(real), len(wide) - len(real))
+    if len(real):
+        assert (stats.low, stats.high) == (real.min(), real.max())
+        assert stats.moments.mean == pytest.approx(real.mean(), rel=1e-12, abs=1e-9)
+        assert stats.moments.std == pytest.approx(real.std(), rel=1e-9, abs=1e-9)
+
+
+@given(number_columns(), parted)
+def test_parts_add_up_to_the_whole(values, cuts):
+    assert_same(measure(values), merged(pieces_of(values, cuts)))
+
+
+@given(number_columns(), parted, st.randoms(use_true_random=False))
+def test_merging_does_not_depend_on_the_order(values, cuts, random):
+    parts = pieces_of(values, cuts)
+    in_order = merged(parts)
+    from_behind = functools.reduce(lambda late, early: early.merge(late), reversed(parts))
+    random.shuffle(parts)
+    assert_same(in_order, from_behind)
+    assert_same(in_order, merged(parts))
+
+
+@given(number_columns())
+def test_nothing_added_changes_nothing(values):
+    stats, nothing = measure(values), measure(values[:0])
+    assert stats.merge(nothing) == stats == nothing.merge(stats)
+
+
+def test_moments_survive_a_large_offset():
+    values = 1e9 + np.arange(1000.0)
+    parts = [Moments.of(values[i : i + 7]) for i in range(0, 1000, 7)]
+    assert functools.reduce(Moments.merge, parts).std == pytest.approx(np.arange(1000.0).std(), rel=1e-9)
+
+
+@given(
+    st.lists(ordinary | st.floats(-1e-3, 1e-3), min_size=1, max_size=60),
+    st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+    parted,
+)
+def test_quantiles_are_as_accurate_as_promised(values, q, cuts):
+    column = np.array(values)
+    estimate = merged(pieces_of(column, cuts)).quantile(q)
+    column = column[column != SENTINEL]
+    assume(len(column))
+    exact = np.quantile(column, q, method="inverted_cdf")
+    assert estimate == pytest.approx(exact, rel=SKETCH_ACCURACY * (1 + 1e-6), abs=1e-12)
+
+
+def test_a_quantile_needs_a_sketch():
+    with pytest.raises(ValueError, match="no sketch"):
+        ColumnStats.of(np.ones(3)).quantile(0.5)
+
+
+@given(number_columns(), st.booleans(), st.booleans())
+def test_statistics_survive_json(values, log, sketch):
+    stats = ColumnStats.of(values, missing=[SENTINEL], log=log, sketch=sketch)
+    text = json.dumps(stats.to_dict(), allow_nan=False)
+    assert ColumnStats.from_dict(json.loads(text)) == stats
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "sentinel", "found"),
+    [
+        ("int8", [25, 1], -999.0, 0),  # -999 wraps to 25
+        ("uint8", [25, 1], -999.0, 0),
+        ("uint16", [64537, 1], -999.0, 0),
+        ("uint64", [2**64 - 999, 1], -999.0, 0),
+        ("uint8", [231, 1], 999.0, 0),  # 999 wraps to 231
+        ("uint8", [255, 1], 255.0, 1),
+        ("int16", [-999, 1], -999.0, 1),
+        ("int64", [-999, 1], -999.0, 1),
+        ("int32", [0, 1], 0.5, 0),
+        ("int64", [2**53 + 1, 1], 2.0**53, 0),
+        ("int32", [7, 1], 1e20, 0),
+        ("bool", [True, False], 1.0, 0),
+        ("float32", [-999.9, 1.0], -999.9, 1),  # as float32 rounds it
+        ("float32", [-999.5, 1.0], -999.0, 0),
+        ("float32", [1.0, 2.0], 1e300, 0),
+        ("float64", [-999.9, 1.0], -999.9, 1),
+    ],
+)
+def test_sentinels_are_found_in_every_type_and_nowhere_else(dtype, values, sentinel, found):
+    stats = ColumnStats.of(np.array(values, dtype), missing=[sentinel])
+    assert (stats.sentinels, stats.count) == (found, 2 - found)
+
+
+def test_an_empty_column_has_no_numbers():
+    stats = measure(np.empty(0, np.float32))
+    assert (stats.count, stats.missing, stats.low, stats.high) == (0, 0, math.inf, -math.inf)
+    assert stats.moments.std == 0.0
