@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def write(
     Parameters
     ----------
     columns : name to (n,) or (n, width) numbers, to (n, var) lists, or to a mapping of such lists that share counts
-    kind : ``TTree``, where ``Jet: pt`` becomes ``Jet_pt`` with a counter ``nJet``, or ``RNTuple``, where it is ``Jet.pt``
+    kind : ``TTree`` (``Jet: pt`` becomes ``Jet_pt``, with a counter ``nJet``) or ``RNTuple`` (it becomes ``Jet.pt``)
     steps : entries at which a new basket or cluster begins
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def add(
     whole = {name: ak.zip(dict(c)) if isinstance(c, Mapping) else c for name, c in columns.items()}
     num_events = len(next(iter(whole.values())))
     bounds = [0, *steps, num_events]
-    pieces = [{n: c[low:high] for n, c in whole.items()} for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+    pieces = [{n: c[low:high] for n, c in whole.items()} for low, high in itertools.pairwise(bounds)]
     if kind == "RNTuple":
         ntuple = file.mkrntuple(tree, {n: c[:0] for n, c in whole.items()})
         for piece in pieces:
@@ -141,8 +142,7 @@ def epoch_of(plain: Mapping[str, Any], part: str = "train", **how: Any) -> dict[
     -------
     every array of the batches, joined, sorted by sample, file and entry
     """
-    order = {k: plain[k] for k in ("batch_size", "shuffle", "chunk_size") if k in plain}
-    batches = list(RootDataset({**plain, **order}, part, index=True, **how))
+    batches = list(RootDataset(plain, part, index=True, **how))
     joined = {name: np.concatenate([b[name].numpy() for b in batches]) for name in batches[0]}
     rows = np.lexsort(joined["index"].T[::-1])
     return {name: values[rows] for name, values in joined.items()}

@@ -1,15 +1,16 @@
-import threading
+import itertools
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import uproot
+from files_for_tests import SHARED, add, make_events, write
 from hypothesis import given
 from hypothesis import strategies as st
 from uproot import compression
 
-from files_for_tests import SHARED, add, make_events, write
 from rootdata.errors import BranchError, FileError
 from rootdata.files import (
     BLOCK_ENTRIES,
@@ -244,7 +245,8 @@ def test_a_misspelt_branch_is_named_with_the_nearest_ones(tmp_path, kind):
 def test_names_of_split_objects_are_found_in_full_and_in_short(tmp_path):
     columns = {"muons/muons.fPt#1": np.arange(3.0), "muons.eta": np.arange(3.0) + 10, "a b-c": np.arange(3.0) + 20}
     tree = open_tree(Location(str(write(tmp_path / "f.root", columns))))
-    for name, first in {"muons/muons.fPt#1": 0, "muons.fPt#1": 0, "muons.eta": 10, "muons_eta": 10, "a b-c": 20}.items():
+    first_of = {"muons/muons.fPt#1": 0, "muons.fPt#1": 0, "muons.eta": 10, "muons_eta": 10, "a b-c": 20}
+    for name, first in first_of.items():
         assert tree.read([name], 0, 3)[name].tolist() == [first, first + 1, first + 2]
 
 
@@ -281,7 +283,7 @@ class Fake:
 def check_blocks(blocks, edges, num_entries):
     assert [b for block in blocks for b in block if b in (0, num_entries)] == ([0, num_entries] if num_entries else [])
     assert all(low < high for low, high in blocks)
-    assert all(a[1] == b[0] for a, b in zip(blocks[:-1], blocks[1:], strict=True))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(blocks))
     assert {b for block in blocks for b in block} <= set(edges)
 
 
@@ -329,7 +331,7 @@ def test_baskets_that_never_align_are_cut_at_those_of_the_largest_branch():
     check_blocks(blocks_of(tree, names), edges, 2000)
     whole = tree.read(names, 0, 2000)
     for name in names:
-        pieces = [tree.read([name], a, b)[name] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        pieces = [tree.read([name], a, b)[name] for a, b in itertools.pairwise(edges)]
         np.testing.assert_equal([row for piece in pieces for row in piece.tolist()], whole[name].tolist())
 
 
@@ -338,34 +340,65 @@ def test_reading_damaged_bytes_names_the_file_and_the_entries(tmp_path, kind):
     columns = {"x": np.random.default_rng(0).integers(0, 1000, 5000)}
     path = write(tmp_path / "f.root", columns, kind=kind, compression=uproot.ZLIB(1))
     content = bytearray(path.read_bytes())
-    content[3000:3400] = bytes(400)
+    middle = 25_000 if kind == "TTree" else 5_000
+    content[middle : middle + 400] = bytes(400)
     path.write_bytes(content)
     tree = open_tree(Location(str(path)))
     with pytest.raises(FileError, match=r"f\.root: entries 0 to 5000 of tree 'Events' can't be read .*: replace it"):
         tree.read(["x"], 0, 5000)
 
 
-def test_an_opener_keeps_few_trees_open_and_closes_all(tmp_path):
-    locations = [Location(str(write(tmp_path / f"{i}.root", {"x": np.arange(i + 1.0)})), "Events") for i in range(6)]
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
-        pytest.skip("this system does not list the files that a process has mapped")
+@pytest.fixture
+def locations(tmp_path):
+    """Six files; number i has i + 1 entries."""
+    return [Location(str(write(tmp_path / f"{i}.root", {"x": np.arange(i + 1.0)}))) for i in range(6)]
 
-    def opened():
-        return len({line.split()[-1] for line in maps.read_text().splitlines() if str(tmp_path) in line})
 
+def is_open(tree):
+    return not tree._file.closed
+
+
+def test_an_opener_keeps_few_trees_open_and_closes_all(locations):
+    lent = []
     with Opener(limit=3) as opener:
-        assert opener(locations[0]) is opener(locations[0])
         for location in locations * 2:
-            assert opener(location).num_entries == int(Path(location.path).stem) + 1
-            assert opened() <= 3
-        inside = []
-        thread = threading.Thread(target=lambda: inside.append(opener(locations[5])))
-        thread.start()
-        thread.join()
-        assert inside[0] is not opener(locations[5])  # uproot's handles are not made for several threads
-        assert opened() >= 1
-    assert opened() == 0
+            with opener(location) as tree:
+                lent.append(tree)
+                assert tree.num_entries == int(Path(location.path).stem) + 1
+                assert is_open(tree)
+            assert sum(map(is_open, lent)) <= 3
+        assert sum(map(is_open, lent)) == 3
+    assert not any(map(is_open, lent))
+
+
+def test_an_opener_lends_a_tree_to_one_at_a_time(locations):
+    with Opener() as opener:
+        with opener(locations[0]) as first, opener(locations[0]) as second:
+            assert first is not second  # uproot's handles are not made for several threads
+        with opener(locations[0]) as third:
+            assert third in (first, second)
+        with opener(Location(locations[0].path, "Events")) as fourth:
+            assert fourth in (first, second)  # the same tree by its full name
+
+
+def test_an_opener_takes_trees_back_after_an_error(locations):
+    with Opener() as opener:
+        for _ in range(3):
+            with pytest.raises(BranchError), opener(locations[0]) as tree:
+                tree.describe("y")
+        with opener(locations[0]) as again:
+            assert again is tree
+    assert not is_open(tree)
+
+
+def test_an_opener_serves_many_threads(locations):
+    with Opener(limit=2) as opener, ThreadPoolExecutor(8) as pool:
+
+        def total(i):
+            with opener(locations[i % 6]) as tree:
+                return float(tree.read(["x"], 0, tree.num_entries)["x"].sum())
+
+        assert list(pool.map(total, range(60))) == [sum(range(i % 6 + 1)) for i in range(60)]
 
 
 @given(data=st.binary(max_size=5000), repeat=st.integers(1, 30), level=st.integers(1, 9))

@@ -1,0 +1,247 @@
+"""The command line: ``rootdata inspect``, ``scan`` and ``simulate``; also as ``python -m rootdata``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rootdata.errors import ConfigError, FileError, RootDataError
+from rootdata.tth import command as simulation
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH = 160  # of what goes into a pipe or a file, where there is no terminal to ask
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns
+    -------
+    The exit status: 2 after a mistake that the user can mend, told in one sentence; 130 after Ctrl-C.
+    """
+    arguments = make_parser().parse_args(words)
+    try:
+        return int(arguments.run(arguments))
+    except RootDataError as error:
+        sys.stdout.flush()
+        print(f"rootdata: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read has left, as `head` does; what is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Declare the commands; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(prog="rootdata", description="ROOT files for PyTorch Lightning.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_inspect(commands)
+    _add_scan(commands)
+    simulate = commands.add_parser("simulate", help="make ttH(bb) samples", description="Make ttH(bb) samples.")
+    simulation.add_arguments(simulate)
+    simulate.set_defaults(run=simulation.run)
+    return parser
+
+
+def _add_inspect(commands: Any) -> None:
+    words = "say what is in ROOT files, and write a data configuration for them"
+    parser = commands.add_parser("inspect", help=words, description=words[0].upper() + words[1:] + ".")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE[:TREE]",
+        help="path, 'glob', folder or text file of paths; each is a sample, which NAME=FILE gives a name",
+    )  # fmt: skip
+    parser.add_argument("--tree", help="name of the tree, where a file has several")
+    parser.add_argument("--entries", type=int, default=10_000, help="read of a file (default: %(default)s)")
+    parser.add_argument("--all", action="store_true", help="show trigger bits and flags, too")
+    parser.add_argument("--write", type=Path, metavar="YAML", help="write a data configuration: configs/data/mine.yaml")
+    parser.add_argument("--signal", action="append", default=[], metavar="SAMPLE", help="label 1; may be repeated")
+    parser.add_argument("--force", action="store_true", help="overwrite the configuration")
+    parser.set_defaults(run=run_inspect)
+
+
+def _add_scan(commands: Any) -> None:
+    words = "read the files of a data configuration once, and say what was learnt"
+    parser = commands.add_parser("scan", help=words, description=words[0].upper() + words[1:] + ".")
+    parser.add_argument("config", metavar="CONFIG.yaml|data=NAME", help="a file, or a name from configs/data")
+    parser.add_argument("overrides", nargs="*", help="as of train.py, such as data.seed=7")
+    parser.add_argument("--configs", type=Path, default=Path("configs"), help="the folder (default: %(default)s)")
+    parser.add_argument("--out", type=Path, metavar="JSON", help="write the specs here, too")
+    parser.set_defaults(run=run_scan)
+
+
+# inspect
+
+
+def run_inspect(arguments: argparse.Namespace) -> int:
+    """Show what is in files; write a configuration where that was asked for.
+
+    Returns
+    -------
+    0, or 1 where the configuration needs a label before it can be trained with.
+    """
+    path = arguments.write
+    if path is not None:
+        _check_target(path, force=arguments.force)
+    if arguments.entries < 1:
+        raise ConfigError(f"--entries: got {arguments.entries}; expected a whole number of at least 1")
+    from rootdata import inspection
+
+    console = _console()
+    with console.status("reading ..."):
+        found = inspection.inspect(arguments.files, tree=arguments.tree, entries=arguments.entries, flags=arguments.all)
+    console.print(inspection.tables(found))
+    return 0 if path is None else _write(found, arguments, console)
+
+
+def _check_target(path: Path, *, force: bool) -> None:
+    if path.suffix not in {".yaml", ".yml"}:
+        raise ConfigError(f"--write: got {str(path)!r}; expected a name that ends in .yaml: configs/data/mine.yaml")
+    if path.exists() and not force:
+        raise ConfigError(f"--write: {path} exists; add --force to overwrite it, or choose another name")
+
+
+def _write(found: Any, arguments: argparse.Namespace, console: Console) -> int:
+    from rich.markup import escape
+
+    from rootdata import cache
+    from rootdata.suggest import suggest
+
+    path = arguments.write
+    suggestion = suggest(found, signal=arguments.signal)
+    try:
+        cache.write_atomic(path, suggestion.text)
+    except OSError as error:
+        raise FileError(f"--write: {path} can't be written ({error}); choose another place") from error
+    console.print(f"[bold]wrote {escape(str(path))}[/]", highlight=False, soft_wrap=True)
+    for note in suggestion.notes:
+        console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
+    console.print("next:", highlight=False)
+    for line in _next(path):
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    return 0 if suggestion.is_complete else 1
+
+
+def _next(path: Path) -> list[str]:
+    place = path.absolute()
+    is_home = place.parent.name == "data" and (place.parents[1] / "train.yaml").exists()
+    train = f"python train.py data={path.stem} model=dnn"
+    scan = f"python -m rootdata scan {path}"
+    return [scan, train] if is_home else [scan, f"mv {path} configs/data/ && {train}"]
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDTH)
+
+
+# scan
+
+
+def run_scan(arguments: argparse.Namespace) -> int:
+    """Run the first pass of a data configuration, or find what it learnt before."""
+    from rootdata import cache
+
+    data = _data_module(arguments)
+    started = time.time()
+    data.prepare_data()
+    seconds = time.time() - started
+    specs, console = data.specs, _console()
+    console.print(data.summary())
+    path = cache.specs_path(specs.fingerprint)
+    entries = sum(file.entries for file in specs.files)
+    is_new = path.exists() and path.stat().st_mtime >= started
+    speed = f"{entries:,} entries in {seconds:.1f} s, {entries / max(seconds, 1e-3):,.0f} a second"
+    console.print(f"specs: {path} ({speed if is_new else 'known from before'})", highlight=False, soft_wrap=True)
+    if arguments.out is not None:
+        try:
+            specs.save(arguments.out)
+        except OSError as error:
+            raise FileError(f"--out: {arguments.out} can't be written ({error}); choose another place") from error
+        console.print(f"specs: {arguments.out}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _data_module(arguments: argparse.Namespace) -> Any:
+    """Build the data module that ``train.py`` would build."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from rootdata import launch
+
+    folder, choice = _place(arguments.config, arguments.configs)
+    try:
+        config = _compose(folder, [choice, *arguments.overrides]) if folder else _load(choice, arguments.overrides)
+        return launch.build(config.data)
+    except (HydraException, OmegaConfBaseException) as error:
+        sentence = launch.explain(error, folder=folder or Path(), config_name="train")
+        if sentence is None:
+            raise
+        raise ConfigError(sentence) from error
+
+
+def _place(word: str, configs: Path) -> tuple[Path | None, str]:
+    """Find the folder of configurations and the choice in it; no folder for a file that stands alone."""
+    if word.endswith((".yaml", ".yml")):
+        path = Path(word).absolute()
+        if not path.is_file():
+            raise FileError(f"{word} does not exist; check the path (seen from {Path.cwd()})")
+        is_home = path.parent.name == "data" and (path.parents[1] / "train.yaml").exists()
+        return (path.parents[1], f"data={path.stem}") if is_home else (None, str(path))
+    if not word.startswith("data="):
+        raise ConfigError(f"scan: got {word!r}; expected a .yaml file, or data=NAME of a file in {configs / 'data'}")
+    if not (configs / "train.yaml").exists():
+        raise FileError(f"no train.yaml in {configs.absolute()}; name the folder with --configs, or give a .yaml file")
+    return configs.absolute(), word
+
+
+def _compose(folder: Path, overrides: Sequence[str]) -> Any:
+    """Compose and check a configuration as ``train.py`` does."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    from rootdata import launch
+
+    with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+        # The folder of a run's outputs is known to a run alone.
+        config = compose("train", overrides=["++paths.output_dir=.", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    launch.check(config, known=launch.known_groups(folder / "train.yaml"), used=launch.references(config))
+    return config
+
+
+def _load(path: str, overrides: Sequence[str]) -> Any:
+    """Read a data configuration that stands alone."""
+    import yaml  # type: ignore[import-untyped]
+    from omegaconf import OmegaConf
+
+    from rootdata import launch
+
+    try:
+        options = OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}; mend it") from error
+    base = {"seed": 42, "data": {"_target_": "rootdata.datamodule.RootDataModule"}}
+    config = OmegaConf.merge(base, {"data": options}, OmegaConf.from_dotlist(list(overrides)))
+    used = set(re.findall(r"[.\w]+", " ".join(re.findall(r"\$\{([^}]*)", OmegaConf.to_yaml(config)))))
+    launch.check(config, known=("seed", "data"), used=used)  # type: ignore[arg-type]
+    return config
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+import tempfile
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rootdata import stream
+from rootdata.config import parse_data, parse_order
+from rootdata.errors import DataError
+from rootdata.scan import specs_for
+from rootdata.stream import make_recipe, plan_of, prefetched, slabs
+from strategies import DataSet, FileShape, data_sets, orders
+
+SMALL = DataSet(
+    (
+        (FileShape(220, (50,)), FileShape(35, (10,), "rntuple")),
+        (FileShape(90, (20,)), FileShape(0, (20,)), FileShape(40, (15,))),
+        (FileShape(30, (8,)),),
+    )
+)
+FEATURES = {
+    "flat": ["ht"],
+    "jagged": {"jets": {"branches": ["Jet_pt"], "length": 2}},
+    "scale": "none",
+    "split": {"train": 1.0},
+}
+
+
+def prepared(samples, *, part="train", features=FEATURES, **order):
+    """Scan, and lay out the epoch of a part."""
+    config = parse_data({"samples": samples, **features})
+    parsed = parse_order({"batch_size": 16, "chunk_size": 64, **order}, samples=list(samples))
+    recipe = make_recipe(config, specs_for(config, progress=False), part)
+    return recipe, plan_of(recipe, parsed, training=part == "train"), parsed.batch_size
+
+
+@pytest.fixture
+def samples(tmp_path, write_tree, small_blocks):
+    return SMALL.write(tmp_path, write_tree)
+
+
+def indices(slabs):
+    return [tuple(row) for slab in slabs for row in slab["index"].tolist()]
+
+
+def entries_of(samples_shape):
+    """List (sample, file, entry) of a data set, files numbered through."""
+    files = [(i, shape.num_events) for i, sample in enumerate(samples_shape.files) for shape in sample]
+    return [(sample, number, entry) for number, (sample, n) in enumerate(files) for entry in range(n)]
+
+
+def threads():
+    return [t.name for t in threading.enumerate() if t.name.startswith("rootdata-")]
+
+
+# An epoch
+
+
+@settings(max_examples=15)
+@given(data_sets(), orders, st.integers(0, 3))
+def test_each_event_comes_once_whatever_files_chunks_and_batches(write_tree, data_set, order, epoch):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rootdata.files.BLOCK_ENTRIES", 1)
+        recipe, plan, size = prepared(data_set.write(Path(folder), write_tree), **order)
+        found = list(slabs(recipe, plan, epoch=epoch, batch_size=size))
+    assert sorted(indices(found)) == entries_of(data_set)
+    assert all(len(s["label"]) % size == 0 for s in found[:-1])
+    for slab in found:
+        assert slab["label"].tolist() == [sample % 2 for sample in slab["index"][:, 0].tolist()]
+
+
+@pytest.mark.parametrize("mix", ["sample", "file"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_chunk_holds_samples_and_files_in_proportion(samples, mix, shuffle):
+    recipe, plan, size = prepared(samples, mix=mix, shuffle=shuffle)
+    sources = {s.name: s.share for s in plan.sources}
+    totals = [255, 130, 30] if mix == "sample" else [220, 35, 90, 40, 30]
+    assert list(sources.values()) == totals
+    found = indices(slabs(recipe, plan, epoch=0, batch_size=size))
+    present = [0, 1, 2] if mix == "sample" else [0, 1, 2, 4, 5]
+    column = 0 if mix == "sample" else 1
+    for passed in (*range(plan.chunk_size, len(found), plan.chunk_size), len(found)):
+        counts = Counter(row[column] for row in found[:passed])
+        for source, total in zip(present, totals, strict=True):
+            assert abs(counts[source] - total * passed / len(found)) < 1
+
+
+def test_starting_at_a_chunk_gives_the_rest_of_the_epoch(samples):
+    recipe, plan, size = prepared(samples)
+    whole = indices(slabs(recipe, plan, epoch=1, batch_size=size))
+    for start in (1, plan.num_chunks - 1, plan.num_chunks):
+        rest = indices(slabs(recipe, plan, epoch=1, batch_size=size, start=start))
+        assert rest == whole[start * plan.chunk_size :]
+
+
+def test_small_slabs_change_nothing(samples, monkeypatch):
+    recipe, plan, size = prepared(samples)
+    whole = indices(slabs(recipe, plan, epoch=0, batch_size=size))
+    monkeypatch.setattr(stream, "SLAB_BYTES", 1)
+    found = list(slabs(recipe, plan, epoch=0, batch_size=size))
+    assert len(found) == -(-plan.num_events // size)
+    assert indices(found) == whole
+
+
+@pytest.mark.parametrize("chunk_size", [16, 64, 1000])
+@pytest.mark.parametrize("mix", ["sample", "file"])
+def test_each_block_is_read_once_an_epoch(samples, monkeypatch, chunk_size, mix):
+    read, lock, reader = Counter(), threading.Lock(), stream.Reader.__call__
+
+    def spy(self, number):
+        with lock:
+            read[number] += 1
+        return reader(self, number)
+
+    monkeypatch.setattr(stream.Reader, "__call__", spy)
+    recipe, plan, size = prepared(samples, chunk_size=chunk_size, mix=mix)
+    for _ in slabs(recipe, plan, epoch=0, batch_size=size):
+        pass
+    blocks = {int(b) for s in plan.sources for b in s.blocks}
+    assert read == dict.fromkeys(blocks, 1)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_who_reads_changes_nothing(samples, processes):
+    recipe, plan, size = prepared(samples)
+    plain = list(slabs(recipe, plan, epoch=0, batch_size=size))
+    found = list(slabs(recipe, plan, epoch=0, batch_size=size, processes=processes))
+    assert threads() == []
+    for one, other in zip(plain, found, strict=True):
+        assert one.keys() == other.keys()
+        for name, values in one.items():
+            np.testing.assert_array_equal(values, other[name])
+
+
+# Plans of a part
+
+
+def test_validation_is_in_file_order_and_knows_no_weights(samples):
+    features = {**FEATURES, "split": {"by": "entries", "train": 0.5, "val": 0.5}}
+    mix = {"s0": 1, "s1": 5, "s2": 1}
+    _, train, _ = prepared(samples, features=features, mix=mix)
+    recipe, val, size = prepared(samples, features=features, part="val", mix=mix)
+    assert train.shuffle
+    assert [s.share for s in train.sources] != [s.size for s in train.sources]
+    assert not val.shuffle
+    assert [s.share for s in val.sources] == [s.size for s in val.sources]
+    found = indices(slabs(recipe, val, epoch=0, batch_size=size))
+    for sample in range(3):
+        mine = [row for row in found if row[0] == sample]
+        assert mine == sorted(mine)
+
+
+def test_weights_decide_the_events_of_an_epoch(samples):
+    recipe, plan, size = prepared(samples, mix={"s0": 1, "s1": 1, "s2": 0})
+    found = indices(slabs(recipe, plan, epoch=0, batch_size=size))
+    counts = Counter(sample for sample, _, _ in found)
+    assert sum(counts.values()) == 385
+    assert sorted(counts.values()) == [192, 193]
+    times = Counter(found)
+    assert {times[row] for row in entries_of(SMALL) if row[0] == 1} <= {1, 2}  # 192 of 130
+    assert {times[row] for row in entries_of(SMALL) if row[0] == 0} <= {0, 1}  # 192 of 255
+
+
+def test_a_part_without_events_is_refused(samples):
+    with pytest.raises(DataError, match="no event is left to read"):
+        prepared(samples, part="val")
+
+
+# Reading ahead
+
+
+def numbers(produced, *, fail_at=None):
+    """Yield slabs 0, 1, ... for ever; note what was produced, and the end."""
+    try:
+        i = 0
+        while i != fail_at:
+            produced.append(i)
+            yield {"number": np.array(i)}
+            i += 1
+        raise DataError("block 7 is damaged")
+    finally:
+        produced.append("closed")
+
+
+@given(depth=st.integers(0, 4), take=st.integers(0, 6))
+def test_reading_ahead_keeps_the_order_and_stays_within_its_depth(depth, take):
+    produced = []
+    ahead = prefetched(numbers(produced), depth=depth)
+    found = [int(next(ahead)["number"]) for _ in range(take)]
+    assert found == list(range(take))
+    ahead.close()
+    assert threads() == []
+    if take:
+        assert produced.pop() == "closed"
+        # those taken, those queued, and one in hand
+        assert take <= len(produced) <= take + depth + 1
+
+
+@given(depth=st.integers(0, 3), good=st.integers(0, 5))
+def test_an_error_comes_after_what_was_good(depth, good):
+    ahead, found = prefetched(numbers([], fail_at=good), depth=depth), []
+    with pytest.raises(DataError, match="block 7 is damaged"):
+        found.extend(int(slab["number"]) for slab in ahead)
+    assert found == list(range(good))
+    assert threads() == []
+
+
+def test_the_end_of_the_source_is_the_end():
+    source = ({"number": np.array(i)} for i in range(5))
+    assert [int(s["number"]) for s in prefetched(source, depth=2)] == [0, 1, 2, 3, 4]
+    assert threads() == []
