@@ -15,6 +15,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
+from hypothesis import Phase
 from hypothesis import strategies as st
 
 from rootdata.dense import Layout, Padded
@@ -24,6 +25,9 @@ from rootdata.plan import Plan, Source, make_plan
 from rootdata.scaling import Transform
 
 SENTINEL = -999.0
+
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
+"""For tests that write files: a smaller failing example would take minutes to find."""
 
 # Columns
 

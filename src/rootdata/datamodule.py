@@ -144,6 +144,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         self._processes, self._pin = num_workers, pin_memory
         self._prepare, self._is_prepared = prepare, False
         self._loaders: dict[str, Loader] = {}
+        self._resumed = 0
 
     # What a network needs to know of the data
 
@@ -214,12 +215,22 @@ class RootDataModule(_Base):  # type: ignore[misc]
         trainer = self.trainer
         world, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
         overfits = trainer is not None and bool(trainer.overfit_batches)
-        known = self._loaders.get(part)
-        epoch = known.events.epoch if known else 0
         dataset = self._dataset(part, world_size=world, rank=rank)
-        dataset.epoch = epoch
+        dataset.epoch = self._epoch_of(part)
         self._loaders[part] = Loader(dataset, frozen=overfits and part == "train")
         return self._loaders[part]
+
+    def _epoch_of(self, part: str) -> int:
+        known = self._loaders.get(part)
+        return known.events.epoch if known else self._resumed if part == "train" else 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the number of training epochs that were begun, for the checkpoint."""
+        return {"epoch": self._epoch_of("train")}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Let the next training epoch be shuffled as the one after the checkpoint's."""
+        self._resumed = int(state_dict["epoch"])
 
     def _dataset(self, part: str, *, world_size: int, rank: int) -> RootDataset:
         if self.order.batch_size % world_size or self.order.batch_size < world_size:

@@ -19,6 +19,8 @@ from rootdata.stream import Arrays, make_recipe, plan_of, prefetched, slabs
 
 Batch = dict[str, torch.Tensor]
 
+MAX_WORKERS = 1024  # of a DataLoader
+
 DATA_OPTIONS = tuple(f.name for f in dataclasses.fields(DataConfig) if f.name != "default_scale")
 ORDER_OPTIONS = tuple(f.name for f in dataclasses.fields(OrderConfig))
 
@@ -69,7 +71,8 @@ class RootDataset(IterableDataset[Batch]):
         self.order = parse_order({k: v for k, v in options.items() if k in ORDER_OPTIONS}, samples=names)
         self.specs = specs_for(self.data, given=specs, progress=progress)
         self.part = part
-        self.epoch = 0
+        # One counter for each worker of a DataLoader, in memory that they share: workers live for one epoch only.
+        self._epochs = torch.zeros(MAX_WORKERS, dtype=torch.int64).share_memory_()
         self._index = index
         self._prefetch = prefetch
         self._processes = num_workers
@@ -77,6 +80,15 @@ class RootDataset(IterableDataset[Batch]):
         self._rank, self._world = rank, world_size
         self._recipe = make_recipe(self.data, self.specs, part)
         self._plan = plan_of(self._recipe, self.order, training=part == "train")
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that the next iteration delivers."""
+        return int(self._epochs[0])
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        self._epochs.fill_(number)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -103,9 +115,10 @@ class RootDataset(IterableDataset[Batch]):
         Under a ``DataLoader`` with W workers, each delivers every W-th batch: the same batches in the same order as
         without workers. Every worker reads all files, so that reading threads, the default, are the cheaper way.
         """
-        epoch, self.epoch = self.epoch, self.epoch + 1
         worker = get_worker_info()
         number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        epoch = int(self._epochs[number])
+        self._epochs[number] += 1
         for i, batch in enumerate(self._batches(epoch)):
             if i % count == number:
                 yield self._tensors(batch)

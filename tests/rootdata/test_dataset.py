@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from rootdata.config import PARTS
 from rootdata.dataset import RootDataset
 from rootdata.errors import BranchError, ConfigError, DataError, FileError, SpecsError
-from strategies import SENTINEL, DataSet, FileShape, columns_of
+from strategies import NO_SHRINKING, SENTINEL, DataSet, FileShape, columns_of
 
 SMALL = DataSet(
     (
@@ -210,7 +210,7 @@ def test_events_come_once_an_epoch_and_each_epoch_in_another_order(dataset):
     assert epochs == [indices(dataset().batches(epoch)) for epoch in range(3)]
 
 
-@settings(max_examples=12)
+@settings(max_examples=12, phases=NO_SHRINKING)
 @given(
     batch=st.integers(1, 700), chunk=st.integers(1, 700), parts=st.sampled_from([(1, 0, 0), (0.5, 0.25, 0.25)]),
     drop=st.booleans(), seed=st.integers(0, 9),

@@ -13,7 +13,7 @@ from rootdata.config import parse_data, parse_order
 from rootdata.errors import DataError
 from rootdata.scan import specs_for
 from rootdata.stream import make_recipe, plan_of, prefetched, slabs
-from strategies import DataSet, FileShape, data_sets, orders
+from strategies import NO_SHRINKING, DataSet, FileShape, data_sets, orders
 
 SMALL = DataSet(
     (
@@ -60,7 +60,7 @@ def threads():
 # An epoch
 
 
-@settings(max_examples=15)
+@settings(max_examples=12, phases=NO_SHRINKING)
 @given(data_sets(), orders, st.integers(0, 3))
 def test_each_event_comes_once_whatever_files_chunks_and_batches(write_tree, data_set, order, epoch):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
