@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from rootdata import launch
+from rootdata import checking, launch
 from rootdata.datamodule import RootDataModule
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -28,7 +28,7 @@ def composed(tmp_path):
         HydraConfig.instance().set_config(config)
         with open_dict(config):
             del config["hydra"]
-        launch.check(config, known=launch.known_groups(CONFIGS / "train.yaml"), used=launch.references(config))
+        checking.check(config, known=launch.known_groups(CONFIGS / "train.yaml"), used=checking.references(config))
         return config
 
     yield make

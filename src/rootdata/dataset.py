@@ -72,7 +72,8 @@ class RootDataset(IterableDataset[Batch]):
         self.specs = specs_for(self.data, given=specs, progress=progress)
         self.part = part
         # One counter for each worker of a DataLoader, in memory that they share: workers live for one epoch only.
-        self._epochs = torch.zeros(MAX_WORKERS, dtype=torch.int64).share_memory_()
+        self._epochs = torch.zeros(MAX_WORKERS, dtype=torch.int64)
+        self._epochs.share_memory_()  # type: ignore[no-untyped-call]
         self._index = index
         self._prefetch = prefetch
         self._processes = num_workers

@@ -30,7 +30,7 @@ ENTRIES = 10_000  # of a file that are read
 MEASURED_FILES = 3  # of each argument; of the others only the names and kinds of branches are looked at
 TYPICAL_SENTINELS = (-99999.0, -9999.0, -1000.0, -999.0, -99.0)
 HUGE = 1e30  # in GeV, cm or rad nothing real is as large
-SPREAD = 1e-5  # of a value: less is rounding, as in the mass of a muon
+SPREAD = 1e-3  # of a value: less is rounding, as in the mass of a muon
 FEW = 10  # values that differ: fewer may all fall to one part of a split
 
 Role = Literal["feature", "counter", "label", "identifier", "index", "weight", "truth", "trigger"]

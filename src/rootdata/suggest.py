@@ -17,7 +17,7 @@ from pathlib import Path
 from rootdata.errors import ConfigError, DataError, nearest
 from rootdata.inspection import Column, Inspection, Source, finding, role_of
 
-MANY = 150  # possible features beyond which only the common ones are taken
+MANY = 100  # possible features beyond which only the common ones are taken
 MOST_FLAT, MOST_COLLECTIONS, MOST_BRANCHES = 16, 6, 8  # that are taken then
 WIDEST = 16  # numbers of a fixed-size branch
 WIDTH = 116  # of a line

@@ -1,4 +1,4 @@
-"""Bad data and bad options: one error before anything is delivered, naming place and remedy, and nothing left behind."""
+"""Bad data and bad options: one error before anything is delivered, naming place and remedy; nothing is left behind."""
 
 import dataclasses
 import io

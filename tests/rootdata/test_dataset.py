@@ -315,6 +315,24 @@ def test_a_plain_loader_goes_on_to_the_next_epoch(dataset, num_workers, persiste
     assert epochs == [indices(dataset().batches(epoch)) for epoch in range(2)]
 
 
+# As above.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_the_epochs_of_a_data_set_go_on_whatever_iterates_over_it(dataset):
+    events, expected = dataset(), [indices(dataset().batches(epoch)) for epoch in range(6)]
+    assert indices(events) == expected[0]
+    for epoch, num_workers in enumerate([2, 3, 0, 2], start=1):
+        assert indices(DataLoader(events, batch_size=None, num_workers=num_workers)) == expected[epoch]
+    assert indices(events) == expected[5]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_epoch_after_one_that_was_left_early_is_whole(dataset, num_workers):
+    loader = DataLoader(dataset(), batch_size=None, num_workers=num_workers)
+    for _ in range(3):
+        assert len(next(iter(loader))["label"]) == 32
+    assert indices(loader) == indices(dataset().batches(3))
+
+
 @pytest.mark.parametrize(("part", "size"), [("train", 30), ("val", 30), ("val", 32)])
 def test_ranks_share_every_batch(dataset, part, size):
     options = {"split": {"by": "entries", "train": 0.55, "val": 0.45}, "batch_size": size}

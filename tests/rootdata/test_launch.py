@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pytorch_lightning.demos.boring_classes import BoringModel
 
-from rootdata import launch
+from rootdata import checking, launch
 from rootdata.errors import ConfigError, DataError, FileError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -213,9 +213,9 @@ def test_build_all_takes_what_has_a_target():
 def test_a_helper_is_what_others_refer_to():
     node = {"_target_": f"{__name__}.Thing", "size": 3, "width": 4}
     config = OmegaConf.create({"thing": node})
-    launch.check(config, known=["thing"], used={"thing.width"})
+    checking.check(config, known=["thing"], used={"thing.width"})
     with pytest.raises(ConfigError, match=r"'thing\.width' is not an option"):
-        launch.check(config, known=["thing"], used=set())
+        checking.check(config, known=["thing"], used=set())
 
 
 @pytest.mark.parametrize(
@@ -240,15 +240,15 @@ def test_a_helper_is_what_others_refer_to():
     ],
 )
 def test_values_and_annotations(hint, good, bad):
-    assert [launch.fits(value, hint) for value in good] == [True] * len(good)
-    assert [launch.fits(value, hint) for value in bad] == [False] * len(bad)
+    assert [checking.fits(value, hint) for value in good] == [True] * len(good)
+    assert [checking.fits(value, hint) for value in bad] == [False] * len(bad)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
 def test_a_union_fits_what_one_of_its_parts_fits(value):
     parts = [int, float, str, None, list[int], bool]
-    expected = any(launch.fits(value, part) for part in parts)
-    assert launch.fits(value, typing.Union[tuple(parts)]) == expected  # noqa: UP007
+    expected = any(checking.fits(value, part) for part in parts)
+    assert checking.fits(value, typing.Union[tuple(parts)]) == expected  # noqa: UP007
 
 
 def test_require_wants_root_files(tmp_path):

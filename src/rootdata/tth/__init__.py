@@ -1,6 +1,7 @@
 """Samples of ttH(bb) and its backgrounds, made on the spot: a fast generator in numpy, and Pythia 8 as its reference.
 
-The physics is described in ``docs/tth.md``. Importing this package loads none of its modules; a name does so when it is used.
+The physics is described in ``docs/tth.md``. Importing this package loads none of its modules;
+a name does so when it is used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The analysis of boosted all-hadronic events: jets in, selection, Higgs candidate and 27 variables out.
 
-Both generators use it, so their events differ in physics only. Arrays are (n_events, n_objects), objects by falling pt, with a mask
-``is_real`` that is True where an object exists; what stands elsewhere has no meaning.
+Both generators use it, so their events differ in physics only. Arrays are (n_events, n_objects), objects by falling pt,
+with a mask ``is_real`` that is True where an object exists; what stands elsewhere has no meaning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from rootdata.tth.arrays import Array, Bools, Floats, Ints, choose
-from rootdata.tth.kinematics import delta_r2, four_momentum, invariant_mass, pt_eta_phi, wrap_phi
+from rootdata.tth.kinematics import delta_r2, four_momentum, invariant_mass, pt_eta_phi
 from rootdata.tth.process import TOP_MASS
 
 # Working points of the b-tag score (those of CMS DeepCSV, 2017) and the acceptance of jets, GeV.
@@ -50,7 +50,7 @@ class Jets:
 
 @dataclass(frozen=True, slots=True)
 class FatJets:
-    """Boosted jets of radius 0.8 with their substructure and that of their two soft-drop subjets; pt and masses in GeV."""
+    """Boosted jets of radius 0.8, their substructure, and their two soft-drop subjets; pt and masses in GeV."""
 
     pt: Floats
     eta: Floats
@@ -101,12 +101,13 @@ def in_acceptance(pt: Floats, eta: Floats, *, min_pt: float) -> Bools:
 def has_boosted_jet(fat_jets: FatJets) -> Bools:
     """Tell which events have a massive boosted jet."""
     passes = (fat_jets.pt > MIN_LEADING_FAT_PT) & (fat_jets.msoftdrop > MIN_SOFTDROP)
-    return (fat_jets.is_real & passes).any(axis=1)
+    return np.asarray((fat_jets.is_real & passes).any(axis=1))
 
 
 def has_jets(pt: Floats, is_real: Bools) -> Bools:
     """Tell which events have enough jets and transverse energy."""
-    return (is_real.sum(axis=1) >= MIN_JETS) & (np.where(is_real, pt, 0).sum(axis=1) > MIN_HT)
+    n_jets, ht = is_real.sum(axis=1), np.where(is_real, pt, 0).sum(axis=1)
+    return np.asarray((n_jets >= MIN_JETS) & (ht > MIN_HT))
 
 
 def is_selected(jets: Jets, fat_jets: FatJets, candidate: Candidate) -> Bools:
@@ -118,7 +119,8 @@ def is_selected(jets: Jets, fat_jets: FatJets, candidate: Candidate) -> Bools:
 def find_candidate(jets: Jets, fat_jets: FatJets) -> Candidate:
     """Pick the Higgs candidate among the jets outside the leading boosted jet.
 
-    Of the five best b-tags: the closest pair of which both pass the medium working point; without one, the pair with the largest sum of scores.
+    Of the five best b-tags: the closest pair of which both pass the medium working point; without
+    one, the pair with the largest sum of scores.
     """
     outside = _outside(jets, fat_jets)
     by_tag = np.argsort(np.where(outside, -jets.btag, 1), axis=1)[:, :N_CANDIDATES]
@@ -133,7 +135,7 @@ def find_candidate(jets: Jets, fat_jets: FatJets) -> Candidate:
 
 
 def is_matched(jets: Jets, candidate: Candidate, *, eta: Floats, phi: Floats) -> Bools:
-    """Tell where the candidate's two jets, both b-tagged at least loosely, are those of the quarks from the Higgs boson.
+    """Tell where the candidate's two jets, both b-tagged at least loosely, are those of the Higgs boson's quarks.
 
     Parameters
     ----------
@@ -143,7 +145,7 @@ def is_matched(jets: Jets, candidate: Candidate, *, eta: Floats, phi: Floats) ->
     straight = (nearest[0] == candidate.first) & (nearest[1] == candidate.second)
     crossed = (nearest[0] == candidate.second) & (nearest[1] == candidate.first)
     is_tagged = _at(jets.btag, candidate.second) > LOOSE
-    return candidate.exists & is_tagged & (straight | crossed)
+    return np.asarray(candidate.exists & is_tagged & (straight | crossed))
 
 
 def variables(jets: Jets, fat_jets: FatJets, candidate: Candidate, *, met: Floats) -> dict[str, Array]:
@@ -165,7 +167,10 @@ def variables(jets: Jets, fat_jets: FatJets, candidate: Candidate, *, met: Float
         | fat_jet_variables(fat_jets)
         | {"mTopCand": top_candidate(jets, fat_jets, candidate, momenta)}
     )
-    return {name: np.asarray(values, np.int32 if values.dtype.kind == "i" else np.float32) for name, values in columns.items()}
+    return {
+        name: np.asarray(values, np.int32 if values.dtype.kind == "i" else np.float32)
+        for name, values in columns.items()
+    }
 
 
 def event_variables(jets: Jets, momenta: Floats) -> dict[str, Array]:
@@ -216,7 +221,7 @@ def fat_jet_variables(fat_jets: FatJets) -> dict[str, Array]:
 
 
 def top_candidate(jets: Jets, fat_jets: FatJets, candidate: Candidate, momenta: Floats) -> Floats:
-    """Return the mass (GeV) of the three jets nearest to the top's, of the five hardest that are left; 0 without three."""
+    """Return the mass (GeV) nearest to the top's of three of the five hardest jets that are left; 0 without three."""
     rest = _outside(jets, fat_jets)
     events = np.arange(len(rest))
     rest[events, candidate.first] = rest[events, candidate.second] = False
@@ -233,7 +238,8 @@ def top_candidate(jets: Jets, fat_jets: FatJets, candidate: Candidate, momenta: 
 def sphericity_eigenvalues(p: Floats) -> tuple[Array, Array, Array]:
     """Return the eigenvalues, smallest first, of the normalised momentum tensor (Bjorken and Brodsky 1970).
 
-    In closed form, for a symmetric 3x3 matrix of trace 1 (Smith 1961), since a loop of LAPACK calls would cost more than all the rest of the analysis.
+    In closed form, for a symmetric 3x3 matrix of trace 1 (Smith 1961), since a loop of LAPACK calls would cost more
+    than all the rest of the analysis.
 
     Parameters
     ----------

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+# The stubs of NumPy lose precision and kind in mixed arithmetic: the names tell the reader, tests check types in files.
 Array: TypeAlias = NDArray[Any]
-Floats: TypeAlias = NDArray[np.float32]
-Ints: TypeAlias = NDArray[np.integer[Any]]
-Bools: TypeAlias = NDArray[np.bool_]
+Floats: TypeAlias = NDArray[Any]
+Ints: TypeAlias = NDArray[Any]
+Bools: TypeAlias = NDArray[Any]
 Shape: TypeAlias = int | tuple[int, ...]
 
 

@@ -11,14 +11,22 @@ from rootdata.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``simulate``."""
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("data/tth"), help="to be made (default: %(default)s)")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("data/tth"), help="to be made (default: %(default)s)"
+    )
     parser.add_argument("--n-events", type=int, default=100_000, help="of all files together (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of all random numbers (default: %(default)s)")
     parser.add_argument(
-        "--generator", choices=("fast", "pythia"), default="fast", help="numpy in seconds, or Pythia 8 in an hour (default: %(default)s)"
+        "--generator",
+        choices=("fast", "pythia"),
+        default="fast",
+        help="numpy in seconds, or Pythia 8 in an hour (default: %(default)s)",
     )
     parser.add_argument(
-        "--set", choices=("selected", "full"), default="selected", help="analysis selection, or all events with 74 branches (default: %(default)s)"
+        "--set",
+        choices=("selected", "full"),
+        default="selected",
+        help="analysis selection, or all events with 74 branches (default: %(default)s)",
     )
 
 
@@ -33,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     paths = _generate(arguments)
     size = sum(path.stat().st_size for path in paths) / 1e6
-    print(f"{len(paths)} files, {size:.1f} MB in {arguments.folder} ({time.perf_counter() - start:.1f} s)")  # noqa: T201
+    print(f"{len(paths)} files, {size:.1f} MB in {arguments.folder} ({time.perf_counter() - start:.1f} s)")
     return 0
 
 
@@ -41,7 +49,9 @@ def _generate(arguments: argparse.Namespace) -> list[Path]:
     folder, n_events, seed = arguments.folder, arguments.n_events, arguments.seed
     if arguments.generator == "pythia":
         if arguments.set == "full":
-            raise ConfigError("--set: 'full' with --generator pythia; allowed: 'selected'; the full set is made by --generator fast")
+            raise ConfigError(
+                "--set: 'full' with --generator pythia; allowed: 'selected'; the full set is made by --generator fast"
+            )
         from rootdata.tth import pythia
 
         return pythia.ensure(folder, n_events, seed=seed)

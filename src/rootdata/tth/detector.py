@@ -1,7 +1,7 @@
 """From partons to what a detector reports: cone jets, resolution, b-tags, substructure, missing momentum.
 
-Every constant is tuned by hand to the selected events of Pythia 8 with the smearing of ``pythia.py``; none is an experiment's. Clustering has its arrays as
-(n_partons, n_events), results are (n_events, n_objects) by falling pt.
+Every constant is tuned by hand to the selected events of Pythia 8 as ``pythia.py`` smears them; none is an experiment's.
+Clustering has its arrays as (n_partons, n_events), results are (n_events, n_objects) by falling pt.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ JET_MET: Final = 0.045  # of a jet's pt goes wrong, per component
 class Clusters:
     """Jets before tagging: what is measured, what neutrinos took, and what their partons were.
 
-    Momenta and masses are in GeV; ``parton_mass`` lacks the soft radiation that ``mass`` has, ``width`` is the pt-weighted mean distance from the seed.
+    Momenta and masses are in GeV; ``parton_mass`` lacks the soft radiation that ``mass`` has, ``width`` is the
+    pt-weighted mean distance from the seed.
     """
 
     pt: Floats
@@ -89,8 +90,8 @@ def cones(partons: Partons, *, radius: float, n_seeds: int) -> Iterator[tuple[in
     Yields
     ------
     seed, members, distance2
-        For each seed in turn which partons it took and their squared distances from it, both (n_partons - seed, n_events): partons before the seed
-        are never free.
+        For each seed in turn which partons it took and their squared distances from it, both
+        (n_partons - seed, n_events): partons before the seed are never free.
     """
     free = partons.pt > 0
     for seed in range(n_seeds):
@@ -120,14 +121,26 @@ def cluster(rng: np.random.Generator, partons: Partons, *, radius: float, n_seed
     response, soft_mass = _measure(rng, pt, is_gluon=is_gluon, radius=radius)
     parton_mass = invariant_mass(total) * response
     return Clusters(
-        pt=pt * response, eta=eta, phi=phi, mass=np.hypot(parton_mass, soft_mass), parton_mass=parton_mass,
-        neutrino_pt=np.zeros_like(pt), width=width / pt, n_bottom=n_bottom.astype(np.int8), n_charm=n_charm.astype(np.int8),
-        n_prongs=n_prongs.astype(np.int8), is_gluon=is_gluon, is_real=np.ones(pt.shape, bool),
-    )  # fmt: skip
+        pt=pt * response,
+        eta=eta,
+        phi=phi,
+        mass=np.hypot(parton_mass, soft_mass),
+        parton_mass=parton_mass,
+        neutrino_pt=np.zeros_like(pt),
+        width=width / pt,
+        n_bottom=n_bottom.astype(np.int8),
+        n_charm=n_charm.astype(np.int8),
+        n_prongs=n_prongs.astype(np.int8),
+        is_gluon=is_gluon,
+        is_real=np.ones(pt.shape, bool),
+    )
 
 
 def _sum_cones(partons: Partons, *, radius: float, n_seeds: int) -> Floats:
-    """Sum what is in each cone: four-momentum, numbers of b and c quarks and of prongs, and pt times distance; (8, n_seeds, n_events)."""
+    """Sum what is in each cone, (8, n_seeds, n_events).
+
+    Four-momentum, numbers of b quarks, c quarks and prongs, and pt times distance.
+    """
     momenta = four_momentum(partons.pt, partons.eta, partons.phi, PARTON_MASS)
     features = np.concatenate([momenta, [partons.flavour == BOTTOM, partons.flavour == CHARM]])
     sums = np.empty((8, n_seeds, partons.pt.shape[1]), np.float32)
@@ -170,7 +183,9 @@ def cluster_jets(rng: np.random.Generator, partons: Partons) -> Clusters:
     clusters = cluster(rng, partons, radius=RADIUS, n_seeds=JET_SEEDS, n_jets=MAX_JETS)
     seen = _seen_of_bottom(rng, clusters.n_bottom > 0)
     lost = np.maximum(1 - seen, 0) * clusters.pt
-    return _accept(replace(clusters, pt=clusters.pt * seen, mass=clusters.mass * seen, neutrino_pt=lost), min_pt=MIN_JET_PT)
+    return _accept(
+        replace(clusters, pt=clusters.pt * seen, mass=clusters.mass * seen, neutrino_pt=lost), min_pt=MIN_JET_PT
+    )
 
 
 def _seen_of_bottom(rng: np.random.Generator, is_bottom: Bools) -> Floats:
@@ -220,13 +235,26 @@ def resolve_fat_jets(rng: np.random.Generator, clusters: Clusters) -> FatJets:
     mass_sub0 = msoftdrop * np.clip(0.28 + 0.14 * np.abs(normal(rng, shape)), 0.05, 0.8)
     mass_sub1 = msoftdrop * 0.11 * np.exp(0.5 * normal(rng, shape))
     return FatJets(
-        clusters.pt, clusters.eta, clusters.phi, clusters.mass, msoftdrop, tau1, tau2, tau3,
-        *btag_subs, mass_sub0, mass_sub1, *pt_subs, clusters.is_real,
-    )  # fmt: skip
+        pt=clusters.pt,
+        eta=clusters.eta,
+        phi=clusters.phi,
+        mass=clusters.mass,
+        msoftdrop=msoftdrop,
+        tau1=tau1,
+        tau2=tau2,
+        tau3=tau3,
+        btag_sub0=btag_subs[0],
+        btag_sub1=btag_subs[1],
+        mass_sub0=mass_sub0,
+        mass_sub1=mass_sub1,
+        pt_sub0=pt_subs[0],
+        pt_sub1=pt_subs[1],
+        is_real=clusters.is_real,
+    )
 
 
 def _softdrop_mass(rng: np.random.Generator, clusters: Clusters) -> Floats:
-    """Draw the soft-drop mass (GeV): that of the prongs, or a small remnant of soft radiation where there is one prong only."""
+    """Draw the soft-drop mass (GeV): that of the prongs, or of soft radiation where there is one prong only."""
     shape = clusters.pt.shape
     remnant = 0.055 * FAT_RADIUS * clusters.pt * exponential(rng, shape)
     hard = clusters.parton_mass * (1 + 0.06 * normal(rng, shape))
@@ -259,7 +287,7 @@ def _flavour(is_bottom: Bools, is_charm: Bools) -> Ints:
 
 
 def missing_momentum(rng: np.random.Generator, clusters: Clusters, *, n_vertices: Ints) -> tuple[Floats, Floats]:
-    """Return the missing transverse momentum (n_events,), GeV, and its azimuth: neutrinos, pile-up and mismeasured jets."""
+    """Return the missing transverse momentum (n_events,), GeV, and its azimuth: neutrinos, pile-up, jets."""
     components = []
     for direction in (np.cos(clusters.phi), np.sin(clusters.phi)):
         wrong = clusters.neutrino_pt + JET_MET * clusters.pt * normal(rng, clusters.pt.shape)
@@ -277,5 +305,3 @@ def pileup_noise(rng: np.random.Generator, n_vertices: Ints) -> Floats:
 def keep(partons: Partons, kept: Bools) -> Partons:
     """Keep the partons of the events where ``kept`` (n_events,) is True."""
     return Partons(*(a[:, kept] for a in (partons.pt, partons.eta, partons.phi, partons.flavour)))
-
-

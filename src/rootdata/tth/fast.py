@@ -11,7 +11,7 @@ import numpy as np
 
 from rootdata.errors import DataError
 from rootdata.tth import analysis, detector
-from rootdata.tth.arrays import Bools, map_arrays, select
+from rootdata.tth.arrays import Array, Bools, select
 from rootdata.tth.process import HardEvents, simulate
 from rootdata.tth.samples import PROCESSES
 from rootdata.tth.sets import Selected, make_selected, selected_events
@@ -24,8 +24,8 @@ BLOCK_EVENTS: Final = 4_000
 def generate(folder: str | Path, n_events: int = 100_000, *, seed: int = 1, progress: bool = True) -> list[Path]:
     """Make the ``selected`` set: nine ROOT files of ttH(bb) signal and its backgrounds.
 
-    The same numbers give the same events, bit for bit, and the files of a larger set begin with the events of a smaller one.
-    The folder appears when all of it is written.
+    The same numbers give the same events, bit for bit, and the files of a larger set begin with the events of a
+    smaller one. The folder appears when all of it is written.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def select_block(process: str, *, seed: int, block: int) -> Selected:
     partons, event = detector.observe(rng, hard.partons), block * BLOCK_EVENTS + np.arange(BLOCK_EVENTS)
 
     clusters = detector.cluster_fat_jets(rng, partons)
-    hard_enough = (clusters.is_real & (clusters.pt > analysis.MIN_LEADING_FAT_PT)).any(axis=1)
+    hard_enough = np.any(clusters.is_real & (clusters.pt > analysis.MIN_LEADING_FAT_PT), axis=1)
     clusters, partons, event = select(clusters, hard_enough), detector.keep(partons, hard_enough), event[hard_enough]
     fat_jets = detector.resolve_fat_jets(rng, clusters)
     boosted = analysis.has_boosted_jet(fat_jets)
@@ -90,7 +90,8 @@ def select_block(process: str, *, seed: int, block: int) -> Selected:
     jets = detector.tag_jets(rng, clusters)
     candidate = analysis.find_candidate(jets, fat_jets)
     passes = analysis.is_selected(jets, fat_jets, candidate)
-    clusters, jets, fat_jets, candidate = (select(t, passes) for t in (clusters, jets, fat_jets, candidate))
+    clusters, jets, fat_jets = select(clusters, passes), select(jets, passes), select(fat_jets, passes)
+    candidate = select(candidate, passes)
 
     met, _ = detector.missing_momentum(rng, clusters, n_vertices=rng.poisson(detector.PILEUP_MEAN, len(jets.pt)))
     columns = analysis.variables(jets, fat_jets, candidate, met=met)
@@ -98,7 +99,7 @@ def select_block(process: str, *, seed: int, block: int) -> Selected:
     return Selected(selected_events(columns, jets=jets, fat_jets=fat_jets, event=event[passes]), is_signal)
 
 
-def matched(hard: HardEvents, jets: analysis.Jets, candidate: analysis.Candidate, *, rows: np.ndarray) -> Bools:
+def matched(hard: HardEvents, jets: analysis.Jets, candidate: analysis.Candidate, *, rows: Array) -> Bools:
     """Tell which events have their Higgs boson found; ``rows`` are the positions of the events in ``hard``."""
     if hard.higgs_b_eta is None or hard.higgs_b_phi is None:
         return np.zeros(len(rows), bool)

@@ -1,8 +1,8 @@
 """The ``full`` set: events before selection with the width of an analysis ntuple, 22 flat and 52 jagged branches.
 
-For the reading of wide files of any size. Beside what the selection uses there are identification variables, subjets and leptons, drawn without physics of
-their own. Never train on ``gen_isHiggsMatched``, ``Jet_hadronFlavour``, ``FatJet_nBHadrons`` (truth), ``genWeight`` or
-``run``, ``luminosityBlock``, ``event`` (identifiers).
+For the reading of wide files of any size. Beside what the selection uses there are identification variables, subjets
+and leptons, drawn without physics of their own. Never train on ``gen_isHiggsMatched``, ``Jet_hadronFlavour``,
+``FatJet_nBHadrons`` (truth), ``genWeight`` or ``run``, ``luminosityBlock``, ``event`` (identifiers).
 """
 
 from __future__ import annotations
@@ -137,7 +137,9 @@ def _fat_jets(rng: np.random.Generator, fat_jets: FatJets, clusters: Clusters) -
     shape = fat_jets.pt.shape
     charged, neutral, photon, _ = _fractions(rng, shape)
     two_bottoms = choose(clusters.n_bottom >= 2, 1.4, choose(clusters.n_bottom == 1, -1.6, -3.2))
-    columns = {name: getattr(fat_jets, name) for name in ("pt", "eta", "phi", "mass", "msoftdrop", "tau1", "tau2", "tau3")}
+    columns = {
+        name: getattr(fat_jets, name) for name in ("pt", "eta", "phi", "mass", "msoftdrop", "tau1", "tau2", "tau3")
+    }
     columns |= {f"{name}Sub{i}": getattr(fat_jets, f"{name}_sub{i}") for name in ("btag", "mass", "pt") for i in (0, 1)}
     columns |= {
         "btagHbb": sigmoid(two_bottoms + 1.7 * normal(rng, shape)),
@@ -154,7 +156,9 @@ def _subjets(rng: np.random.Generator, fat_jets: FatJets) -> Collection:
     """List the two subjets of each boosted jet, and which boosted jet each belongs to."""
     n_events, n_fat_jets = fat_jets.pt.shape
     shape = n_events, 2 * n_fat_jets
-    pairs = {name: (getattr(fat_jets, f"{name}_sub0"), getattr(fat_jets, f"{name}_sub1")) for name in ("pt", "mass", "btag")}
+    pairs = {
+        name: (getattr(fat_jets, f"{name}_sub0"), getattr(fat_jets, f"{name}_sub1")) for name in ("pt", "mass", "btag")
+    }
     columns = {name: np.stack(pair, axis=2).reshape(shape) for name, pair in pairs.items()}
     columns["eta"] = np.repeat(fat_jets.eta, 2, axis=1) + 0.12 * normal(rng, shape)
     columns["phi"] = wrap_phi(np.repeat(fat_jets.phi, 2, axis=1) + 0.12 * normal(rng, shape))
@@ -181,5 +185,6 @@ def _first(counts: Array) -> Bools:
 
 def _fractions(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     """Draw four energy fractions (4, *shape) that add up to one."""
-    parts = uniform(rng, (4, *shape)) * np.reshape(MEAN_FRACTIONS, (4,) + (1,) * len(shape))
+    means = np.array(MEAN_FRACTIONS, np.float32).reshape(4, *(1 for _ in shape))
+    parts: Floats = uniform(rng, (4, *shape)) * means
     return parts / parts.sum(axis=0)

@@ -1,8 +1,8 @@
-"""Hard processes at parton level: ttH, ttbar and QCD dijets at 13 TeV, with decays, collinear splittings and initial-state radiation.
+"""Hard processes at parton level: ttH, ttbar and QCD dijets at 13 TeV with decays, splittings, initial radiation.
 
 Spectra and probabilities are tuned by hand, not derived, so that the selected events look like those of Pythia 8
-(``docs/tth.md`` compares them). Arrays are (n_partons, n_events): the few partons on axis 0, so that every step is a contiguous
-sweep over events.
+(``docs/tth.md`` compares them). Arrays are (n_partons, n_events): the few partons on axis 0, so that every step is a
+contiguous sweep over events.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ QCD_POWER: Final = -4.6
 QCD_BOTTOM_PAIRS: Final = 0.012
 QCD_CHARM_PAIRS: Final = 0.02
 
-# Initial-state radiation: number and softest pT (GeV) of its jets, exponent of the spectrum's integral, width in rapidity.
+# Initial-state radiation: number and softest pT (GeV) of its jets, exponent of the spectrum's integral, rapidity width.
 ISR_MEAN: Final = 2.7
 ISR_MAX: Final = 5
 ISR_MIN_PT: Final = 15.0
@@ -50,7 +50,7 @@ ISR_BOTTOM_OF_HEAVY: Final = 0.45
 
 @dataclass(frozen=True, slots=True)
 class Partons:
-    """Final partons: pt (GeV), eta, phi float32 and flavour (PDG code), each (n_partons, n_events); pt 0 where absent."""
+    """Final partons: pt (GeV), eta, phi and flavour (PDG code), each (n_partons, n_events); pt 0 where absent."""
 
     pt: Floats
     eta: Floats
@@ -60,7 +60,7 @@ class Partons:
 
 @dataclass(frozen=True, slots=True)
 class HardEvents:
-    """Partons of simulated events, and the directions (2, n_events) of the b quarks from the Higgs boson if there is one."""
+    """Partons of events, and the directions (2, n_events) of the b quarks from the Higgs boson where there is one."""
 
     partons: Partons
     higgs_b_eta: Floats | None = None
@@ -99,9 +99,9 @@ def simulate_tth(rng: np.random.Generator, n_events: int) -> HardEvents:
     lead, px, py = _transverse_three(rng, n_events)
     higgs_slot = _slot_of_higgs(rng, n_events)
     is_higgs = np.arange(3)[:, None] == higgs_slot
-    tops = breit_wigner(rng, TOP_MASS, width=TOP_WIDTH, shape=(3, n_events))
+    top_mass = breit_wigner(rng, TOP_MASS, width=TOP_WIDTH, shape=(3, n_events))
     rapidity = 0.75 * normal(rng, n_events) + 0.62 * normal(rng, (3, n_events))
-    heavy = _on_shell(px, py, rapidity, mass=choose(is_higgs, HIGGS_MASS, tops))
+    heavy = _on_shell(px, py, rapidity, mass=choose(is_higgs, HIGGS_MASS, top_mass))
     higgs, *tops = (heavy[:, (higgs_slot + i) % 3, np.arange(n_events)] for i in range(3))
     higgs_quarks = two_body_decay(rng, higgs, masses=(BOTTOM_MASS, BOTTOM_MASS))
     quarks = [*higgs_quarks, *(quark for top in tops for quark in _decay_top(rng, top))]
@@ -141,8 +141,8 @@ def breit_wigner(rng: np.random.Generator, mass: float, *, width: float, shape: 
 def split(rng: np.random.Generator, partons: Partons, step: Splitting) -> Partons:
     """Let each parton split once, collinearly: (k, n_events) become (2k, n_events).
 
-    The angle is distributed as dtheta/theta and the softer one's share of momentum as dz/z. Where there is no splitting the second parton has no
-    momentum. The pT-weighted direction is conserved.
+    The angle is distributed as dtheta/theta and the softer one's share of momentum as dz/z. Where there is no
+    splitting the second parton has no momentum. The pT-weighted direction is conserved.
     """
     shape = partons.pt.shape
     is_gluon = partons.flavour == GLUON
@@ -162,17 +162,21 @@ def split(rng: np.random.Generator, partons: Partons, step: Splitting) -> Parton
 
 
 def initial_radiation(rng: np.random.Generator, max_pt: Floats) -> Partons:
-    """Draw up to five jets of initial-state radiation: steep in pT, capped at ``max_pt`` (n_events,) GeV, wide in rapidity."""
+    """Draw up to five jets of initial-state radiation: steep up to ``max_pt`` (n_events,) GeV, wide in rapidity."""
     shape = ISR_MAX, len(max_pt)
     exists = np.arange(ISR_MAX)[:, None] < rng.poisson(ISR_MEAN, len(max_pt))
     pt = ISR_MIN_PT * (1 - 0.9995 * uniform(rng, shape)) ** (-1 / ISR_POWER)
     is_bottom = uniform(rng, shape) < ISR_BOTTOM_OF_HEAVY
     is_heavy = uniform(rng, shape) < ISR_HEAVY
     flavour = _relabel(is_heavy & is_bottom, is_heavy & ~is_bottom, GLUON)
-    return Partons(np.minimum(pt, max_pt) * exists, ISR_RAPIDITY * normal(rng, shape), TWO_PI * uniform(rng, shape), flavour)
+    return Partons(
+        np.minimum(pt, max_pt) * exists, ISR_RAPIDITY * normal(rng, shape), TWO_PI * uniform(rng, shape), flavour
+    )
 
 
-def _radiate(rng: np.random.Generator, partons: Partons, shower: tuple[Splitting, ...], *, max_isr_pt: Floats) -> Partons:
+def _radiate(
+    rng: np.random.Generator, partons: Partons, shower: tuple[Splitting, ...], *, max_isr_pt: Floats
+) -> Partons:
     for step in shower:
         partons = split(rng, partons, step)
     extra = initial_radiation(rng, max_isr_pt)
@@ -191,7 +195,7 @@ def _heavy_pairs(rng: np.random.Generator, splits: Bools, *, probability: float)
 
 
 def _soft_share(rng: np.random.Generator, pt: Floats, *, splits: Bools, is_heavy: Bools) -> Floats:
-    """Draw the softer parton's share: 1/z from about 12 GeV upwards, flat for heavy quark pairs, 0 without a splitting."""
+    """Draw the softer parton's share: 1/z from 12 GeV upwards, flat for heavy quark pairs, 0 without a splitting."""
     smallest = np.minimum(np.maximum(12 / np.maximum(pt, 15), 0.03), 0.45)
     share = smallest * (0.5 / smallest) ** uniform(rng, pt.shape)
     return choose(splits, choose(is_heavy, 0.1 + 0.4 * uniform(rng, pt.shape), share), 0)

@@ -1,7 +1,8 @@
-"""The reference generator: the same nine files from Pythia 8 (hadronisation, showers) and FastJet, in hours instead of seconds.
+"""The reference generator: the same nine files from Pythia 8 (showers, hadronisation) and FastJet, in hours.
 
-Proton collisions at 13 TeV with initial- and final-state radiation. Multiparton interactions are off unless asked for: they cost a factor of three and
-change little above 30 GeV. Needs ``pip install "rootdata[simulate]"``; both libraries are imported inside functions only.
+Proton collisions at 13 TeV with initial- and final-state radiation. Multiparton interactions are off unless asked
+for: they cost a factor of three in time and change little above 30 GeV. Needs
+``pip install "rootdata[simulate]"``; both libraries are imported inside functions only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import awkward as ak
 import numpy as np
@@ -24,7 +25,7 @@ import numpy as np
 from rootdata.errors import ConfigError, RootDataError
 from rootdata.tth import analysis, detector
 from rootdata.tth.analysis import FAT_RADIUS, MIN_FAT_PT, MIN_JET_PT, RADIUS, FatJets, Jets, in_acceptance
-from rootdata.tth.arrays import Array, Bools, Floats, Ints, choose, normal, order, select
+from rootdata.tth.arrays import Array, Bools, Floats, Ints, normal, order, select
 from rootdata.tth.kinematics import delta_r2, pt_eta_phi
 from rootdata.tth.process import BOTTOM, CHARM, GLUON
 from rootdata.tth.samples import PROCESSES, QCD_PT_HAT, TTBAR, TTH
@@ -37,7 +38,9 @@ MAX_PARTICLE_ETA: Final = 4.0
 MIN_HADRON_PT: Final = 5.0  # of heavy hadrons that give a jet its flavour, GeV
 MAX_HEAVY: Final = 40  # heavy hadrons, and partons, that are matched to jets
 MAX_PARTONS: Final = 80
-CLUSTERING_MARGIN: Final = 0.6  # jets are clustered from this fraction of the cut on pt, as resolution moves some of them over it
+CLUSTERING_MARGIN: Final = (
+    0.6  # jets are clustered from this fraction of the cut on pt, as resolution moves some of them over it
+)
 NEUTRINOS: Final = (12, 14, 16)
 HIGGS: Final = 25
 SEED_RANGE: Final = 900_000_000  # Pythia's own limit
@@ -101,7 +104,9 @@ def require_pythia() -> None:
         import fastjet  # noqa: F401
         import pythia8mc  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f'generator: pythia needs {error.name}; install with: pip install "rootdata[simulate]"') from error
+        raise ConfigError(
+            f'generator: pythia needs {error.name}; install with: pip install "rootdata[simulate]"'
+        ) from error
 
 
 def selected_blocks(process: str, *, seed: int, n_processes: int = 1, multiparton: bool = False) -> Iterator[Selected]:
@@ -138,7 +143,7 @@ def select_block(
     candidate = analysis.find_candidate(jets, fat_jets)
     passes = analysis.is_selected(jets, fat_jets, candidate)
     particles, met = particles[passes], met[passes]
-    jets, fat_jets, candidate = (select(table, passes) for table in (jets, fat_jets, candidate))
+    jets, fat_jets, candidate = select(jets, passes), select(fat_jets, passes), select(candidate, passes)
     columns = analysis.variables(jets, fat_jets, candidate, met=met)
     events = selected_events(columns, jets=jets, fat_jets=fat_jets, event=event[passes])
     return Selected(events, _is_signal(process, particles, jets, candidate))
@@ -159,7 +164,7 @@ def settings(process: str, *, multiparton: bool = False) -> tuple[str, ...]:
 
 
 def run_pythia(process: str, *, seeds: list[int], n_events: int, multiparton: bool) -> ak.Array:
-    """Generate events; the records of all their particles, (n_events, var) with pt, eta, phi, px, py, pz, E, id, status, mother1.
+    """Generate events: records of particles, (n_events, var) with pt, eta, phi, px, py, pz, E, id, status and mother1.
 
     Events that Pythia gives up on are left out.
     """
@@ -182,11 +187,13 @@ def run_pythia(process: str, *, seeds: list[int], n_events: int, multiparton: bo
 
 
 def _settings_folder(module_folder: Path) -> Path:
-    """Find Pythia's data, which a wheel puts beside the interpreter or, installed with ``--target``, beside the module."""
+    """Find Pythia's data, beside the interpreter or, installed with ``--target``, beside the module."""
     for root in (Path(sys.prefix), module_folder):
         if (folder := root / "share" / "Pythia8" / "xmldoc").is_dir():
             return folder
-    raise ConfigError("Pythia's settings (share/Pythia8/xmldoc) not found; set the environment variable PYTHIA8DATA to their folder")
+    raise ConfigError(
+        "Pythia's settings (share/Pythia8/xmldoc) not found; set the environment variable PYTHIA8DATA to their folder"
+    )
 
 
 def reconstruct(rng: np.random.Generator, particles: ak.Array) -> tuple[Jets, FatJets, Floats]:
@@ -204,7 +211,9 @@ def reconstruct(rng: np.random.Generator, particles: ak.Array) -> tuple[Jets, Fa
 
 
 def _jets(rng: np.random.Generator, visible: ak.Array, *, hadrons: Columns, partons: Columns) -> Jets:
-    jets, constituents = cluster(visible, radius=RADIUS, min_pt=CLUSTERING_MARGIN * MIN_JET_PT, n_jets=detector.MAX_JETS)
+    jets, constituents = cluster(
+        visible, radius=RADIUS, min_pt=CLUSTERING_MARGIN * MIN_JET_PT, n_jets=detector.MAX_JETS
+    )
     pt, eta, phi, mass, is_real = _kinematics(jets, n_jets=detector.MAX_JETS)
     width = _pad(_width(jets, constituents), length=detector.MAX_JETS)
     flavour = _flavour(eta, phi, hadrons, radius=RADIUS)
@@ -221,24 +230,42 @@ def _fat_jets(rng: np.random.Generator, visible: ak.Array, *, hadrons: Columns) 
     jets, constituents = cluster(visible, radius=FAT_RADIUS, min_pt=CLUSTERING_MARGIN * MIN_FAT_PT, n_jets=n_jets)
     pt, eta, phi, mass, is_real = _kinematics(jets, n_jets=n_jets)
     counts = ak.num(jets.pt)
-    softdrop_mass, taus, subjets = substructure(ak.flatten(constituents, axis=1))
+    softdrop_mass, taus, pairs = substructure(ak.flatten(constituents, axis=1))
     response = np.clip(1 + 0.85 * detector.resolution(np.maximum(pt, 1)) * normal(rng, pt.shape), 0.2, 2)
     pt, mass = pt * response, mass * response
     is_real &= in_acceptance(pt, eta, min_pt=MIN_FAT_PT)
     tau1, tau2, tau3 = (_pad(ak.unflatten(tau, counts), length=n_jets, fill=1) for tau in taus)
-    pt_subs, mass_subs, btag_subs = [], [], []
-    for i in (0, 1):
-        sub = {name: _pad(ak.unflatten(subjets[name][:, i], counts), length=n_jets) for name in ("pt", "eta", "phi", "mass")}
-        other = {name: _pad(ak.unflatten(subjets[name][:, 1 - i], counts), length=n_jets) for name in ("eta", "phi")}
-        flavour = _flavour(sub["eta"], sub["phi"], hadrons, radius=RADIUS, rival=(other["eta"], other["phi"]))
-        btag_subs.append(detector.btag_score(rng, flavour, sub["pt"], sub["eta"]))
-        pt_subs.append(sub["pt"] * response)
-        mass_subs.append(sub["mass"] * response)
+    subjets = [
+        {name: _pad(ak.unflatten(values[:, i], counts), length=n_jets) for name, values in pairs.items()}
+        for i in (0, 1)
+    ]
+    btag_sub0, btag_sub1 = (_tag_subjet(rng, subjets[i], hadrons, rival=subjets[1 - i]) for i in (0, 1))
     table = FatJets(
-        pt, eta, phi, mass, _pad(ak.unflatten(softdrop_mass, counts), length=n_jets) * response, tau1, tau2, tau3,
-        *btag_subs, *mass_subs, *pt_subs, is_real,
-    )  # fmt: skip
+        pt=pt,
+        eta=eta,
+        phi=phi,
+        mass=mass,
+        msoftdrop=_pad(ak.unflatten(softdrop_mass, counts), length=n_jets) * response,
+        tau1=tau1,
+        tau2=tau2,
+        tau3=tau3,
+        btag_sub0=btag_sub0,
+        btag_sub1=btag_sub1,
+        mass_sub0=subjets[0]["mass"] * response,
+        mass_sub1=subjets[1]["mass"] * response,
+        pt_sub0=subjets[0]["pt"] * response,
+        pt_sub1=subjets[1]["pt"] * response,
+        is_real=is_real,
+    )
     return order(table, np.where(is_real, pt, 0))
+
+
+def _tag_subjet(
+    rng: np.random.Generator, subjet: dict[str, Floats], hadrons: Columns, *, rival: dict[str, Floats]
+) -> Floats:
+    """Draw the b-tag score of one of two subjets, (n_events, n_jets): a hadron belongs to the nearer one."""
+    flavour = _flavour(subjet["eta"], subjet["phi"], hadrons, radius=RADIUS, rival=(rival["eta"], rival["phi"]))
+    return detector.btag_score(rng, flavour, subjet["pt"], subjet["eta"])
 
 
 def cluster(visible: ak.Array, *, radius: float, min_pt: float, n_jets: int) -> tuple[ak.Array, ak.Array]:
@@ -247,7 +274,8 @@ def cluster(visible: ak.Array, *, radius: float, min_pt: float, n_jets: int) -> 
     Returns
     -------
     jets, constituents
-        (n_events, var), at most ``n_jets`` by falling pt, with pt, eta, phi and mass; and (n_events, var, var) their particles.
+        (n_events, var), at most ``n_jets`` by falling pt, with pt, eta, phi and mass; and their particles,
+        (n_events, var, var).
     """
     import fastjet
 
@@ -258,7 +286,9 @@ def cluster(visible: ak.Array, *, radius: float, min_pt: float, n_jets: int) -> 
 
 
 def substructure(constituents: ak.Array) -> tuple[Array, Array, dict[str, Array]]:
-    """Groom jets with soft drop (z 0.1, beta 0; Larkoski et al. 2014) and measure their N-subjettiness about kT axes (Thaler, Van Tilburg 2011).
+    """Groom jets with soft drop and measure their N-subjettiness.
+
+    Soft drop with z 0.1 and beta 0 (Larkoski et al. 2014); N-subjettiness about kT axes (Thaler, Van Tilburg 2011).
 
     Parameters
     ----------
@@ -267,8 +297,8 @@ def substructure(constituents: ak.Array) -> tuple[Array, Array, dict[str, Array]
     Returns
     -------
     mass, taus, subjets
-        Soft-drop masses (n_jets,), GeV; tau 1, 2 and 3 (3, n_jets); pt, eta, phi and mass of the two groomed subjets, the harder first,
-        (n_jets, 2) each, 0 where there is one only.
+        Soft-drop masses (n_jets,), GeV; tau 1, 2 and 3 (3, n_jets); pt, eta, phi and mass of the two groomed
+        subjets, the harder first, (n_jets, 2) each, 0 where there is one only.
     """
     import fastjet
 
@@ -342,8 +372,10 @@ def _columns(particles: ak.Array, code: Array, *, keep: Array, length: int) -> C
     return pt, eta, phi, code.astype(np.int32)
 
 
-def _near(eta: Floats, phi: Floats, columns: Columns, *, radius: float, rival: tuple[Floats, Floats] | None = None) -> Bools:
-    """Tell which particles are within ``radius`` of which jet, and nearer to it than to its rival, (n_events, n_jets, length)."""
+def _near(
+    eta: Floats, phi: Floats, columns: Columns, *, radius: float, rival: tuple[Floats, Floats] | None = None
+) -> Bools:
+    """Tell which particles are near which jet, and nearer to it than to its rival, (n_events, n_jets, length)."""
     pt, other_eta, other_phi, _ = (column[:, None, :] for column in columns)
     distance2 = delta_r2(eta[:, :, None], phi[:, :, None], other_eta, other_phi)
     near = (distance2 < radius * radius) & (pt > 0)
@@ -356,24 +388,25 @@ def _flavour(
     eta: Floats, phi: Floats, hadrons: Columns, *, radius: float, rival: tuple[Floats, Floats] | None = None
 ) -> Ints:
     """Return the code of the heaviest quark of the hadrons in each jet (n_events, n_jets); 0 without one."""
-    return np.where(_near(eta, phi, hadrons, radius=radius, rival=rival), hadrons[3][:, None, :], 0).max(axis=2)
+    near = _near(eta, phi, hadrons, radius=radius, rival=rival)
+    return np.asarray(np.where(near, hadrons[3][:, None, :], 0).max(axis=2))
 
 
 def _leading_is_gluon(eta: Floats, phi: Floats, partons: Columns) -> Bools:
     """Tell whether the hardest parton of each jet is a gluon; partons are by falling pt, so the first one near is."""
     near = _near(eta, phi, partons, radius=RADIUS)
     code = np.take_along_axis(partons[3], near.argmax(axis=2), axis=1)
-    return near.any(axis=2) & (code == GLUON)
+    return np.asarray(near.any(axis=2) & (code == GLUON))
 
 
 def _missing_pt(rng: np.random.Generator, neutrinos: ak.Array, jets: Jets) -> Floats:
     n_vertices = rng.poisson(detector.PILEUP_MEAN, len(jets.pt))
-    components = []
+    components: list[Floats] = []
     for component, direction in ((neutrinos.px, np.cos(jets.phi)), (neutrinos.py, np.sin(jets.phi))):
         wrong = detector.JET_MET * jets.pt * normal(rng, jets.pt.shape) * direction * jets.is_real
         true = ak.to_numpy(ak.sum(component, axis=1)).astype(np.float32)
         components.append(true + wrong.sum(axis=1) + detector.pileup_noise(rng, n_vertices))
-    return np.hypot(*components)
+    return np.asarray(np.hypot(*components))
 
 
 def _is_signal(process: str, particles: ak.Array, jets: Jets, candidate: analysis.Candidate) -> Bools:
@@ -385,9 +418,10 @@ def _is_signal(process: str, particles: ak.Array, jets: Jets, candidate: analysi
 
 
 def _flat(jagged: ak.Array) -> Array:
-    return ak.to_numpy(ak.flatten(jagged, axis=None))
+    return np.asarray(ak.to_numpy(ak.flatten(jagged, axis=None)))
 
 
 def _pad(jagged: ak.Array, *, length: int, fill: float = 0) -> Floats:
     """Pad or cut each list to ``length``, float32."""
-    return ak.to_numpy(ak.fill_none(ak.pad_none(jagged, length, clip=True), fill)).astype(np.float32)
+    padded = ak.fill_none(ak.pad_none(jagged, length, clip=True), fill)
+    return np.asarray(ak.to_numpy(padded), np.float32)

@@ -86,7 +86,9 @@ def file_counts(n_events: int) -> dict[str, int]:
     9750
     """
     if n_events < MIN_EVENTS:
-        raise ConfigError(f"n_events: {n_events}; allowed: {MIN_EVENTS} or more, so that each of the nine files has events")
+        raise ConfigError(
+            f"n_events: {n_events}; allowed: {MIN_EVENTS} or more, so that each of the nine files has events"
+        )
     exact = {name: share * n_events for name, share in SHARES.items()}
     counts = {name: int(value + 1e-9) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])

@@ -57,11 +57,17 @@ def make_selected(
 
 
 def _write_process(
-    folder: Path, counts: Mapping[str, int], process: str, *, blocks: Iterator[Selected], advance: Callable[[int, str], None]
+    folder: Path,
+    counts: Mapping[str, int],
+    process: str,
+    *,
+    blocks: Iterator[Selected],
+    advance: Callable[[int, str], None],
 ) -> None:
     with ExitStack() as stack:
         writers = {
-            name: stack.enter_context(TreeWriter(folder / f"{name}.root", limit=counts[name])) for name in files_of(process)
+            name: stack.enter_context(TreeWriter(folder / f"{name}.root", limit=counts[name]))
+            for name in files_of(process)
         }
         while any(writer.missing for writer in writers.values()):
             block = next(blocks)
@@ -99,7 +105,13 @@ def selected_events(variables: Mapping[str, Array], *, jets: Jets, fat_jets: Fat
 @contextmanager
 def bar(total: int, *, is_shown: bool) -> Iterator[Callable[[int, str], None]]:
     """Show progress on the terminal; gives a function to call with more events and what they are of."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeElapsedColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("events"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=not is_shown) as shown:
         task = shown.add_task("", total=total)
         yield lambda events, description: shown.update(task, advance=events, description=description)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import awkward as ak
 import uproot
@@ -54,10 +54,12 @@ class TreeWriter:
         self._file = uproot.recreate(path, compression=uproot.ZSTD(COMPRESSION_LEVEL))
         self._pending: list[Events] = []
 
-    def __enter__(self) -> TreeWriter:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self._file:
             if kind is None:
                 self._flush(1)
@@ -83,7 +85,9 @@ class TreeWriter:
         if TREE not in self._file:
             types = {name: column.type.content for name, column in columns.items()}
             # Room for every basket at once spares rewriting the metadata of all branches.
-            self._file.mktree(TREE, types, counter_name=lambda name: f"n{name}", initial_basket_capacity=self._n_baskets)
+            self._file.mktree(
+                TREE, types, counter_name=lambda name: f"n{name}", initial_basket_capacity=self._n_baskets
+            )
         self._file[TREE].extend(columns)
 
 
@@ -102,7 +106,9 @@ def holds(folder: Path, note: Note) -> bool:
     if {name: found.get(name) for name in expected} != expected:
         got = ", ".join(f"{name}={found.get(name)!r}" for name in expected if found.get(name) != expected[name])
         asked = ", ".join(f"{name}={value!r}" for name, value in expected.items() if found.get(name) != value)
-        raise DataError(f"folder '{folder}' holds another set: {got}; asked: {asked}; choose another folder or delete this one")
+        raise DataError(
+            f"folder '{folder}' holds another set: {got}; asked: {asked}; choose another folder or delete this one"
+        )
     if missing := [name for name in found["files"] if not (folder / name).is_file()]:
         raise DataError(f"folder '{folder}' lacks {', '.join(missing)} of its set; delete the folder to make it anew")
     return True
@@ -166,7 +172,7 @@ def _read_note(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"folder '{folder}' is not empty and has no readable {NOTE}: it isn't a set of this generator; choose another folder"
+            f"folder '{folder}' is not empty and has no readable {NOTE}, so it isn't a set of events; choose another folder"
         ) from error
     if not isinstance(found, dict) or not isinstance(found.get("files"), list):
         raise DataError(f"'{folder / NOTE}' is damaged; delete the folder to make the set anew")

@@ -1,0 +1,229 @@
+"""The import table: each heavy library has its home, nothing imports upwards, in circles or through the front door."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parents[1] / "src"
+
+# Library to the modules, or packages, of rootdata that may import it; what is not listed may be imported anywhere.
+HOMES = {
+    "torch": ("dataset", "datamodule", "callbacks", "models"),
+    "torchmetrics": ("models",),
+    "pytorch_lightning": ("datamodule", "callbacks", "models", "launch"),
+    "lightning": ("datamodule", "callbacks", "models", "launch"),
+    "uproot": ("files", "tth", "inspection", "callbacks"),
+    "isal": ("files",),
+    "numba": ("kernels",),
+    "hydra": ("launch",),
+    "omegaconf": ("launch",),
+    "matplotlib": ("callbacks", "plots"),
+    "sklearn": (),
+    "scipy": (),
+    "pandas": (),
+    "pythia8mc": ("tth.pythia",),
+    "fastjet": ("tth.pythia",),
+    "onnx": ("export",),
+    "onnxruntime": (),
+    "litserve": (),
+    "fastapi": (),
+    "httpx": (),
+}
+# What rootdata may need at most; a new one is added here, in pyproject.toml, and with a word why.
+ALLOWED = {
+    *("awkward", "numpy", "rich", "rootdata"),
+    *(library for library, homes in HOMES.items() if homes),
+}
+
+
+def modules() -> dict[str, Path]:
+    """Map the dotted name of every module below ``src`` to its file."""
+    found = {}
+    for path in sorted(SOURCES.rglob("*.py")):
+        parts = path.relative_to(SOURCES).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports_of(name: str, *, for_types: bool = True, local: bool = True) -> list[tuple[str, int]]:
+    """List what a module imports, with the line.
+
+    Parameters
+    ----------
+    for_types : include what only a type checker imports
+    local : include what is imported inside functions
+    """
+    tree = ast.parse(MODULES[name].read_text())
+    found: list[tuple[str, int]] = []
+    _collect(tree, found, for_types=for_types, local=local)
+    return found
+
+
+def _collect(node: ast.AST, found: list[tuple[str, int]], *, for_types: bool, local: bool) -> None:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            found += [(alias.name, child.lineno) for alias in child.names]
+        elif isinstance(child, ast.ImportFrom) and not child.level:
+            module = child.module or ""
+            inner = [f"{module}.{alias.name}" for alias in child.names]
+            found += [(n if n in MODULES else module, child.lineno) for n in inner]
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for branch in child.body if for_types and "not" not in ast.unparse(child.test) else []:
+                _collect(ast.Module([branch], []), found, for_types=for_types, local=local)
+            for branch in child.orelse:
+                _collect(ast.Module([branch], []), found, for_types=for_types, local=local)
+        elif local or not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            _collect(child, found, for_types=for_types, local=local)
+
+
+def is_within(name: str, homes: tuple[str, ...]) -> bool:
+    return any(name == f"rootdata.{home}" or name.startswith(f"rootdata.{home}.") for home in homes)
+
+
+def test_the_modules_are_found():
+    assert {"rootdata", "rootdata.plan", "rootdata.tth", "rootdata.models.dnn", "serve"} <= set(MODULES)
+    assert ("rootdata.errors", 13) in [(n, 13) for n, _ in imports_of("rootdata.files")]
+    assert "uproot" in dict(imports_of("rootdata.files"))
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_heavy_libraries_stay_at_home(library):
+    strangers = [
+        f"{MODULES[name]}:{line} imports {imported}"
+        for name in MODULES
+        if name.startswith("rootdata") and not is_within(name, HOMES[library])
+        for imported, line in imports_of(name, for_types=False)
+        if imported.split(".")[0] == library
+    ]
+    assert strangers == []
+
+
+def test_every_home_exists_and_is_lived_in():
+    # A table that allows what nobody does hides the day when somebody does.
+    for library in ("torch", "uproot", "numba", "hydra", "matplotlib", "pythia8mc", "fastjet"):
+        users = [n for n in MODULES if any(i.split(".")[0] == library for i, _ in imports_of(n))]
+        assert users, library
+
+
+def test_nothing_else_is_imported():
+    strangers = [
+        f"{MODULES[name]}:{line} imports {imported}"
+        for name in MODULES
+        if name.startswith("rootdata")
+        for imported, line in imports_of(name)
+        if imported.split(".")[0] not in ALLOWED | set(sys.stdlib_module_names)
+    ]
+    assert strangers == []
+
+
+def test_rootdata_does_not_know_the_server():
+    assert [
+        n for n in MODULES if n.startswith("rootdata") for i, _ in imports_of(n) if i.split(".")[0] == "serve"
+    ] == []
+
+
+def test_the_server_takes_the_modules_without_torch():
+    torch_homes = {"rootdata." + home for home in HOMES["torch"]}
+    taken = {i for n in MODULES if n.split(".")[0] == "serve" for i, _ in imports_of(n)}
+    assert not [i for i in taken if any(i == home or i.startswith(home + ".") for home in torch_homes)]
+
+
+def test_imports_are_absolute():
+    relative = [
+        f"{path}:{node.lineno}"
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
+
+
+def test_nobody_inside_imports_the_facade():
+    packages = {n for n, path in MODULES.items() if path.name == "__init__.py"}
+    offenders = [
+        f"{MODULES[name]}:{line} imports {imported}"
+        for name in MODULES
+        for imported, line in imports_of(name)
+        if imported in packages and name != imported
+    ]
+    assert offenders == []
+
+
+def test_imports_run_one_way():
+    graph = {n: {i for i, _ in imports_of(n, for_types=False) if i in MODULES and i != n} for n in MODULES}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Run a statement in a new interpreter and return the top-level modules that it loaded."""
+    code = f"{statement}\nimport sys\nprint(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(SOURCES)}
+    )
+    return set(result.stdout.split())
+
+
+HEAVY = {
+    "torch",
+    "uproot",
+    "awkward",
+    "numpy",
+    "pytorch_lightning",
+    "lightning",
+    "hydra",
+    "matplotlib",
+    "numba",
+    "rich",
+}
+
+
+@pytest.mark.parametrize(
+    "statement", ["import rootdata", "import rootdata.errors", "import rootdata; dir(rootdata)", "import serve"]
+)
+def test_the_front_door_costs_nothing(statement):
+    assert loaded_by(statement) & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("plan", HEAVY - {"numpy"}),
+        ("config", HEAVY - {"numpy", "awkward"}),
+        ("expressions", HEAVY - {"numpy", "awkward"}),
+        ("statistics", HEAVY - {"numpy"}),
+        ("scaling", HEAVY - {"numpy", "awkward"}),
+        ("cache", HEAVY),
+        ("specs", {"torch", "pytorch_lightning", "lightning", "hydra", "matplotlib"}),
+        ("dense", {"torch", "pytorch_lightning", "lightning", "hydra", "matplotlib"}),
+        ("stream", {"torch", "pytorch_lightning", "lightning", "hydra", "matplotlib"}),
+        ("dataset", {"pytorch_lightning", "lightning", "hydra", "matplotlib"}),
+        ("tth", {"torch", "uproot", "pytorch_lightning", "pythia8mc", "fastjet"}),
+    ],
+)
+def test_modules_load_no_more_than_they_need(module, absent):
+    assert loaded_by(f"import rootdata.{module}") & absent == set()
+
+
+def test_the_facade_offers_what_it_says():
+    code = "import rootdata; print(*[type(getattr(rootdata, n)).__name__ for n in rootdata.__all__], *dir(rootdata))"
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(SOURCES)},
+    )  # fmt: skip
+    assert result.stdout.split()[-4:] == ["RootDataError", "RootDataModule", "RootDataset", "Specs"]
+    with pytest.raises(AttributeError, match="module 'rootdata' has no attribute 'nothing'"):
+        import rootdata
+
+        rootdata.nothing  # noqa: B018
