@@ -88,7 +88,7 @@ class Column:
     varied : values other than ``middle``
     is_binary : whether all values are 0 or 1
     counts_up : whether every value is the one before plus one
-    marks : a hash of the numbers of objects, for every file: equal where two branches share their counts
+    marks : file to a hash of the numbers of objects: equal where two branches share their counts
     """
 
     branch: Branch
@@ -101,7 +101,7 @@ class Column:
     varied: int = 0
     is_binary: bool = True
     counts_up: bool = True
-    marks: tuple[int, ...] = ()
+    marks: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def is_usable(self) -> bool:
@@ -123,7 +123,7 @@ class Column:
             varied=self.varied + other.varied + differ,
             is_binary=self.is_binary and other.is_binary,
             counts_up=self.counts_up and other.counts_up,
-            marks=self.marks + other.marks,
+            marks={**self.marks, **other.marks},
         )
 
 
@@ -328,11 +328,12 @@ def _measure_tree(tree: Tree, branches: Mapping[str, Branch], entries: int) -> d
     arrays, broken = _read(tree, usable, stop) if stop else ({}, {})
     if broken and not arrays:
         tree.read(usable, 0, stop)  # raises: not a branch that can't be read, but the file
+    place = f"{tree.location.path}:{tree.location.tree}"
     columns = {}
     for name, branch in branches.items():
         if name in broken:
             branch = dataclasses.replace(branch, kind="unusable", note=f"it can't be read ({broken[name]})")
-        columns[name] = measure(branch, arrays[name]) if name in arrays else Column(branch=branch)
+        columns[name] = measure(branch, arrays[name], place=place) if name in arrays else Column(branch=branch)
     return columns
 
 
@@ -348,12 +349,13 @@ def _read(tree: Tree, names: Sequence[str], stop: int) -> tuple[dict[str, Any], 
     return first | second, bad | worse
 
 
-def measure(branch: Branch, array: Any) -> Column:
+def measure(branch: Branch, array: Any, *, place: str = "") -> Column:
     """Measure the values of a branch.
 
     Parameters
     ----------
     array : (n,) or (n, k) numpy, or a jagged awkward array
+    place : the file and tree that it comes from
     """
     jagged = Jagged.from_awkward(array) if branch.kind == "jagged" else None
     values = jagged.content if jagged is not None else np.asarray(array).reshape(-1)
@@ -372,7 +374,7 @@ def measure(branch: Branch, array: Any) -> Column:
         varied=len(values) - same,
         is_binary=bool(np.isin(values, (0, 1)).all()),
         counts_up=_counts_up(values),
-        marks=() if jagged is None else (hash(jagged.counts.tobytes()),),
+        marks={} if jagged is None else {place: hash(jagged.counts.tobytes())},
     )
 
 
@@ -443,20 +445,36 @@ def collections_of(columns: Mapping[str, Column]) -> dict[str, tuple[str, ...]]:
     name of a collection to its branches, both in file order
     """
     shared = Counter(column.branch.counter for column in columns.values())
-    buckets: dict[tuple[str | None, str, tuple[int, ...]], list[str]] = {}
+    buckets: dict[tuple[str | None, str], list[str]] = {}
     for name, column in columns.items():
         if column.branch.kind == "jagged":
             # A counter for each branch, as uproot writes them, says nothing; then names and counts do.
             counter = column.branch.counter if shared[column.branch.counter] > 1 else None
-            buckets.setdefault((counter, "" if counter else _first_word(name), column.marks), []).append(name)
+            buckets.setdefault((counter, "" if counter else _first_word(name)), []).append(name)
     groups: dict[str, tuple[str, ...]] = {}
-    for (counter, word, _), names in buckets.items():
-        together = [names] if counter or word or len(_common_start(names)) > 2 else [[n] for n in names]
-        for members in together:
-            title = _title(members, counter)
-            numbered = (f"{title}_{i}" for i in range(2, len(columns) + 2))
-            groups[title if title not in groups else next(n for n in numbered if n not in groups)] = tuple(members)
+    for (counter, word), names in buckets.items():
+        for members in _with_same_counts(names, columns):
+            is_one = counter or word or len(_common_start(members)) > 2
+            for together in [members] if is_one else [[name] for name in members]:
+                title = _title(together, counter)
+                numbered = (f"{title}_{i}" for i in range(2, len(columns) + 2))
+                groups[title if title not in groups else next(n for n in numbered if n not in groups)] = tuple(together)
     return groups
+
+
+def _with_same_counts(names: Sequence[str], columns: Mapping[str, Column]) -> list[list[str]]:
+    """Divide branches into groups that agree in every file; one may be absent from files that another is in."""
+    groups: list[tuple[dict[str, int], list[str]]] = []
+    for name in sorted(names, key=lambda n: -len(columns[n].marks)):
+        marks = columns[name].marks
+        fitting = (g for g in groups if all(g[0].get(file, mark) == mark for file, mark in marks.items()))
+        known, members = next(fitting, ({}, []))
+        if not members:
+            groups.append((known, members))
+        known.update(marks)
+        members.append(name)
+    order = {name: i for i, name in enumerate(columns)}
+    return sorted((sorted(members, key=order.__getitem__) for _, members in groups), key=lambda m: order[m[0]])
 
 
 def _without_own_counters(

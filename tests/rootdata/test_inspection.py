@@ -263,7 +263,7 @@ def test_ordinary_values_hold_no_sentinel(values):
 
 def columns_of(**counts):
     def column(name, mark, counter=None):
-        return Column(branch=Branch(name, "jagged", "float32", counter=counter), marks=(mark,))
+        return Column(branch=Branch(name, "jagged", "float32", counter=counter), marks={"file": mark})
 
     return {n: column(n, *(c if isinstance(c, tuple) else (c,))) for n, c in counts.items()}
 
@@ -290,6 +290,18 @@ def test_collections(columns, expected):
     assert collections_of(columns) == expected
 
 
+def test_a_collection_holds_together_where_some_files_lack_a_branch(tmp_path):
+    for i in range(3):
+        events = make_events(50, seed=i)
+        if i:
+            events["Jet"] = {f"only{i}": events["Jet"]["pt"]} | events["Jet"]
+        write(tmp_path / f"a{i}.root", events)
+    found = inspect([f"{tmp_path}/a*.root"])
+    assert {g: set(names) for g, names in found.collections.items()} == {
+        "Jet": {"Jet_pt", "Jet_eta", "Jet_only1", "Jet_only2"}
+    }
+
+
 def test_counters_of_single_branches_tell_nothing_and_are_left_out(tmp_path):
     jets = make_events(50)["Jet"]
     found = inspect([str(write(tmp_path / "a.root", {"Jet_pt": jets["pt"], "Jet_eta": jets["eta"]}))])
@@ -309,7 +321,7 @@ def test_a_shared_counter_is_known(tmp_path):
 @pytest.mark.parametrize(
     ("role", "names"),
     {
-        "feature": "met HT pt Jet_pt Jet_nConst general event_shape lumiMask MET_pt eventually Jet_generic rho mcut trk",
+        "feature": "met HT pt Jet_pt Jet_nConst general event_shape lumiMask MET_pt eventually Jet_generic rho mcut",
         "truth": "gen_isHiggsMatched GenPart_pt nGenJet LHE_HT LHEPart_eta Jet_hadronFlavour FatJet_nBHadrons "
         "Electron_genPartIdx Tau_genPartFlav SubGenJetAK8_pt Pileup_nPU HTXS_njets30 MClepton_px truth_pt mc_pdg",
         "weight": "genWeight weight EventWeight LHEPdfWeight puWeight btagWeight_CSVV2 xsec evt_wgt nPSWeight",
