@@ -8,36 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import data
+from benchmarks.measure import in_process, peak_mb, timed
 
 BASELINES = ("concatenate", "iterate")
-
-
-def peak_mb() -> float:
-    """Return the peak of the resident set, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def timed(run: Callable[[], int]) -> dict[str, float]:
-    """Run once: events, CPU seconds of all threads and reaped children, wall seconds."""
-
-    def spent() -> float:
-        return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-
-    cpu, wall = spent(), time.perf_counter()
-    events = run()
-    return {"events": events, "cpu": spent() - cpu, "wall": time.perf_counter() - wall}
 
 
 def measure_baseline(name: str, paths: list[Path], *, rntuple: bool) -> dict[str, Any]:
@@ -104,16 +86,6 @@ def measure_rootdata(paths: list[Path], *, rntuple: bool, workers: int) -> dict[
     return result
 
 
-def in_process(arguments: list[str]) -> dict[str, Any]:
-    """Run one measurement in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.stream", *arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
 def rounds(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure everything in turn, several times."""
     common = [
@@ -127,7 +99,9 @@ def rounds(options: argparse.Namespace) -> list[dict[str, Any]]:
     common += ["--workers", str(options.workers), *(["--rntuple"] if options.rntuple else [])]
     found = []
     for i in range(options.rounds):
-        found.append({name: in_process([*common, "--only", name]) for name in (*BASELINES, "rootdata")})
+        found.append(
+            {name: in_process("benchmarks.stream", [*common, "--only", name]) for name in (*BASELINES, "rootdata")}
+        )
         print(f"round {i + 1} of {options.rounds} done", file=sys.stderr)
     return found
 

@@ -25,7 +25,6 @@ ORDER = {"batch_size": 50, "chunk_size": 200, "split": {"by": "entries", "train"
 # Lightning's use of torch's own pytree functions is not what is tested here.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:DeprecationWarning"),
 ]
 
 
@@ -240,6 +239,18 @@ def test_an_error_in_a_step_leaves_no_thread(module, trainer, recorder):
         trainer(max_epochs=1).fit(net, data)
     del net
     assert threads() == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_checkpoint_goes_on_with_the_next_epoch(module, trainer, recorder, samples, tmp_path, again):
+    data, net = module(index=True), recorder()
+    run = trainer(max_epochs=2)
+    run.fit(net, data)
+    run.save_checkpoint(tmp_path / "last.ckpt")
+    for resumed in (data, data) if again else (module(index=True),):  # one that went further, or a fresh one
+        net = recorder()
+        trainer(max_epochs=4).fit(net, resumed, ckpt_path=tmp_path / "last.ckpt")
+        assert net.seen["train"] == [epoch_of(samples, epoch) for epoch in (2, 3)]
 
 
 # Parts

@@ -82,7 +82,7 @@ def test_what_would_leak_is_left_out_with_a_word_why(two):
         ("dataset", "it names the sample"),
     ):
         assert [why in reason for reason, names in reasons.items() if name in names.split(", ")] == [True], name
-    assert "# weight: weight" in suggestion.text
+    assert "# weight: genWeight" in suggestion.text
 
 
 def test_two_samples_train(two):

@@ -1,6 +1,6 @@
 """From partons to what a detector reports: cone jets, resolution, b-tags, substructure, missing momentum.
 
-Every constant is tuned by hand to the selected events of Pythia 8 as ``pythia.py`` smears them; none is an experiment's.
+Every constant is tuned by hand to selected events of Pythia 8 as ``pythia.py`` smears them; none is an experiment's.
 Clustering has its arrays as (n_partons, n_events), results are (n_events, n_objects) by falling pt.
 """
 

@@ -186,5 +186,6 @@ def _first(counts: Array) -> Bools:
 def _fractions(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     """Draw four energy fractions (4, *shape) that add up to one."""
     means = np.array(MEAN_FRACTIONS, np.float32).reshape(4, *(1 for _ in shape))
-    parts: Floats = uniform(rng, (4, *shape)) * means
-    return parts / parts.sum(axis=0)
+    parts = uniform(rng, (4, *shape)) * means
+    fractions: Floats = parts / parts.sum(axis=0)
+    return fractions

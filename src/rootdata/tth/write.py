@@ -172,7 +172,7 @@ def _read_note(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"folder '{folder}' is not empty and has no readable {NOTE}, so it isn't a set of events; choose another folder"
+            f"folder '{folder}' has files but no readable {NOTE}: it isn't a set of events; choose another folder"
         ) from error
     if not isinstance(found, dict) or not isinstance(found.get("files"), list):
         raise DataError(f"'{folder / NOTE}' is damaged; delete the folder to make the set anew")

@@ -1,0 +1,230 @@
+"""The command line, run as a user runs it: in a process of its own, in a folder of its own."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from files_for_tests import SHARED, make_events, write
+from omegaconf import OmegaConf
+
+from rootdata.__main__ import make_parser
+from rootdata.specs import Specs
+
+ROOT = Path(__file__).parents[2]
+SLOW = 300  # s; a process imports torch, on a busy machine
+
+
+@pytest.fixture
+def rootdata(tmp_path, cache_folder):
+    """Run `python -m rootdata` in a folder; return its status and what it printed and complained about."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "ROOTDATA_CACHE": str(cache_folder)}
+
+    def run(*words, folder=tmp_path, program=("-m", "rootdata")):
+        command = [sys.executable, *program, *map(str, words)]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SLOW)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Make a folder with the configurations, a signal and a background file."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copy(ROOT / "train.py", tmp_path)
+    write(tmp_path / "files" / "signal.root", make_events(400))
+    write(tmp_path / "files" / "background.root", make_events(500, seed=1))
+    return tmp_path
+
+
+def assert_one_sentence(result, *words):
+    status, _, complaint = result
+    assert status == 2
+    assert complaint.startswith("rootdata: ")
+    assert complaint.count("\n") == 1
+    assert all(word in complaint for word in words), complaint
+
+
+# inspect
+
+
+def test_inspect_shows_trees_and_branches(rootdata, project):
+    status, text, complaint = rootdata("inspect", "files/signal.root")
+    assert (status, complaint) == (0, "")
+    for words in (
+        r"signal.root +Events +TTree +400",
+        r"met +flat +float32",
+        r"Jet +[\d.]+ ≤ 4",
+        r"event .* identifier",
+    ):
+        assert re.search(words, text), words
+    assert "from the first 10,000 entries of the file" in text
+
+
+def test_mistakes_end_in_one_sentence(rootdata, project):
+    (project / "text.root").write_text("hello")
+    signal_file = "files/signal.root"
+    assert_one_sentence(rootdata("inspect", "files/signl.root"), "does not exist", "nearest: 'signal.root'")
+    assert_one_sentence(rootdata("inspect", f"{signal_file}:Event"), "tree 'Event' not found", "nearest: 'Events'")
+    assert_one_sentence(rootdata("inspect", signal_file, "--tree", "Event"), "nearest: 'Events'")
+    assert_one_sentence(rootdata("inspect", "text.root"), "text.root", "not a ROOT file")
+    assert_one_sentence(rootdata("inspect", signal_file, "--entries", "0"), "--entries: got 0")
+    assert_one_sentence(rootdata("inspect", signal_file, "--write", "mine.txt"), "ends in .yaml")
+    assert_one_sentence(
+        rootdata("inspect", signal_file, "files/background.root", "--write", "a.yaml", "--signal", "signl"),
+        "'signl' is not a sample; nearest: 'signal'",
+    )
+    assert not (project / "a.yaml").exists()
+
+
+def test_a_configuration_is_not_overwritten_unless_forced(rootdata, project):
+    words = ("inspect", "files/signal.root", "files/background.root", "--write", "mine.yaml")
+    (project / "mine.yaml").write_text("mine")
+    assert_one_sentence(rootdata(*words), "mine.yaml exists", "--force")
+    assert (project / "mine.yaml").read_text() == "mine"
+    assert rootdata(*words, "--force")[0] == 0
+    assert "samples:" in (project / "mine.yaml").read_text()
+
+
+def test_a_place_that_can_not_be_written(rootdata, project):
+    (project / "file").touch()
+    words = ("inspect", "files/signal.root", "files/background.root", "--write", "file/mine.yaml")
+    assert_one_sentence(rootdata(*words), "file/mine.yaml can't be written")
+
+
+def test_a_configuration_without_a_label_says_what_to_fill_in(rootdata, tmp_path):
+    events = make_events(60)
+    del events["is_signal"]
+    write(tmp_path / "a.root", events)
+    status, text, _ = rootdata("inspect", "a.root", "--write", "mine.yaml")
+    assert status == 1
+    assert "fill in `label`" in text
+    assert_one_sentence(rootdata("scan", "mine.yaml"), "'data.label' has no value")
+
+
+def test_ctrl_c_ends_quietly(tmp_path, cache_folder):
+    fifo = tmp_path / "slow.root"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "rootdata", "inspect", str(fifo)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            writer = os.open(fifo, os.O_WRONLY)  # waits until the command opens the file, and then never writes
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=SLOW) == (b"", b"")
+            os.close(writer)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+
+
+def test_a_reader_that_leaves_is_no_error(project):
+    command = f"{sys.executable} -m rootdata inspect files/signal.root | head -1; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=project, env=environment, capture_output=True, text=True, timeout=SLOW
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# scan
+
+
+def test_inspect_scan_train(rootdata, project):
+    """The steps of docs/own-data.md, as they are written there."""
+    commands = re.findall(r"^python (.+)$", (ROOT / "docs" / "own-data.md").read_text(), re.MULTILINE)
+    done = []
+    for command in commands:
+        words = re.split(r" +# ", command)[0].split()
+        if words[0] == "train.py":
+            words += ["trainer.max_epochs=1", "data.batch_size=64"]
+        program = ("train.py",) if words[0] == "train.py" else ("-m", "rootdata")
+        assert program == ("train.py",) or words[:2] == ["-m", "rootdata"]
+        words = words[len(program) :]
+        status, text, complaint = rootdata(*words, folder=project, program=program)
+        assert status == 0, (command, text, complaint)
+        done.append((words, text))
+    assert [words[0] for words, _ in done[:3]] == ["inspect", "inspect", "scan"]
+    assert "test AUC" in done[-1][1]
+
+
+def test_scan_prints_a_summary_and_where_the_specs_are(rootdata, project):
+    rootdata("inspect", "files/signal.root", "files/background.root", "--write", "configs/data/mine.yaml")
+    status, text, complaint = rootdata("scan", "data=mine", "data.split.by='event % 5'", "data.split.train=null",
+                                       "data.split.val=[3]", "data.split.test=[4]", "--out", "specs.json")  # fmt: skip
+    assert (status, complaint) == (0, "")
+    path = Path(re.search(r"specs: (\S+) \(900 entries in", text)[1])
+    assert path.read_text() == (project / "specs.json").read_text()
+    assert Specs.load(path).num_events("val") == 180
+    assert re.search(r"background +1 +300 +100 +100", text)
+
+
+def test_scan_by_file_finds_the_same_specs_again(rootdata, project):
+    rootdata("inspect", "files/signal.root", "files/background.root", "--write", "configs/data/mine.yaml")
+    status, text, _ = rootdata("scan", "configs/data/mine.yaml", folder=project)
+    assert status == 0
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(project / "configs" / "data" / "mine.yaml", elsewhere / "alone.yaml")
+    status, again, _ = rootdata("scan", "alone.yaml", folder=elsewhere)
+    assert status == 0
+    assert "known from before" in again
+    assert re.search(r"specs: (\S+)", again)[1] == re.search(r"specs: (\S+)", text)[1]
+
+
+def test_mistakes_in_a_scan(rootdata, project):
+    options = {"samples": {"a": {"files": str(project / "files" / "signal.root"), "label": 1}}, "flat": ["mett"]}
+    OmegaConf.save(options, project / "alone.yaml")
+    (project / "broken.yaml").write_text("flat: [met\nsamples: 3")
+    for words, expected in (
+        (["data=mine"], ["'mine' is not an option of 'data'"]),
+        (["data=ttH", "data.batchsize=3"], ["'data.batchsize' is not an option; nearest: 'data.batch_size'"]),
+        (["data=ttH", "--configs", "nowhere"], ["no train.yaml in", "--configs"]),
+        (["tth"], ["expected a .yaml file, or data=NAME"]),
+        (["absent.yaml"], ["absent.yaml does not exist"]),
+        (["broken.yaml"], ["broken.yaml is no YAML"]),
+        (["alone.yaml"], ["branch 'mett' not found; nearest: 'met'"]),
+        (["alone.yaml", "data.flta=[met]"], ["'data.flta' is not an option; nearest: 'data.flat'"]),
+    ):
+        assert_one_sentence(rootdata("scan", *words), *expected)
+    assert not list(project.glob("*.json"))
+
+
+# All of it
+
+
+def test_help_is_there_for_every_command_and_loads_nothing_heavy(rootdata):
+    status, text, _ = rootdata("--help")
+    assert status == 0
+    assert all(command in text for command in ("inspect", "scan", "simulate"))
+    heavy = (
+        "import json, sys; from rootdata.__main__ import make_parser; make_parser(); print(json.dumps([*sys.modules]))"
+    )
+    status, modules, _ = rootdata(program=("-c", heavy))
+    assert not {"torch", "awkward", "uproot", "hydra", "rich", "numpy"} & set(json.loads(modules))
+
+
+def test_a_wrong_command_names_the_right_ones(rootdata):
+    status, _, complaint = rootdata("inspekt")
+    assert status == 2
+    assert "inspect" in complaint
+
+
+def test_simulate_is_declared():
+    arguments = make_parser().parse_args(["simulate", "somewhere", "--n-events", "10"])
+    assert (str(arguments.folder), arguments.n_events) == ("somewhere", 10)
+
+
+@pytest.mark.skipif(not (SHARED / "real").is_dir(), reason="the folder of real files, shared/data/real, is absent")
+def test_nanoaod_becomes_a_configuration_that_scans(rootdata, project):
+    files = [SHARED / "real" / f"{name}.root" for name in ("ttH_M125_2017", "GJet_v11_Skim")]
+    assert rootdata("inspect", *files, "--write", "configs/data/nano.yaml")[0] == 0
+    status, text, complaint = rootdata("scan", "data=nano")
+    assert (status, complaint) == (0, "")
+    assert "(200 entries in" in text
