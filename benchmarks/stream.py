@@ -58,7 +58,10 @@ def measure_rootdata(paths: list[Path], *, rntuple: bool, workers: int) -> dict[
         return made[0].num_events
 
     result["scan"] = timed(scan)
-    signal, sources, first = [], [], []
+    signal: list[float] = []
+    sources: list[int] = []
+    first: list[float] = []
+    size = 1024
 
     def epoch() -> int:
         begun, total = time.perf_counter(), 0
@@ -66,18 +69,14 @@ def measure_rootdata(paths: list[Path], *, rntuple: bool, workers: int) -> dict[
             if not total:
                 first.append(time.perf_counter() - begun)
             total += len(batch["label"])
-            kept.append((batch["label"], batch["index"]))
+            if len(batch["label"]) == size:
+                signal.append(float(batch["label"].float().mean()))
+                where = batch["index"][:, 1] * 1_000_000 + batch["index"][:, 2] // 1000
+                sources.append(len(np.unique(where.numpy())))
         return total
 
     for name in ("first epoch", "later epoch"):
-        kept: list[Any] = []
         result[name] = timed(epoch)
-    full = [(label, index) for label, index in kept if len(label) == len(kept[0][0])]
-    for label, index in full:
-        signal.append(float(label.float().mean()))
-        where = index[:, 1].numpy() * 1_000_000 + index[:, 2].numpy() // 1000
-        sources.append(len(np.unique(where)))
-    size = len(kept[0][0])
     result["first batch"] = first[0]
     result["class spread"] = float(np.std(signal) / np.sqrt(0.25 / size))
     result["source blocks"] = float(np.mean(sources))

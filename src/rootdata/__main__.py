@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rootdata.errors import ConfigError, FileError, RootDataError
 from rootdata.tth import command as simulation
@@ -213,7 +213,7 @@ def _compose(folder: Path, overrides: Sequence[str]) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
 
-    from rootdata import launch
+    from rootdata import checking, launch
 
     with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
         # The folder of a run's outputs is known to a run alone.
@@ -221,25 +221,27 @@ def _compose(folder: Path, overrides: Sequence[str]) -> Any:
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
-    launch.check(config, known=launch.known_groups(folder / "train.yaml"), used=launch.references(config))
+    checking.check(config, known=launch.known_groups(folder / "train.yaml"), used=checking.references(config))
     return config
 
 
 def _load(path: str, overrides: Sequence[str]) -> Any:
     """Read a data configuration that stands alone."""
     import yaml  # type: ignore[import-untyped]
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
-    from rootdata import launch
+    from rootdata import checking
 
     try:
         options = OmegaConf.load(path)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}; mend it") from error
+    if not isinstance(options, DictConfig):
+        raise ConfigError(f"{path} holds no mapping; expected the options of RootDataModule: `samples: ...`")
     base = {"seed": 42, "data": {"_target_": "rootdata.datamodule.RootDataModule"}}
     config = OmegaConf.merge(base, {"data": options}, OmegaConf.from_dotlist(list(overrides)))
     used = set(re.findall(r"[.\w]+", " ".join(re.findall(r"\$\{([^}]*)", OmegaConf.to_yaml(config)))))
-    launch.check(config, known=("seed", "data"), used=used)  # type: ignore[arg-type]
+    checking.check(cast("DictConfig", config), known=("seed", "data"), used=used)
     return config
 
 

@@ -12,6 +12,7 @@ import pytorch_lightning
 from rootdata.config import parse_data, parse_order
 from rootdata.dataset import Batch, RootDataset
 from rootdata.errors import ConfigError
+from rootdata.scan import specs_for
 from rootdata.specs import Specs, layout_of
 from rootdata.summary import summarize
 
@@ -153,7 +154,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         """What the first pass learnt; it runs now if it has not."""
         if self._specs is None:
             self.prepare_data()
-            self._specs = self._dataset("train", world_size=1, rank=0).specs
+            self._specs = specs_for(self.data, given=self._given)
         return self._specs
 
     @property
@@ -189,7 +190,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if self._prepare is not None:
             self._prepare()
         self._is_prepared = True
-        self._specs = self._dataset("train", world_size=1, rank=0).specs
+        self._specs = specs_for(self.data, given=self._given)
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - every stage needs the same
         """Load the specs."""
@@ -208,17 +209,23 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return self._loader("test") if self.specs.num_events("test") else []
 
     def predict_dataloader(self) -> Loader:
-        """Return the batches of the test part, in file order, evenly mixed."""
-        return self._loader("test" if self.specs.num_events("test") else "train")
+        """Return the batches of the test part, or of all events where there is none, in file order, evenly mixed."""
+        if self.specs.num_events("test"):
+            return self._loader("test")
+        return Loader(self._new_dataset("train", ordered=True))
 
     def _loader(self, part: str) -> Loader:
         trainer = self.trainer
-        world, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
         overfits = trainer is not None and bool(trainer.overfit_batches)
-        dataset = self._dataset(part, world_size=world, rank=rank)
+        dataset = self._new_dataset(part)
         dataset.epoch = self._epoch_of(part)
         self._loaders[part] = Loader(dataset, frozen=overfits and part == "train")
         return self._loaders[part]
+
+    def _new_dataset(self, part: str, *, ordered: bool = False) -> RootDataset:
+        trainer = self.trainer
+        world, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
+        return self._dataset(part, world_size=world, rank=rank, ordered=ordered)
 
     def _epoch_of(self, part: str) -> int:
         known = self._loaders.get(part)
@@ -231,22 +238,23 @@ class RootDataModule(_Base):  # type: ignore[misc]
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
         """Let the next training epoch be shuffled as the one after the checkpoint's."""
         self._resumed = int(state_dict["epoch"])
+        self._loaders.pop("train", None)
 
-    def _dataset(self, part: str, *, world_size: int, rank: int) -> RootDataset:
-        if self.order.batch_size % world_size or self.order.batch_size < world_size:
+    def _dataset(self, part: str, *, world_size: int, rank: int, ordered: bool = False) -> RootDataset:
+        if self.batch_size % world_size or self.batch_size < world_size:
             raise ConfigError(
-                f"batch_size {self.order.batch_size} is global and can't be divided by {world_size} ranks; "
-                "choose a multiple"
+                f"batch_size {self.batch_size} is global and can't be divided by {world_size} ranks; choose a multiple"
             )
         return RootDataset(
             {**self._options, "batch_size": self.batch_size},
             part,
             specs=self._specs or self._given,
-            index=self._index or part == "test",
+            index=self._index or ordered or part == "test",
             prefetch=self._prefetch,
             num_workers=self._processes,
             pin_memory=self._pin,
             rank=rank,
             world_size=world_size,
+            ordered=ordered,
             progress=True,
         )

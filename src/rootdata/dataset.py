@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rootdata.config import PARTS, DataConfig, OrderConfig, parse_data, parse_order, reject_unknown
-from rootdata.errors import ConfigError
+from rootdata.errors import ConfigError, DataError
 from rootdata.scan import specs_for
 from rootdata.specs import Specs
 from rootdata.stream import Arrays, make_recipe, plan_of, prefetched, slabs
@@ -41,6 +41,7 @@ class RootDataset(IterableDataset[Batch]):
     num_workers : reading processes; 0 reads in threads
     pin_memory : put batches into page-locked memory, for asynchronous copies to a GPU
     rank, world_size : take this slice of every batch
+    ordered : give training events as validation ones: each once, in file order, the last batch included
 
     Raises
     ------
@@ -60,6 +61,7 @@ class RootDataset(IterableDataset[Batch]):
         pin_memory: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        ordered: bool = False,
         progress: bool = False,
     ) -> None:
         super().__init__()
@@ -71,6 +73,7 @@ class RootDataset(IterableDataset[Batch]):
         self.order = parse_order({k: v for k, v in options.items() if k in ORDER_OPTIONS}, samples=names)
         self.specs = specs_for(self.data, given=specs, progress=progress)
         self.part = part
+        self._is_training = part == "train" and not ordered
         # One counter for each worker of a DataLoader, in memory that they share: workers live for one epoch only.
         self._epochs = torch.zeros(MAX_WORKERS, dtype=torch.int64)
         self._epochs.share_memory_()  # type: ignore[no-untyped-call]
@@ -80,7 +83,12 @@ class RootDataset(IterableDataset[Batch]):
         self._pin = pin_memory and torch.cuda.is_available()
         self._rank, self._world = rank, world_size
         self._recipe = make_recipe(self.data, self.specs, part)
-        self._plan = plan_of(self._recipe, self.order, training=part == "train")
+        self._plan = plan_of(self._recipe, self.order, training=self._is_training)
+
+        if not len(self):
+            raise DataError(
+                f"drop_last: the {self.num_events} events are fewer than a batch of {self.order.batch_size}"
+            )
 
     @property
     def epoch(self) -> int:
@@ -108,7 +116,7 @@ class RootDataset(IterableDataset[Batch]):
 
     def _drops(self, rest: int) -> bool:
         """Say whether the last, smaller batch is left out: asked for, or too small for every rank to train on."""
-        return self.part == "train" and (self.order.drop_last or rest < self._world)
+        return self._is_training and (self.order.drop_last or rest < self._world)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of the next epoch.
@@ -117,9 +125,22 @@ class RootDataset(IterableDataset[Batch]):
         without workers. Every worker reads all files, so that reading threads, the default, are the cheaper way.
         """
         worker = get_worker_info()
-        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        # A worker begins its epoch when it starts, whether or not a batch is taken from it, so that all stay in step.
+        # Elsewhere the first batch begins it: trainers make iterators that they never use.
+        if worker is None:
+            return self._deliver(None, number=0, count=1)
+        epoch = self._begin(number=worker.id, count=worker.num_workers)
+        return self._deliver(epoch, number=worker.id, count=worker.num_workers)
+
+    def _begin(self, *, number: int, count: int) -> int:
+        """Return the next epoch. Worker w of W moves on counters w, w + W, ...: all of them do all, whatever W is."""
         epoch = int(self._epochs[number])
-        self._epochs[number] += 1
+        self._epochs[number::count] += 1
+        return epoch
+
+    def _deliver(self, epoch: int | None, *, number: int, count: int) -> Iterator[Batch]:
+        if epoch is None:
+            epoch = self._begin(number=number, count=count)
         for i, batch in enumerate(self._batches(epoch)):
             if i % count == number:
                 yield self._tensors(batch)

@@ -176,8 +176,9 @@ def to_awkward(layout: Layout, arrays: Mapping[str, npt.NDArray[Any]], transform
 
     Returns
     -------
-    (n_events,) awkward records: flat features, and a list an event for every branch of a collection. Missing values are
-    NaN; in the vector layout, objects behind the last one with any real value are gone.
+    (n_events,) awkward records: flat features, and a list an event for every branch of a collection. In the vector
+    layout missing values are NaN, and objects behind the last one with any real value are gone; the tokens layout masks
+    whole objects, so that a missing feature comes back as the padding value, unscaled.
 
     Raises
     ------

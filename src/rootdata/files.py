@@ -239,7 +239,7 @@ class _Named:
         raise NotImplementedError
 
     def names(self) -> list[str]:
-        return [k if _short(k) not in self._by_name else _short(k) for k in self._keys]
+        return [_short(k) if self._by_name.get(_short(k)) == k else k for k in self._keys]
 
     def key_of(self, name: str) -> str:
         """Return the key in the file of a branch asked for by any of its names."""
@@ -406,6 +406,8 @@ def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
     wanted = min(BLOCK_ENTRIES, max(1000, int(BLOCK_BYTES / max(1.0, tree.bytes_per_entry(names)))))
     blocks: list[tuple[int, int]] = []
     edges = tree.edges(names)
+    if tree.num_entries == 0:
+        return []
     start = edges[0]
     for here, following in zip(edges[1:], [*edges[2:], None], strict=True):
         if following is None or following - start > wanted:

@@ -55,11 +55,13 @@ class Order:
     blocks : numbers of the blocks that are needed
     which : (n,) position in ``blocks``
     rows : (n,) number among the block's selected events
+    still_open : blocks that have events before or in this stretch, and after it (and the next ones to be opened)
     """
 
     blocks: Ints
     which: Ints
     rows: Ints
+    still_open: Ints
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -111,7 +113,8 @@ class Plan:
         else:  # evenly: event i of n sits at (i + 1/2) / n
             at = np.concatenate([(np.arange(len(t)) + 0.5) / max(1, len(t)) for t in taken])
             mixed = np.argsort(at, kind="stable")
-        return Order(np.concatenate([t.blocks for t in taken]), which[mixed], rows[mixed])
+        blocks, still_open = (np.concatenate([getattr(t, n) for t in taken]) for n in ("blocks", "still_open"))
+        return Order(blocks, which[mixed], rows[mixed], still_open)
 
 
 def make_plan(
@@ -139,12 +142,12 @@ def make_plan(
     if not some:
         raise DataError("no event is left to read: every sample is empty after its cuts; loosen the cuts or the split")
     total = sum(s.share for s in some)
+    whole = -(-chunk_size // batch_size) * batch_size
     window = []
     for source in some:
-        pool = 2 * chunk_size * source.share / total
+        pool = 2 * whole * source.share / total
         count = open_blocks or max(2, -int(-pool * len(source.counts) // source.size))
         window.append(min(count, len(source.counts)) if shuffle else 1)
-    whole = -(-chunk_size // batch_size) * batch_size
     return Plan(sources=some, chunk_size=whole, window=tuple(window), shuffle=shuffle, seed=seed)
 
 
@@ -224,7 +227,7 @@ class _Walk:
         """Return the events from position ``start`` to ``stop`` of the stream."""
         places: list[Ints] = []
         rows: list[Ints] = []
-        size = self._source.size
+        size, end = self._source.size, stop
         while start < stop:
             number, at = divmod(start, size)
             self._begin(number)
@@ -236,9 +239,18 @@ class _Walk:
             rows.append(row[low:high])
             start += high - low
         if not places:
-            return Order(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+            return Order(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), self._open_at(end))
         used, which = np.unique(np.concatenate(places), return_inverse=True)
-        return Order(self._source.blocks[used], which, np.concatenate(rows))
+        return Order(self._source.blocks[used], which, np.concatenate(rows), self._open_at(end))
+
+    def _open_at(self, position: int) -> Ints:
+        """Return the blocks of the step that a position lies in: they have events yet to come."""
+        number, at = divmod(position, self._source.size)
+        if not at:
+            return np.empty(0, np.int64)
+        self._begin(number)
+        step = int(np.searchsorted(self._ends, at, side="right")) - 1
+        return self._source.blocks[self._visit[step : step + self._window]]
 
     def _random(self, purpose: int, *what: int) -> np.random.Generator:
         return np.random.default_rng([*self._seed, self._pass, purpose, *what])

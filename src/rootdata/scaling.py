@@ -19,10 +19,10 @@ Floats = npt.NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Transform:
-    """``(f(x) - shift) * factor`` in float32, where f is the identity or ``sign(x) log(1 + |x|)``.
+    """``(f(x) - shift) * factor``, where f is the identity or ``sign(x) log(1 + |x|)``.
 
-    The same two roundings happen in an exported graph, so that training and serving agree to the last bit. Columns of
-    64-bit numbers and integers are shifted in float64 first: an event number of 19 digits keeps its differences.
+    float32 columns are computed in float32, all others in float64 and rounded at the end: an event number of 19 digits
+    keeps its differences. An exported graph does the same, so that training and serving agree.
     """
 
     shift: float = 0.0
@@ -71,7 +71,9 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
         For a column without a single real value, or a constant one that its scaling would divide by zero.
     """
     if scaling.kind == "given":
-        return Transform(shift=_single(scaling.shift), factor=_single(scaling.factor))
+        return Transform(shift=scaling.shift, factor=scaling.factor)
+    if scaling.kind == "none" and not stats.missing:
+        return Transform()
     if not stats.count:
         raise DataError(
             f"feature {column!r} has no real value in the training events ({_missing(stats)}); remove it from the "
@@ -82,10 +84,10 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
     shift, spread, log = _location(scaling.kind, stats)
     if not spread > 0.0 or not math.isfinite(spread) or spread <= 1e-12 * abs(shift):
         raise DataError(
-            f"feature {column!r} is constant ({stats.low:g}) in the {stats.count} training values and can't be scaled "
-            f"by {scaling.kind!r}; remove it from the features, or keep it as it is with scale={{{column!r}: 'none'}}"
+            f"feature {column!r} is {_spread(stats)} in the {stats.count} training values and can't be scaled by "
+            f"{scaling.kind!r}; remove it from the features, or keep it as it is with scale={{{column!r}: 'none'}}"
         )
-    return Transform(shift=_single(shift), factor=_single(1.0 / spread), log=log)
+    return Transform(shift=shift, factor=1.0 / spread, log=log)
 
 
 def _location(kind: str, stats: ColumnStats) -> tuple[float, float, bool]:
@@ -101,9 +103,8 @@ def _location(kind: str, stats: ColumnStats) -> tuple[float, float, bool]:
     return stats.moments.mean, stats.moments.std, False
 
 
-def _single(value: float) -> float:
-    """Round to float32, so that every user of the number computes with the same bits."""
-    return float(np.float32(value))
+def _spread(stats: ColumnStats) -> str:
+    return f"constant ({stats.low:g})" if stats.low == stats.high else "nearly constant"
 
 
 def _missing(stats: ColumnStats) -> str:

@@ -194,14 +194,23 @@ def is_missing(values: npt.NDArray[Any], missing: Sequence[float]) -> npt.NDArra
         finite = np.isfinite(values)
         marks = None if finite.all() else ~finite
     for sentinel in missing:
-        if values.dtype.kind == "b" or (values.dtype.kind in "iu" and sentinel != int(sentinel)):
+        own = _as_type(sentinel, values.dtype)
+        if own is None:
             continue
-        hits = (
-            values == np.asarray(sentinel).astype(values.dtype) if values.dtype.kind != "u" or sentinel >= 0 else None
-        )
-        if hits is not None and hits.any():
+        hits = values == own
+        if hits.any():
             marks = hits if marks is None else marks | hits
     return marks
+
+
+def _as_type(sentinel: float, dtype: np.dtype[Any]) -> Any:
+    """Return the sentinel as a column of this type holds it; ``None`` where the type can't."""
+    if dtype.kind == "f":
+        return dtype.type(sentinel) if abs(sentinel) <= float(np.finfo(dtype).max) else None
+    if dtype.kind not in "iu" or sentinel != int(sentinel):
+        return None
+    info = np.iinfo(dtype)
+    return dtype.type(int(sentinel)) if info.min <= int(sentinel) <= info.max else None
 
 
 def _real_values(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[np.float64], int, int, int]:

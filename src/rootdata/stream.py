@@ -203,7 +203,8 @@ def slabs(
             for low in range(0, len(chunk), size):
                 yield _slab(recipe.layout, packed, chunk, low, min(low + size, len(chunk)))
             del packed
-            for number in [n for n in held if following is None or n not in set(following.blocks.tolist())]:
+            needed = {*chunk.still_open.tolist(), *(following.blocks.tolist() if following else [])}
+            for number in [n for n in held if n not in needed]:
                 del held[number]
 
 

@@ -166,9 +166,7 @@ FILES = [
         "empty file", FileError, ("data/b.root", "the file is empty", "replace or remove the file"), {}, overwrite(b"")
     ),
     *[
-        Case(
-            f"truncated at {share}", FileError, ("data/b.root", "truncated", "replace"), {}, truncate(share)
-        )
+        Case(f"truncated at {share}", FileError, ("data/b.root", "truncated", "replace"), {}, truncate(share))
         for share in (0.1, 0.5, 0.9, 1)
     ],
     Case(
@@ -571,7 +569,8 @@ def test_specs_of_other_data_are_refused(folder, tmp_path):
 
 
 def test_specs_that_are_absent_damaged_or_of_another_version_are_refused(folder, tmp_path):
-    good = json.dumps(scanned(asked()).to_dict())
+    scanned(asked()).save(tmp_path / "specs.json")
+    good = (tmp_path / "specs.json").read_text()
     older = json.dumps(json.loads(good) | {"version": 0})
     for content, word in (
         (None, "can't be read"),

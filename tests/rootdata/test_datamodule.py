@@ -1,4 +1,3 @@
-import importlib
 import io
 import itertools
 import threading
@@ -49,10 +48,13 @@ def module(samples):
     return make
 
 
-@pytest.fixture(params=["pytorch_lightning", "lightning.pytorch"])
+in_both = pytest.mark.parametrize("pl", ["pytorch_lightning", "lightning.pytorch"], indirect=True)
+
+
+@pytest.fixture
 def pl(request):
-    """Either distribution of Lightning."""
-    return pytest.importorskip(request.param)
+    """Give a distribution of Lightning: the first one, but to tests that run ``in_both``."""
+    return pytest.importorskip(getattr(request, "param", "pytorch_lightning"))
 
 
 @pytest.fixture
@@ -127,6 +129,7 @@ def threads():
 # In a trainer
 
 
+@in_both
 def test_ten_lines_of_lightning(pl, samples, trainer):
     data = RootDataModule(
         samples,
@@ -165,17 +168,14 @@ def test_ten_lines_of_lightning(pl, samples, trainer):
     assert threads() == []
 
 
-def test_the_dnn_of_the_package_trains_on_it(module, tmp_path):
-    lightning, data = importlib.import_module("pytorch_lightning"), module()
-    run = lightning.Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path,
-    )  # fmt: skip
+def test_the_dnn_of_the_package_trains_on_it(module, trainer):
+    data, run = module(), trainer(max_epochs=1)
     model = DNN(data.shapes, hidden=[8])
     run.fit(model, data)
     assert run.global_step == len(data.train_dataloader()) == 8
 
 
+@in_both
 @pytest.mark.parametrize("layout", ["vector", "tokens"])
 def test_all_stages_get_the_events_of_their_part(module, trainer, recorder, samples, layout):
     data, net = module(index=True, layout=layout), recorder()
@@ -190,6 +190,7 @@ def test_all_stages_get_the_events_of_their_part(module, trainer, recorder, samp
     assert len(events) == SMALL.num_events
 
 
+@in_both
 def test_several_fits_go_on_from_epoch_to_epoch(module, trainer, recorder, samples):
     data, net = module(index=True), recorder()
     for _ in range(2):
@@ -219,6 +220,7 @@ def test_fast_dev_run_takes_one_batch(module, trainer, recorder, samples):
     assert threads() == []
 
 
+@in_both
 def test_overfitting_sees_the_same_batches_each_epoch(module, trainer, recorder, samples):
     data, net = module(index=True), recorder()
     trainer(max_epochs=3, overfit_batches=2).fit(net, data)

@@ -131,7 +131,7 @@ def test_a_list_that_names_itself_is_refused(folder):
 @pytest.mark.parametrize("other", ["a1.root", "./a1.root", "sub/../a1.root", "{}/a1.root", "link.root", "a*.root"])
 def test_a_file_named_twice_would_count_double(folder, other):
     (folder / "link.root").symlink_to(folder / "a1.root")
-    with pytest.raises(FileError, match=r"a1\.root is named twice, its events would count double"):
+    with pytest.raises(FileError, match=r"(a1|link)\.root.* is named twice, its events would count double"):
         find(["a1.root", other.format(folder)])
 
 

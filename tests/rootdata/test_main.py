@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it: in a process of its own, in a folder of its own."""
+"""The command line: in a process of its own where that is what matters, otherwise in this one, which is faster."""
 
 import json
 import os
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from files_for_tests import SHARED, make_events, write
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from rootdata.__main__ import make_parser
+from rootdata.__main__ import main, make_parser
 from rootdata.specs import Specs
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +22,8 @@ SLOW = 300  # s; a process imports torch, on a busy machine
 
 
 @pytest.fixture
-def rootdata(tmp_path, cache_folder):
-    """Run `python -m rootdata` in a folder; return its status and what it printed and complained about."""
+def start(tmp_path, cache_folder):
+    """Run `python -m rootdata` in a process of its own; return its status, its output and its complaints."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "ROOTDATA_CACHE": str(cache_folder)}
 
     def run(*words, folder=tmp_path, program=("-m", "rootdata")):
@@ -31,6 +32,19 @@ def rootdata(tmp_path, cache_folder):
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+@pytest.fixture
+def rootdata(tmp_path, monkeypatch, capsys):
+    """Run a command in this process; return the same."""
+
+    def run(*words, folder=tmp_path):
+        monkeypatch.chdir(folder)
+        status = main([str(word) for word in words])
+        return status, *capsys.readouterr()
+
+    yield run
+    HydraConfig.instance().cfg = None
 
 
 @pytest.fixture
@@ -54,8 +68,8 @@ def assert_one_sentence(result, *words):
 # inspect
 
 
-def test_inspect_shows_trees_and_branches(rootdata, project):
-    status, text, complaint = rootdata("inspect", "files/signal.root")
+def test_inspect_shows_trees_and_branches(start, project):
+    status, text, complaint = start("inspect", "files/signal.root")
     assert (status, complaint) == (0, "")
     for words in (
         r"signal.root +Events +TTree +400",
@@ -65,6 +79,11 @@ def test_inspect_shows_trees_and_branches(rootdata, project):
     ):
         assert re.search(words, text), words
     assert "from the first 10,000 entries of the file" in text
+
+
+def test_a_mistake_ends_a_process_with_one_sentence_and_no_traceback(start, project):
+    assert_one_sentence(start("inspect", "files/signal.root:Event"), "tree 'Event' not found", "nearest: 'Events'")
+    assert_one_sentence(start("scan", "absent.yaml"), "absent.yaml does not exist")
 
 
 def test_mistakes_end_in_one_sentence(rootdata, project):
@@ -136,7 +155,8 @@ def test_a_reader_that_leaves_is_no_error(project):
 # scan
 
 
-def test_inspect_scan_train(rootdata, project):
+@pytest.mark.long
+def test_inspect_scan_train(start, project):
     """The steps of docs/own-data.md, as they are written there."""
     commands = re.findall(r"^python (.+)$", (ROOT / "docs" / "own-data.md").read_text(), re.MULTILINE)
     done = []
@@ -147,7 +167,7 @@ def test_inspect_scan_train(rootdata, project):
         program = ("train.py",) if words[0] == "train.py" else ("-m", "rootdata")
         assert program == ("train.py",) or words[:2] == ["-m", "rootdata"]
         words = words[len(program) :]
-        status, text, complaint = rootdata(*words, folder=project, program=program)
+        status, text, complaint = start(*words, folder=project, program=program)
         assert status == 0, (command, text, complaint)
         done.append((words, text))
     assert [words[0] for words, _ in done[:3]] == ["inspect", "inspect", "scan"]
@@ -182,12 +202,14 @@ def test_mistakes_in_a_scan(rootdata, project):
     options = {"samples": {"a": {"files": str(project / "files" / "signal.root"), "label": 1}}, "flat": ["mett"]}
     OmegaConf.save(options, project / "alone.yaml")
     (project / "broken.yaml").write_text("flat: [met\nsamples: 3")
+    (project / "list.yaml").write_text("- met")
     for words, expected in (
         (["data=mine"], ["'mine' is not an option of 'data'"]),
         (["data=ttH", "data.batchsize=3"], ["'data.batchsize' is not an option; nearest: 'data.batch_size'"]),
         (["data=ttH", "--configs", "nowhere"], ["no train.yaml in", "--configs"]),
         (["tth"], ["expected a .yaml file, or data=NAME"]),
         (["absent.yaml"], ["absent.yaml does not exist"]),
+        (["list.yaml"], ["list.yaml holds no mapping"]),
         (["broken.yaml"], ["broken.yaml is no YAML"]),
         (["alone.yaml"], ["branch 'mett' not found; nearest: 'met'"]),
         (["alone.yaml", "data.flta=[met]"], ["'data.flta' is not an option; nearest: 'data.flat'"]),
@@ -199,19 +221,20 @@ def test_mistakes_in_a_scan(rootdata, project):
 # All of it
 
 
-def test_help_is_there_for_every_command_and_loads_nothing_heavy(rootdata):
-    status, text, _ = rootdata("--help")
+def test_help_is_there_for_every_command_and_loads_nothing_heavy(start):
+    status, text, _ = start("--help")
     assert status == 0
     assert all(command in text for command in ("inspect", "scan", "simulate"))
-    heavy = (
+    loads = (
         "import json, sys; from rootdata.__main__ import make_parser; make_parser(); print(json.dumps([*sys.modules]))"
     )
-    status, modules, _ = rootdata(program=("-c", heavy))
+    status, modules, _ = start(program=("-c", loads))
+    assert status == 0
     assert not {"torch", "awkward", "uproot", "hydra", "rich", "numpy"} & set(json.loads(modules))
 
 
-def test_a_wrong_command_names_the_right_ones(rootdata):
-    status, _, complaint = rootdata("inspekt")
+def test_a_wrong_command_names_the_right_ones(start):
+    status, _, complaint = start("inspekt")
     assert status == 2
     assert "inspect" in complaint
 

@@ -1,4 +1,3 @@
-import math
 
 import numpy as np
 import pytest
@@ -141,7 +140,7 @@ def test_a_constant_column_is_refused_with_its_name_and_the_remedy(kind, values)
 
 
 def test_a_column_that_is_constant_but_for_rounding_is_refused():
-    with pytest.raises(DataError, match="is constant"):
+    with pytest.raises(DataError, match="is nearly constant"):
         fitted("standard", np.array([1e15, 1e15 + 1]))
 
 
@@ -155,18 +154,15 @@ def test_a_column_that_is_constant_but_for_rounding_is_refused():
     ],
 )
 def test_a_column_without_a_value_is_refused_with_the_reason(kind, values, reason):
+    if kind == "none" and not values:  # nothing to learn, and nothing that contradicts: files without training events
+        assert fitted(kind, np.array(values, np.float32)) == Transform()
+        return
     with pytest.raises(DataError, match=rf"feature 'met' has no real value .*\({reason}\); remove it"):
         fitted(kind, np.array(values, np.float32))
 
 
-@given(spread_columns(), st.sampled_from([*KINDS, "none"]))
-def test_the_numbers_of_a_transform_are_float32_so_that_an_exported_graph_has_the_same(values, kind):
-    x = real(values)
-    assume(np.quantile(x, 0.75, method="inverted_cdf") > np.quantile(x, 0.25, method="inverted_cdf") + 1.0)
-    try:
-        transform = fitted(kind, values)
-    except DataError:
-        assume(False)
-    for number in (transform.shift, transform.factor):
-        assert math.isfinite(number)
-        assert number == float(np.float32(number))
+def test_a_wide_column_far_from_zero_is_centred_exactly():
+    values = 2**60 + np.arange(0, 10**8, 10**5)
+    scaled = apply(fitted("standard", values), values)
+    assert abs(scaled.mean(dtype=np.float64)) < 1e-4
+    assert abs(scaled.std(dtype=np.float64) - 1) < 1e-4

@@ -284,7 +284,7 @@ def test_two_samples_with_the_same_events_are_refused(tmp_path, spelling):
 
 def test_a_file_and_its_only_tree_named_apart_count_once(tmp_path):
     path = write(tmp_path / "a.root", make_events(5))
-    with pytest.raises(FileError, match=r"a\.root is named twice"):
+    with pytest.raises(FileError, match=r"a\.root.* is named twice"):
         scanned(options([str(path), f"{path}:Events"]))
 
 
@@ -312,6 +312,18 @@ def test_a_counter_that_disagrees_is_named_with_the_entry(tmp_path):
             DataError, match=r"counter 'nJet' says 7 but 'Jet_pt' has 3 objects in entry 2 of .*a\.root"
         ):
             scanned(plain)
+
+
+def test_a_counter_that_is_no_branch_is_let_be(tmp_path):
+    # The leaf that counts the objects of a split TClonesArray has a name of its own, `Jet_` for the branch `Jet`.
+    columns = make_events(10)
+    path = write(tmp_path / "a.root", columns)
+    content = path.read_bytes()
+    leaf = b"\x04nJet\x04nJet"  # name and title
+    assert content.count(leaf) == 1
+    path.write_bytes(content.replace(leaf, b"\x04Jet_\x04Jet_"))
+    assert files.open_tree(files.Location(str(path))).describe("Jet_pt").counter == "Jet_"
+    assert epoch_of(options(path))["mask"][:, 1::2].sum() == ak.sum(ak.num(columns["Jet"]["pt"]))
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared data folder is not here")

@@ -81,7 +81,7 @@ def test_objects_agree_with_the_flat_variables(folder, name):
     assert ak.all(events.fj_btagSub == events.FatJet_btagSub[:, 0])
     assert ak.all(ak.any(events.Jet_pt == events.pt_b1, axis=1))
     assert len(set(events.event.to_list())) == len(events)
-    assert ak.all(np.isfinite(ak.flatten([events[b] for b in events.fields], axis=None)))
+    assert all(ak.all(np.isfinite(ak.flatten(events[b], axis=None))) for b in events.fields)
 
 
 @pytest.mark.parametrize("name", SHARES)
@@ -104,7 +104,7 @@ def test_events_of_tth_are_in_the_order_of_generation(folder):
     assert not set(numbers[0]) & set(numbers[1])
 
 
-# Means of ten thousand events and more; the tolerances are four standard errors of these 2,340 and 21,660 and a per cent.
+# Tolerances on means: four standard errors of the 2,340 signal and 21,660 background events, and a per cent.
 @pytest.mark.parametrize(
     ("name", "mean", "spread", "tolerance"),
     [
@@ -153,7 +153,7 @@ def test_long_files_have_several_clusters(tmp_path):
     ttbar = next(path for path in paths if path.stem == "TTToHadronic")
     with uproot.open(ttbar) as file:
         assert file["Events"].common_entry_offsets() == [0, 10_000, 11_250]
-        assert file["Events"]["HT"].compression.name == "ZSTD"
+        assert file.file.compression.name == "ZSTD"
 
 
 def test_ensure_makes_a_set_once(tmp_path):
@@ -169,7 +169,7 @@ def test_ensure_makes_a_set_once(tmp_path):
 @pytest.mark.parametrize("change", [{"n_events": 301}, {"seed": 6}])
 def test_another_set_is_refused(tmp_path, change):
     tth.ensure(tmp_path / "set", 300, seed=5, progress=False)
-    with pytest.raises(DataError, match="holds another set.*choose another folder or delete"):
+    with pytest.raises(DataError, match=r"holds another set.*choose another folder or delete"):
         tth.ensure(tmp_path / "set", **{"n_events": 300, "seed": 5, "progress": False, **change})
 
 

@@ -53,7 +53,7 @@ def test_contents_are_consistent(paths):
         assert ak.all(abs(events[f"{counter}_phi"]) < 3.15)
     assert ak.all(events.nSubJet == 2 * events.nFatJet)
     assert ak.all(events.SubJet_fatJetIdx < events.nFatJet)
-    assert ak.all(np.isfinite(ak.flatten([events[b] for b in events.fields], axis=None)))
+    assert all(ak.all(np.isfinite(ak.flatten(events[b], axis=None))) for b in events.fields)
     assert ak.max(events.Jet_chf + events.Jet_nhf + events.Jet_phf) <= 1 + 1e-5
     # Nothing is selected: there are events without a boosted jet, without a candidate, without jets that pass.
     assert ak.any(events.nFatJet == 0)
