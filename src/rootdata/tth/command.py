@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--generator",
         choices=("fast", "pythia"),
         default="fast",
-        help="numpy in seconds, or Pythia 8 in an hour (default: %(default)s)",
+        help="numpy in seconds, or Pythia 8 in hours (default: %(default)s)",
     )
     parser.add_argument(
         "--set",

@@ -1,4 +1,4 @@
-"""The fast generator: selected ttH(bb) and background events in numpy, some hundred times faster than Pythia."""
+"""The fast generator: selected ttH(bb) and background events in numpy, about a thousand times faster than Pythia."""
 
 from __future__ import annotations
 

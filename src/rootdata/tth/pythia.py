@@ -1,7 +1,7 @@
 """The reference generator: the same nine files from Pythia 8 (showers, hadronisation) and FastJet, in hours.
 
 Proton collisions at 13 TeV with initial- and final-state radiation. Multiparton interactions are off unless asked
-for: they cost a factor of three in time and change little above 30 GeV. Needs
+for: they make generation three to four times slower. Needs
 ``pip install "rootdata[simulate]"``; both libraries are imported inside functions only.
 """
 
