@@ -24,8 +24,9 @@ HOMES = {
     "uproot": ("files", "tth", "inspection", "callbacks"),
     "isal": ("files",),
     "numba": ("kernels",),
-    "hydra": ("launch",),
-    "omegaconf": ("launch", "checking"),
+    "hydra": ("launch", "checking", "composing"),
+    "omegaconf": ("launch", "checking", "composing"),
+    "yaml": ("composing",),  # comes with omegaconf; its errors pass through there
     "matplotlib": ("callbacks", "plots"),
     "sklearn": (),
     "scipy": (),

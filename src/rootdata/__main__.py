@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rootdata.errors import ConfigError, FileError, RootDataError
 from rootdata.tth import command as simulation
@@ -95,12 +94,12 @@ def run_inspect(arguments: argparse.Namespace) -> int:
         _check_target(path, force=arguments.force)
     if arguments.entries < 1:
         raise ConfigError(f"--entries: got {arguments.entries}; expected a whole number of at least 1")
-    from rootdata import inspection
+    from rootdata import inspection, report
 
     console = _console()
     with console.status("reading ..."):
         found = inspection.inspect(arguments.files, tree=arguments.tree, entries=arguments.entries, flags=arguments.all)
-    console.print(inspection.tables(found))
+    console.print(report.tables(found))
     return 0 if path is None else _write(found, arguments, console)
 
 
@@ -153,8 +152,9 @@ def _console() -> Console:
 def run_scan(arguments: argparse.Namespace) -> int:
     """Run the first pass of a data configuration, or find what it learnt before."""
     from rootdata import cache
+    from rootdata.composing import data_module
 
-    data = _data_module(arguments)
+    data = data_module(arguments.config, configs=arguments.configs, overrides=arguments.overrides)
     started = time.time()
     data.prepare_data()
     seconds = time.time() - started
@@ -172,77 +172,6 @@ def run_scan(arguments: argparse.Namespace) -> int:
             raise FileError(f"--out: {arguments.out} can't be written ({error}); choose another place") from error
         console.print(f"specs: {arguments.out}", highlight=False, soft_wrap=True)
     return 0
-
-
-def _data_module(arguments: argparse.Namespace) -> Any:
-    """Build the data module that ``train.py`` would build."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from rootdata import launch
-
-    folder, choice = _place(arguments.config, arguments.configs)
-    try:
-        config = _compose(folder, [choice, *arguments.overrides]) if folder else _load(choice, arguments.overrides)
-        return launch.build(config.data)
-    except (HydraException, OmegaConfBaseException) as error:
-        sentence = launch.explain(error, folder=folder or Path(), config_name="train")
-        if sentence is None:
-            raise
-        raise ConfigError(sentence) from error
-
-
-def _place(word: str, configs: Path) -> tuple[Path | None, str]:
-    """Find the folder of configurations and the choice in it; no folder for a file that stands alone."""
-    if word.endswith((".yaml", ".yml")):
-        path = Path(word).absolute()
-        if not path.is_file():
-            raise FileError(f"{word} does not exist; check the path (seen from {Path.cwd()})")
-        is_home = path.parent.name == "data" and (path.parents[1] / "train.yaml").exists()
-        return (path.parents[1], f"data={path.stem}") if is_home else (None, str(path))
-    if not word.startswith("data="):
-        raise ConfigError(f"scan: got {word!r}; expected a .yaml file, or data=NAME of a file in {configs / 'data'}")
-    if not (configs / "train.yaml").exists():
-        raise FileError(f"no train.yaml in {configs.absolute()}; name the folder with --configs, or give a .yaml file")
-    return configs.absolute(), word
-
-
-def _compose(folder: Path, overrides: Sequence[str]) -> Any:
-    """Compose and check a configuration as ``train.py`` does."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import open_dict
-
-    from rootdata import checking, launch
-
-    with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
-        # The folder of a run's outputs is known to a run alone.
-        config = compose("train", overrides=["++paths.output_dir=.", *overrides], return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    with open_dict(config):
-        del config["hydra"]
-    checking.check(config, known=launch.known_groups(folder / "train.yaml"), used=checking.references(config))
-    return config
-
-
-def _load(path: str, overrides: Sequence[str]) -> Any:
-    """Read a data configuration that stands alone."""
-    import yaml  # type: ignore[import-untyped]
-    from omegaconf import DictConfig, OmegaConf
-
-    from rootdata import checking
-
-    try:
-        options = OmegaConf.load(path)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}; mend it") from error
-    if not isinstance(options, DictConfig):
-        raise ConfigError(f"{path} holds no mapping; expected the options of RootDataModule: `samples: ...`")
-    base = {"seed": 42, "data": {"_target_": "rootdata.datamodule.RootDataModule"}}
-    config = OmegaConf.merge(base, {"data": options}, OmegaConf.from_dotlist(list(overrides)))
-    used = set(re.findall(r"[.\w]+", " ".join(re.findall(r"\$\{([^}]*)", OmegaConf.to_yaml(config)))))
-    checking.check(cast("DictConfig", config), known=("seed", "data"), used=used)
-    return config
 
 
 if __name__ == "__main__":

@@ -386,13 +386,13 @@ CONTENTS = [
         "collection without an object",
         DataError,
         ("feature 'None_x'", "no real value", "remove it"),
-        {"jagged": {"none": ["None_x"]}},
+        {"jagged": {"none": ["None_x"]}, "scale": "standard"},
     ),
     Case(
         "cut that leaves no object",
         DataError,
         ("feature 'Jet_pt'", "no real value", "check the cuts"),
-        jets(cut="Jet_pt < 0"),
+        jets(cut="Jet_pt < 0") | {"scale": "minmax"},
     ),
     Case(
         "label that is not 0 or 1",
@@ -471,6 +471,7 @@ def through_datamodule(plain):
     module = RootDataModule(**plain)
     module.prepare_data()
     module.setup("fit")
+    module.train_dataloader()
     return module
 
 

@@ -270,6 +270,7 @@ class Fake:
     """A tree that only knows its edges."""
 
     def __init__(self, num_entries, inner, bytes_per_entry):
+        self.num_entries = num_entries
         self._edges = sorted({0, *inner, num_entries})
         self._bytes = bytes_per_entry
 

@@ -19,8 +19,8 @@ from rootdata.inspection import (
     inspect,
     measure,
     role_of,
-    tables,
 )
+from rootdata.report import tables
 
 REAL = SHARED / "real"
 needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="the folder of real files, shared/data/real, is absent")

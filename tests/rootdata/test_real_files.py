@@ -184,7 +184,7 @@ def test_branches_that_hold_no_numbers_are_named_when_asked_for(name):
 
 
 def test_a_vector_that_is_always_empty_is_no_feature():
-    plain = options(REAL / "hard_types.root", flat=["u8"], jagged={"o": ["empty"]})
+    plain = options(REAL / "hard_types.root", flat=["u8"], jagged={"o": ["empty"]}, scale="standard")
     with pytest.raises(DataError, match="feature 'empty' has no real value"):
         RootDataset(plain)
 
