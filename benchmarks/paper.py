@@ -65,7 +65,7 @@ def in_memory(options: dict[str, Any], seed: int) -> tuple[np.ndarray, np.ndarra
     """Read the same events by bare uproot, pad and scale them with numpy, train in a plain torch loop."""
     x, label, part = read_all(options)
     train, test = part == 0, part == 2
-    low, high = np.nanmin(x[train], 0), np.nanmax(x[train], 0)
+    low, high = ranges(x[train], options)
     x = np.nan_to_num((x - low) / np.where(high > low, high - low, 1), nan=0.0).astype(np.float32)
     inputs, targets = torch.from_numpy(x[train]), torch.from_numpy(label[train])
     torch.manual_seed(seed)
@@ -101,6 +101,18 @@ def read_all(options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarra
         labels.append(np.full(len(events), int("ttH_signal" in path)))
         parts.append(np.array([split[i, e] for e in range(len(events))]))
     return np.concatenate(values), np.concatenate(labels), np.concatenate(parts)
+
+
+def ranges(x: np.ndarray, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and largest value of every column; the objects of a branch share theirs."""
+    names = list(options["flat"])
+    for collection in options["jagged"].values():
+        names += collection["branches"] * collection["length"]
+    low, high = np.nanmin(x, 0), np.nanmax(x, 0)
+    for name in set(names):
+        same = np.array([other == name for other in names])
+        low[same], high[same] = low[same].min(), high[same].max()
+    return low, high
 
 
 def padded(events: ak.Array, options: dict[str, Any]) -> np.ndarray:

@@ -94,13 +94,13 @@ def is_within(name: str, homes: tuple[str, ...]) -> bool:
     return any(name == f"rootdata.{home}" or name.startswith(f"rootdata.{home}.") for home in homes)
 
 
-def test_the_modules_are_found():
+def test_the_modules_are_found() -> None:
     assert {"rootdata", "rootdata.plan", "rootdata.tth", "rootdata.models.dnn", "serve"} <= set(MODULES)
     assert {"rootdata.errors", "uproot"} <= dict(imports_of("rootdata.files")).keys()
 
 
 @pytest.mark.parametrize("library", HOMES)
-def test_heavy_libraries_stay_at_home(library):
+def test_heavy_libraries_stay_at_home(library: str) -> None:
     strangers = [
         f"{MODULES[name]}:{line} imports {imported}"
         for name in MODULES
@@ -111,14 +111,14 @@ def test_heavy_libraries_stay_at_home(library):
     assert strangers == []
 
 
-def test_every_home_exists_and_is_lived_in():
+def test_every_home_exists_and_is_lived_in() -> None:
     # A table that allows what nobody does hides the day when somebody does.
     for library in ("torch", "uproot", "numba", "hydra", "matplotlib", "pythia8mc", "fastjet"):
         users = [n for n in MODULES if any(i.split(".")[0] == library for i, _ in imports_of(n))]
         assert users, library
 
 
-def test_nothing_else_is_imported():
+def test_nothing_else_is_imported() -> None:
     strangers = [
         f"{MODULES[name]}:{line} imports {imported}"
         for name in MODULES
@@ -129,19 +129,19 @@ def test_nothing_else_is_imported():
     assert strangers == []
 
 
-def test_rootdata_does_not_know_the_server():
+def test_rootdata_does_not_know_the_server() -> None:
     assert [
         n for n in MODULES if n.startswith("rootdata") for i, _ in imports_of(n) if i.split(".")[0] == "serve"
     ] == []
 
 
-def test_the_server_takes_the_modules_without_torch():
+def test_the_server_takes_the_modules_without_torch() -> None:
     torch_homes = {"rootdata." + home for home in HOMES["torch"]}
     taken = {i for n in MODULES if n.split(".")[0] == "serve" for i, _ in imports_of(n)}
     assert not [i for i in taken if any(i == home or i.startswith(home + ".") for home in torch_homes)]
 
 
-def test_imports_are_absolute():
+def test_imports_are_absolute() -> None:
     relative = [
         f"{path}:{node.lineno}"
         for path in MODULES.values()
@@ -151,7 +151,7 @@ def test_imports_are_absolute():
     assert relative == []
 
 
-def test_nobody_inside_imports_the_facade():
+def test_nobody_inside_imports_the_facade() -> None:
     packages = {n for n, path in MODULES.items() if path.name == "__init__.py"}
     offenders = [
         f"{MODULES[name]}:{line} imports {imported}"
@@ -162,7 +162,7 @@ def test_nobody_inside_imports_the_facade():
     assert offenders == []
 
 
-def test_imports_run_one_way():
+def test_imports_run_one_way() -> None:
     graph = {n: {i for i, _ in imports_of(n, for_types=False) if i in MODULES and i != n} for n in MODULES}
     try:
         graphlib.TopologicalSorter(graph).prepare()
@@ -194,7 +194,7 @@ HEAVY = {
 
 
 @pytest.mark.parametrize("statement", ["import rootdata, rootdata.errors; dir(rootdata)", "import serve"])
-def test_the_front_door_costs_nothing(statement):
+def test_the_front_door_costs_nothing(statement: str) -> None:
     assert loaded_by(statement) & HEAVY == set()
 
 
@@ -209,11 +209,11 @@ def test_the_front_door_costs_nothing(statement):
         ("tth", {"torch", "uproot", "pytorch_lightning", "pythia8mc", "fastjet"}),
     ],
 )
-def test_modules_load_no_more_than_they_need(module, absent):
+def test_modules_load_no_more_than_they_need(module: str, absent: set[str]) -> None:
     assert loaded_by(f"import rootdata.{module}") & absent == set()
 
 
-def test_the_facade_offers_what_it_says():
+def test_the_facade_offers_what_it_says() -> None:
     names = {n: getattr(rootdata, n).__name__ for n in rootdata.__all__}
     assert list(names) == dir(rootdata) == ["RootDataError", "RootDataModule", "RootDataset", "Specs"]
     assert all(n == kind for n, kind in names.items())
