@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -116,8 +117,9 @@ class DataConfig:
     split: Split = dataclasses.field(default_factory=lambda: Split(by="hash", train=0.64, val=0.16, test=0.2))
 
     def scaling_of(self, column: str) -> Scaling:
-        """Return the scaling of a column: its own, or the default one."""
-        return self.scale.get(column, self.default_scale)
+        """Return the scaling of a column: its own, that of its fixed-size branch, or the default one."""
+        branch = column if column in self.features else column.rsplit("[", 1)[0]
+        return self.scale.get(column, self.scale.get(branch, self.default_scale))
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -185,7 +187,7 @@ def parse_data(options: Mapping[str, Any]) -> DataConfig:
         layout=_choice(options.get("layout", "vector"), LAYOUTS, "layout"),
         scale=scale,
         default_scale=default,
-        missing=tuple(_number(m, "missing") for m in _listed(options.get("missing"))),
+        missing=tuple(_number(m, "missing") for m in _listed(options.get("missing"), "missing")),
         pad=_number(options.get("pad", 0.0), "pad"),
         fraction=_fraction(options.get("fraction", 1.0)),
         split=_split(options.get("split", {"train": 0.64, "val": 0.16, "test": 0.2})),
@@ -235,11 +237,10 @@ def _samples(value: Any) -> tuple[Sample, ...]:
 
 def _sample(name: str, value: Any) -> Sample:
     where = f"samples.{name}"
-    if isinstance(value, Sample):
-        return dataclasses.replace(value, name=name)
-    options = value if isinstance(value, Mapping) else {"files": value}
+    options = _fields(value, Sample) if not isinstance(value, Mapping) else value
+    options = {"files": value} if options is None else options
     reject_unknown(options, ["files", "tree", "label", "cut", "weight"], where=where)
-    files = tuple(str(f) for f in _listed(options.get("files")))
+    files = tuple(_path(f, f"{where}.files") for f in _listed(options.get("files"), f"{where}.files"))
     if not files:
         raise ConfigError(f"{where}.files is empty: give a path, a glob or a list of those")
     tree, label = options.get("tree"), options.get("label")
@@ -260,13 +261,12 @@ def _collections(value: Any) -> tuple[Collection, ...]:
 
 def _collection(name: str, value: Any) -> Collection:
     where = f"jagged.{name}"
-    if isinstance(value, Collection):
-        return dataclasses.replace(value, name=name)
     if name in {"x", "flat", "label", "weight", "index"} or name.endswith("mask") or not name.isidentifier():
         raise ConfigError(
             f"{where}: a collection's name becomes a key of the batch; {name!r} is taken or no plain word"
         )
-    options = value if isinstance(value, Mapping) else {"branches": value}
+    options = _fields(value, Collection) if not isinstance(value, Mapping) else value
+    options = {"branches": value} if options is None else options
     reject_unknown(options, ["branches", "length", "sort", "cut"], where=where)
     branches = _names(options.get("branches"), f"{where}.branches")
     if not branches:
@@ -291,7 +291,7 @@ def _derived(value: Any) -> dict[str, str]:
 def _classes(value: Any) -> tuple[str, ...]:
     if value is None:
         return ("background", "signal")
-    classes = tuple(str(c) for c in _listed(value))
+    classes = tuple(str(c) for c in _listed(value, "classes"))
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ConfigError(f"classes: got {list(classes)}; needs at least two different names, class 0 first")
     return classes
@@ -315,13 +315,14 @@ def _scale(value: Any, features: Sequence[str]) -> tuple[Scaling, dict[str, Scal
         return _scaling(value, "scale"), {}
     table = {str(k): _scaling(v, f"scale.{k}") for k, v in value.items()}
     default = table.pop("default", Scaling(kind="standard"))
-    reject_unknown(table, [*features, "default"], where="scale")
+    elements = [k for k in table if k.rsplit("[", 1)[0] in features and re.search(r"\[\d+\]$", k)]
+    reject_unknown(table, [*features, *elements, "default"], where="scale")
     return default, table
 
 
 def _scaling(value: Any, where: str) -> Scaling:
     if isinstance(value, Scaling):
-        return value
+        value = {"shift": value.shift, "factor": value.factor} if value.kind == "given" else value.kind
     if isinstance(value, Mapping):
         reject_unknown(value, ["shift", "factor"], where=where)
         shift, factor = (_number(value.get(k, d), f"{where}.{k}") for k, d in (("shift", 0.0), ("factor", 1.0)))
@@ -333,7 +334,7 @@ def _scaling(value: Any, where: str) -> Scaling:
 
 def _split(value: Any) -> Split:
     if isinstance(value, Split):
-        return value
+        value = dataclasses.asdict(value)
     table = dict(_mapping(value, "split", "{'train': 0.64, 'val': 0.16, 'test': 0.2}"))
     reject_unknown(table, ["by", *PARTS], where="split")
     parts = {p: table.get(p) for p in PARTS}
@@ -341,10 +342,10 @@ def _split(value: Any) -> Split:
     if by is None:
         by = "files" if any(isinstance(v, (str, list, tuple)) for v in parts.values()) else "hash"
     if by == "files":
-        return Split(by="files", **{p: tuple(str(f) for f in _listed(v)) for p, v in parts.items()})
-    if by in {"hash", "entries"}:
+        return Split(by="files", **{p: _names(v, f"split.{p}") for p, v in parts.items()})
+    if _typed(by, str, "split.by") in {"hash", "entries"}:
         return Split(by=by, **_shares(parts))
-    parse(_typed(by, str, "split.by"), where="split.by")
+    parse(by, where="split.by")
     return Split(by=by, **_split_values(parts))
 
 
@@ -358,7 +359,7 @@ def _shares(parts: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _split_values(parts: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
-    values = {p: None if v is None else tuple(_integer(i, f"split.{p}") for i in _listed(v)) for p, v in parts.items()}
+    values = {p: None if v is None else _integers(v, f"split.{p}") for p, v in parts.items()}
     rest = [p for p, v in values.items() if v is None]
     if values["train"] is not None or len(rest) > 1:
         values = {p: v if v is not None or p == "train" else () for p, v in values.items()}
@@ -410,18 +411,31 @@ def _mapping(value: Any, where: str, example: str) -> Mapping[Any, Any]:
     return value
 
 
-def _listed(value: Any) -> list[Any]:
+def _fields(value: Any, kind: type[Sample | Collection]) -> dict[str, Any] | None:
+    """Take a ready-made part apart, so that it is checked like a plain one; None for anything else."""
+    if not isinstance(value, kind):
+        return None
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(kind) if f.name != "name"}
+
+
+def _path(value: Any, where: str) -> str:
+    if not isinstance(value, str) and not hasattr(value, "__fspath__"):
+        raise ConfigError(f"{where}: got {value!r} of type {type(value).__name__}; expected a path or a list of them")
+    return str(value)
+
+
+def _listed(value: Any, where: str) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, (str, int, float)) or hasattr(value, "__fspath__"):
         return [value]
     if isinstance(value, Sequence):
         return list(value)
-    raise ConfigError(f"got {value!r} of type {type(value).__name__}; expected a value or a list of them")
+    raise ConfigError(f"{where}: got {value!r} of type {type(value).__name__}; expected a value or a list of them")
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:
-    names = tuple(_typed(n, str, where) for n in _listed(value))
+    names = tuple(_typed(n, str, where) for n in _listed(value, where))
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise ConfigError(f"{where}: {twice[0]!r} is listed twice; remove one")
@@ -438,6 +452,10 @@ def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or math.isinf(value):
         raise ConfigError(f"{where}: got {value!r}; expected a finite number")
     return float(value)
+
+
+def _integers(value: Any, where: str) -> tuple[int, ...]:
+    return tuple(_integer(i, where) for i in _listed(value, where))
 
 
 def _integer(value: Any, where: str) -> int:

@@ -13,7 +13,7 @@ from rootdata.config import parse_data, parse_order
 from rootdata.dataset import Batch, RootDataset
 from rootdata.errors import ConfigError
 from rootdata.scan import specs_for
-from rootdata.specs import Specs, layout_of
+from rootdata.specs import Specs, layout_of, transforms_of
 from rootdata.summary import summarize
 
 if TYPE_CHECKING:
@@ -193,8 +193,14 @@ class RootDataModule(_Base):  # type: ignore[misc]
         self._specs = specs_for(self.data, given=self._given)
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - every stage needs the same
-        """Load the specs."""
-        _ = self.specs
+        """Load the specs and fit the scaling, so that what can't be trained on is refused here.
+
+        Raises
+        ------
+        DataError
+            For a feature that is constant or missing everywhere.
+        """
+        transforms_of(self.data, self.specs)
 
     def train_dataloader(self) -> Loader:
         """Return the training batches."""

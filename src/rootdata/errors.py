@@ -68,8 +68,9 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     "nearest: 'jet_pt'"
     """
     known = sorted({str(k) for k in known})
-    by_case = {k.lower(): k for k in known}
-    close = [by_case[k] for k in difflib.get_close_matches(str(name).lower(), by_case, n=limit, cutoff=0.6)]
+    lowered = dict.fromkeys(k.lower() for k in known)
+    matches = difflib.get_close_matches(str(name).lower(), lowered, n=limit, cutoff=0.6)
+    close = [k for match in matches for k in known if k.lower() == match][:limit]
     if close:
         return "nearest: " + ", ".join(repr(k) for k in close)
     shown = ", ".join(repr(k) for k in known[:12]) + (", ..." if len(known) > 12 else "")

@@ -106,7 +106,7 @@ def _resolve(name: str, config: DataConfig, found: dict[str, None], seen: tuple[
             _resolve(needed, config, found, (*seen, name))
 
 
-def flat_features(config: DataConfig, branches: Mapping[str, Branch]) -> tuple[str, ...]:
+def flat_features(config: DataConfig, branches: Mapping[str, Branch], *, where: str = "") -> tuple[str, ...]:
     """Name the flat features, with ``cov[0]``, ``cov[1]``, ... for a fixed-size branch ``cov``.
 
     Raises
@@ -120,7 +120,7 @@ def flat_features(config: DataConfig, branches: Mapping[str, Branch]) -> tuple[s
         if branch is not None and branch.kind == "jagged":
             raise BranchError(
                 f"flat: {name!r} is jagged, a list an event; put it into a collection under `jagged`, "
-                f"or derive one number from it, such as max({name}) or {name}[0]"
+                f"or derive one number from it, such as max({name}) or {name}[0]{where and f' ({where})'}"
             )
         names += [f"{name}[{i}]" for i in range(branch.width)] if branch and branch.kind == "fixed" else [name]
     return tuple(names)
@@ -234,10 +234,12 @@ def _weights(
             weights *= _per_event(weight, columns, len(keep), block, what="weight")[keep]
         elif weight is not None:
             weights *= weight
-    if not np.isfinite(weights).all():
-        entry = block.start + int(np.flatnonzero(keep)[~np.isfinite(weights)][0])
+    with np.errstate(over="ignore"):
+        single = weights.astype(np.float32)
+    if not np.isfinite(single).all():
+        entry = block.start + int(np.flatnonzero(keep)[~np.isfinite(single)][0])
         raise DataError(f"the weight of entry {entry} of {block.location.path} is not finite; cut such events away")
-    return weights.astype(np.float32)
+    return single
 
 
 def _flat(config: DataConfig, columns: Mapping[str, Any], keep: Bools, block: Block) -> dict[str, npt.NDArray[Any]]:

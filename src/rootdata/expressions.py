@@ -277,10 +277,9 @@ class Expression:
 
     def __reduce__(self) -> tuple[Callable[..., Expression], tuple[str, str]]:
         # The operations are closures: another process gets the text and reads it again.
-        return _parse_again, (self.text, self.where)
+        return _parse, (self.text, self.where)
 
 
-@functools.lru_cache(maxsize=4096)
 def parse(text: str, *, where: str = "") -> Expression:
     """Read an expression.
 
@@ -301,6 +300,11 @@ def parse(text: str, *, where: str = "") -> Expression:
     """
     if not isinstance(text, str) or not text.strip():
         raise ExpressionError(f"{where + ': ' if where else ''}an expression is needed, as text: got {text!r}")
+    return _parse(text, where)
+
+
+@functools.lru_cache(maxsize=4096)  # the same few expressions meet every block
+def _parse(text: str, where: str) -> Expression:
     place = _Place(re.sub(r"\s", " ", text).strip(), where)
     if len(place.text) > MAX_LENGTH:
         raise place.error(
@@ -311,10 +315,6 @@ def parse(text: str, *, where: str = "") -> Expression:
     reader = _Reader(place, bare, quoted)
     root = reader.visit(_syntax(bare, place))
     return Expression(text, where, frozenset(reader.branches), root, tuple(reader.branches.values()))
-
-
-def _parse_again(text: str, where: str) -> Expression:
-    return parse(text, where=where)
 
 
 def _load(branch: _Branch, given: Mapping[str, Column], num_events: int) -> Value:

@@ -27,6 +27,7 @@ from rootdata.files import (
     blocks_of,
     check_same_kinds,
     find,
+    identity,
     use_fast_inflate,
 )
 from rootdata.specs import (
@@ -102,17 +103,28 @@ def find_files(config: DataConfig) -> list[tuple[int, Location]]:
         found += [
             (i, location) for location in find(sample.files, tree=sample.tree, where=f"samples.{sample.name}.files")
         ]
-    owner: dict[Location, int] = {}
-    for i, location in found:
-        first = owner.setdefault(location, i)
-        shares_by_cut = config.samples[i].cut is not None and config.samples[first].cut is not None
-        if first != i and not shares_by_cut:
-            names = f"{config.samples[first].name!r} and {config.samples[i].name!r}"
-            raise FileError(
-                f"{location.path} belongs to samples {names}; give each of them a cut or a tree of its own, "
-                "or list the file once"
-            )
+    _check_owners(config, found)
     return found
+
+
+def _check_owners(config: DataConfig, found: Sequence[tuple[int, Location]]) -> None:
+    """Refuse events that would count for two samples, or twice for one."""
+    owners: dict[Location, list[int]] = {}
+    for i, location in found:
+        before = owners.setdefault(identity(location), [])
+        sample = config.samples[i]
+        if i in before:
+            raise FileError(
+                f"samples.{sample.name}.files: {location.path}, tree {location.tree!r}, is named twice, its events "
+                "would count double; name it once"
+            )
+        others = [config.samples[b] for b in before if sample.cut is None or config.samples[b].cut is None]
+        if others:
+            raise FileError(
+                f"{location.path} belongs to samples {others[0].name!r} and {sample.name!r}; give each of them a cut "
+                "or a tree of its own, or list the file once"
+            )
+        before.append(i)
 
 
 def specs_for(config: DataConfig, *, given: Specs | str | Path | None = None, progress: bool = True) -> Specs:
@@ -205,7 +217,10 @@ def _read_all(
     for low in range(0, len(files), OPEN_TREES):
         group = files[low : low + OPEN_TREES]
         found = [f.result() for f in [pool.submit(_survey, config, config.samples[i], w, opener) for i, w in group]]
+        surveys += found
         _check_kinds(found, kinds)
+        for survey in found:
+            flat_features(config, survey.branches, where=f"{survey.location.path}, tree {survey.location.tree!r}")
         if progress is not None:
             progress.expect(sum(s.entries for s in found))
         pending = [_submit(config, config.samples[i], s, opener, pool) for (i, _), s in zip(group, found, strict=True)]
@@ -213,7 +228,8 @@ def _read_all(
             measured.append([f.result() for f in futures])
             if progress is not None:
                 progress.advance(sum(m.counts[1] - m.counts[0] for m in measured[-1]))
-        surveys += found
+    # A tree that was not named is known by now: it may be one that another path names.
+    _check_owners(config, [(i, s.location) for (i, _), s in zip(files, surveys, strict=True)])
     return surveys, measured
 
 
@@ -242,7 +258,6 @@ def _survey(config: DataConfig, sample: Sample, location: Location, opener: Open
                 f"branch {branch.name!r} can't be used: {branch.note} ({location.path}, tree "
                 f"{surveyed.location.tree!r}); remove it from features, derived columns and cuts"
             )
-    flat_features(config, branches)
     return surveyed
 
 
@@ -267,21 +282,18 @@ def _measure(
     with opener(survey.location) as tree:
         raw = tree.read(needed_branches(wanted, sample), start, stop)
         if full:
-            _check_counters(config, survey, tree, raw, block)
+            _check_counters(survey, tree, raw, block)
     events = select(wanted, sample, raw, block=block)
     return _statistics(wanted, events, block)
 
 
-def _check_counters(config: DataConfig, survey: Surveyed, tree: Tree, raw: Mapping[str, Any], block: Block) -> None:
-    for collection in config.jagged:
-        branch = survey.branches.get(collection.branches[0])
-        if branch is None or branch.counter is None or branch.name in config.derived:
-            continue
-        declared = raw.get(branch.counter)
-        if declared is None:
-            declared = tree.read([branch.counter], block.start, block.stop)[branch.counter]
-        import awkward as ak
+def _check_counters(survey: Surveyed, tree: Tree, raw: Mapping[str, Any], block: Block) -> None:
+    import awkward as ak
 
+    counted = {branch.counter: branch for branch in survey.branches.values() if branch.counter and branch.name in raw}
+    for branch in counted.values():
+        name = str(branch.counter)
+        declared = raw[name] if name in raw else _counter(tree, name, block)
         found = np.asarray(ak.num(raw[branch.name]))
         if isinstance(declared, np.ndarray) and not np.array_equal(declared, found):
             at = int(np.flatnonzero(declared != found)[0])
@@ -289,6 +301,15 @@ def _check_counters(config: DataConfig, survey: Surveyed, tree: Tree, raw: Mappi
                 f"counter {branch.counter!r} says {declared[at]} but {branch.name!r} has {found[at]} objects in entry "
                 f"{block.start + at} of {block.location.path}; the file is damaged: make it anew"
             )
+
+
+def _counter(tree: Tree, name: str, block: Block) -> Any:
+    """Read the counter of a branch; None where it is no branch of numbers itself, as in a split TClonesArray."""
+    try:
+        is_flat = tree.describe(name).kind == "flat"
+    except BranchError:
+        return None
+    return tree.read([name], block.start, block.stop)[name] if is_flat else None
 
 
 def _statistics(config: DataConfig, events: Events, block: Block) -> Measured:
@@ -308,7 +329,9 @@ def _statistics(config: DataConfig, events: Events, block: Block) -> Measured:
         multiplicity[collection.name] = tuple(int(n) for n in np.bincount(counts[train]))
         owner = np.repeat(train, counts)
         for name, values in objects.columns.items():
-            columns[name] = _column(config, name, values if owner.all() else values[owner])
+            stats = _column(config, name, values if owner.all() else values[owner])
+            # Two collections may share a branch: central and forward jets. It has one scaling, learnt from both.
+            columns[name] = columns[name].merge(stats) if name in columns else stats
     counts_by_part = np.bincount(events.part, minlength=len(PARTS))
     return Measured(
         counts=(block.start, block.stop, *(int(n) for n in counts_by_part)),
@@ -321,8 +344,7 @@ def _statistics(config: DataConfig, events: Events, block: Block) -> Measured:
 
 
 def _column(config: DataConfig, name: str, values: np.ndarray[Any, Any]) -> ColumnStats:
-    base = name if name in config.features else name.rsplit("[", 1)[0]
-    return ColumnStats.of(values, missing=config.missing, **collects(config, base))
+    return ColumnStats.of(values, missing=config.missing, **collects(config, name))
 
 
 def _merge(

@@ -88,7 +88,9 @@ class Specs:
 
     def save(self, path: str | Path) -> None:
         """Write the specs as JSON, atomically."""
-        cache.write_atomic(Path(path), json.dumps(self.to_dict(), indent=None, separators=(",", ":")) + "\n")
+        plain = self.to_dict()
+        plain["checksum"] = _checksum(plain)
+        cache.write_atomic(Path(path), json.dumps(plain, indent=None, separators=(",", ":")) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -106,6 +108,8 @@ class Specs:
         if not isinstance(plain, dict) or plain.get("version") != VERSION:
             got = plain.get("version") if isinstance(plain, dict) else None
             raise SpecsError(f"specs {path} are of version {got}, this is version {VERSION}; scan again")
+        if plain.pop("checksum", None) != _checksum(plain):
+            raise SpecsError(f"specs {path} are damaged (the checksum differs); scan again")
         try:
             return cls.from_dict(plain)
         except (KeyError, TypeError, ValueError) as error:
@@ -142,10 +146,10 @@ def key_of(config: DataConfig) -> str:
     for unused in ("layout", "pad", "scale", "default_scale"):
         del plain[unused]
     for collection in plain["jagged"]:
-        del collection["length"], collection["sort"]
+        del collection["length"]  # what objects are sorted by changes no number, but must be there
     for sample in plain["samples"]:
         del sample["files"]  # the files found stand in the fingerprint
-    plain["collects"] = {c: collects(config, c) for c in config.features}
+    plain["collects"] = {c: collects(config, c) for c in (*config.features, *sorted(config.scale))}
     return _hash(plain)
 
 
@@ -167,6 +171,10 @@ def stamp(location: Location) -> tuple[int, int]:
         return 0, 0
     status = Path(location.path).stat()
     return status.st_size, status.st_mtime_ns
+
+
+def _checksum(plain: Mapping[str, Any]) -> str:
+    return _hash(json.loads(json.dumps({k: v for k, v in plain.items() if k != "checksum"})))
 
 
 def _hash(plain: Any) -> str:
@@ -240,11 +248,7 @@ def _length(asked: int | str, histogram: Sequence[int]) -> int:
 def transforms_of(config: DataConfig, specs: Specs) -> dict[str, scaling.Transform]:
     """Fit the scaling of every feature; see :func:`rootdata.scaling.fit` for what is refused."""
     names = dict.fromkeys((*specs.flat, *(b for c in config.jagged for b in c.branches)))
-    return {name: scaling.fit(name, config.scaling_of(_base(name, config)), specs.columns[name]) for name in names}
-
-
-def _base(name: str, config: DataConfig) -> str:
-    return name if name in config.features else name.rsplit("[", 1)[0]
+    return {name: scaling.fit(name, config.scaling_of(name), specs.columns[name]) for name in names}
 
 
 def add_histograms(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:

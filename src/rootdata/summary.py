@@ -63,11 +63,10 @@ def _features(title: str, names: Sequence[str], config: DataConfig, specs: Specs
         table.add_column(heading, justify="left" if heading in {"feature", "scaling"} else "right")
     for name in names:
         stats = specs.columns[name]
-        base = name if name in config.features else name.rsplit("[", 1)[0]
         share = stats.missing / max(1, stats.missing + stats.count)
         numbers = (stats.low, stats.moments.mean, stats.high, stats.moments.std)
         table.add_row(
-            name, *(f"{x:.4g}" for x in numbers), f"{share:.2%}" if share else "", config.scaling_of(base).kind
+            name, *(f"{x:.4g}" for x in numbers), f"{share:.2%}" if share else "", config.scaling_of(name).kind
         )
     return table
 
