@@ -11,7 +11,7 @@ train: $(VENV)/.installed
 	$(BIN)/python train.py data=ttH model=dnn $(ARGS)
 
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: lint types
 

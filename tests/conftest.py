@@ -16,9 +16,11 @@ from hypothesis import HealthCheck, settings
 
 from rootdata import files
 
-# `HYPOTHESIS_PROFILE=many pytest` looks harder. No deadline: the first example pays for imports and compilers.
-settings.register_profile("few", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("many", settings.get_profile("few"), max_examples=1000)
+# The same examples each run; `HYPOTHESIS_PROFILE=many pytest` looks harder and elsewhere. No deadline: the first example pays for imports and compilers.
+settings.register_profile(
+    "few", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("many", settings.get_profile("few"), derandomize=False, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 
 Writer = Callable[..., Path]

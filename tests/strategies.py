@@ -31,8 +31,8 @@ NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 
 # Columns
 
-ordinary = st.floats(-1e6, 1e6, width=32)
-"""Finite numbers of a size that float32 arithmetic keeps."""
+ordinary = st.floats(-1e6, 1e6, width=32).filter(lambda x: x != SENTINEL)
+"""Finite numbers of a size that float32 arithmetic keeps, none of them missing."""
 
 awful = st.sampled_from([math.nan, math.inf, -math.inf, SENTINEL, 0.0, -0.0])
 """What else is found in branches."""
