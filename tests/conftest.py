@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, settings
 
 from rootdata import files
 
-# The same examples each run; `HYPOTHESIS_PROFILE=many pytest` looks harder and elsewhere. No deadline: the first example pays for imports and compilers.
+# The same examples each run; `HYPOTHESIS_PROFILE=many pytest` looks harder and elsewhere. No deadline: the first
+# example pays for imports and compilers.
 settings.register_profile(
     "few", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
