@@ -81,7 +81,7 @@ def main() -> None:
     """Make the files, measure in turn, print medians and ratios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scan", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "rootdata-benchmarks")
-    parser.add_argument("--events", type=int, default=160_000)
+    parser.add_argument("--events", type=int, default=480_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", choices=["bare", "rootdata"], help=argparse.SUPPRESS)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ SLOW = 300  # s; a process imports torch, on a busy machine
 def start(tmp_path, cache_folder):
     """Run `python -m rootdata` in a process of its own; return its status, its output and its complaints."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "ROOTDATA_CACHE": str(cache_folder)}
+    environment.pop("COLUMNS", None)  # the tests' own terminal is not the command's
 
     def run(*words, folder=tmp_path, program=("-m", "rootdata")):
         command = [sys.executable, *program, *map(str, words)]
@@ -132,7 +134,10 @@ def test_ctrl_c_ends_quietly(tmp_path, cache_folder):
     os.mkfifo(fifo)
     command = [sys.executable, "-m", "rootdata", "inspect", str(fifo)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # A shell that runs the tests in the background ignores Ctrl-C, and its children would, too.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, preexec_fn=heeds, **pipes) as process:
         try:
             writer = os.open(fifo, os.O_WRONLY)  # waits until the command opens the file, and then never writes
             process.send_signal(signal.SIGINT)
