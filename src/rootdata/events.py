@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,7 @@ from rootdata.config import PARTS, Collection, DataConfig, Sample
 from rootdata.errors import BranchError, ConfigError, DataError, ShapeError
 from rootdata.expressions import parse
 from rootdata.files import Branch, Location
-from rootdata.jagged import Bools, Ints, Jagged, offsets_of
-
-
-class Evaluates(Protocol):
-    """A parsed expression."""
-
-    names: frozenset[str]
-
-    def evaluate(self, columns: Mapping[str, Any], *, num_events: int) -> Any:
-        """Evaluate on whole columns."""
+from rootdata.jagged import Bools, Ints, Jagged
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -331,8 +322,3 @@ def _sorted_order(values: npt.NDArray[Any], counts: Ints, *, descending: bool) -
     if len(key) < 2 or not np.any((key[1:] < key[:-1]) & (event[1:] == event[:-1]) | np.isnan(key[:-1])):
         return None
     return np.lexsort((key, event))
-
-
-def concatenate_offsets(parts: list[Ints]) -> Ints:
-    """Join the offsets of consecutive ranges of events into one."""
-    return offsets_of(np.concatenate([np.diff(p) for p in parts]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rootdata.config import PARTS, parse_data
 from rootdata.errors import BranchError, ConfigError, DataError
-from rootdata.events import Block, concatenate_offsets, flat_features, needed_branches, select
+from rootdata.events import Block, flat_features, needed_branches, select
 from rootdata.files import Branch, Location
 
 WHERE = Location("dir/some.root", "Events")
@@ -320,7 +320,3 @@ def test_classes_of_a_sample_number_and_no_label_at_all():
     labelled = select_from(columns, samples={"all": {"files": "a", "label": 2}}, classes=["a", "b", "c"])
     assert labelled.label.tolist() == [2, 2, 2]
     assert select_from(columns).label.tolist() == [-1, -1, -1]
-
-
-def test_offsets_of_neighbours_are_joined():
-    assert concatenate_offsets([np.array([0, 2, 2]), np.array([5, 6])]).tolist() == [0, 2, 2, 3]
