@@ -143,7 +143,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         self._specs: Specs | None = None
         self._index, self._prefetch = index, prefetch
         self._processes, self._pin = num_workers, pin_memory
-        self._prepare, self._is_prepared = prepare, False
+        self._prepare = prepare
         self._loaders: dict[str, Loader] = {}
         self._resumed = 0
 
@@ -151,9 +151,10 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     @property
     def specs(self) -> Specs:
-        """What the first pass learnt; it runs now if it has not."""
+        """What the first pass learnt; the files are made and it runs now if it has not."""
         if self._specs is None:
-            self.prepare_data()
+            if self._prepare is not None:
+                self._prepare()
             self._specs = specs_for(self.data, given=self._given)
         return self._specs
 
@@ -185,12 +186,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     def prepare_data(self) -> None:
         """Make the files where that was asked for, and run the first pass, on one process of a node."""
-        if self._is_prepared:
-            return
-        if self._prepare is not None:
-            self._prepare()
-        self._is_prepared = True
-        self._specs = specs_for(self.data, given=self._given)
+        _ = self.specs
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - every stage needs the same
         """Load the specs and fit the scaling, so that what can't be trained on is refused here.
@@ -218,20 +214,15 @@ class RootDataModule(_Base):  # type: ignore[misc]
         """Return the batches of the test part, or of all events where there is none, in file order, evenly mixed."""
         if self.specs.num_events("test"):
             return self._loader("test")
-        return Loader(self._new_dataset("train", ordered=True))
+        return Loader(self._dataset("train", ordered=True))
 
     def _loader(self, part: str) -> Loader:
         trainer = self.trainer
         overfits = trainer is not None and bool(trainer.overfit_batches)
-        dataset = self._new_dataset(part)
+        dataset = self._dataset(part)
         dataset.epoch = self._epoch_of(part)
         self._loaders[part] = Loader(dataset, frozen=overfits and part == "train")
         return self._loaders[part]
-
-    def _new_dataset(self, part: str, *, ordered: bool = False) -> RootDataset:
-        trainer = self.trainer
-        world, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
-        return self._dataset(part, world_size=world, rank=rank, ordered=ordered)
 
     def _epoch_of(self, part: str) -> int:
         known = self._loaders.get(part)
@@ -246,7 +237,9 @@ class RootDataModule(_Base):  # type: ignore[misc]
         self._resumed = int(state_dict["epoch"])
         self._loaders.pop("train", None)
 
-    def _dataset(self, part: str, *, world_size: int, rank: int, ordered: bool = False) -> RootDataset:
+    def _dataset(self, part: str, *, ordered: bool = False) -> RootDataset:
+        trainer = self.trainer
+        world_size, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
         if self.batch_size % world_size or self.batch_size < world_size:
             raise ConfigError(
                 f"batch_size {self.batch_size} is global and can't be divided by {world_size} ranks; choose a multiple"
@@ -254,7 +247,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return RootDataset(
             {**self._options, "batch_size": self.batch_size},
             part,
-            specs=self._specs or self._given,
+            specs=self.specs,
             index=self._index or ordered or part == "test",
             prefetch=self._prefetch,
             num_workers=self._processes,

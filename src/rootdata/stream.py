@@ -25,7 +25,7 @@ from rootdata.events import Block, needed_branches, select
 from rootdata.files import Opener, use_fast_inflate
 from rootdata.plan import Order, Plan, Source, make_plan, quotas
 from rootdata.scaling import Transform
-from rootdata.specs import FileSpecs, Specs, layout_of, transforms_of
+from rootdata.specs import Specs, layout_of, transforms_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -41,14 +41,6 @@ class Recipe:
     layout: Layout
     transforms: Mapping[str, Transform]
     part: int
-
-    def block(self, number: int) -> tuple[int, FileSpecs, tuple[int, ...]]:
-        """Return (file number, file, (start, stop, ...)) of a block, counted over all files."""
-        for i, file in enumerate(self.specs.files):
-            if number < len(file.blocks):
-                return i, file, file.blocks[number]
-            number -= len(file.blocks)
-        raise IndexError(number)
 
 
 def make_recipe(config: DataConfig, specs: Specs, part: str) -> Recipe:
@@ -108,6 +100,8 @@ class Reader:
         use_fast_inflate()
         self._recipe = recipe
         self._opener = Opener()
+        # Blocks are numbered over all files.
+        self._blocks = [(i, file, block) for i, file in enumerate(recipe.specs.files) for block in file.blocks]
 
     def __call__(self, number: int) -> Packed:
         """Read, select and pack one block.
@@ -118,7 +112,7 @@ class Reader:
             Where the file is not the one that was scanned.
         """
         recipe = self._recipe
-        i, file, (start, stop, *counts) = recipe.block(number)
+        i, file, (start, stop, *counts) = self._blocks[number]
         sample = recipe.config.samples[file.sample]
         with self._opener(file.location) as tree:
             if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
