@@ -1,14 +1,17 @@
-# Two commands do all the set-up on a fresh machine: `make train` and `make test`.
+# Two commands do all the set-up on a fresh machine, `make train` and `make test`; `make serve` serves what was trained.
 # PYTHON=python3.12 make ... takes another interpreter; ARGS="trainer.max_epochs=1" goes to train.py.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train test lint types check clean
+.PHONY: train serve test lint types check clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py data=ttH model=dnn $(ARGS)
+
+serve: $(VENV)/.serving
+	$(BIN)/python -m serve models --publish ttH=outputs/ttH_dnn/latest/bundle $(ARGS)
 
 test: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
@@ -33,8 +36,12 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,tensorboard]"
 	touch $@
 
+$(VENV)/.serving: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,tensorboard,serve]"
+	touch $@
+
 $(VENV)/.tested: $(VENV)/.torch pyproject.toml
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,tensorboard,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,tensorboard,serve,dev]"
 	touch $@
 
 clean:

@@ -12,9 +12,11 @@ from rootdata import launch
 
 @launch.main(config_path="configs", config_name="train")
 def main(config: DictConfig) -> float | None:
-    """Fit, test with the best checkpoint, and say where everything is."""
+    """Fit, test with the best checkpoint, export it, and say where everything is."""
     import pytorch_lightning as pl
     from rich.console import Console
+
+    from rootdata.rebuild import export_best
 
     console, folder = Console(), config.paths.output_dir
     pl.seed_everything(config.seed, workers=True)
@@ -34,6 +36,8 @@ def main(config: DictConfig) -> float | None:
     if config.test:
         trainer.test(model, datamodule=data, ckpt_path=best or config.ckpt_path, verbose=False)
     if trainer.is_global_zero:
+        if config.export:
+            export_best(trainer, model, data, folder=folder, latest=config.paths.latest)
         console.print(launch.outcome(trainer, folder=folder))
     return None if score is None else float(score)  # what a Hydra sweeper optimises
 

@@ -17,7 +17,7 @@ SOURCES = Path(__file__).parents[1] / "src"
 
 # Library to the modules, or packages, of rootdata that may import it; what is not listed may be imported anywhere.
 HOMES = {
-    "torch": ("dataset", "datamodule", "callbacks", "models"),
+    "torch": ("dataset", "datamodule", "callbacks", "models", "graph", "export", "rebuild"),
     "torchmetrics": ("models",),
     "pytorch_lightning": ("datamodule", "callbacks", "models", "launch"),
     "lightning": ("datamodule", "callbacks", "models", "launch"),
@@ -25,7 +25,7 @@ HOMES = {
     "isal": ("files",),
     "numba": ("kernels",),
     "hydra": ("launch", "checking", "composing"),
-    "omegaconf": ("launch", "checking", "composing"),
+    "omegaconf": ("launch", "checking", "composing", "rebuild"),
     "yaml": ("composing",),  # comes with omegaconf; its errors pass through there
     "matplotlib": ("callbacks", "plots"),
     "sklearn": (),
@@ -34,7 +34,7 @@ HOMES = {
     "pythia8mc": ("tth.pythia",),
     "fastjet": ("tth.pythia",),
     "onnx": ("export",),
-    "onnxruntime": (),
+    "onnxruntime": ("export",),
     "litserve": (),
     "fastapi": (),
     "httpx": (),

@@ -1,4 +1,4 @@
-"""The command line: ``rootdata inspect``, ``scan`` and ``simulate``; also as ``python -m rootdata``."""
+"""The command line: ``rootdata inspect``, ``scan``, ``export`` and ``simulate``; also as ``python -m rootdata``."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_inspect(commands)
     _add_scan(commands)
+    _add_export(commands)
     simulate = commands.add_parser("simulate", help="make ttH(bb) samples", description="Make ttH(bb) samples.")
     simulation.add_arguments(simulate)
     simulate.set_defaults(run=simulation.run)
@@ -77,6 +78,18 @@ def _add_scan(commands: Any) -> None:
     parser.add_argument("--configs", type=Path, default=Path("configs"), help="the folder (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="JSON", help="write the specs here, too")
     parser.set_defaults(run=run_scan)
+
+
+def _add_export(commands: Any) -> None:
+    words = "write the network of a checkpoint as an ONNX bundle, preprocessing included"
+    parser = commands.add_parser("export", help=words, description=words[0].upper() + words[1:] + ".")
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="a checkpoint that train.py wrote")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="of the bundle (default: beside the checkpoints)")
+    parser.add_argument("--events", type=int, default=1000, help="compared with torch (default: %(default)s)")
+    parser.add_argument("--author", default="", help="for the manifest")
+    parser.add_argument("--description", default="", help="for the manifest")
+    parser.add_argument("--tag", action="append", default=[], help="for the manifest; may be repeated")
+    parser.set_defaults(run=run_export)
 
 
 # inspect
@@ -171,6 +184,30 @@ def run_scan(arguments: argparse.Namespace) -> int:
         except OSError as error:
             raise FileError(f"--out: {arguments.out} can't be written ({error}); choose another place") from error
         console.print(f"specs: {arguments.out}", highlight=False, soft_wrap=True)
+    return 0
+
+
+# export
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Export a checkpoint, and say how well the graph agrees with the network."""
+    if arguments.events < 1:
+        raise ConfigError(f"--events: got {arguments.events}; expected a whole number of at least 1")
+    from rootdata.export import export
+    from rootdata.rebuild import rebuild, report_of
+
+    network, data, folder = rebuild(arguments.checkpoint)
+    place = arguments.out or folder / "bundle"
+    manifest = export(
+        network, data, place, num_events=arguments.events, author=arguments.author,
+        description=arguments.description, tags=arguments.tag, **report_of(folder),
+    )  # fmt: skip
+    console = _console()
+    console.print(f"bundle: {place}", highlight=False, soft_wrap=True)
+    if manifest.parity is not None:
+        compared, difference = manifest.parity.num_events, manifest.parity.max_difference
+        console.print(f"scores differ from torch by at most {difference:.1e} ({compared} events)", highlight=False)
     return 0
 
 

@@ -10,7 +10,8 @@ Every one is a :class:`RootDataError` and also of a builtin kind, so that both `
     ├── BranchError      (KeyError)     a tree or branch that is absent, or that can't be used as asked
     ├── DataError        (ValueError)   contents that contradict the configuration: labels, counts, empty selections
     ├── SpecsError       (ValueError)   specs that were made for other data or by another version
-    └── ShapeError       (ValueError)   an array of the wrong shape
+    ├── ShapeError       (ValueError)   an array of the wrong shape
+    └── BundleError      (ValueError)   a bundle that is none, or a network that can't be exported as asked
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class SpecsError(RootDataError, ValueError):
 
 class ShapeError(RootDataError, ValueError):
     """An array has the wrong shape."""
+
+
+class BundleError(RootDataError, ValueError):
+    """A folder is no bundle, or a network can't be exported as asked."""
 
 
 def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:

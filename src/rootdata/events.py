@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -74,9 +74,17 @@ class Block:
 def needed_branches(config: DataConfig, sample: Sample) -> tuple[str, ...]:
     """Return the branches that a sample's blocks must read, derived columns resolved, in a stable order."""
     texts = [config.cut, config.label, config.weight, sample.cut, sample.weight]
-    texts += [c.cut for c in config.jagged] + [c.sort.removeprefix("-") for c in config.jagged if c.sort]
-    names = [*config.features, *(n for t in texts if isinstance(t, str) for n in sorted(parse(t).names))]
-    names += sorted(split.branches_of(config.split))
+    names = [*feature_branches(config), *(n for t in texts if isinstance(t, str) for n in sorted(parse(t).names))]
+    return _resolved([*names, *sorted(split.branches_of(config.split))], config)
+
+
+def feature_branches(config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that the features of an event are made of, in a stable order."""
+    texts = [c.cut for c in config.jagged if c.cut] + [c.sort.removeprefix("-") for c in config.jagged if c.sort]
+    return _resolved([*config.features, *(n for t in texts for n in sorted(parse(t).names))], config)
+
+
+def _resolved(names: Iterable[str], config: DataConfig) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name in names:
         _resolve(name, config, found, seen=())
@@ -152,6 +160,26 @@ def select(
         objects={c.name: _objects(c, columns, keep, block) for c in config.jagged},
         before=np.bincount(parts, minlength=len(PARTS) + 1)[: len(PARTS)],
     )
+
+
+def features(
+    config: DataConfig, raw: Mapping[str, Any], *, num_events: int, where: str
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Objects]]:
+    """Make the features of events that are all wanted, whatever the cuts on events say.
+
+    Parameters
+    ----------
+    raw : branch name to column of ``num_events`` events
+    where : what the events come from, for messages
+
+    Returns
+    -------
+    flat feature name to (num_events,), and collection name to its objects
+    """
+    columns = _Columns(config, raw, num_events)
+    keep = np.ones(num_events, bool)
+    block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
+    return _flat(config, columns, keep, block), {c.name: _objects(c, columns, keep, block) for c in config.jagged}
 
 
 class _Columns(Mapping[str, Any]):
@@ -275,7 +303,7 @@ def _jagged(values: Any, name: str, collection: Collection, block: Block) -> Jag
     if isinstance(values, np.ndarray) and values.ndim == 1:
         raise DataError(f"jagged.{collection.name}: {name!r} has one number an event; list it under `flat` ({block})")
     try:
-        return Jagged.from_awkward(values)
+        return values if isinstance(values, Jagged) else Jagged.from_awkward(values)
     except ShapeError as error:
         raise DataError(
             f"jagged.{collection.name}: {name!r} is nested deeper than a list an event ({block})"

@@ -31,6 +31,8 @@ from rootdata.errors import ConfigError, FileError, RootDataError, nearest
 
 Task = Callable[[DictConfig], Any]
 
+BUNDLE = "bundle"  # folder in that of a training
+
 
 def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Callable[[], None]]:
     """Decorate the function that gets the composed configuration, as ``hydra.main`` does.
@@ -219,6 +221,7 @@ def outcome(trainer: Any, *, folder: str | Path) -> Any:
         "scores": paths.get("scores_plot", paths.get("scores")),
         "metrics": paths.get("metrics"),
         "checkpoint": getattr(trainer.checkpoint_callback, "best_model_path", None),
+        "bundle": Path(folder, BUNDLE),
         "specs": Path(folder, "specs.json"),
         "configuration": Path(folder, "config.yaml"),
     }

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from rootdata.config import PARTS, DataConfig, OrderConfig
 from rootdata.dense import Layout, Packed, gather, pack
 from rootdata.errors import FileError
-from rootdata.events import Block, needed_branches, select
+from rootdata.events import Block, Events, needed_branches, select
 from rootdata.files import Opener, use_fast_inflate
 from rootdata.plan import Order, Plan, Source, make_plan, quotas
 from rootdata.scaling import Transform
@@ -104,7 +104,14 @@ class Reader:
         self._blocks = [(i, file, block) for i, file in enumerate(recipe.specs.files) for block in file.blocks]
 
     def __call__(self, number: int) -> Packed:
-        """Read, select and pack one block.
+        """Read, select and pack one block."""
+        recipe = self._recipe
+        i, file, _ = self._blocks[number]
+        events, _ = self.events(number)
+        return pack(events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing)
+
+    def events(self, number: int) -> tuple[Events, dict[str, Any]]:
+        """Read one block, and return its selected events and the branches of all its entries.
 
         Raises
         ------
@@ -112,7 +119,7 @@ class Reader:
             Where the file is not the one that was scanned.
         """
         recipe = self._recipe
-        i, file, (start, stop, *counts) = self._blocks[number]
+        _, file, (start, stop, *counts) = self._blocks[number]
         sample = recipe.config.samples[file.sample]
         with self._opener(file.location) as tree:
             if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
@@ -125,7 +132,11 @@ class Reader:
                 f"{block}: {len(events)} events are selected, the first pass saw {counts[recipe.part]}; "
                 "the file has changed: start again, and it is scanned anew"
             )
-        return pack(events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing)
+        return events, raw
+
+    def start_of(self, number: int) -> int:
+        """Return the first entry of a block."""
+        return int(self._blocks[number][2][0])
 
     def close(self) -> None:
         """Close the files."""

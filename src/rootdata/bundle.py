@@ -1,0 +1,309 @@
+"""The manifest of a bundle: everything that is needed to use an exported model, without torch and without onnx.
+
+A bundle is a folder with ``model.onnx`` and ``manifest.json``. The graph takes raw physics values, one tensor for every
+collection and number type, with the features of an event one after the other, (events, features, objects), as CMSSW's
+producers fill them; a float32 mask (events, objects) is 1 where an object is real. NaN, infinities and sentinels mean
+"no value" and are padded inside the graph, after scaling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from rootdata import cache
+from rootdata.config import DataConfig, parse_data
+from rootdata.errors import BundleError, RootDataError, nearest
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+EVENTS = "events"  # name of the batch axis
+DTYPES = ("float32", "float64", "int64")  # of tensors; masks are float32
+KINDS = ("flat", "fixed", "jagged")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BranchSpec:
+    """A branch that a client sends.
+
+    Parameters
+    ----------
+    dtype : numpy name of the number type in the training files, ``float32``, ``int32``, ``bool``, ...
+    kind : ``flat`` (one number an event), ``fixed`` (``width`` numbers an event) or ``jagged``
+    counts : of a jagged branch, the group whose branches all have the same number of objects in an event
+    unit : as far as it is known
+    """
+
+    name: str
+    dtype: str
+    kind: str = "flat"
+    width: int = 1
+    counts: str | None = None
+    unit: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TensorSpec:
+    """An input of the graph.
+
+    Parameters
+    ----------
+    dtype : ``float32``, ``float64`` or ``int64``
+    shape : sizes, or names of axes of any size: ``("events", 13)``, ``("events", 6, "jets")``, ``("events", "jets")``
+    features : what lies along the second axis; empty for a mask
+    collection : its collection; ``None`` for flat features
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    features: tuple[str, ...] = ()
+    collection: str | None = None
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether it says which objects are real."""
+        return self.collection is not None and not self.features
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class OutputSpec:
+    """An output of the graph.
+
+    Parameters
+    ----------
+    shape : as in :class:`TensorSpec`
+    columns : names of what lies along the second axis: ``("signal",)`` for two classes, every class for more
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    columns: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Range:
+    """What training events looked like in one feature.
+
+    Parameters
+    ----------
+    low, high : smallest and largest value that is not missing
+    missing : share of the values that are
+    """
+
+    low: float
+    high: float
+    mean: float
+    std: float
+    missing: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Parity:
+    """How well the graph agrees with the network it was made from, and a sample to check it by.
+
+    Parameters
+    ----------
+    num_events : real events that were compared
+    max_difference : the largest one between any two scores
+    columns : branch name to the values of the sample's events, lists for jagged branches, ``None`` for NaN
+    scores : what the network says of them, (events, columns)
+    """
+
+    num_events: int
+    max_difference: float
+    columns: Mapping[str, Any]
+    scores: tuple[tuple[float, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What is known of an exported model.
+
+    Parameters
+    ----------
+    sha256, size : of the file of the graph; bytes
+    branches : what a client sends; empty for a graph of which only the tensors are known
+    inputs, outputs : of the graph, in its order
+    features : the options of :class:`rootdata.config.DataConfig` that turn branches into features
+    ranges : feature name to what training events looked like
+    metrics : of the test events
+    roc : of each class that can be signal, ``signal_efficiency`` and ``background_efficiency``, of one length
+    training : the configuration that it was trained with
+    software : name to version
+    created : UTC, ISO 8601
+    """
+
+    sha256: str
+    size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    branches: tuple[BranchSpec, ...] = ()
+    features: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ranges: Mapping[str, Range] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    roc: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    software: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    parity: Parity | None = None
+    tags: tuple[str, ...] = ()
+    author: str = ""
+    description: str = ""
+    created: str = ""
+    schema: int = SCHEMA
+
+    @property
+    def takes_events(self) -> bool:
+        """Whether it is known how branches become inputs; otherwise only tensors can be sent."""
+        return bool(self.branches)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of the first output."""
+        return self.outputs[0].columns
+
+    def config(self) -> DataConfig:
+        """Return the options that turn branches into features.
+
+        Raises
+        ------
+        BundleError
+            Where they do not parse.
+        """
+        try:
+            return parse_data({**self.features, "samples": {"events": {"files": "events"}}})
+        except RootDataError as error:
+            raise BundleError(f"manifest: features: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Any) -> Self:
+        """Parse what :meth:`to_dict` gave.
+
+        Raises
+        ------
+        BundleError
+            Naming the field that is absent, unknown or of a wrong type, or another schema.
+        """
+        if not isinstance(plain, Mapping) or plain.get("schema") != SCHEMA:
+            got = plain.get("schema") if isinstance(plain, Mapping) else type(plain).__name__
+            raise BundleError(
+                f"manifest: schema is {got!r}; this version reads schema {SCHEMA}; export the model again"
+            )
+        manifest: Self = _parse(cls, plain, "manifest")
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        for tensor in self.inputs:
+            if tensor.dtype not in DTYPES or not tensor.shape or len(tensor.shape) > 4:
+                raise BundleError(f"manifest: input {tensor.name!r} is {tensor.dtype} {list(tensor.shape)}")
+        for branch in self.branches:
+            if branch.kind not in KINDS or not 1 <= branch.width <= 10_000:
+                raise BundleError(f"manifest: branch {branch.name!r} is {branch.kind!r}, width {branch.width}")
+        for what, names in (
+            ("branches", [b.name for b in self.branches]),
+            ("inputs", [t.name for t in self.inputs]),
+            ("outputs", [o.name for o in self.outputs]),
+        ):
+            if len(set(names)) < len(names) or (not names and what != "branches"):
+                raise BundleError(f"manifest: {what}: got {names}; needs different names, at least one")
+        if self.branches:
+            self.config()
+
+
+def save(manifest: Manifest, folder: str | Path) -> None:
+    """Write ``manifest.json``, atomically."""
+    text = json.dumps(manifest.to_dict(), indent=1, allow_nan=False) + "\n"
+    cache.write_atomic(Path(folder) / MANIFEST, text)
+
+
+def load(folder: str | Path) -> Manifest:
+    """Read the manifest of a bundle and check that the graph is the one it was written for.
+
+    Raises
+    ------
+    BundleError
+        For a folder that is no bundle, a manifest that does not parse, or another graph.
+    """
+    manifest = load_manifest(folder)
+    graph = Path(folder) / MODEL
+    try:
+        found = sha256_of(graph)
+    except OSError as error:
+        raise BundleError(f"{graph}: the graph can't be read ({error}); export the model again") from error
+    if found != manifest.sha256:
+        raise BundleError(f"{graph} is not the graph that {MANIFEST} describes (its checksum differs); export it again")
+    return manifest
+
+
+def load_manifest(folder: str | Path) -> Manifest:
+    """Read the manifest of a bundle alone."""
+    path = Path(folder) / MANIFEST
+    try:
+        return Manifest.from_dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        sentence = str(error) if isinstance(error, BundleError) else f"it can't be read ({error})"
+        raise BundleError(f"{path}: {sentence}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """Make a value of an annotated type out of plain data, or say where it does not fit."""
+    if kind is Any:
+        return value
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _parse_fields(kind, value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _parse_union(arguments, value, where)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_parse(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is Mapping and isinstance(value, Mapping):
+        return {str(k): _parse(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
+        return value
+    name = getattr(origin or kind, "__name__", str(kind)).lower()
+    raise BundleError(f"{where}: got {value!r:.80}; expected {'list' if name == 'tuple' else name}")
+
+
+def _parse_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    real = [option for option in options if option is not type(None)]
+    for option in real[:-1]:
+        if not isinstance(option, type) or isinstance(value, option):
+            return _parse(option, value, where)
+    return _parse(real[-1], value, where)
+
+
+def _parse_fields(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise BundleError(f"{where}: got {value!r:.80}; expected an object")
+    hints = typing.get_type_hints(kind)
+    for key in value:
+        if key not in hints:
+            raise BundleError(f"{where}: unknown field {str(key)!r:.80}; {nearest(str(key)[:80], hints)}")
+    for field in dataclasses.fields(kind):
+        is_optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if field.name not in value and not is_optional:
+            raise BundleError(f"{where}: {field.name!r} is missing")
+    return kind(**{k: _parse(hints[k], v, f"{where}.{k}") for k, v in value.items()})

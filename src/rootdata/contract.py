@@ -1,0 +1,146 @@
+"""What an exported graph takes and gives: its branches, inputs and outputs, found out from configuration and events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rootdata import events
+from rootdata.bundle import EVENTS, BranchSpec, Manifest, OutputSpec, Range, TensorSpec
+from rootdata.config import Collection, DataConfig
+from rootdata.errors import BundleError
+from rootdata.inputs import Column, Table
+from rootdata.jagged import Jagged
+from rootdata.specs import Specs, layout_of
+
+SCORES = "scores"
+
+
+def draft(config: DataConfig, specs: Specs, table: Table, *, columns: Sequence[str]) -> Manifest:
+    """Describe the graph of a network that is trained on this data, still without the graph.
+
+    Parameters
+    ----------
+    table : some events, which show the number types
+    columns : names of the outputs
+    """
+    layout = layout_of(config, specs)
+    flat, objects = events.features(config, table.columns, num_events=table.num_events, where="the compared events")
+    is_fixed = config.layout == "vector"
+    inputs = _inputs(None, {name: flat[name].dtype for name in layout.flat}, None)
+    for c in layout.collections:
+        axis = c.length if is_fixed or c.length == 1 else c.name
+        inputs += _inputs(c.name, {b: objects[c.name].columns[b].dtype for b in c.branches}, axis)
+        inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
+    output = OutputSpec(
+        name=SCORES, dtype="float32", shape=(EVENTS, len(columns)), columns=tuple(str(c) for c in columns)
+    )
+    return Manifest(
+        sha256="",
+        size=0,
+        inputs=tuple(inputs),
+        outputs=(output,),
+        branches=_branches(config, table),
+        features=_options(config, {c.name: c.length for c in layout.collections}),
+        ranges=_ranges(specs),
+    )
+
+
+def _inputs(collection: str | None, dtypes: Mapping[str, np.dtype[Any]], axis: int | str | None) -> list[TensorSpec]:
+    """Group features by the number type that holds them: what is not float32 would lose its last digits there."""
+    groups: dict[str, list[str]] = {}
+    for name, dtype in dtypes.items():
+        groups.setdefault(_tensor_type(dtype), []).append(name)
+    stem = collection or "flat"
+    return [
+        TensorSpec(
+            name=stem if dtype == "float32" else f"{stem}_{dtype}",
+            dtype=dtype,
+            shape=(EVENTS, len(names)) if axis is None else (EVENTS, len(names), axis),
+            features=tuple(names),
+            collection=collection,
+        )
+        for dtype, names in groups.items()
+    ]
+
+
+def _tensor_type(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "f" and dtype.itemsize <= 4:
+        return "float32"
+    return "float64" if dtype.kind == "f" or dtype == np.uint64 else "int64"
+
+
+def _options(config: DataConfig, lengths: Mapping[str, int]) -> dict[str, Any]:
+    """Write the options that turn branches into features, as plain data."""
+    jagged = {
+        c.name: {"branches": list(c.branches), "length": lengths[c.name], "sort": c.sort, "cut": c.cut}
+        for c in config.jagged
+    }
+    return {
+        "flat": list(config.flat), "jagged": jagged, "derived": dict(config.derived), "layout": config.layout,
+        "missing": list(config.missing), "pad": config.pad, "classes": list(config.classes),
+    }  # fmt: skip
+
+
+def _branches(config: DataConfig, table: Table) -> tuple[BranchSpec, ...]:
+    groups = _count_groups(config.jagged, {n: c for n, c in table.columns.items() if isinstance(c, Jagged)})
+    return tuple(_branch(name, column, groups.get(name)) for name, column in table.columns.items())
+
+
+def _branch(name: str, column: Column, counts: str | None) -> BranchSpec:
+    if isinstance(column, Jagged):
+        return BranchSpec(name=name, dtype=column.content.dtype.name, kind="jagged", counts=counts)
+    if column.ndim == 2:
+        return BranchSpec(name=name, dtype=column.dtype.name, kind="fixed", width=column.shape[1])
+    return BranchSpec(name=name, dtype=column.dtype.name)
+
+
+def _count_groups(collections: Sequence[Collection], columns: Mapping[str, Jagged]) -> dict[str, str]:
+    """Say which jagged branches have their counts in common: those of a collection, and their namesakes."""
+    groups = {b: c.name for c in reversed(collections) for b in c.branches if b in columns}
+    for name, column in columns.items():
+        if name not in groups:
+            # Jet_btag is only used in a cut on jets, say: the same prefix, and the same counts in all these events
+            kin = (g for b, g in groups.items() if _stem(b) == _stem(name) and _same_counts(columns[b], column))
+            groups[name] = next(kin, name)
+    return groups
+
+
+def _stem(name: str) -> str:
+    return re.split(r"[_.]", name, maxsplit=1)[0]
+
+
+def _same_counts(first: Jagged, second: Jagged) -> bool:
+    return np.array_equal(first.offsets, second.offsets)
+
+
+def _ranges(specs: Specs) -> dict[str, Range]:
+    """Take the ranges of training events; a feature without a single value has none."""
+    return {
+        name: Range(
+            low=stats.low,
+            high=stats.high,
+            mean=stats.moments.mean,
+            std=stats.moments.std,
+            missing=stats.missing / (stats.count + stats.missing),
+        )
+        for name, stats in specs.columns.items()
+        if stats.count
+    }
+
+
+def score_columns(asked: Sequence[str] | None, width: int, classes: Sequence[str]) -> tuple[str, ...]:
+    """Name the columns of the scores: every class, or of two classes with one score that with label 1.
+
+    Raises
+    ------
+    BundleError
+        Where the number of names is not that of the columns.
+    """
+    names = tuple(asked) if asked else (classes[1],) if width == 1 and len(classes) == 2 else tuple(classes)
+    if len(names) != width or len(set(names)) < width:
+        raise BundleError(f"columns: got {list(names)} for {width} columns of scores; give each a name of its own")
+    return names

@@ -1,0 +1,53 @@
+"""What crosses the socket between the processes that speak HTTP and those that run models."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Events to be scored.
+
+    Parameters
+    ----------
+    road : how they are written: ``physics``, ``v2``, ``tfaas-json``, ``tfaas-proto`` or ``image``
+    model, version : name, resolved version
+    content_type : of the body, without parameters, lower case
+    accept : content type of the answer
+    options : ``explain``, ``tree``, ``header_length``, ...
+    body : as it came, uncompressed
+    path : of a file with the body, for what is too large to be sent; whoever made it removes it
+    deadline : on the clock of ``time.monotonic``, which all processes of a machine share
+    """
+
+    road: str
+    model: str
+    version: int
+    content_type: str = "application/json"
+    accept: str = "application/json"
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    body: bytes = b""
+    path: str | None = None
+    deadline: float = float("inf")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What goes back to the client.
+
+    Parameters
+    ----------
+    path : of a file with the body; whoever sends it removes it
+    num_events : how many were scored, for the metrics
+    seconds : that the model ran
+    """
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    path: str | None = None
+    num_events: int = 0
+    seconds: float = 0.0

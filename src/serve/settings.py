@@ -1,0 +1,52 @@
+"""What the server may be told: counts and limits."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Counts and limits of one server.
+
+    Parameters
+    ----------
+    models : folder of the model repository
+    host, port : where to listen; port 0 takes a free one
+    api_processes : that speak HTTP
+    workers : that run models, one thread each
+    sessions : models that a worker keeps loaded; the one used longest ago goes first
+    max_batch : requests that are answered together
+    max_pending : requests that may wait in an API process before new ones get a 503
+    timeout : seconds that a request may take, unless it gives its own
+    max_timeout : seconds that a request may give
+    max_body : bytes of a body, but for ROOT files and uploads
+    max_file : bytes of a ROOT file to be scored
+    max_upload : bytes of a model
+    max_events : events of a request, but for ROOT files
+    max_objects : objects of a collection in one event
+    check_memory, check_seconds : limits of the check of an upload, bytes and seconds
+    keys : file of API keys; None asks for none, which is refused on other addresses than loopback unless ``is_open``
+    is_open : serve without keys on any address
+    """
+
+    models: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_processes: int = 1
+    workers: int = 1
+    sessions: int = 16
+    max_batch: int = 64
+    max_pending: int = 1024
+    timeout: float = 30.0
+    max_timeout: float = 600.0
+    max_body: int = 64_000_000
+    max_file: int = 20_000_000_000
+    max_upload: int = 1_000_000_000
+    max_events: int = 1_000_000
+    max_objects: int = 10_000
+    check_memory: int = 4_000_000_000
+    check_seconds: float = 60.0
+    keys: Path | None = None
+    is_open: bool = False
