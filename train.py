@@ -36,8 +36,8 @@ def main(config: DictConfig) -> float | None:
     if config.test:
         trainer.test(model, datamodule=data, ckpt_path=best or config.ckpt_path, verbose=False)
     if trainer.is_global_zero:
-        if config.export:
-            export_best(trainer, model, data, folder=folder, latest=config.paths.latest)
+        if config.export and (config.train or config.ckpt_path):
+            export_best(trainer, model, data, folder=folder, ckpt_path=config.ckpt_path, latest=config.paths.latest)
         console.print(launch.outcome(trainer, folder=folder))
     return None if score is None else float(score)  # what a Hydra sweeper optimises
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import awkward as ak
@@ -21,8 +24,10 @@ PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     line.split("#")[0].strip()
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    if not block.startswith("curl")
     for line in block.splitlines()
 ]
+CURL = re.findall(r"```bash\n(curl .*?)```", README, re.DOTALL)
 CHEAP = ["data.n_events=3000", "trainer.max_epochs=1"]
 
 
@@ -76,6 +81,7 @@ def test_the_example_trains(folder: Path) -> None:
     assert len(list(folder.glob("**/*.ckpt"))) == 1
 
 
+(SERVE,) = (c for c in COMMANDS if c.startswith("python -m serve models"))
 TRAININGS = sorted({c for c in COMMANDS if c.startswith("python train.py") and "data=mine" not in c})
 
 
@@ -95,12 +101,41 @@ def test_own_files_from_inspect_to_training(folder: Path) -> None:
     assert "config.yaml" in output
 
 
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Run the README's command in a folder; give the address that the server says."""
+    command = [sys.executable, *SERVE.split()[1:], "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            lines = iter(server.stdout)
+            yield next(line.split()[1] for line in lines if line.startswith("serving "))
+        finally:
+            server.terminate()
+            assert server.wait(30) == 0
+
+
+def test_what_was_trained_is_served(folder: Path) -> None:
+    run([sys.executable, "train.py", "data=ttH", "model=dnn", *CHEAP], folder)
+    (curl,) = CURL
+    (predict,) = (c for c in COMMANDS if c.startswith("python -m serve.client"))
+    with serving(folder) as url:
+        answer = json.loads(run(["bash", "-c", curl.replace("localhost:8000", url.removeprefix("http://"))], folder))
+        assert (answer["model"], answer["version"]) == ("ttH", 1)
+        assert 0 < answer["scores"]["signal"][0] < 1
+        words = predict.replace("100000", "3000").split()
+        run([sys.executable, *words[1:3], "--url", url, *words[3:]], folder)
+    with uproot.open(folder / "scores.root") as file:
+        assert file["scores"].num_entries > 0
+
+
 def test_make_targets_exist() -> None:
     targets = {c.split()[1] for c in COMMANDS if c.startswith("make ")}
-    assert targets == {"train", "test"}
+    assert targets == {"train", "serve", "test"}
     for target in targets:
         planned = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert ("train.py data=ttH model=dnn" in planned) == (target == "train")
+        assert (SERVE in planned) == (target == "serve")
 
 
 def test_every_option_is_documented_and_configurable() -> None:

@@ -8,9 +8,12 @@ producers fill them; a float32 mask (events, objects) is 1 where an object is re
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -26,7 +29,9 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 EVENTS = "events"  # name of the batch axis
 DTYPES = ("float32", "float64", "int64")  # of tensors; masks are float32
+BRANCH_DTYPES = ("bool", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
 KINDS = ("flat", "fixed", "jagged")
+DEPTH = 50  # of lists and objects in a manifest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,10 +201,12 @@ class Manifest:
         BundleError
             Naming the field that is absent, unknown or of a wrong type, or another schema.
         """
-        if not isinstance(plain, Mapping) or plain.get("schema") != SCHEMA:
-            got = plain.get("schema") if isinstance(plain, Mapping) else type(plain).__name__
+        if _is_deep(plain):
+            raise BundleError(f"manifest: lists and objects are nested deeper than {DEPTH} levels")
+        got = plain.get("schema") if isinstance(plain, Mapping) else type(plain).__name__
+        if got != SCHEMA:
             raise BundleError(
-                f"manifest: schema is {got!r}; this version reads schema {SCHEMA}; export the model again"
+                f"manifest: schema is {got!r:.80}; this version reads schema {SCHEMA}; export the model again"
             )
         manifest: Self = _parse(cls, plain, "manifest")
         manifest._check()
@@ -210,8 +217,10 @@ class Manifest:
             if tensor.dtype not in DTYPES or not tensor.shape or len(tensor.shape) > 4:
                 raise BundleError(f"manifest: input {tensor.name!r} is {tensor.dtype} {list(tensor.shape)}")
         for branch in self.branches:
-            if branch.kind not in KINDS or not 1 <= branch.width <= 10_000:
-                raise BundleError(f"manifest: branch {branch.name!r} is {branch.kind!r}, width {branch.width}")
+            if branch.kind not in KINDS or branch.dtype not in BRANCH_DTYPES or not 1 <= branch.width <= 10_000:
+                raise BundleError(
+                    f"manifest: branch {branch.name!r} is {branch.kind!r} {branch.dtype!r}, width {branch.width}"
+                )
         for what, names in (
             ("branches", [b.name for b in self.branches]),
             ("inputs", [t.name for t in self.inputs]),
@@ -220,12 +229,23 @@ class Manifest:
             if len(set(names)) < len(names) or (not names and what != "branches"):
                 raise BundleError(f"manifest: {what}: got {names}; needs different names, at least one")
         if self.branches:
-            self.config()
+            for collection in self.config().jagged:
+                if collection.length == "auto":
+                    raise BundleError(f"manifest: features.jagged.{collection.name}: its length must be a number")
 
 
 def save(manifest: Manifest, folder: str | Path) -> None:
-    """Write ``manifest.json``, atomically."""
-    text = json.dumps(manifest.to_dict(), indent=1, allow_nan=False) + "\n"
+    """Write ``manifest.json``, atomically.
+
+    Raises
+    ------
+    BundleError
+        For something in it that JSON has no word for.
+    """
+    try:
+        text = json.dumps(manifest.to_dict(), indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the manifest can't be written as JSON ({error}); plain numbers and words are") from error
     cache.write_atomic(Path(folder) / MANIFEST, text)
 
 
@@ -252,16 +272,32 @@ def load_manifest(folder: str | Path) -> Manifest:
     """Read the manifest of a bundle alone."""
     path = Path(folder) / MANIFEST
     try:
-        return Manifest.from_dict(json.loads(path.read_bytes()))
+        return Manifest.from_dict(json.loads(path.read_bytes(), parse_constant=_refuse))
     except (OSError, ValueError, RecursionError) as error:
         sentence = str(error) if isinstance(error, BundleError) else f"it can't be read ({error})"
         raise BundleError(f"{path}: {sentence}") from error
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def sha256_of(path: Path) -> str:
     """Hash a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_deep(plain: Any) -> bool:
+    """Say whether plain data are nested so deep that recursion over them might fail; without recursion."""
+    level = [plain]
+    for _ in range(DEPTH):
+        level = [v for x in level for v in (x.values() if isinstance(x, Mapping) else x if _is_list(x) else ())]
+    return bool(level)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:
@@ -273,16 +309,23 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         return _parse_fields(kind, value, where)
     if origin in (typing.Union, types.UnionType):
         return _parse_union(arguments, value, where)
-    if origin is tuple and isinstance(value, (list, tuple)):
+    if origin is tuple and _is_list(value):
         return tuple(_parse(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin is Mapping and isinstance(value, Mapping):
         return {str(k): _parse(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _finite(value, where)
     if isinstance(kind, type) and isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
         return value
     name = getattr(origin or kind, "__name__", str(kind)).lower()
     raise BundleError(f"{where}: got {value!r:.80}; expected {'list' if name == 'tuple' else name}")
+
+
+def _finite(value: float, where: str) -> float:
+    with contextlib.suppress(OverflowError):  # a whole number of more than 308 digits
+        if math.isfinite(number := float(value)):
+            return number
+    raise BundleError(f"{where}: got {value!r:.80}; expected a finite number")
 
 
 def _parse_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -295,10 +338,15 @@ def _parse_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
     return _parse(real[-1], value, where)
 
 
+@functools.cache  # of a few classes, asked for with every manifest
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _parse_fields(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise BundleError(f"{where}: got {value!r:.80}; expected an object")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for key in value:
         if key not in hints:
             raise BundleError(f"{where}: unknown field {str(key)!r:.80}; {nearest(str(key)[:80], hints)}")

@@ -18,6 +18,7 @@ from rootdata.expressions import parse
 
 PARTS = ("train", "val", "test")
 LAYOUTS = ("vector", "tokens")
+TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores")  # in batches, and in exported graphs
 SCALINGS = ("standard", "minmax", "robust", "log", "none")
 
 Part = Literal["train", "val", "test"]
@@ -261,7 +262,7 @@ def _collections(value: Any) -> tuple[Collection, ...]:
 
 def _collection(name: str, value: Any) -> Collection:
     where = f"jagged.{name}"
-    if name in {"x", "flat", "label", "weight", "index"} or name.endswith("mask") or not name.isidentifier():
+    if name in TAKEN or name.endswith("mask") or not name.isidentifier():
         raise ConfigError(
             f"{where}: a collection's name becomes a key of the batch; {name!r} is taken or no plain word"
         )
@@ -449,9 +450,13 @@ def _typed(value: Any, kind: type[T], where: str) -> T:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or math.isinf(value):
-        raise ConfigError(f"{where}: got {value!r}; expected a finite number")
-    return float(value)
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{where}: got {value!r:.80}; expected a finite number")
+    return number
 
 
 def _integers(value: Any, where: str) -> tuple[int, ...]:

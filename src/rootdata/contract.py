@@ -19,25 +19,32 @@ from rootdata.specs import Specs, layout_of
 SCORES = "scores"
 
 
-def draft(config: DataConfig, specs: Specs, table: Table, *, columns: Sequence[str]) -> Manifest:
+def draft(
+    config: DataConfig, specs: Specs, table: Table, *, columns: Sequence[str], is_fixed: bool = False
+) -> Manifest:
     """Describe the graph of a network that is trained on this data, still without the graph.
 
     Parameters
     ----------
     table : some events, which show the number types
     columns : names of the outputs
+    is_fixed : whether collections always have their full length; those of the vector layout do
+
+    Raises
+    ------
+    BundleError
+        Where two inputs would have the same name.
     """
     layout = layout_of(config, specs)
     flat, objects = events.features(config, table.columns, num_events=table.num_events, where="the compared events")
-    is_fixed = config.layout == "vector"
-    inputs = _inputs(None, {name: flat[name].dtype for name in layout.flat}, None)
+    is_fixed = is_fixed or config.layout == "vector"
+    inputs = _inputs(None, {name: _held(name, flat[name].dtype, config) for name in layout.flat}, None)
     for c in layout.collections:
         axis = c.length if is_fixed or c.length == 1 else c.name
-        inputs += _inputs(c.name, {b: objects[c.name].columns[b].dtype for b in c.branches}, axis)
+        inputs += _inputs(c.name, {b: _held(b, objects[c.name].columns[b].dtype, config) for b in c.branches}, axis)
         inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
-    output = OutputSpec(
-        name=SCORES, dtype="float32", shape=(EVENTS, len(columns)), columns=tuple(str(c) for c in columns)
-    )
+    output = OutputSpec(name=SCORES, dtype="float32", shape=(EVENTS, len(columns)), columns=tuple(columns))
+    _check_names([t.name for t in inputs])
     return Manifest(
         sha256="",
         size=0,
@@ -65,6 +72,17 @@ def _inputs(collection: str | None, dtypes: Mapping[str, np.dtype[Any]], axis: i
         )
         for dtype, names in groups.items()
     ]
+
+
+def _held(name: str, dtype: np.dtype[Any], config: DataConfig) -> np.dtype[Any]:
+    """Choose the type of a feature: whole numbers that are computed turn real with the first division by zero."""
+    return np.dtype(np.float64) if name in config.derived and dtype.kind in "iu" else dtype
+
+
+def _check_names(names: Sequence[str]) -> None:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BundleError(f"collection {twice[0]!r}: this name is taken in the graph; call the collection otherwise")
 
 
 def _tensor_type(dtype: np.dtype[Any]) -> str:

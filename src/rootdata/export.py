@@ -8,12 +8,13 @@ import importlib.metadata
 import io
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from torch import Tensor, nn
 
 from rootdata import bundle, contract, probe, weaver
 from rootdata.bundle import Manifest, Parity
-from rootdata.errors import BundleError
+from rootdata.dense import Layout
+from rootdata.errors import BundleError, FileError
 from rootdata.graph import Call, Deployed, activation_of, call_of
-from rootdata.inputs import Assembler, Table, Tensors, concatenate, lists_of
+from rootdata.inputs import Assembler, Table, Tensors, concatenate, lists_of, table_of
+from rootdata.jagged import Ints
 from rootdata.specs import layout_of, transforms_of
 
 Scores = npt.NDArray[np.float32]
@@ -78,7 +81,10 @@ def export(
     ------
     BundleError
         For a network that can't be exported, gives NaN, or of which the graph gives other scores.
+    FileError
+        Where the bundle can't be written.
     """
+    _check_place(Path(folder))
     real = probe.real_events(data.data, data.specs, num_events)
     layout = layout_of(data.data, data.specs)
     edges = probe.edge_events(real, data.data, longest=max((c.length for c in layout.collections), default=0))
@@ -86,10 +92,11 @@ def export(
     with _evaluating(network):
         batch = _as_tensors(probe.training_batch(data.data, data.specs, compared), network)
         call = call or call_of(network, list(batch))
-        outputs = call(network, batch)
+        outputs = _called(network, call, batch)
         chosen = activation_of(activation, outputs, len(data.classes))
         names = contract.score_columns(columns, 1 if outputs.ndim == 1 else outputs.shape[1], data.classes)
-        draft = contract.draft(data.data, data.specs, real, columns=names)
+        is_fixed = not _is_elastic(network, call, batch, layout)
+        draft = contract.draft(data.data, data.specs, real, columns=names, is_fixed=is_fixed)
         deployed = Deployed(
             network,
             call,
@@ -103,14 +110,26 @@ def export(
         expected = deployed.scores(batch).detach().cpu().numpy()
         _check_finite(expected, edges.num_events)
         graph = _convert(deployed, draft, Assembler(draft)(edges))
-    difference = _compare(expected, run(graph, Assembler(draft)(compared)))
+    rows = _sample(real.num_events, edges.num_events)
+    # in JSON an infinity becomes NaN, and a derived column may tell them apart
+    rows = rows[~probe.has_infinity(probe.take(compared, rows))]
+    sample = probe.take(compared, rows)
+    difference = max(
+        _compare(expected, run(graph, Assembler(draft)(compared))),
+        _compare(expected[rows], _one_by_one(graph, draft, table_of(draft, lists_of(sample)))),
+    )
     manifest = dataclasses.replace(
         draft,
-        metrics=dict(metrics or {}),
-        roc=dict(roc or {}),
+        metrics={name: float(v) for name, v in (metrics or {}).items() if math.isfinite(float(v))},
+        roc={name: _curve(curve) for name, curve in (roc or {}).items()},
         training=dict(training or {}),
         software=_software(),
-        parity=_parity(graph, draft, _sample(real, edges), num_events=real.num_events, difference=difference),
+        parity=Parity(
+            num_events=real.num_events,
+            max_difference=difference,
+            columns=lists_of(sample),
+            scores=tuple(map(tuple, expected[rows].tolist())),
+        ),
         tags=tuple(tags),
         author=author,
         description=description,
@@ -140,18 +159,56 @@ def _as_tensors(arrays: Mapping[str, npt.NDArray[Any]], network: nn.Module) -> d
     return {name: torch.from_numpy(values).to(_device_of(network)) for name, values in arrays.items()}
 
 
+def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
+    """Call a network, and say what it was called with where it fails."""
+    shapes = ", ".join(f"{name} {tuple(values.shape)}" for name, values in batch.items())
+    try:
+        outputs: Any = call(network, batch)
+    except Exception as error:
+        raise BundleError(
+            f"{type(network).__name__} can't be called with the batches of this data ({shapes}): {_first_line(error)}; "
+            "was it made for other data, or does it need `call`?"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        raise BundleError(
+            f"{type(network).__name__} returns {type(outputs).__name__}; expected one tensor: pick it with `call`"
+        )
+    if outputs.ndim and len(outputs) != len(next(iter(batch.values()))):
+        raise BundleError(f"{type(network).__name__} returns shape {tuple(outputs.shape)} for {shapes}")
+    return outputs
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _is_elastic(network: nn.Module, call: Call, batch: dict[str, Tensor], layout: Layout) -> bool:
+    """Say whether fewer places for objects give the same outputs, where no object is in those that are left out."""
+    full, narrow = dict(batch), dict(batch)
+    for c in layout.collections if layout.kind == "tokens" else ():
+        kept, mask = max(1, c.length // 2), f"{c.name}_mask"
+        place = torch.arange(c.length, device=batch[mask].device) < kept
+        full[mask] = batch[mask] & place
+        full[c.name] = torch.where(place.unsqueeze(1), batch[c.name], torch.full_like(batch[c.name], layout.pad))
+        narrow[c.name], narrow[mask] = batch[c.name][:, :kept], full[mask][:, :kept]
+    try:
+        return torch.allclose(call(network, full), call(network, narrow), rtol=1e-4, atol=TOLERANCE, equal_nan=True)
+    except Exception:  # noqa: BLE001 - a network may fail in any way on a shape that it was not made for
+        return False
+
+
 def _check_finite(scores: Scores, num_edges: int) -> None:
-    """Refuse a network that gives NaN; the edge events come last, those without objects first among them."""
-    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
-    if not len(bad):
-        return
-    if bad[0] < len(scores) - num_edges:
-        raise BundleError(f"the network gives NaN or infinity for {len(bad)} of {len(scores)} events; train it again")
-    raise BundleError(
-        "the network gives NaN or infinity at the edges of what can be sent (events without objects, or without "
-        "values); guard its means and attention against an empty mask, or export with reveal_empty=True, which shows "
-        "one padded object of such events"
-    )
+    """Refuse a network that gives NaN; the edge events come last."""
+    is_bad = np.logical_not(np.isfinite(scores).all(axis=1)).reshape(-1)
+    if is_bad.all():
+        raise BundleError("the network gives NaN or infinity for every event; its weights are spoilt: train it again")
+    if is_bad.any():
+        raise BundleError(
+            f"the network gives NaN or infinity for {is_bad[:-num_edges].sum()} of {len(scores) - num_edges} real "
+            f"events and {is_bad[-num_edges:].sum()} of {num_edges} at the edges of what can be sent (without objects, "
+            "or without values); guard its means and attention against an empty mask, or export with "
+            "reveal_empty=True, which shows one padded object of events that have none"
+        )
 
 
 def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
@@ -175,14 +232,13 @@ def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise BundleError(f"the network can't be written as an ONNX graph: {reason[0]}") from error
+        raise BundleError(f"the network can't be written as an ONNX graph: {_first_line(error)}") from error
     if program is None:
         raise BundleError("the network can't be written as an ONNX graph")
     graph = program.model_proto
     _strip(graph)
     described = {k: v for k, v in draft.to_dict().items() if v}
-    graph.metadata_props.add(key=METADATA, value=json.dumps(described, separators=(",", ":")))
+    graph.metadata_props.add(key=METADATA, value=json.dumps(described, separators=(",", ":"), allow_nan=False))
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
 
@@ -224,9 +280,20 @@ def run(graph: bytes, tensors: Tensors) -> Scores:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    scores: Scores = session.run(None, tensors)[0]
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        scores: Scores = session.run(None, tensors)[0]
+    except Exception as error:
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in tensors.items())
+        raise BundleError(f"the graph does not run with {shapes}: {_first_line(error)}") from error
     return scores
+
+
+def _one_by_one(graph: bytes, draft: Manifest, table: Table) -> Scores:
+    """Run a graph on every event alone, with no more places for objects than it needs."""
+    assemble = Assembler(draft)
+    events = (probe.take(table, np.array([i])) for i in range(table.num_events))
+    return np.concatenate([run(graph, assemble(event)) for event in events])
 
 
 def _compare(expected: Scores, found: Scores) -> float:
@@ -238,8 +305,9 @@ def _compare(expected: Scores, found: Scores) -> float:
         If it is more than rounding.
     """
     differences = np.abs(expected - found).max(axis=1)
-    if not float(differences.max()) <= TOLERANCE:
-        event = int(np.argmax(np.nan_to_num(differences, nan=np.inf)))
+    excess = differences / np.maximum(1.0, np.abs(expected).max(axis=1))
+    if not float(excess.max()) <= TOLERANCE:
+        event = int(np.argmax(np.nan_to_num(excess, nan=np.inf)))
         raise BundleError(
             f"the graph gives {found[event].tolist()} where the network gives {expected[event].tolist()} (event "
             f"{event} of {len(expected)} that were compared); does the network depend on the batch, or on chance?"
@@ -247,34 +315,48 @@ def _compare(expected: Scores, found: Scores) -> float:
     return float(differences.max())
 
 
-def _sample(real: Table, edges: Table) -> Table:
-    """Pick some real events, spread over all of them, and one of each kind of edge."""
-    rows = np.unique(np.linspace(0, real.num_events - 1, SAMPLE).astype(np.int64))
-    step = max(1, min(8, real.num_events))
-    return concatenate([probe.take(real, rows), probe.take(edges, np.arange(0, edges.num_events, step))])
+def _sample(num_real: int, num_edges: int) -> Ints:
+    """Pick some real events, spread over all of them, and one of each kind of edge, which come behind them."""
+    rows = np.unique(np.linspace(0, num_real - 1, SAMPLE).astype(np.int64))
+    return np.concatenate([rows, np.arange(num_real, num_real + num_edges, probe.bent_events(num_real))])
 
 
-def _parity(graph: bytes, draft: Manifest, sample: Table, *, num_events: int, difference: float) -> Parity:
-    scores = run(graph, Assembler(draft)(sample))
-    return Parity(
-        num_events=num_events,
-        max_difference=difference,
-        columns=lists_of(sample),
-        scores=tuple(tuple(float(s) for s in row) for row in scores),
-    )
+def _curve(curve: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(float(v) for v in values) for name, values in curve.items()}
 
 
 def _software() -> dict[str, str]:
-    names = ("rootdata", "torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy")
-    found = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
-    return {name: found[name] for name in names if name in found}
+    found = {}
+    for name in ("rootdata", "torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a place that is not for a bundle, before any work is done."""
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / bundle.MANIFEST).exists()):
+        return
+    if folder.exists():
+        raise BundleError(f"{folder} is there and no bundle; choose another folder")
 
 
 def _write(graph: bytes, manifest: Manifest, folder: Path) -> Manifest:
-    """Write the bundle beside its place and move it there at once."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / bundle.MANIFEST).exists():
-        raise BundleError(f"{folder} is there and no bundle; choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Write the bundle beside its place and move it there at once.
+
+    Raises
+    ------
+    FileError
+        Where it can't be written; what was there stays.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return _written(graph, manifest, folder)
+    except OSError as error:
+        raise FileError(f"the bundle {folder} can't be written ({error}); choose another place") from error
+
+
+def _written(graph: bytes, manifest: Manifest, folder: Path) -> Manifest:
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         (made / bundle.MODEL).write_bytes(graph)
@@ -289,10 +371,17 @@ def _write(graph: bytes, manifest: Manifest, folder: Path) -> Manifest:
 
 
 def _exchange(made: Path, folder: Path) -> None:
+    """Move a folder to its place, and what is there away; back again, where that fails."""
+    if not folder.exists():
+        made.rename(folder)
+        return
     old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
     try:
-        if folder.exists():
-            folder.rename(old / "bundle")
-        made.rename(folder)
+        folder.rename(old / "bundle")
+        try:
+            made.rename(folder)
+        except BaseException:
+            (old / "bundle").rename(folder)
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

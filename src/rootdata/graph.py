@@ -35,7 +35,7 @@ class Scaler(nn.Module):
         super().__init__()
         self._dtype = torch.float32 if spec.dtype == "float32" else torch.float64
         self._is_float = spec.dtype != "int64"
-        self._missing = [_as_held(m, spec.dtype) for m in missing if self._is_float or m == int(m)]
+        self._missing = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)]
         self._has_log = any(t.log for t in transforms)
         ones = (1,) * (len(spec.shape) - 2)
         for name, kind, values in (
@@ -56,6 +56,12 @@ class Scaler(nn.Module):
             size = wide.to(torch.float64)
             wide = torch.where(self.log, (torch.sign(size) * torch.log(1.0 + size.abs())).to(self._dtype), wide)
         return ((wide - self.shift) * self.factor).to(torch.float32), missing
+
+
+def _can_hold(sentinel: float, dtype: str) -> bool:
+    if dtype == "int64":
+        return sentinel == int(sentinel) and -(2**63) <= int(sentinel) < 2**63
+    return abs(sentinel) <= float(np.finfo(dtype).max)
 
 
 def _as_held(sentinel: float, dtype: str) -> float | int:
@@ -89,8 +95,10 @@ class Deployed(nn.Module):
         super().__init__()
         self.network, self._call, self._layout, self._specs = network, call, layout, tuple(specs)
         self._activation, self._reveals = activation, reveal_empty and layout.kind == "tokens"
-        values = [s for s in specs if not s.is_mask]
-        self.scalers = nn.ModuleDict({s.name: Scaler(s, [transforms[f] for f in s.features], missing) for s in values})
+        values = {f"of_{s.name}": s for s in specs if not s.is_mask}  # a plain "items" or "keys" is taken
+        self.scalers = nn.ModuleDict(
+            {k: Scaler(s, [transforms[f] for f in s.features], missing) for k, s in values.items()}
+        )
 
     def forward(self, *raw: Tensor) -> Tensor:
         """Give the scores, (events, columns) float32."""
@@ -99,7 +107,7 @@ class Deployed(nn.Module):
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
         """Give the scores of a batch as training makes it, (events, columns) float32."""
         if self._reveals:
-            batch |= {f"{c.name}_mask": _revealed(batch[f"{c.name}_mask"]) for c in self._layout.collections}
+            batch = batch | {f"{c.name}_mask": _revealed(batch[f"{c.name}_mask"]) for c in self._layout.collections}
         outputs = self._call(self.network, batch).to(torch.float32)
         rows = outputs.unsqueeze(1) if outputs.ndim == 1 else outputs
         if self._activation == "sigmoid":
@@ -126,7 +134,7 @@ class Deployed(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Join the inputs of one collection in the order of its features: values, padded, and which are real."""
         specs = [s for s in self._specs if s.collection == collection and not s.is_mask]
-        parts = [self.scalers[s.name](given[s.name]) for s in specs]
+        parts = [self.scalers[f"of_{s.name}"](given[s.name]) for s in specs]
         values, missing = (torch.cat([p[i] for p in parts], dim=1) if len(parts) > 1 else parts[0][i] for i in (0, 1))
         names = [f for s in specs for f in s.features]
         if names != list(features):
@@ -159,18 +167,15 @@ def call_of(network: nn.Module, keys: Sequence[str]) -> Call:
 
     Returns
     -------
-    a function of network and batch: tensors by name where the arguments of ``forward`` are keys of the batch, ``x``
-    for a chain of layers, otherwise the batch itself
+    a function of network and batch: tensors by name where the arguments of ``forward`` are keys of the batch (optional
+    ones too), ``x`` for a chain of layers, otherwise the batch itself
     """
     if isinstance(network, nn.Sequential):
         return lambda network, batch: network(batch[keys[0]])
-    parameters = [
-        p.name
-        for p in inspect.signature(network.forward).parameters.values()
-        if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
-    ]
-    if parameters and set(parameters) <= set(keys):
-        return lambda network, batch: network(*(batch[p] for p in parameters))
+    taken = [p for p in inspect.signature(network.forward).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    parameters = [p.name for p in taken if p.default is p.empty]
+    if set(parameters) <= set(keys) and (named := [p.name for p in taken if p.name in keys]):
+        return lambda network, batch: network(**{name: batch[name] for name in named})
     if len(parameters) == 1:
         return lambda network, batch: network(batch)
     raise BundleError(

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata import events
-from rootdata.bundle import Manifest, Range, TensorSpec
-from rootdata.errors import BundleError
+from rootdata.bundle import BranchSpec, Manifest, Range, TensorSpec
+from rootdata.errors import BundleError, RootDataError
 from rootdata.events import Objects
 from rootdata.jagged import Bools, Ints, Jagged, offsets_of
 from rootdata.statistics import is_missing
@@ -65,17 +65,35 @@ def table_of(manifest: Manifest, columns: Mapping[str, Sequence[Any]]) -> Table:
         if branch.name not in columns:
             raise BundleError(f"branch {branch.name!r} is missing")
         try:
-            made[branch.name] = _column(columns[branch.name], np.dtype(branch.dtype), is_jagged=branch.kind == "jagged")
+            made[branch.name] = _column(columns[branch.name], branch)
         except (TypeError, ValueError, OverflowError) as error:
             raise BundleError(f"branch {branch.name!r}: {error}") from error
-    return Table(num_events=len(next(iter(columns.values()))), columns=made)
+    num_events = {name: len(column) for name, column in made.items()}
+    if len(set(num_events.values())) > 1:
+        raise BundleError(f"the branches have different numbers of events: {num_events}")
+    return Table(num_events=next(iter(num_events.values()), 0), columns=made)
 
 
-def _column(values: Sequence[Any], dtype: np.dtype[Any], *, is_jagged: bool) -> Column:
-    if not is_jagged:
-        return np.asarray(values, dtype)
-    content = [v for event in values for v in event]
-    return Jagged(offsets_of(np.array([len(event) for event in values], np.int64)), np.asarray(content, dtype))
+def _column(values: Sequence[Any], branch: BranchSpec) -> Column:
+    if branch.kind == "flat":
+        return _numbers(values, branch.dtype)
+    content = _numbers([v for event in values for v in event], branch.dtype)
+    counts = np.array([len(event) for event in values], np.int64)
+    if branch.kind == "jagged":
+        return Jagged(offsets_of(counts), content)
+    if (counts != branch.width).any():
+        raise ValueError(f"every event has {branch.width} numbers")
+    return content.reshape(-1, branch.width)
+
+
+def _numbers(values: Sequence[Any], dtype: str) -> npt.NDArray[Any]:
+    """Make an array of numbers, none of which is changed but by rounding."""
+    kind = np.dtype(dtype).kind
+    allowed = (float, int, type(None)) if kind == "f" else (bool,) if kind == "b" else (int,)
+    for value in values:
+        if type(value) not in allowed:  # a bool is an int for isinstance
+            raise TypeError(f"got {value!r:.80}; expected {dtype}")
+    return np.array(values, dtype)
 
 
 def lists_of(table: Table) -> dict[str, list[Any]]:
@@ -115,6 +133,11 @@ class Assembler:
     Parameters
     ----------
     manifest : of a model that takes events
+
+    Raises
+    ------
+    BundleError
+        For one of which the branches do not give the inputs.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -123,6 +146,20 @@ class Assembler:
         self._ranges = manifest.ranges
         self._lengths = {c.name: int(c.length) for c in self._config.jagged}
         self._is_fixed = {t.collection: isinstance(t.shape[-1], int) for t in manifest.inputs}
+        self._check(manifest)
+
+    def _check(self, manifest: Manifest) -> None:
+        """Try it on no events, so that a manifest that contradicts itself is refused here."""
+        try:
+            made = self(table_of(manifest, {branch.name: [] for branch in manifest.branches}))
+        except (RootDataError, LookupError, TypeError, ValueError) as error:
+            raise BundleError(f"manifest: its inputs can't be made of its branches: {error}") from error
+        for spec in manifest.inputs:
+            got, declared = made[spec.name].shape, spec.shape
+            if len(got) != len(declared) or any(
+                isinstance(n, int) and n != m for n, m in zip(declared, got, strict=True)
+            ):
+                raise BundleError(f"manifest: input {spec.name!r} is declared as {declared}, its features give {got}")
 
     def __call__(self, table: Table) -> Tensors:
         """Make the tensors of some events; collections as wide as the graph and these events need."""
@@ -165,7 +202,7 @@ class Assembler:
 
     def _width(self, collection: str, objects: Objects) -> int:
         limit = self._lengths[collection]
-        if self._is_fixed[collection]:
+        if self._is_fixed.get(collection, True):
             return limit
         longest = int(np.diff(objects.offsets).max(initial=1))
         return min(limit, 1 << (max(longest, 1) - 1).bit_length())  # few different widths: more events can be joined

@@ -12,11 +12,12 @@ from rootdata.config import PARTS, DataConfig
 from rootdata.errors import BundleError
 from rootdata.events import Events, Objects
 from rootdata.inputs import Table, concatenate
-from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.jagged import Bools, Ints, Jagged, offsets_of
 from rootdata.specs import Specs
 from rootdata.stream import Reader, Recipe, make_recipe
 
 OVERFULL = 3  # objects more than there is room for
+BENT = 8  # real events that are bent in each way
 
 
 def real_events(config: DataConfig, specs: Specs, num_events: int) -> Table:
@@ -77,14 +78,28 @@ def _take(column: Any, rows: Ints) -> Any:
     return Jagged(offsets_of(counts), column.content[starts + np.arange(len(starts))])
 
 
+def has_infinity(table: Table) -> Bools:
+    """Mark events with an infinite value in any branch, (events,) bool."""
+    marks = np.zeros(table.num_events, bool)
+    for column in table.columns.values():
+        if isinstance(column, Jagged):
+            owner = np.repeat(np.arange(table.num_events), column.counts)
+            marks[owner[np.isinf(column.content)]] = True
+        else:
+            marks |= np.isinf(column).reshape(table.num_events, -1).any(axis=1)
+    return marks
+
+
 def edge_events(table: Table, config: DataConfig, *, longest: int) -> Table:
     """Bend a few real events: without objects, with more objects than there is room for, with missing values.
+
+    Each way of bending gives :func:`bent_events` events.
 
     Parameters
     ----------
     longest : objects that the largest collection keeps
     """
-    few = take(table, np.arange(min(8, table.num_events)))
+    few = take(table, np.arange(bent_events(table.num_events)))
     empty = {n: _take_objects(c, np.zeros(few.num_events, np.int64)) for n, c in few.columns.items()}
     full = np.full(few.num_events, longest + OVERFULL)
     sentinels = [np.nan, np.inf, -np.inf, *config.missing]
@@ -94,8 +109,13 @@ def edge_events(table: Table, config: DataConfig, *, longest: int) -> Table:
     return concatenate([Table(num_events=few.num_events, columns=columns) for columns in bent])
 
 
+def bent_events(num_events: int) -> int:
+    """Return how many of some events are bent in each way."""
+    return min(BENT, num_events)
+
+
 def _take_objects(column: Any, counts: Ints) -> Any:
-    """Give every event so many objects, its own again and again; an event without any gets those of the column."""
+    """Give the events so many objects each: those of the column, again and again."""
     if not isinstance(column, Jagged):
         return column
     content = column.content if len(column.content) else np.ones(1, column.content.dtype)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from rootdata import launch
-from rootdata.errors import BundleError, FileError
+from rootdata.checking import check, walk
+from rootdata.errors import BundleError, FileError, RootDataError
 from rootdata.export import export
 
 CONFIG, SPECS, METRICS, ROC = "config.yaml", "specs.json", "metrics.json", "roc.json"
@@ -32,22 +33,46 @@ def rebuild(checkpoint: Path) -> tuple[nn.Module, Any, Path]:
     BundleError
         For a file that is no checkpoint, or was not written by ``train.py``.
     """
+    weights = weights_of(checkpoint)
     folder = next((f for f in checkpoint.absolute().parents[:2] if (f / CONFIG).is_file()), None)
     if folder is None:
         raise BundleError(
             f"no {CONFIG} beside {checkpoint} or above it: train.py did not write it; call "
             "rootdata.export.export(network, data, folder) from Python"
         )
-    weights = weights_of(checkpoint)
-    try:
-        config = cast("DictConfig", OmegaConf.load(folder / CONFIG))
-        known = folder / SPECS
+    known = folder / SPECS
+    with _explained(folder / CONFIG):
+        config = _options(folder / CONFIG)
         data = launch.build(config.data, given={"specs": known if known.is_file() else None})
         network = launch.build(config.model, given={"shapes": data.shapes, "classes": len(data.classes)})
-    except OmegaConfBaseException as error:
-        raise BundleError(f"{folder / CONFIG}: {error}; is it what train.py wrote?") from error
     load_weights(network, weights, where=checkpoint)
     return network, data, folder
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn whatever a changed configuration leads to into one sentence."""
+    try:
+        yield
+    except RootDataError:
+        raise
+    except Exception as error:
+        sentence = launch.explain(error, folder=path.parent, config_name=path.name) or _in_a_line(error)
+        raise BundleError(f"{path}: {sentence}; is it what train.py wrote?") from error
+
+
+def _options(path: Path) -> DictConfig:
+    """Read what ``train.py`` was given, and check what data and network are built of."""
+    config = OmegaConf.masked_copy(cast("DictConfig", OmegaConf.load(path)), ["data", "model"])
+    if not all(isinstance(node := config.get(key), DictConfig) and "_target_" in node for key in ("data", "model")):
+        raise BundleError(f"{path} does not say what `data` and `model` are; is it what train.py wrote?")
+    helpers = {f".{key}" for _, node in walk(config) for key in map(str, node)}
+    check(config, known=("data", "model"), used=helpers)
+    return config
+
+
+def _in_a_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -55,48 +80,69 @@ def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
     if not checkpoint.is_file():
         raise FileError(f"checkpoint {checkpoint} does not exist (seen from {Path.cwd()})")
     try:
-        found = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        found = dict(loaded["state_dict"]) if isinstance(loaded, dict) else {}
+    except Exception as error:  # the reader of damaged files fails in any way
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{checkpoint} is no checkpoint of Lightning ({reason})") from error
-    return cast("dict[str, torch.Tensor]", found)
+    if not found:
+        raise BundleError(f"{checkpoint} is no checkpoint of Lightning (it holds no weights)")
+    return found
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], *, where: Path) -> None:
     """Put weights into a network of the same shape."""
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"{where} does not fit the network of its {CONFIG}: {reason}") from error
+    except (RuntimeError, TypeError) as error:
+        raise BundleError(f"{where} does not fit the network of its {CONFIG}: {_in_a_line(error)}") from error
 
 
 def report_of(folder: Path) -> dict[str, Any]:
     """Return the metrics and ROC curves that the test wrote into a folder, as far as it did."""
     found: dict[str, Any] = {}
     if (folder / METRICS).is_file():
-        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        metrics = _json(folder / METRICS)
         found["metrics"] = {k: float(v) for k, v in metrics.items() if type(v) in (int, float)}
     if (folder / ROC).is_file():
-        curves = json.loads((folder / ROC).read_text(encoding="utf-8"))["classes"]
+        curves = _json(folder / ROC).get("classes", {})
         found["roc"] = {
             name: {k: curve[k] for k in curve if k.endswith("efficiency")} for name, curve in curves.items()
         }
     if (folder / CONFIG).is_file():
-        found["training"] = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+        # through JSON, which has no infinity: it becomes a word
+        plain = json.dumps(OmegaConf.to_container(OmegaConf.load(folder / CONFIG)))
+        found["training"] = json.loads(plain, parse_constant=str)
     return found
 
 
-def export_best(trainer: Any, network: Any, data: Any, *, folder: str | Path, latest: str | Path | None = None) -> None:
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path} can't be read ({error}); remove it, or test the network again") from error
+    return found if isinstance(found, dict) else {}
+
+
+def export_best(
+    trainer: Any,
+    network: Any,
+    data: Any,
+    *,
+    folder: str | Path,
+    ckpt_path: str | None = None,
+    latest: str | Path | None = None,
+) -> None:
     """Write the best weights of a training as a bundle, into ``bundle`` of its folder.
 
     Parameters
     ----------
     trainer : a Lightning trainer after its work
     folder : of the outputs
+    ckpt_path : the checkpoint to export where the trainer has written none
     latest : a link that will point at the folder
     """
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ckpt_path
     if best:
         load_weights(network, weights_of(Path(best)), where=Path(best))
     export(network, data, Path(folder, launch.BUNDLE), **report_of(Path(folder)))

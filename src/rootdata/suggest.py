@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from rootdata.config import TAKEN
 from rootdata.errors import ConfigError, DataError, nearest
 from rootdata.inspection import Column, Inspection, Source, finding, role_of
 
@@ -272,7 +273,7 @@ def _last_words(name: str, group: str) -> str:
 def _key(group: str) -> str:
     """Make a key of a batch of the name of a collection."""
     word = re.sub(r"\W", "_", group)
-    taken = word in {"x", "flat", "label", "weight", "index"} or word.endswith("mask") or not word.isidentifier()
+    taken = word in TAKEN or word.endswith("mask") or not word.isidentifier()
     return f"objects_{word}" if taken else word
 
 

@@ -7,6 +7,7 @@
     ├── Unauthorized     401  no key, or an unknown one
     ├── Forbidden        403  a key without the scope
     ├── NotFound         404  an unknown model, version, alias, path
+    ├── MethodNotAllowed 405  a path that is known, asked in another way
     ├── NotAcceptable    406  an answer format that is not offered
     ├── Conflict         409  a name or version that is taken
     ├── TooLarge         413  more bytes, events or objects than allowed
@@ -20,7 +21,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 
@@ -88,6 +89,27 @@ class NotFound(ServeError):
 
     status = 404
     code = "not_found"
+
+
+class MethodNotAllowed(ServeError):
+    """The path is known, but not with this method.
+
+    Parameters
+    ----------
+    allowed : methods that it takes
+    """
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = ", ".join(sorted(allowed))
+        super().__init__(f"this path takes {self._allowed}")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Say what is allowed."""
+        return {"Allow": self._allowed}
 
 
 class NotAcceptable(ServeError):

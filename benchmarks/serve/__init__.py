@@ -1,0 +1,1 @@
+"""The prediction server beside others, in one run: ``python -m benchmarks.serve``."""

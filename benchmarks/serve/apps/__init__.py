@@ -1,0 +1,1 @@
+"""The other servers, each as its documentation advises, around the same graph."""

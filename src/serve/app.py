@@ -1,0 +1,128 @@
+"""The HTTP side of a server: all paths on LitServe's app, and errors of any kind as JSON."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.errors import NotFound, ServeError
+from serve.keys import check_exposure
+from serve.routes import documents, health, inference, models, predict, tfaas, uploads
+from serve.routes.operations import Operation, as_json, routes
+from serve.routes.site import Site
+
+_log = logging.getLogger("serve")
+_HEADERS = ((b"x-content-type-options", b"nosniff"),)
+
+# What is asked most comes first: paths are tried one after the other.
+OPERATIONS: Sequence[Operation] = (
+    *predict.OPERATIONS,
+    *inference.OPERATIONS,
+    *tfaas.OPERATIONS,
+    *health.OPERATIONS,
+    *uploads.OPERATIONS,
+    *models.OPERATIONS,
+)
+
+
+def install(app: Any, context: Any) -> Shield:
+    """Make the application that answers requests: the server's paths, and behind them those of an app.
+
+    Parameters
+    ----------
+    app : FastAPI's; it loses all that it has. Whoever adds paths uses ``app.router``
+    context : of :func:`serve.launch.serve_forever`
+
+    Raises
+    ------
+    ConfigError
+        For a server without keys that other machines can reach.
+    """
+    settings = context.settings
+    check_exposure(settings.host, settings.keys, is_open=settings.is_open)
+    site = Site.of(context)
+    described = Operation(
+        method="GET",
+        paths=("/openapi.json",),
+        answer=functools.partial(_openapi, documents.document(OPERATIONS, has_keys=site.keys is not None)),
+        scope=None,
+        summary="Describe all this",
+    )
+    app.router.routes.clear()
+    app.router.redirect_slashes = False
+    app.router.default = _not_found
+    if importlib.util.find_spec("serve.page") is not None:
+        importlib.import_module("serve.page").install(app, context)
+    # FastAPI's own layers turn some errors into other answers and cost a third of the time of a small request.
+    ours = Router(routes(site, [*OPERATIONS, described]), redirect_slashes=False, default=app.router)
+    return Shield(ours, lifespan=app)
+
+
+async def _openapi(document: dict[str, Any], site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    return as_json(document)
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+    raise NotFound(f"there is no path {scope['path'][:200]!r}; GET /openapi.json tells which there are")
+
+
+class Shield:
+    """Answers in JSON whatever goes wrong inside.
+
+    Parameters
+    ----------
+    app : that answers requests
+    lifespan : that is told of the start and the end
+    """
+
+    def __init__(self, app: ASGIApp, *, lifespan: ASGIApp) -> None:
+        self._app, self._lifespan = app, lifespan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._lifespan(scope, receive, send)
+            return
+        has_started = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal has_started
+            if message["type"] == "http.response.start":
+                has_started = True
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        try:
+            _check_path(scope)
+            await self._app(scope, receive, guarded)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            if has_started:
+                raise
+            await _failed(error, scope)(scope, receive, guarded)
+
+
+def _check_path(scope: Scope) -> None:
+    """Refuse a slash that was written as ``%2F``: no name has one, and it must not become two segments."""
+    if b"%" in scope["raw_path"] and scope["raw_path"].count(b"/") != scope["path"].count("/"):
+        raise NotFound("there is no path with an encoded slash; names have none")
+
+
+def _failed(error: Exception, scope: Scope) -> Response:
+    if not isinstance(error, ServeError):
+        _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+        error = ServeError("internal error; the server's log has the rest", code="internal")
+    is_protocol = scope["path"].startswith(inference.PREFIX)
+    body = {"error": error.message} if is_protocol else error.to_dict()
+    return as_json(body, status=error.status, headers=error.headers)

@@ -1,0 +1,193 @@
+"""Events as people have them, to columns; pure, and awkward is only imported where it is in use already."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootdata.errors import ShapeError
+from rootdata.jagged import Ints, Jagged, offsets_of
+from serve.client.errors import InvalidInput
+
+Column = npt.NDArray[Any] | Jagged
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """The branches of some events.
+
+    Parameters
+    ----------
+    columns : branch name to (n,), (n, width) of a fixed-size branch, or a jagged column of n events
+    """
+
+    num_events: int
+    columns: Mapping[str, Column]
+
+
+def is_columnar(events: Any) -> bool:
+    """Tell whether events come as columns: a dict or DataFrame of them, an awkward or a structured array."""
+    if is_awkward(events):
+        return True
+    has_fields = isinstance(events, np.ndarray) and events.dtype.names is not None
+    return has_fields or (hasattr(events, "keys") and hasattr(events, "__getitem__"))
+
+
+def is_awkward(value: Any) -> bool:
+    """Tell whether it is an awkward array, without the import."""
+    return type(value).__module__.split(".")[0] == "awkward"
+
+
+def columns_of(events: Any) -> Columns:
+    """Take the columns of events.
+
+    Parameters
+    ----------
+    events : column name to array or list; a record of an awkward array's list, ``Jet`` with ``pt`` and ``eta``, becomes
+        the branches ``Jet_pt`` and ``Jet_eta``
+
+    Raises
+    ------
+    InvalidInput
+        For a column that does not hold numbers, or columns of different lengths.
+    """
+    columns: dict[str, Column] = {name: _column(name, values) for name, values in _named(events)}
+    if not columns:
+        raise InvalidInput("events: there are no columns; give one for each branch of the model")
+    first, *others = columns
+    for name in others:
+        if len(columns[name]) != len(columns[first]):
+            raise InvalidInput(
+                f"column {name!r} has {len(columns[name])} events, {first!r} has {len(columns[first])}; "
+                "give every column one value, or one list, for each event"
+            )
+    return Columns(num_events=len(columns[first]), columns=columns)
+
+
+def _named(events: Any) -> Iterator[tuple[str, Any]]:
+    if is_awkward(events):
+        yield from _fields(events, prefix="")
+        return
+    names = events.dtype.names if isinstance(events, np.ndarray) else events.keys()
+    for name in names:
+        values = events[name]
+        if is_awkward(values) and values.fields:
+            yield from _fields(values, prefix=f"{name}_")
+        else:
+            yield str(name), values
+
+
+def _fields(array: Any, *, prefix: str) -> Iterator[tuple[str, Any]]:
+    if not array.fields:
+        raise InvalidInput(f"events: got an awkward array of type {array.type}; expected one of records")
+    for name in array.fields:
+        values = array[name]
+        if values.fields:
+            yield from _fields(values, prefix=f"{prefix}{name}_")
+        else:
+            yield prefix + name, values
+
+
+def _column(name: str, values: Any) -> Column:
+    try:
+        column = _from_awkward(values) if is_awkward(values) else _from_sequence(values)
+    except (ShapeError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"column {name!r}: {error}; give numbers, or lists of numbers") from error
+    content = column.content if isinstance(column, Jagged) else column
+    if content.dtype.kind not in "biuf" or content.dtype.itemsize > 8:
+        raise InvalidInput(f"column {name!r}: got values of type {content.dtype}; expected numbers of at most 64 bits")
+    if content.ndim > (1 if isinstance(column, Jagged) else 2) or 0 in content.shape[1:] or not content.ndim:
+        raise InvalidInput(f"column {name!r}: got shape {content.shape}; expected a number or a list for each event")
+    return column
+
+
+def _from_awkward(array: Any) -> Column:
+    import awkward as ak
+
+    if "?" in str(array.type):
+        array = ak.fill_none(ak.values_astype(array, np.float64), np.nan, axis=-1)
+    is_list = array.ndim == 2 and not isinstance(array.type.content, ak.types.RegularType)
+    return Jagged.from_awkward(array) if is_list else _native(ak.to_numpy(array))
+
+
+def _from_sequence(values: Any) -> Column:
+    if isinstance(values, list | tuple) and _has_lists(values):
+        return _from_lists(values)
+    array = np.asarray(values)
+    if array.dtype != object:
+        return _native(array)
+    rows = array.tolist()
+    return _from_lists(rows) if _has_lists(rows) else _numbers(rows)
+
+
+def _has_lists(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, list | tuple | np.ndarray) for value in values)
+
+
+def _from_lists(rows: Sequence[Any]) -> Jagged:
+    """Put a list for each event, of any length, one after the other."""
+    counts = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+    return Jagged(offsets_of(counts), _numbers(list(chain.from_iterable(rows))))
+
+
+def _numbers(values: list[Any]) -> npt.NDArray[Any]:
+    """Make an array of a list, None becomes NaN."""
+    array = np.asarray(values)
+    if array.dtype != object:
+        return array
+    if any(isinstance(value, str | bytes) for value in values):
+        raise TypeError("got text")  # which numpy would read as a number
+    return array.astype(np.float64)
+
+
+def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def pieces(columns: Columns, *, max_events: int, max_bytes: int) -> list[tuple[int, int]]:
+    """Cut events into ranges of bounded size.
+
+    Returns
+    -------
+    (start, stop) of each, in order, at least one; none has more than ``max_events`` events, and only one of a single
+    event more than ``max_bytes`` bytes
+    """
+    ends = _ends(columns)
+    cut, start = [], 0
+    while start < columns.num_events:
+        before = int(ends[start - 1]) if start else 0
+        full = int(np.searchsorted(ends, before + max_bytes, side="right"))
+        stop = min(max(full, start + 1), start + max_events, columns.num_events)
+        cut.append((start, stop))
+        start = stop
+    return cut or [(0, 0)]
+
+
+def _ends(columns: Columns) -> Ints:
+    """Sum up the bytes of the events up to each one, itself included."""
+    ends = np.zeros(columns.num_events, np.int64)
+    for column in columns.columns.values():
+        if isinstance(column, Jagged):
+            ends += column.offsets[1:] * column.content.itemsize + np.arange(1, len(ends) + 1) * 4
+        else:
+            ends += np.arange(1, len(ends) + 1) * (column.itemsize * int(np.prod(column.shape[1:])))
+    return ends
+
+
+def cut(columns: Columns, start: int, stop: int) -> Columns:
+    """Take the events from ``start`` to ``stop``, without a copy of their values."""
+    if (start, stop) == (0, columns.num_events):
+        return columns
+    return Columns(num_events=stop - start, columns={n: _cut(c, start, stop) for n, c in columns.columns.items()})
+
+
+def _cut(column: Column, start: int, stop: int) -> Column:
+    if not isinstance(column, Jagged):
+        return column[start:stop]
+    offsets = column.offsets[start : stop + 1]
+    return Jagged(offsets - offsets[0], column.content[offsets[0] : offsets[-1]])

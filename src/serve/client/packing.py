@@ -1,0 +1,38 @@
+"""Bundles to archives, on disk."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rootdata.bundle import MANIFEST, MODEL
+from serve.client.errors import InvalidInput
+
+FILES = (MODEL, MANIFEST, "preprocess.json")
+FASTEST = 1  # weights hardly compress, so a better level only costs time
+
+
+@contextmanager
+def packed(source: Path) -> Iterator[Path]:
+    """Give an archive of the folder of a bundle; a file, a graph or an archive, is given as it is.
+
+    Raises
+    ------
+    InvalidInput
+        For a path that is neither.
+    """
+    if source.is_file():
+        yield source
+        return
+    files = {name: source / name for name in FILES if (source / name).is_file()}
+    if MODEL not in files:
+        raise InvalidInput(f"{source}: expected the folder of a bundle (with {MODEL}), an .onnx file or an archive")
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "bundle.tar.gz"
+        with tarfile.open(archive, "w:gz", compresslevel=FASTEST) as tar:
+            for name, path in files.items():
+                tar.add(path, name, recursive=False)
+        yield archive

@@ -1,0 +1,154 @@
+"""Carries out the steps of a request with httpx: waiting for each, or not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+
+from serve.client.errors import InvalidInput
+from serve.client.retry import Answer, Call, Failure, Send
+
+PIECE = 1 << 18  # bytes of a file that are in memory at once
+CONNECT = 5.0  # seconds; a server that is there accepts at once
+MAX_TIMEOUT_MS = 600_000  # the most that servers take, unless they were told otherwise
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+def send(http: httpx.Client, step: Send) -> Answer | Failure:
+    """Send a call, and wait for its answer.
+
+    Raises
+    ------
+    InvalidInput
+        Where a file of the call can't be read or written.
+    """
+    try:
+        with _body(step) as body, http.stream(**_request(step), content=body) as response:
+            with _sink(step, response) as sink:
+                for piece in response.iter_bytes():
+                    _check_time(step)
+                    sink.write(piece)
+            return _answer(step, response, sink)
+    except httpx.RequestError as error:
+        return _failure(error)
+    except OSError as error:
+        raise _unusable(error) from error
+
+
+async def send_async(http: httpx.AsyncClient, step: Send) -> Answer | Failure:
+    """Send a call; other tasks run while the answer is on its way.
+
+    Raises
+    ------
+    InvalidInput
+        Where a file of the call can't be read or written.
+    """
+    try:
+        async with asyncio.timeout(_seconds(step)):
+            with _body(step) as body:
+                content = body if isinstance(body, bytes | None) else _in_threads(body)
+                async with http.stream(**_request(step), content=content) as response:
+                    with _sink(step, response) as sink:
+                        async for piece in response.aiter_bytes():
+                            await asyncio.to_thread(sink.write, piece)
+                    return _answer(step, response, sink)
+    except httpx.RequestError as error:
+        return _failure(error)
+    except TimeoutError:
+        return Failure(reason="it did not come in time", was_sent=True)
+    except OSError as error:
+        raise _unusable(error) from error
+
+
+def _seconds(step: Send) -> float:
+    return max(0.001, step.deadline - time.monotonic())
+
+
+def _request(step: Send) -> dict[str, Any]:
+    call, seconds = step.call, _seconds(step)
+    timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT))
+    url, headers = step.url + call.path, _headers(call, seconds)
+    return {"method": call.method, "url": url, "params": call.params, "headers": headers, "timeout": timeout}
+
+
+def _headers(call: Call, seconds: float) -> dict[str, str]:
+    """Add the size of a file, or else for how long the answer is of use: after that no server needs to work on it."""
+    if isinstance(call.body, Path):
+        return {**call.headers, "Content-Length": str(call.body.stat().st_size)}
+    return {**call.headers, "X-Timeout-Ms": str(max(1, min(MAX_TIMEOUT_MS, int(seconds * 1000))))}
+
+
+@contextmanager
+def _body(step: Send) -> Iterator[bytes | Iterator[bytes] | None]:
+    body = step.call.body
+    if not isinstance(body, Path):
+        yield body
+        return
+    with body.open("rb") as file:
+        yield _pieces(file, step)
+
+
+def _pieces(file: IO[bytes], step: Send) -> Iterator[bytes]:
+    while piece := file.read(PIECE):
+        _check_time(step)
+        yield piece
+
+
+async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(next, pieces, b""):
+        yield piece
+
+
+def _check_time(step: Send) -> None:
+    # httpx bounds each silence, not the whole.
+    if time.monotonic() > step.deadline:
+        raise httpx.ReadTimeout("it did not come in time")
+
+
+@contextmanager
+def _sink(step: Send, response: httpx.Response) -> Iterator[IO[bytes]]:
+    """Give the place for the body of an answer; a file appears once it is whole."""
+    into = step.call.into
+    if into is None or not response.is_success:
+        yield BytesIO()
+        return
+    part = into.with_name(f"{into.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(into)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _answer(step: Send, response: httpx.Response, sink: IO[bytes]) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    body = sink.getvalue() if isinstance(sink, BytesIO) else b""
+    return Answer(server=step.url, path=step.call.path, status=response.status_code, headers=headers, body=body)
+
+
+def _failure(error: httpx.RequestError) -> Failure:
+    was_sent = not isinstance(error, _NOT_SENT)
+    if isinstance(error, httpx.TimeoutException):
+        return Failure(reason="it did not come in time" if was_sent else "no connection in time", was_sent=was_sent)
+    return Failure(reason=(was_sent and str(error)) or _system_word(error), was_sent=was_sent)
+
+
+def _system_word(error: BaseException) -> str:
+    """Take the operating system's word for it out of the errors of three libraries."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number and number > 0 else str(error) or type(error).__name__
+
+
+def _unusable(error: OSError) -> InvalidInput:
+    return InvalidInput(f"{error.filename or 'file'}: {error.strerror or error}; check the path, and the room there")

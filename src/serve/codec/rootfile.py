@@ -1,0 +1,163 @@
+"""Events from a ROOT file, block by block, and scores into one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import uproot
+
+from rootdata.bundle import Manifest
+from rootdata.errors import BranchError, FileError, ShapeError
+from rootdata.files import BLOCK_ENTRIES, Location, Opener, Tree, blocks_of
+from rootdata.inputs import Column, Table
+from rootdata.jagged import Jagged
+from serve.codec import schema
+from serve.codec.parsing import check_all_there
+from serve.codec.schema import Schema
+from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
+from serve.settings import Settings
+
+TREE = "scores"
+# Blocks are what baskets and clusters allow, some 8 MB; a file with one huge basket is no reason to run out of memory.
+MAX_BLOCK_BYTES = 1_000_000_000
+
+Floats = npt.NDArray[np.float32]
+
+
+def tables(path: str | Path, manifest: Manifest, *, tree: str | None, settings: Settings) -> Iterator[Table]:
+    """Read the events of a ROOT file in pieces; branches that the model does not need are left alone.
+
+    Parameters
+    ----------
+    path : of a file on this machine
+    tree : name of the tree; None where the file holds one
+    settings : limits of what one event may hold; events are as many as they are
+
+    Raises
+    ------
+    BadRequest, InvalidEvents, TooLarge
+        Naming the tree, the branch and the event that is wrong.
+    """
+    wanted = schema.schema_of(manifest)
+    try:
+        with Opener() as opener, opener(Location(str(path), tree)) as source:
+            _check_declared(str(path), source.location.tree)
+            yield from _tables(source, wanted, settings)
+    except ServeError:
+        raise
+    except BranchError as error:
+        raise InvalidEvents(_public(error, path), field="tree") from error
+    except Exception as error:  # broken bytes raise anything
+        sentence = _public(error, path) if isinstance(error, FileError) else f"the file is damaged ({_brief(error)})"
+        raise BadRequest(sentence) from error
+
+
+def _public(error: Exception, path: str | Path) -> str:
+    """Say the same without the server's own path."""
+    return str(error).replace(str(path), "the file").replace("tree=... or path:tree", "the option `tree`")
+
+
+def _brief(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:160]
+
+
+def _check_declared(path: str, tree: str | None) -> None:
+    """Check that no cluster of an RNTuple declares absurdly many values: they are allocated before they are read."""
+    with uproot.open(path, array_cache=None, object_cache=None) as file:
+        links = getattr(file[tree], "page_link_list", ())
+    for cluster, column in ((i, column) for i, columns in enumerate(links) for column in columns):
+        declared = sum(page.num_elements for page in column.pages)
+        if not 0 <= 8 * declared <= MAX_BLOCK_BYTES:
+            raise TooLarge(f"cluster {cluster} of tree {tree!r} declares {declared} values in one column; write less")
+
+
+def _tables(source: Tree, wanted: Schema, settings: Settings) -> Iterator[Table]:
+    names = list(wanted.specs)
+    _check_branches(source, wanted)
+    for start, stop in blocks_of(source, names):
+        if source.bytes_per_entry(names) * (stop - start) > MAX_BLOCK_BYTES:
+            raise TooLarge(
+                f"entries {start} to {stop} of tree {source.location.tree!r} can only be read at once, and take more "
+                f"than {MAX_BLOCK_BYTES} bytes; write the file with smaller baskets or clusters"
+            )
+        read = source.read(names, start, stop)
+        columns = {name: _column(read[name], name, wanted) for name in names}
+        block = schema.conform(columns, stop - start, wanted, settings, first=start)
+        for low in range(0, block.num_events, BLOCK_ENTRIES):
+            yield cut(block, low, min(low + BLOCK_ENTRIES, block.num_events))
+
+
+def _check_branches(source: Tree, wanted: Schema) -> None:
+    for name, spec in wanted.specs.items():
+        try:
+            branch = source.describe(name)
+        except BranchError:
+            check_all_there(source.names(), [name])
+            raise
+        if branch.kind == "unusable":
+            raise InvalidEvents(f"branch {name!r} can't be used: {branch.note}", field=name)
+        if branch.kind != spec.kind or (spec.kind == "fixed" and branch.width != spec.width):
+            kinds = {"flat": "one number an event", "fixed": f"{branch.width} numbers an event"}
+            raise schema.wrong_kind(spec, kinds.get(branch.kind, "a list an event"))
+
+
+def _column(values: Any, name: str, wanted: Schema) -> Column:
+    if wanted.specs[name].kind != "jagged":
+        return np.asarray(values)
+    try:
+        return Jagged.from_awkward(values)
+    except ShapeError as error:
+        raise InvalidEvents(f"branch {name!r}: {error}", field=name) from error
+
+
+def cut(table: Table, start: int, stop: int) -> Table:
+    """Take the events from ``start`` to ``stop``, without a copy."""
+    if (start, stop) == (0, table.num_events):
+        return table
+    # Branches that share their offsets go on sharing them, which makes comparing them cheap.
+    moved: dict[int, Any] = {}
+    columns = {name: _cut(column, start, stop, moved) for name, column in table.columns.items()}
+    return Table(num_events=stop - start, columns=columns)
+
+
+def _cut(column: Column, start: int, stop: int, moved: dict[int, Any]) -> Column:
+    if not isinstance(column, Jagged):
+        return column[start:stop]
+    offsets = column.offsets
+    if id(offsets) not in moved:
+        moved[id(offsets)] = offsets[start : stop + 1] - offsets[start]
+    return Jagged(moved[id(offsets)], column.content[int(offsets[start]) : int(offsets[stop])])
+
+
+class ScoreWriter:
+    """Writes scores into the tree ``scores`` of a new ROOT file, in constant memory; a context manager.
+
+    Parameters
+    ----------
+    target : path, or a file open for bytes
+    columns : names of the scores; their branches are called ``score_<name>``
+    """
+
+    def __init__(self, target: Path | Any, columns: Sequence[str]) -> None:
+        self._names = [f"score_{name}" for name in columns]
+        # Scores look random to a compressor.
+        self._file = uproot.recreate(target, compression=None)
+        self._tree = self._file.mktree(TREE, dict.fromkeys(self._names, np.dtype(np.float32)))
+
+    def write(self, scores: Floats) -> None:
+        """Add events: (n, columns) float32."""
+        if len(scores):
+            self._tree.extend(dict(zip(self._names, np.ascontiguousarray(scores.T, np.float32), strict=True)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()

@@ -1,0 +1,297 @@
+"""What a worker does: decode requests, score the events of many at once, encode the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from rootdata.bundle import Manifest
+from rootdata.errors import RootDataError
+from rootdata.inputs import Assembler, Features, Table, Tensors, concatenate
+from rootdata.jagged import Jagged
+from serve.codec import answers, arrow, binary, events, inference, media, rootfile, tfaas
+from serve.codec.parsing import parse_object
+from serve.codec.schema import schema_of
+from serve.errors import BadRequest, InvalidEvents, ServeError, UnsupportedType
+from serve.messages import Reply, Request
+from serve.repository import Repository
+from serve.session import Model, Models
+from serve.settings import Settings
+
+Outputs = list[npt.NDArray[Any]]
+Rows = list[Any]  # events as JSON holds them, not yet checked
+
+DECODERS = {media.COLUMNS: binary.decode, media.ARROW: arrow.decode}
+FEW = 32  # events of a request up to which they are checked together with those of others: it costs next to nothing
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A decoded request.
+
+    Parameters
+    ----------
+    place : of its answer among those of its batch
+    group : tasks of the same group may run together
+    content : a table of branches, the tensors themselves, or events that are still to be checked
+    encode : makes the answer, of the outputs for its events and their features
+    """
+
+    place: int
+    model: Model
+    group: tuple[Any, ...]
+    content: Table | Tensors | Rows
+    encode: Callable[[Outputs], Reply]
+
+    def __len__(self) -> int:
+        if isinstance(self.content, Table):
+            return self.content.num_events
+        return len(self.content) if isinstance(self.content, list) else len(next(iter(self.content.values())))
+
+
+class Engine:
+    """Scores events with the models of a repository.
+
+    Parameters
+    ----------
+    settings : where the models are, how many are kept in memory, the limits of a request
+    observe_load : told the name of each model that is loaded, and the seconds that it took
+    """
+
+    def __init__(self, settings: Settings, *, observe_load: Callable[[str, float], None] = lambda *_: None) -> None:
+        self._settings = settings
+        repository = Repository(settings.models)
+        self._models = Models(
+            lambda name, version: (repository.path(name, version), repository.manifest(name, version)),
+            limit=settings.sessions,
+            observe_load=observe_load,
+        )
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer requests, each by itself right or wrong."""
+        replies: dict[int, Reply] = {}
+        groups: dict[tuple[Any, ...], list[Task]] = {}
+        model = functools.cache(self._models.get)  # looked up once for all of them
+        for place, request in enumerate(requests):
+            task = _guarded(
+                lambda place=place, request=request: self._task(  # type: ignore[misc]
+                    place, request, model(request.model, request.version)
+                )
+            )
+            if isinstance(task, Reply):
+                replies[place] = task
+            else:
+                groups.setdefault(task.group, []).append(task)
+        for tasks in groups.values():
+            replies |= self._finish(tasks)
+        return [replies[place] for place in range(len(requests))]
+
+    def _task(self, place: int, request: Request, model: Model) -> Task:
+        if request.road == "v2":
+            return self._tensor_task(place, request, model)
+        content, encode = self._content(request, model)
+        return Task(place=place, model=model, group=_group(content, model), content=content, encode=encode)
+
+    def _tensor_task(self, place: int, request: Request, model: Model) -> Task:
+        length = request.options.get("header_length")
+        asked = inference.decode(
+            request.body, None if length is None else int(length), model.manifest, settings=self._settings
+        )
+        names = [o.name for o in model.manifest.outputs]
+
+        def encode(outputs: Outputs) -> Reply:
+            body, headers = inference.encode(
+                asked, dict(zip(names, outputs, strict=True)), model=request.model, version=request.version
+            )
+            return Reply(status=200, body=body, headers=headers, num_events=len(outputs[0]))
+
+        shapes = tuple((name, values.shape[1:]) for name, values in asked.tensors.items())
+        return Task(
+            place=place, model=model, group=(id(model), "tensors", shapes), content=dict(asked.tensors), encode=encode
+        )
+
+    def _content(self, request: Request, model: Model) -> tuple[Table | Rows, Callable[[Outputs], Reply]]:
+        check_takes_events(model)
+        body, manifest = request.body, model.manifest
+        if request.road == "tfaas-json":
+            table = tfaas.decode_json(body, manifest, settings=self._settings)
+            return table, lambda outputs: _reply(request, tfaas.encode_json(outputs[0]), media.JSON, outputs)
+        if request.road == "tfaas-proto":
+            table = tfaas.decode_proto(body, manifest, settings=self._settings)
+            return table, lambda outputs: _reply(
+                request, tfaas.encode_proto(manifest.columns, outputs[0]), "application/x-protobuf", outputs
+            )
+        content = self._events(request, manifest)
+        return content, lambda outputs: self._encode(request, model, content, outputs)
+
+    def _events(self, request: Request, manifest: Manifest) -> Table | Rows:
+        if request.content_type not in (media.JSON, *DECODERS):
+            allowed = ", ".join((media.JSON, *DECODERS, media.ROOT))
+            raise UnsupportedType(f"body: got {request.content_type!r:.80}; allowed: {allowed}", field="Content-Type")
+        if request.content_type != media.JSON:
+            return DECODERS[request.content_type](request.body, manifest, settings=self._settings)
+        document = parse_object(request.body)
+        rows = document["events"] if document.keys() == {"events"} else None
+        if type(rows) is list and 0 < len(rows) <= FEW and "explain" not in request.options:
+            return rows
+        return events.from_document(document, manifest, settings=self._settings)
+
+    def _encode(self, request: Request, model: Model, content: Table | Rows, outputs: Outputs) -> Reply:
+        explain = None
+        if "explain" in request.options and model.assembler is not None and isinstance(content, Table):
+            explain = model.assembler.explain(model.assembler.features(content))
+        body, content_type = answers.encode(
+            request.accept, model=request.model, version=request.version, columns=model.manifest.columns,
+            scores=outputs[0], explain=explain,
+        )  # fmt: skip
+        return _reply(request, body, content_type, outputs)
+
+    def _finish(self, tasks: Sequence[Task]) -> dict[int, Reply]:
+        """Run tasks of one group together; where that fails the halves of it, so that none spoils the others."""
+        started = time.perf_counter()
+        try:
+            outputs = self._run(tasks)
+        except Exception as error:  # noqa: BLE001 - every request gets an answer
+            if len(tasks) == 1:
+                return {tasks[0].place: failed(error)}
+            middle = len(tasks) // 2
+            return self._finish(tasks[:middle]) | self._finish(tasks[middle:])
+        seconds, replies, low = (time.perf_counter() - started) / len(tasks), {}, 0
+        for task in tasks:
+            own = [values[low : low + len(task)] for values in outputs]
+            low += len(task)
+            replies[task.place] = _guarded(lambda task=task, own=own: _encoded(task, own, seconds))  # type: ignore[misc]
+        return replies
+
+    def _run(self, tasks: Sequence[Task]) -> Outputs:
+        model, contents = tasks[0].model, [task.content for task in tasks]
+        tensors = [c for c in contents if isinstance(c, dict)]
+        if tensors:
+            return model.run({name: np.concatenate([t[name] for t in tensors]) for name in tensors[0]})
+        rows = [row for c in contents if isinstance(c, list) for row in c]
+        if rows:
+            table = events.from_events(rows, schema_of(model.manifest), self._settings)
+        else:
+            table = concatenate([c for c in contents if isinstance(c, Table)])
+        return model.run(check_takes_events(model)(table))
+
+    def begin(self, request: Request) -> Iterator[Reply | None]:
+        """Score a file: a step for each block of it, and the answer, a file too, at last.
+
+        Parameters
+        ----------
+        request : with the ``path`` of the file; the answer is written beside it
+        """
+        place = Path(f"{request.path}.scores")
+        try:
+            yield from self._score_file(request, place)
+        except Exception as error:  # noqa: BLE001 - every request gets an answer
+            place.unlink(missing_ok=True)
+            yield failed(error)
+
+    def _score_file(self, request: Request, place: Path) -> Iterator[Reply | None]:
+        model, started, num_events = self._models.get(request.model, request.version), time.perf_counter(), 0
+        assembler = check_takes_events(model)
+        tables = rootfile.tables(
+            str(request.path), model.manifest, tree=request.options.get("tree"), settings=self._settings
+        )
+        with answers.writer(
+            request.accept, place, model.manifest.columns, model=request.model, version=request.version
+        ) as writer:
+            for table in tables:
+                scores = _score(model, assembler.features(table), first=num_events)
+                writer.write(scores)
+                num_events += table.num_events
+                yield None
+        yield Reply(
+            status=200,
+            content_type=request.accept,
+            headers=_headers(request),
+            path=str(place),
+            num_events=num_events,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def _score(model: Model, features: Features, *, first: int) -> npt.NDArray[Any]:
+    """Score events of a file, refusing what is not finite."""
+    assembler = check_takes_events(model)
+    scores = model.run(assembler.tensors(features))[0]
+    _check_finite(scores, first=first)
+    return scores
+
+
+def check_takes_events(model: Model) -> Assembler:
+    """Return what makes tensors of events, or say that the model takes tensors alone."""
+    if model.assembler is None:
+        raise InvalidEvents(
+            f"model {model.name!r} was published without the names of its branches and takes tensors alone: POST to "
+            f"/v2/models/{model.name}/infer, or publish it with a manifest"
+        )
+    return model.assembler
+
+
+def _group(content: Table | Rows, model: Model) -> tuple[Any, ...]:
+    """Tell which events may share tensors: where the graph takes any number of objects, those of about the same."""
+    kind = type(content).__name__
+    if not model.has_open_axes:
+        return (id(model), kind)
+    if isinstance(content, Table):
+        counts = (int(c.counts.max(initial=0)) for c in content.columns.values() if isinstance(c, Jagged))
+    else:
+        counts = (len(v) for row in content if type(row) is dict for v in row.values() if type(v) is list)
+    return (id(model), kind, max(counts, default=0).bit_length())
+
+
+def _encoded(task: Task, outputs: Outputs, seconds: float) -> Reply:
+    if not isinstance(task.content, dict):
+        _check_finite(outputs[0], first=0)
+    return dataclasses.replace(task.encode(outputs), seconds=seconds)
+
+
+def _check_finite(scores: npt.NDArray[Any], *, first: int) -> None:
+    if not np.isfinite(scores).all():
+        event = first + int(np.flatnonzero(~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1))[0])
+        raise InvalidEvents(
+            f"the model gives NaN or infinity for event {event}; its values are beyond what the model can be used for",
+            event=event,
+        )
+
+
+def _reply(request: Request, body: bytes, content_type: str, outputs: Outputs) -> Reply:
+    return Reply(
+        status=200, body=body, content_type=content_type, headers=_headers(request), num_events=len(outputs[0])
+    )
+
+
+def _headers(request: Request) -> dict[str, str]:
+    return {"X-Model": request.model, "X-Model-Version": str(request.version)}
+
+
+def _guarded(work: Callable[[], Any]) -> Any:
+    """Do some work for one request; what goes wrong becomes its answer."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - every request gets an answer
+        return failed(error)
+
+
+def failed(error: Exception) -> Reply:
+    """Make the answer of an error."""
+    if isinstance(error, RootDataError):  # columns that do not fit together
+        error = InvalidEvents(str(error))
+    if isinstance(error, RecursionError):
+        error = BadRequest("body: nested too deep")
+    if not isinstance(error, ServeError):
+        traceback.print_exception(error)
+        error = ServeError(f"internal error ({type(error).__name__}); the server's log has the rest", code="internal")
+    return Reply(status=error.status, body=orjson.dumps(error.to_dict()), headers=error.headers)

@@ -1,0 +1,115 @@
+"""Bodies of requests, with bounds on their bytes and on the time that a client may pause."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from serve.errors import BadRequest, Overloaded, TooLarge, UnsupportedType
+
+_PIECE = 1 << 20  # bytes that are written to a file at once
+
+
+async def read(request: Request, limit: int, *, pause: float) -> bytes:
+    """Read a body into memory.
+
+    Parameters
+    ----------
+    limit : bytes
+    pause : s that the client may send nothing
+
+    Raises
+    ------
+    TooLarge
+        Before anything is read where ``Content-Length`` says so.
+    UnsupportedType
+        For a compressed body.
+    BadRequest
+        If the client pauses for too long.
+    """
+    refuse_encoding(request)
+    return b"".join([piece async for piece in _pieces(request, limit, pause)])
+
+
+async def save(request: Request, path: Path, limit: int, *, pause: float) -> None:
+    """Write a body to a new file, which stays where it is after an error.
+
+    Parameters are those of :func:`read`; a body may be compressed, and is written as it comes.
+
+    Raises
+    ------
+    TooLarge, BadRequest
+        As :func:`read`.
+    Overloaded
+        If there is no room.
+    """
+    kept = bytearray()
+    try:
+        with path.open("xb") as file:
+            async for piece in _pieces(request, limit, pause):
+                kept += piece
+                if len(kept) >= _PIECE:
+                    await asyncio.to_thread(file.write, bytes(kept))
+                    kept.clear()
+            await asyncio.to_thread(file.write, kept)
+    except OSError as error:
+        raise Overloaded(f"the body can't be kept ({error.strerror}); try again later", code="no_room") from error
+
+
+def header(request: Request, name: bytes) -> str | None:
+    """Return the first value of a header, named in lower case; several times faster than ``request.headers``."""
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
+
+def refuse_encoding(request: Request) -> None:
+    """Refuse compressed bodies: their size is unknown until they are unpacked.
+
+    Raises
+    ------
+    UnsupportedType
+        For any ``Content-Encoding`` but ``identity``.
+    """
+    encoding = header(request, b"content-encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise UnsupportedType(
+            f"Content-Encoding: got {encoding[:40]!r}; bodies are taken as they are: do not compress them",
+            field="Content-Encoding",
+        )
+
+
+async def _pieces(request: Request, limit: int, pause: float) -> AsyncIterator[bytes]:
+    declared = header(request, b"content-length") or ""
+    left = limit
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    is_more = True
+    while is_more:
+        message = await _received(request, pause)
+        body: bytes = message.get("body", b"")
+        left -= len(body)
+        if left < 0:
+            raise _too_large(limit)
+        is_more = message.get("more_body", False)
+        yield body
+
+
+async def _received(request: Request, pause: float) -> Message:
+    try:
+        async with asyncio.timeout(pause):
+            message = await request.receive()
+    except TimeoutError as error:
+        raise BadRequest(f"body: nothing came for {pause:g} s; send it without pauses", code="body_too_slow") from error
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"body: more than the {limit} bytes that are allowed; send less at once", field="body")

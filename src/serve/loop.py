@@ -1,0 +1,298 @@
+"""The side of a worker: what it reads from the API processes, in which order, and how it answers.
+
+There is no timer: an idle worker sleeps until a frame comes, takes what has come by then as one batch, and looks again.
+Long jobs advance by one step between batches, so that no small request waits for a file of a million events.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import logging
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from litserve.loops import LitLoop
+
+from serve.errors import DeadlineExceeded, ServeError
+from serve.frames import Decoder, FrameError, pack_reply, unpack_request
+from serve.messages import Reply, Request
+from serve.metrics import Metrics
+from serve.settings import Settings
+
+_log = logging.getLogger("serve")
+_PIECE = 1 << 18  # bytes read at once, about what a socket holds
+_PARTS = 256  # parts written at once; systems allow 1024
+
+
+class Engine(Protocol):
+    """What answers requests; it lives in one worker and knows nothing of sockets."""
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer requests together, in their order; a bad request gets a reply that says so."""
+
+    def begin(self, request: Request) -> Iterator[Reply | None]:
+        """Begin a long job: None after each slice of the work, the reply at last."""
+
+
+class SocketLoop(LitLoop):  # type: ignore[misc]
+    """LitServe's loop of a worker, reading from sockets instead of queues."""
+
+    def run(
+        self,
+        lit_api: Any,
+        device: str,  # noqa: ARG002
+        worker_id: int,
+        request_queue: Any,  # noqa: ARG002
+        transport: Any,  # noqa: ARG002
+        workers_setup_status: Any,  # noqa: ARG002
+        callback_runner: Any,  # noqa: ARG002
+    ) -> None:
+        """Work until the process is ended; LitServe passes what its own loops need."""
+        with listen(lit_api.path_of(worker_id)) as listener:
+            lit_api.report(worker_id)
+            Worker(lit_api.engine, listener, settings=lit_api.settings, metrics=lit_api.metrics).run()
+
+
+def listen(path: Path) -> socket.socket:
+    """Listen on a unix socket, in place of one that a dead process has left."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.setblocking(False)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Task:
+    peer: _Peer
+    number: int
+    request: Request
+    steps: Iterator[Reply | None] | None = None
+
+
+class Worker:
+    """Answers what comes through the connections of a listening socket.
+
+    Parameters
+    ----------
+    engine : that answers
+    listener : unix socket, not blocking
+    settings : ``max_batch`` and ``timeout`` are used
+    metrics : where batches are counted
+    """
+
+    def __init__(self, engine: Engine, listener: socket.socket, *, settings: Settings, metrics: Metrics) -> None:
+        self._engine = engine
+        self._listener = listener
+        self._settings = settings
+        self._metrics = metrics
+        self._waiting: collections.deque[_Task] = collections.deque()
+        self._jobs: collections.deque[_Task] = collections.deque()
+        self._piece = memoryview(bytearray(_PIECE))  # one for all reads: making it takes longer than reading
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ)
+
+    def run(self) -> None:
+        """Work for ever."""
+        while True:
+            self._look()
+            self._answer()
+            self._step()
+
+    def _look(self) -> None:
+        """Take what has come; wait for it where there is nothing else to do."""
+        is_busy = bool(self._waiting or self._jobs)
+        for key, events in self._selector.select(0 if is_busy else None):
+            if key.data is None:
+                self._accept()
+            else:
+                self._serve(key.data, events)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            peer = _Peer(self._listener.accept()[0])
+            self._selector.register(peer.socket, selectors.EVENT_READ, peer)
+
+    def _serve(self, peer: _Peer, events: int) -> None:
+        try:
+            if events & selectors.EVENT_WRITE:
+                self._flush(peer)
+            # What can't be answered soon stays in the API process, which knows how much it may keep.
+            if events & selectors.EVENT_READ and len(self._waiting) < self._settings.max_batch:
+                for number, request in peer.receive(self._piece):
+                    self._enqueue(_Task(peer, number, request))
+        except (OSError, EOFError, FrameError) as error:
+            self._drop(peer, error)
+
+    def _enqueue(self, task: _Task) -> None:
+        if task.request.path is None:
+            self._waiting.append(task)
+        else:
+            self._jobs.append(task)
+
+    def _drop(self, peer: _Peer, error: Exception) -> None:
+        """Forget an API process that is gone, and what it asked for."""
+        if isinstance(error, FrameError):
+            _log.error("closing a connection: %s", error)
+        peer.is_open = False
+        self._selector.unregister(peer.socket)
+        peer.socket.close()
+        self._waiting = collections.deque(task for task in self._waiting if task.peer is not peer)
+        self._jobs = collections.deque(task for task in self._jobs if task.peer is not peer)
+
+    def _answer(self) -> None:
+        """Answer the oldest requests that wait, all together."""
+        tasks = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.max_batch))]
+        if not tasks:
+            return
+        now = time.monotonic()
+        late = [(task, _late()) for task in tasks if task.request.deadline <= now]
+        alive = [task for task in tasks if task.request.deadline > now]
+        replies = self._replies([task.request for task in alive]) if alive else []
+        self._send([*late, *zip(alive, replies, strict=True)])
+
+    def _replies(self, requests: Sequence[Request]) -> list[Reply]:
+        """Ask the engine; a request that it stumbles over does not spoil the answers of the others."""
+        try:
+            with _alarm(max(request.deadline for request in requests) + self._settings.timeout):
+                replies = self._engine.answer(requests)
+            self._metrics.batches.observe(len(requests))
+            return _checked(replies, len(requests))
+        except Exception:  # noqa: BLE001  # a bug becomes a 500, never a dead worker
+            if len(requests) == 1:
+                _log.exception("a request to model %r failed", requests[0].model)
+                return [_broken()]
+        return [reply for request in requests for reply in self._replies([request])]
+
+    def _step(self) -> None:
+        """Advance the long job that was advanced longest ago."""
+        if not self._jobs:
+            return
+        task = self._jobs.popleft()
+        reply = self._advance(task)
+        if reply is None:
+            self._jobs.append(task)
+        else:
+            self._send([(task, reply)])
+
+    def _advance(self, task: _Task) -> Reply | None:
+        if task.request.deadline <= time.monotonic():
+            task.steps = None
+            return _late()
+        try:
+            with _alarm(task.request.deadline + self._settings.timeout):
+                task.steps = task.steps or self._engine.begin(task.request)
+                return next(task.steps)
+        except Exception:  # noqa: BLE001
+            _log.exception("a job of model %r failed", task.request.model)
+            return _broken()
+
+    def _send(self, answers: Sequence[tuple[_Task, Reply]]) -> None:
+        for task, reply in answers:
+            task.peer.put(task.number, reply)
+        for peer in {task.peer for task, _ in answers if task.peer.is_open}:
+            try:
+                self._flush(peer)
+            except OSError as error:
+                self._drop(peer, error)
+
+    def _flush(self, peer: _Peer) -> None:
+        was_behind = peer.is_behind
+        peer.flush()
+        if peer.is_behind != was_behind:
+            write = selectors.EVENT_WRITE if peer.is_behind else 0
+            self._selector.modify(peer.socket, selectors.EVENT_READ | write, peer)
+
+
+class _Peer:
+    """The connection from one API process; it never blocks."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self.is_open = True
+        self.is_behind = False
+        self._decoder = Decoder()
+        self._parts: collections.deque[memoryview] = collections.deque()
+
+    def receive(self, piece: memoryview) -> list[tuple[int, Request]]:
+        """Return the requests that are whole by now.
+
+        Parameters
+        ----------
+        piece : (n,) uint8, room for what is read at once
+
+        Raises
+        ------
+        EOFError
+            If the other side is gone.
+        """
+        try:
+            length = self.socket.recv_into(piece)
+        except BlockingIOError:
+            return []
+        if not length:
+            raise EOFError
+        return [unpack_request(header, body) for header, body in self._decoder.feed(piece[:length])]
+
+    def put(self, number: int, reply: Reply) -> None:
+        """Keep a reply for the next flush; that of a peer that is gone is thrown away."""
+        if self.is_open:
+            self._parts.extend(memoryview(part) for part in pack_reply(number, reply) if part)
+        elif reply.path is not None:
+            Path(reply.path).unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        """Write what the system takes."""
+        with contextlib.suppress(BlockingIOError):
+            while self._parts:
+                self._forget(self.socket.sendmsg(itertools.islice(self._parts, _PARTS)))
+        self.is_behind = bool(self._parts)
+
+    def _forget(self, sent: int) -> None:
+        while sent and sent >= len(self._parts[0]):
+            sent -= len(self._parts.popleft())
+        if sent:
+            self._parts[0] = self._parts[0][sent:]
+
+
+def failure(error: ServeError) -> Reply:
+    """Return an error as a reply."""
+    return Reply(status=error.status, body=orjson.dumps(error.to_dict()), headers=error.headers)
+
+
+def _late() -> Reply:
+    return failure(DeadlineExceeded("the deadline passed before the model could answer; send less, or give more time"))
+
+
+def _broken() -> Reply:
+    return failure(ServeError("the server failed on this request; its log says why"))
+
+
+def _checked(replies: list[Reply], length: int) -> list[Reply]:
+    if len(replies) != length:
+        raise RuntimeError(f"the engine gave {len(replies)} replies to {length} requests")
+    return replies
+
+
+@contextlib.contextmanager
+def _alarm(moment: float) -> Iterator[None]:
+    """End this process if the block still runs at a moment of ``time.monotonic``: nobody waits for it any more.
+
+    The system does it, even where the interpreter is stuck; the parent starts another worker.
+    """
+    signal.setitimer(signal.ITIMER_REAL, max(moment - time.monotonic(), 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

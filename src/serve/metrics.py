@@ -1,0 +1,167 @@
+"""Counters of all processes, as Prometheus reads them.
+
+Each process writes files of its own in a private folder (``prometheus_client``'s multiprocess mode); a scrape, in
+whichever API process it ends up, adds them. The parent adds the files of a dead process to one file, so that counts
+never go backwards and files don't pile up.
+
+Names follow Triton's where it has them, without ``nv_`` and in seconds instead of microseconds:
+
+================================================  =========  ===================  ====================================
+name                                              kind       labels               Triton
+================================================  =========  ===================  ====================================
+``inference_requests_total``                      counter    road, model, status  ``inference_request_success`` ...
+``inference_count_total`` (events)                counter    model                ``inference_count``
+``inference_compute_infer_duration_seconds``      counter    model                same, in us
+``inference_request_duration_seconds``            histogram  road                 same, in us
+``inference_pending_request_count``               gauge                           same
+``inference_batch_size``                          histogram                       ``inference_exec_count`` is its count
+``model_load_duration_seconds``                   histogram  model
+``process_restarts_total``                        counter    process
+================================================  =========  ===================  ====================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from serve.messages import Request
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+_Counters = tuple[Any, Any, Any, Any]
+
+
+class Metrics:
+    """The counters of this process, and the sum over all.
+
+    One object serves a process and those that are forked from it.
+
+    Parameters
+    ----------
+    folder : private, the same for all processes of a server
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        os.environ[_FOLDER] = str(folder)
+        self._folder = folder
+        values, client = _client(".values"), _client()
+        # What is counted from here on goes to files, whether or not the library was imported before.
+        self._values = values.ValueClass = values.MultiProcessValue()
+        registry = client.CollectorRegistry()
+        self._known: dict[tuple[str, str, int], _Counters] = {}
+
+        def make(kind: Any, name: str, text: str, labels: tuple[str, ...] = (), **options: Any) -> Any:
+            return kind(name, text, labels, registry=registry, **options)
+
+        counter, histogram = client.Counter, client.Histogram
+        self._requests = make(counter, "inference_requests", "Requests answered", ("road", "model", "status"))
+        self._events = make(counter, "inference_count", "Events scored", ("model",))
+        self._compute = make(counter, "inference_compute_infer_duration_seconds", "Time that models ran", ("model",))
+        self._seconds = make(
+            histogram, "inference_request_duration_seconds", "From request to answer", ("road",), buckets=_SECONDS
+        )
+        self._loads = make(histogram, "model_load_duration_seconds", "Time to load", ("model",), buckets=_SECONDS)
+        self.batches = make(histogram, "inference_batch_size", "Requests answered together", buckets=_SIZES)
+        self.pending = make(
+            client.Gauge, "inference_pending_request_count", "Requests waiting", multiprocess_mode="livesum"
+        )
+        self._restarts = make(counter, "process_restarts", "Processes started again", ("process",))
+
+    def observe(
+        self, request: Request, *, status: int, num_events: int = 0, seconds: float = 0.0, computed: float = 0.0
+    ) -> None:
+        """Count a request that has been answered.
+
+        Parameters
+        ----------
+        num_events : that were scored
+        seconds : from request to answer
+        computed : of them in the model, s
+        """
+        key = request.road, request.model, status
+        requests, durations, events, compute = self._known.get(key) or self._learn(key)
+        requests.inc()
+        durations.observe(seconds)
+        if num_events:
+            events.inc(num_events)
+            compute.inc(computed)
+
+    def _learn(self, key: tuple[str, str, int]) -> _Counters:
+        """Find the counters of a kind of requests; the library takes its time for that."""
+        road, model, status = key
+        self._known[key] = (
+            self._requests.labels(road, model, status),
+            self._seconds.labels(road),
+            self._events.labels(model),
+            self._compute.labels(model),
+        )
+        return self._known[key]
+
+    def observe_load(self, model: str, seconds: float) -> None:
+        """Count a model that a worker has loaded."""
+        self._loads.labels(model).observe(seconds)
+
+    def count_restart(self, process: str) -> None:
+        """Count a process that was started again."""
+        self._restarts.labels(process).inc()
+
+    def render(self) -> bytes:
+        """Return the sum over all processes in Prometheus' text format."""
+        client = _client()
+        registry = client.CollectorRegistry()
+        registry.register(_Sum(self._folder))
+        with _locked(self._folder, fcntl.LOCK_SH):
+            return cast("bytes", client.generate_latest(registry))
+
+    def close(self) -> None:
+        """Close the files of this process; nothing can be counted any more."""
+        self._values.close_all_files()
+
+    def bury(self, pid: int) -> None:
+        """Add the counts of a dead process to those of all dead ones and remove its files."""
+        _client(".multiprocess").mark_process_dead(pid, str(self._folder))
+        with _locked(self._folder, fcntl.LOCK_EX):
+            for path in self._folder.glob(f"*_{pid}.db"):
+                _add(path, path.with_name(path.name.replace(f"_{pid}.db", "_0.db")))
+                path.unlink()
+
+
+class _Sum:
+    """What a registry asks for the sum over the files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Any]:
+        # A file that a process is just creating is still empty.
+        files = [str(path) for path in sorted(self._folder.glob("*.db")) if path.stat().st_size]
+        yield from _client(".multiprocess").MultiProcessCollector.merge(files)
+
+
+def _client(module: str = "") -> Any:
+    """Import a module of the client library; it has no types."""
+    return importlib.import_module(f"prometheus_client{module}")
+
+
+def _add(source: Path, target: Path) -> None:
+    files = _client(".mmap_dict").MmapedDict
+    total = files(str(target))
+    for key, value, timestamp, _ in files.read_all_values_from_file(str(source)):
+        total.write_value(key, total.read_value(key)[0] + value, timestamp)
+    total.close()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    """Keep scrapes and burials apart; the lock of a process that dies is freed by the system."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, kind)
+        yield

@@ -1,0 +1,55 @@
+// Builds elements. Text is only ever set as text: a name with markup in it stays a name.
+
+/** Make an HTML element; what is null or false is left out, attributes that are functions ("on...") are listeners. */
+export function el(tag, attributes, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+/** Make an SVG element. */
+export function svg(tag, attributes, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function filled(made, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (typeof value === "function") made.addEventListener(name.slice(2), value);
+    else if (isGiven(value)) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.flat(Infinity).filter(isGiven));
+  return made;
+}
+
+function isGiven(value) {
+  return value !== null && value !== undefined && value !== false;
+}
+
+/** Make a table; a cell is text or an element, the first of a row is its heading. */
+export function table({ label, head, rows, className = "" }) {
+  const cell = (content, i) => el(i ? "td" : "th", { scope: i ? null : "row", "data-label": head[i] }, content);
+  return el("div", { class: `scroll ${className}`, role: "region", "aria-label": label, tabindex: 0 },
+    el("table", null,
+      el("thead", null, el("tr", null, head.map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", null, rows.map((row) => el("tr", null, row.map(cell))))));
+}
+
+/** Make a list of terms and what they stand for; entries without a value are left out. */
+export function terms(entries, className = "terms") {
+  const pair = ([term, value]) => el("div", null, el("dt", null, term), el("dd", null, value));
+  return el("dl", { class: className }, entries.filter(([, value]) => isGiven(value) && value !== "").map(pair));
+}
+
+export function section(title, ...children) {
+  return el("section", null, el("h2", null, title), children);
+}
+
+/** Write a number with at most some digits; nothing for none. */
+export function figure(value, digits = 4) {
+  return typeof value === "number" ? String(Number(value.toPrecision(digits))) : "";
+}
+
+/** Write a number as short as its type tells it apart from its neighbours. */
+export function shortest(value, dtype) {
+  if (dtype !== "float32" || typeof value !== "number") return String(value);
+  const candidates = [6, 7, 8].map((digits) => Number(value.toPrecision(digits)));
+  return String(candidates.find((candidate) => Math.fround(candidate) === Math.fround(value)) ?? value);
+}

@@ -1,0 +1,110 @@
+// The card of one version of a model.
+
+import { ask, linkTo, pathOf } from "./api.js";
+import { el, figure, section, table, terms } from "./dom.js";
+import { eventForm } from "./event.js";
+import { day, problems } from "./list.js";
+import { rocPlot } from "./roc.js";
+
+export async function modelView({ name, wanted, settings }) {
+  const card = await ask(pathOf(name));
+  const version = wanted ?? card.latest;
+  const head = [el("h1", null, name), versions(card, Number(version)), problems(card)];
+  if (!version) return el("div", null, head, el("p", null, "No version of this model can be used."));
+  const { manifest } = await ask(pathOf(name, version));
+  const model = { name, version: Number(version), latest: card.latest, manifest, settings };
+  return el("div", null, head,
+    about(card, manifest),
+    performance(manifest),
+    manifest.branches.length > 0 && section("Try an event", eventForm(model)),
+    section("Inputs", inputs(manifest)),
+    section("Outputs", tensors("Outputs", manifest.outputs, "columns")),
+    settings.graph && section("Graph", graph(model)),
+    section("How it was made", origin(manifest), files(model)));
+}
+
+function versions(card, current) {
+  const names = (version) => Object.entries(card.aliases).filter(([, v]) => v === version).map(([alias]) => alias);
+  const words = (version) => [String(version), version === card.latest && "latest", ...names(version)];
+  const link = (version) => el("a", {
+    class: "chip", href: linkTo(card.name, version), "aria-current": version === current && "page",
+  }, words(version).filter(Boolean).join(" · "));
+  return el("nav", { class: "versions", "aria-label": "Versions" }, "Version", card.versions.map(link));
+}
+
+function about(card, manifest) {
+  return el("div", null,
+    manifest.description && el("p", { class: "lead" }, manifest.description),
+    terms([["Author", manifest.author], ["Created", day(manifest.created)], ["Tags", card.tags.join(", ")]]));
+}
+
+function performance({ metrics, roc }) {
+  const figures = Object.entries(metrics).map(([name, value]) => [name === "auc" ? "AUC" : name, figure(value, 6)]);
+  const hasRoc = Object.keys(roc).length > 0;
+  return (hasRoc || figures.length > 0) && section("Test events", terms(figures, "tiles"), hasRoc && rocPlot(roc));
+}
+
+function inputs({ branches, ranges, features, inputs }) {
+  if (!branches.length) return tensors("Inputs", inputs, "features");
+  const seen = (name) => {
+    const range = ranges[name];
+    if (!range) return ["", "", "", ""];
+    const { low, high, mean, std, missing } = range;
+    return [`${figure(low)} … ${figure(high)}`, figure(mean), figure(std), `${figure(100 * missing, 2)} %`];
+  };
+  const sent = new Set(branches.map((branch) => branch.name));
+  const derived = Object.keys(ranges).filter((name) => !sent.has(name));
+  const formula = (name) => String(features.derived?.[name] ?? "");
+  return table({
+    label: "Inputs", className: "figures",
+    head: ["Branch", "Type", "Kind", "Unit", "Training range", "Mean", "Std", "Missing"],
+    rows: [
+      ...branches.map((branch) => [branch.name, branch.dtype, kindOf(branch), branch.unit, ...seen(branch.name)]),
+      ...derived.map((name) => [name, "", `derived ${formula(name)}`, "", ...seen(name)]),
+    ],
+  });
+}
+
+function kindOf({ kind, counts, width }) {
+  if (kind === "jagged") return `list: ${counts ?? ""}`;
+  return kind === "fixed" ? `${width} numbers` : "number";
+}
+
+function tensors(label, specs, columns) {
+  return table({
+    label, head: ["Tensor", "Type", "Shape", "Columns"],
+    rows: specs.map((spec) => [spec.name, spec.dtype, spec.shape.join(" × "), spec[columns].join(", ")]),
+  });
+}
+
+/** Offer the drawing of the network; it is fetched when it is asked for. */
+function graph({ name, version }) {
+  const address = `page/netron/index.html?${new URLSearchParams({ name, version })}`;
+  const place = el("div");
+  const button = el("button", { type: "button", onclick: () => {
+    place.replaceChildren(el("iframe", { src: address, title: `Graph of ${name}, version ${version}` }));
+    button.remove();
+  } }, "Show the graph");
+  // The tab that opens shares the key of this one.
+  const link = el("a", { href: address, target: "_blank", rel: "opener" }, "Open it in a tab");
+  return [el("p", { class: "row" }, button, link), place];
+}
+
+function origin({ parity, software, training }) {
+  const compared = parity
+    ? `Compared with the torch network on ${parity.num_events} events; `
+      + `the largest difference of any score is ${figure(parity.max_difference, 2)}.`
+    : "The graph was not compared with the network that it was made from.";
+  const configuration = JSON.stringify(training, null, 2);
+  return [el("p", null, compared), terms(Object.entries(software), "tiles"),
+    configuration !== "{}"
+      && el("details", null, el("summary", null, "Training configuration"), el("pre", { tabindex: 0 }, configuration))];
+}
+
+function files({ name, version, manifest, settings }) {
+  if (settings.keys) return null; // a plain link can't send a key
+  const address = (file) => `${pathOf(name, version)}/${file}`;
+  const link = (file) => el("a", { href: address(file), download: `${name}-${version}-${file}` }, file);
+  const size = manifest.size < 1e6 ? `${figure(manifest.size / 1e3, 3)} kB` : `${figure(manifest.size / 1e6, 3)} MB`;
+  return el("p", null, "Download: ", link("model.onnx"), ` (${size}), `, link("manifest.json"));
+}

@@ -1,0 +1,33 @@
+// From what is written in the form to what is sent.
+
+import { pathOf } from "./api.js";
+
+/** Write the event of a form as the body of a request. */
+export function bodyOf(fields) {
+  const entries = fields.map(({ branch, input }) => `${JSON.stringify(branch.name)}: ${valueOf(branch, input.value)}`);
+  return `{"events": [{${entries.join(", ")}}]}`;
+}
+
+function valueOf(branch, text) {
+  if (branch.kind === "flat") return encoded(text.trim());
+  return `[${text.trim() ? text.split(",").map((word) => encoded(word.trim())).join(", ") : ""}]`;
+}
+
+/** Write a word as JSON; what is no number goes as it is, for the server to say what it expects. */
+function encoded(word) {
+  if (word === "") return "null";
+  if (word === "true" || word === "false" || /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/.test(word)) return word;
+  return Number.isFinite(Number(word)) ? String(Number(word)) : JSON.stringify(word);
+}
+
+export function predictPath({ name, version, latest }) {
+  return `${pathOf(name, version === latest ? null : version)}/predict`;
+}
+
+/** Write the command that asks the same. */
+export function curl(model, fields) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const key = model.settings.keys ? ' \\\n  -H "X-API-Key: $KEY"' : "";
+  const address = new URL(`${predictPath(model)}?explain`, document.baseURI).href;
+  return `curl ${quoted(address)} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d ${quoted(bodyOf(fields))}`;
+}

@@ -1,0 +1,1 @@
+"""What the server answers over HTTP: one module for each group of paths, each with its ``OPERATIONS``."""

@@ -1,0 +1,111 @@
+"""Files out of a form (``multipart/form-data``) that lies on disk, without reading it into memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import re
+from collections.abc import Iterator, Mapping
+from email.message import Message
+from pathlib import Path
+
+from serve.errors import BadRequest
+
+MAX_PARTS = 16
+_MAX_TEXT = 1000  # bytes of a field that is no file
+_MAX_HEADERS = 10_000
+_STEP = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A field of a form.
+
+    Parameters
+    ----------
+    start, stop : where its content lies in the body
+    """
+
+    name: str
+    is_file: bool
+    start: int
+    stop: int
+
+
+def unpack(body: Path, content_type: str, *, files: Mapping[str, Path]) -> dict[str, str]:
+    """Write the files of a form, and return its other fields.
+
+    Parameters
+    ----------
+    content_type : with the boundary
+    files : field name to where its file is to be written; what the client calls the file does not matter
+
+    Raises
+    ------
+    BadRequest
+        For what is no form, unknown files, and fields that are there twice.
+    """
+    boundary = _boundary(content_type)
+    if body.stat().st_size == 0:
+        raise BadRequest("form: the body is empty", field="body")
+    texts: dict[str, str] = {}
+    with body.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        for part in _parts(view, b"--" + boundary):
+            if part.name in texts:
+                raise BadRequest(f"form: {part.name[:40]!r} is there twice; send it once", field=part.name[:40])
+            texts[part.name] = "" if part.is_file else _text(view, part)
+            if part.is_file:
+                _write(view, part, files)
+    return texts
+
+
+def _boundary(content_type: str) -> bytes:
+    header = Message()
+    header["Content-Type"] = content_type
+    boundary = header.get_param("boundary")
+    if not isinstance(boundary, str) or not re.fullmatch(r"[ -~]{1,70}", boundary):
+        raise BadRequest("Content-Type: a form needs a boundary of 1 to 70 characters", field="Content-Type")
+    return boundary.encode()
+
+
+def _parts(view: mmap.mmap, line: bytes) -> Iterator[Part]:
+    """Give the fields between the lines that separate them."""
+    if view[: len(line)] != line:
+        raise BadRequest("form: it does not start with the boundary of its Content-Type", field="body")
+    at = len(line)
+    for _ in range(MAX_PARTS):
+        if view[at : at + 2] == b"--":
+            return
+        stop, head = view.find(b"\r\n" + line, at), view.find(b"\r\n\r\n", at, at + _MAX_HEADERS)
+        if head < 0 or stop < head + 2:
+            raise BadRequest("form: a field has no end or no header; send it whole", field="body")
+        yield _part(view[at:head], head + 4, max(stop, head + 4))
+        at = stop + 2 + len(line)
+    raise BadRequest(f"form: more than {MAX_PARTS} fields", field="body")
+
+
+def _part(headers: bytes, start: int, stop: int) -> Part:
+    said = Message()
+    for text in headers.decode("utf-8", errors="replace").split("\r\n"):
+        key, _, value = text.partition(":")
+        if key.lower() == "content-disposition":
+            said["Content-Disposition"] = value.strip()
+    name = said.get_param("name", header="Content-Disposition")
+    if not isinstance(name, str) or not name:
+        raise BadRequest("form: a field has no name", field="body")
+    is_file = said.get_param("filename", header="Content-Disposition") is not None
+    return Part(name=name, is_file=is_file, start=start, stop=stop)
+
+
+def _text(view: mmap.mmap, part: Part) -> str:
+    if part.stop - part.start > _MAX_TEXT:
+        raise BadRequest(f"form: {part.name[:40]!r} has more than {_MAX_TEXT} bytes", field=part.name[:40])
+    return view[part.start : part.stop].decode("utf-8", errors="replace")
+
+
+def _write(view: mmap.mmap, part: Part, files: Mapping[str, Path]) -> None:
+    if part.name not in files:
+        raise BadRequest(f"form: {part.name[:40]!r} is not known; files are {', '.join(files)}", field=part.name[:40])
+    with files[part.name].open("xb") as file:
+        for low in range(part.start, part.stop, _STEP):
+            file.write(view[low : min(low + _STEP, part.stop)])

@@ -1,0 +1,62 @@
+"""Whether the server lives and is ready, what it has counted, and what it takes."""
+
+from __future__ import annotations
+
+import os
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from serve.errors import Overloaded
+from serve.routes.operations import Operation, as_json
+from serve.routes.site import Site, in_thread
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' own
+
+
+async def live(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    """Say that this process answers."""
+    return as_json({"status": "live"})
+
+
+async def ready(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    """Say whether events can be scored."""
+    check_ready(site)
+    return as_json({"status": "ready"})
+
+
+def check_ready(site: Site) -> None:
+    """Check that all workers can be reached and the models be read.
+
+    Raises
+    ------
+    Overloaded
+        If not, which is a 503.
+    """
+    if not site.is_ready():
+        raise Overloaded("not all model processes can be reached; they are being started", code="not_ready")
+    if not os.access(site.settings.models, os.R_OK | os.X_OK):
+        raise Overloaded("the folder of the models can't be read", code="not_ready")
+
+
+async def metrics(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    """Give the counters of all processes."""
+    return Response(await in_thread(site.metrics.render), media_type=TEXT)
+
+
+_STATUS = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
+
+OPERATIONS = (
+    Operation(
+        method="GET", paths=("/health/live",), answer=live, scope=None, summary="Say that the server lives",
+        gives={"application/json": _STATUS},
+    ),
+    Operation(
+        method="GET", paths=("/health/ready",), answer=ready, scope=None, summary="Say whether events can be scored",
+        gives={"application/json": _STATUS},
+    ),
+    Operation(
+        method="GET", paths=("/metrics",), answer=metrics, summary="Give Prometheus the counters of all processes",
+        gives={"text/plain": {"type": "string"}},
+    ),
+)  # fmt: skip

@@ -1,0 +1,287 @@
+"""The Open Inference Protocol, version 2, as Triton's HTTP clients speak it, and its model repository extension.
+
+Tensors go to the graph as they are; see :mod:`serve.routes.predict` for events by branch name. Errors are
+``{"error": "..."}`` on these paths, because the protocol has it so.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from rootdata.bundle import OutputSpec, TensorSpec
+from serve import limits, names
+from serve.codec import media
+from serve.codec.inference import DATATYPES, HEADER_LENGTH
+from serve.codec.parsing import parse_object
+from serve.errors import BadRequest
+from serve.messages import Reply, Request
+from serve.repository import Card
+from serve.routes.health import check_ready
+from serve.routes.operations import BINARY, Operation, Schema, answer_of, as_json, parsed
+from serve.routes.site import Site, in_thread, target
+
+PREFIX = "/v2"
+VERSION = "2"
+_SMALL = 65_536
+_PLATFORM = "onnxruntime_onnx"
+_EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
+_WORDS = {np.dtype(dtype).name: name for name, dtype in DATATYPES.items()}
+
+
+async def infer(site: Site, request: HttpRequest) -> Response:
+    """Run a graph on tensors."""
+    name, reference = target(request)
+    version = site.repository.served(name, reference)
+    seconds = site.seconds(request, site.settings.timeout)
+    options = _options(request)
+    body = await limits.read(request, site.settings.max_body, pause=site.settings.timeout)
+    deadline = time.monotonic() + seconds
+    reply = await site.pool.submit(
+        Request(road="v2", model=name, version=version, options=options, body=body, deadline=deadline)
+    )
+    return answer_of(reply) if reply.status < 400 else _failed(reply)
+
+
+def _options(request: HttpRequest) -> dict[str, str]:
+    length = limits.header(request, HEADER_LENGTH.lower().encode())
+    if length is None:
+        return {}
+    if not (length.isascii() and length.isdecimal() and len(length) < 19):
+        raise BadRequest(f"{HEADER_LENGTH}: got {length[:40]!r}; expected a number of bytes", field=HEADER_LENGTH)
+    return {"header_length": length}
+
+
+def _failed(reply: Reply) -> Response:
+    message = parse_object(reply.body)["error"]["message"]
+    return as_json({"error": message}, status=reply.status, headers=reply.headers)
+
+
+async def about_server(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    """Say what this server is."""
+    return as_json({"name": "rootdata", "version": VERSION, "extensions": _EXTENSIONS})
+
+
+async def live(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    """Say that this process answers."""
+    return as_json({"live": True})
+
+
+async def ready(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    """Say whether models can be run."""
+    check_ready(site)
+    return as_json({"ready": True})
+
+
+async def about_model(site: Site, request: HttpRequest) -> Response:
+    """Say what a model takes and gives."""
+    name, version = _found(site, request)
+    manifest = await in_thread(site.repository.manifest, name, version)
+    return as_json({
+        "name": name,
+        "versions": [str(v) for v in site.repository.versions(name)],
+        "platform": _PLATFORM,
+        "inputs": [_tensor(spec) for spec in manifest.inputs],
+        "outputs": [_tensor(spec) for spec in manifest.outputs],
+    })  # fmt: skip
+
+
+async def model_ready(site: Site, request: HttpRequest) -> Response:
+    """Say that a model can be run."""
+    name, _ = _found(site, request)
+    return as_json({"name": name, "ready": True})
+
+
+async def config(site: Site, request: HttpRequest) -> Response:
+    """Describe a model in the words of Triton's configuration."""
+    name, version = _found(site, request)
+    manifest = await in_thread(site.repository.manifest, name, version)
+    return as_json({
+        "name": name,
+        "platform": _PLATFORM,
+        "backend": "onnxruntime",
+        "max_batch_size": 0,  # the first axis is among dims
+        "input": [_port(spec) for spec in manifest.inputs],
+        "output": [_port(spec) for spec in manifest.outputs],
+    })  # fmt: skip
+
+
+async def statistics(site: Site, request: HttpRequest) -> Response:
+    """Give what was counted of a model, or of all, over all its versions."""
+    if "name" in request.path_params:
+        asked = [_found(site, request)[0]]
+    else:
+        asked = [card.name for card in await in_thread(site.repository.cards)]
+    counted = await in_thread(site.metrics.render)
+    samples = _samples(counted.decode())
+    return as_json({"model_stats": [_statistics(name, samples) for name in asked]})
+
+
+async def index(site: Site, request: HttpRequest) -> Response:
+    """List all versions of all models."""
+    wish = parsed(await limits.read(request, _SMALL, pause=site.settings.timeout)) if request.method == "POST" else {}
+    cards = await in_thread(site.repository.cards)
+    found = [entry for card in cards for entry in _entries(card)]
+    return as_json([e for e in found if e["state"] == "READY" or not wish.get("ready")])
+
+
+async def load(site: Site, request: HttpRequest) -> Response:
+    """Take a model back into service."""
+    name = names.model(request.path_params["name"])
+    wishes = parsed(await limits.read(request, _SMALL, pause=site.settings.timeout)).get("parameters")
+    for key in wishes if isinstance(wishes, dict) else ():
+        if key == "config" or key.startswith("file:"):
+            raise BadRequest(
+                f"{key[:60]}: models are loaded as they were published; publish another one", field=key[:60]
+            )
+    site.repository.resolve(name)
+    await in_thread(site.repository.load, name)
+    return as_json({})
+
+
+async def unload(site: Site, request: HttpRequest) -> Response:
+    """Take a model out of service until it is loaded again, or a new version is published."""
+    name = names.model(request.path_params["name"])
+    await in_thread(site.repository.unload, name)
+    return as_json({})
+
+
+def _found(site: Site, request: HttpRequest) -> tuple[str, int]:
+    name, reference = target(request)
+    return name, site.repository.served(name, reference)
+
+
+def _tensor(spec: TensorSpec | OutputSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": _datatype(spec), "shape": _shape(spec)}
+
+
+def _port(spec: TensorSpec | OutputSpec) -> dict[str, Any]:
+    return {"name": spec.name, "data_type": f"TYPE_{_datatype(spec)}", "dims": _shape(spec)}
+
+
+def _datatype(spec: TensorSpec | OutputSpec) -> str:
+    return _WORDS.get(spec.dtype, spec.dtype.upper())
+
+
+def _shape(spec: TensorSpec | OutputSpec) -> list[int]:
+    return [size if isinstance(size, int) else -1 for size in spec.shape]
+
+
+def _entries(card: Card) -> list[dict[str, str]]:
+    entries = []
+    for version in card.versions:
+        reason = card.broken.get(version, "unloaded" if version in card.unloaded else "")
+        state = "UNAVAILABLE" if reason else "READY"
+        entries.append({"name": card.name, "version": str(version), "state": state, "reason": reason})
+    return entries
+
+
+def _samples(text: str) -> list[Any]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def _statistics(name: str, samples: list[Any]) -> dict[str, Any]:
+    own = [s for s in samples if s.labels.get("model") == name]
+
+    def total(metric: str, *, good: bool | None = None) -> float:
+        return math.fsum(s.value for s in own if s.name == metric and good in (None, s.labels.get("status") == "200"))
+
+    computed = total("inference_compute_infer_duration_seconds_total")
+    good, bad = (int(total("inference_requests_total", good=is_good)) for is_good in (True, False))
+    return {
+        "name": name,
+        "version": "all",
+        "inference_count": int(total("inference_count_total")),
+        "inference_stats": {
+            "success": {"count": good},
+            "fail": {"count": bad},
+            "compute_infer": {"count": good, "ns": int(computed * 1e9)},
+        },
+    }
+
+
+_INPUT: Schema = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "datatype": {"enum": list(DATATYPES)},
+        "parameters": {"type": "object"},
+        "data": {"type": "array", "items": {}},
+    },
+}
+_INFER: Schema = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": {"type": "object"},
+        "inputs": {"type": "array", "items": _INPUT},
+        "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+    },
+}
+_ONE = f"{PREFIX}/models/{{name}}"
+_ANY_VERSION = (_ONE, f"{_ONE}/versions/{{version}}")
+_REPOSITORY = f"{PREFIX}/repository"
+_JSON = {media.JSON: {"type": "object"}}
+_WISHES = {media.JSON: {"type": "object"}}
+_LIST = {media.JSON: {"type": "array", "items": {"type": "object", "required": ["name", "state"]}}}
+
+
+def _below(*ends: str) -> tuple[str, ...]:
+    return tuple(f"{start}/{end}" for start in _ANY_VERSION for end in ends)
+
+
+OPERATIONS = (
+    Operation(
+        method="POST", paths=_below("infer"), answer=infer, summary="Run a graph on tensors",
+        header={HEADER_LENGTH: {"type": "integer", "minimum": 0}, "X-Timeout-Ms": {"type": "integer", "minimum": 1}},
+        body={media.JSON: _INFER, media.BYTES: BINARY}, gives={**_JSON, media.BYTES: BINARY},
+    ),
+    Operation(method="GET", paths=(PREFIX,), answer=about_server, summary="Say what this server is", gives=_JSON),
+    Operation(
+        method="GET", paths=(f"{PREFIX}/health/live",), answer=live, scope=None, summary="Say that the server lives",
+        gives=_JSON,
+    ),
+    Operation(
+        method="GET", paths=(f"{PREFIX}/health/ready",), answer=ready, scope=None,
+        summary="Say whether models can be run", gives=_JSON,
+    ),
+    Operation(
+        method="GET", paths=(f"{PREFIX}/models/stats", f"{_ONE}/stats"), answer=statistics,
+        summary="Say what was counted", gives=_JSON,
+    ),
+    Operation(
+        method="GET", paths=_ANY_VERSION, answer=about_model, summary="Say what a model takes and gives", gives=_JSON
+    ),
+    Operation(
+        method="GET", paths=_below("ready"), answer=model_ready, summary="Say whether a model can be run", gives=_JSON
+    ),
+    Operation(
+        method="GET", paths=_below("config"), answer=config, summary="Describe a model as Triton does", gives=_JSON
+    ),
+    Operation(
+        method="POST", paths=(f"{_REPOSITORY}/index",), answer=index, summary="List models and their versions",
+        body=_WISHES, needs_body=False, gives=_LIST,
+    ),
+    Operation(
+        method="GET", paths=(f"{_REPOSITORY}/index",), answer=index, summary="List models and their versions",
+        gives=_LIST,
+    ),
+    Operation(
+        method="POST", paths=(f"{_REPOSITORY}/models/{{name}}/load",), answer=load, scope="publish",
+        summary="Take a model back into service", body=_WISHES, needs_body=False, gives=_JSON,
+    ),
+    Operation(
+        method="POST", paths=(f"{_REPOSITORY}/models/{{name}}/unload",), answer=unload, scope="publish",
+        summary="Take a model out of service", body=_WISHES, needs_body=False, gives=_JSON,
+    ),
+)  # fmt: skip

@@ -1,0 +1,165 @@
+"""What can be asked: a path and a method, who may, what it answers, and what its documentation says."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from serve.codec import media
+from serve.codec.parsing import parse_object
+from serve.errors import MethodNotAllowed, NotFound
+from serve.messages import Reply
+from serve.routes.site import Site
+
+Schema = Mapping[str, Any]
+Answer = Callable[[Site, HttpRequest], Awaitable[Response]]
+
+_PIECE = 1 << 20  # bytes of a file that are sent at once
+ANY: Schema = {}
+BINARY: Schema = {"type": "string", "format": "binary"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """Something that can be asked.
+
+    Parameters
+    ----------
+    paths : that lead to it
+    scope : of the key that it needs; None if nobody is asked for one
+    summary : one sentence
+    query, header : parameters, name to schema
+    body : content type of a request to its schema; empty if there is none
+    gives : content type of the answer to its schema; empty if it has no body
+    status : of a good answer
+    needs_body : whether a request without a body is wrong
+    """
+
+    method: str
+    paths: tuple[str, ...]
+    answer: Answer
+    scope: str | None = "predict"
+    summary: str
+    query: Mapping[str, Schema] = dataclasses.field(default_factory=dict)
+    header: Mapping[str, Schema] = dataclasses.field(default_factory=dict)
+    body: Mapping[str, Schema] = dataclasses.field(default_factory=dict)
+    gives: Mapping[str, Schema] = dataclasses.field(default_factory=lambda: {media.JSON: ANY})
+    status: int = 200
+    needs_body: bool = True
+
+
+class Endpoint:
+    """An ASGI application for one path.
+
+    Parameters
+    ----------
+    operations : by method
+    """
+
+    def __init__(self, site: Site, operations: Mapping[str, Operation]) -> None:
+        self._site = site
+        self._operations = dict(operations)
+        if "GET" in operations:
+            self._operations.setdefault("HEAD", operations["GET"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = HttpRequest(scope, receive, send)
+        operation = self._operations.get(scope["method"])
+        if operation is None:
+            raise MethodNotAllowed(self._operations)
+        if operation.scope is not None:
+            self._site.authorize(request, operation.scope)
+        response = await operation.answer(self._site, request)
+        await response(scope, receive, send)
+
+
+def routes(site: Site, operations: Iterable[Operation]) -> list[Route]:
+    """Make one route for each path, in the order in which they come first."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        for path in operation.paths:
+            by_path.setdefault(path, {})[operation.method] = operation
+    return [Route(path, Endpoint(site, methods), methods=None, name=path) for path, methods in by_path.items()]
+
+
+class FileAnswer(Response):
+    """A file as the answer, sent piece by piece.
+
+    Parameters
+    ----------
+    is_temporary : remove it afterwards, whatever happens
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        media_type: str,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        is_temporary: bool = False,
+    ) -> None:
+        self._path, self._is_temporary = path, is_temporary
+        super().__init__(None, status, headers, media_type)
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send it."""
+        try:
+            with _opened(self._path) as file:
+                self.headers["content-length"] = str(os.fstat(file.fileno()).st_size)
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                while piece := await asyncio.to_thread(file.read, _PIECE):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body"})
+        finally:
+            if self._is_temporary:
+                self._path.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise NotFound(f"{path.name} has just been deleted") from error
+
+
+def answer_of(reply: Reply) -> Response:
+    """Turn what a worker replied into a response."""
+    if reply.path is None:
+        return Response(reply.body, reply.status, reply.headers, _type_of(reply))
+    path = Path(reply.path)
+    return FileAnswer(
+        path, media_type=reply.content_type, status=reply.status, headers=reply.headers, is_temporary=True
+    )
+
+
+def _type_of(reply: Reply) -> str | None:
+    return None if "Content-Type" in reply.headers else reply.content_type
+
+
+def as_json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with JSON."""
+    body = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    return Response(body, status, headers, media.JSON)
+
+
+def nothing() -> Response:
+    """Answer that it is done."""
+    return Response(status_code=204)
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """Parse a small JSON object; no body at all is an empty one."""
+    return parse_object(body) if body.strip() else {}

@@ -1,0 +1,169 @@
+"""What every answer needs: the repository, the workers, the limits, and who may do what."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from starlette.requests import Request as HttpRequest
+
+from serve import names
+from serve.check import Limits
+from serve.errors import BadRequest, Forbidden
+from serve.keys import Keys, is_loopback
+from serve.limits import header
+from serve.messages import Reply, Request
+from serve.metrics import Metrics
+from serve.repository import Repository
+from serve.settings import Settings
+
+T = TypeVar("T")
+
+_CHECKS = 2  # uploads that are checked at the same time in one process
+
+
+class Pool(Protocol):
+    """Has requests answered by workers."""
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait."""
+
+    async def submit(self, request: Request) -> Reply:
+        """Have a request answered."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """What a server is made of, as far as HTTP needs it.
+
+    Parameters
+    ----------
+    folder : for temporary files
+    keys : None if everybody may do everything
+    is_private : whether other machines can't reach it
+    is_ready : whether all workers can be reached
+    checks : held while an upload is checked
+    started : on the clock of ``time.monotonic``
+    """
+
+    settings: Settings
+    pool: Pool
+    metrics: Metrics
+    folder: Path
+    is_ready: Callable[[], bool]
+    repository: Repository
+    keys: Keys | None
+    is_private: bool
+    checks: asyncio.Semaphore
+    started: float
+
+    @classmethod
+    def of(cls, context: Any) -> Site:
+        """Make it of what :func:`serve.launch.serve_forever` gives."""
+        settings: Settings = context.settings
+        return cls(
+            settings=settings,
+            pool=context.pool,
+            metrics=context.metrics,
+            folder=context.folder,
+            is_ready=context.is_ready,
+            repository=Repository(settings.models),
+            keys=None if settings.keys is None else Keys(settings.keys),
+            is_private=is_loopback(settings.host),
+            checks=asyncio.Semaphore(_CHECKS),
+            started=time.monotonic(),
+        )
+
+    @property
+    def check_limits(self) -> Limits:
+        """Limits of the check of an upload."""
+        made = self.settings
+        return Limits(size=made.max_upload, memory=made.check_memory, seconds=made.check_seconds)
+
+    def authorize(self, request: HttpRequest, scope: str) -> None:
+        """Let a request pass if its key, or where it comes from, allows what it asks for.
+
+        Raises
+        ------
+        Unauthorized, Forbidden
+            If not.
+        """
+        if self.keys is not None:
+            self.keys.authorize(header(request, b"authorization"), header(request, b"x-api-key"), scope=scope)
+            return
+        host, origin = header(request, b"host") or "", header(request, b"origin")
+        # Without keys a page of another site must not use a visitor's browser to reach the server.
+        if origin is not None and urlsplit(origin).netloc != host:
+            raise Forbidden("Origin: pages of other sites may not use a server without keys", field="Origin")
+        if self.is_private and not _is_own(host):
+            raise Forbidden(f"Host: got {host[:80]!r}; this server is called 127.0.0.1 or localhost", field="Host")
+
+    def seconds(self, request: HttpRequest, default: float) -> float:
+        """Return the time that a request may take, s.
+
+        Parameters
+        ----------
+        default : where the header ``X-Timeout-Ms`` does not say
+
+        Raises
+        ------
+        BadRequest
+            For a header that is no whole number, or out of its range.
+        """
+        given = header(request, b"x-timeout-ms")
+        if given is None:
+            return default
+        most = int(self.settings.max_timeout * 1000)
+        if not (given.isascii() and given.isdecimal() and len(given) < 12 and 1 <= int(given) <= most):
+            raise BadRequest(
+                f"X-Timeout-Ms: got {given[:40]!r}; expected a whole number from 1 to {most}", field="X-Timeout-Ms"
+            )
+        return int(given) / 1000
+
+    def new_file(self) -> Path:
+        """Return a path that nobody else uses."""
+        return self.folder / f"body-{os.getpid()}-{os.urandom(8).hex()}"
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Do what waits for disks or locks where it does not hold up other requests."""
+    return await asyncio.to_thread(work, *arguments)
+
+
+def target(request: HttpRequest) -> tuple[str, str | int | None]:
+    """Return the model and the version number or alias that a path names.
+
+    Raises
+    ------
+    BadRequest
+        For what can't be a name.
+    """
+    parts = request.path_params
+    if "version" in parts:
+        return names.model(parts["name"]), names.version(parts["version"])
+    return names.model(parts["name"]), names.alias(parts["alias"]) if "alias" in parts else None
+
+
+@functools.lru_cache(maxsize=64)
+def _is_own(host: str) -> bool:
+    return is_loopback(_without_port(host))
+
+
+def _without_port(host: str) -> str:
+    """Take the port off a value of ``Host``.
+
+    Examples
+    --------
+    >>> [_without_port(h) for h in ("localhost:8000", "[::1]:80", "127.0.0.1")]
+    ['localhost', '[::1]', '127.0.0.1']
+    """
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdecimal() else host

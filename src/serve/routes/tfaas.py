@@ -1,0 +1,196 @@
+"""The paths of TFaaS (TensorFlow as a Service), so that its clients can move.
+
+``/data``, which sends any file that is asked for, and ``/image`` are not offered.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from rootdata.bundle import MODEL
+from serve import limits, names
+from serve.archives import LABELS, PARAMS
+from serve.codec import media, tfaas
+from serve.codec.parsing import given, parse_object
+from serve.errors import BadRequest, NotFound, UnsupportedType
+from serve.messages import Request
+from serve.routes import forms, uploads
+from serve.routes.operations import BINARY, Operation, Schema, answer_of, as_json, nothing
+from serve.routes.site import Site, in_thread
+
+PROTO = "application/x-protobuf"
+_MAX_BODY = 1_000_000  # bytes; a body holds one event, and is read here for the name of its model
+_MAX_PARAMS = 1_000_000
+
+
+async def predict_json(site: Site, request: HttpRequest) -> Response:
+    """Score one event that comes as keys and values."""
+    return await _predict(site, request, "json")
+
+
+async def predict_proto(site: Site, request: HttpRequest) -> Response:
+    """Score one event that comes as a message ``Row``."""
+    return await _predict(site, request, "proto")
+
+
+async def _predict(site: Site, request: HttpRequest, content: tfaas.Content) -> Response:
+    seconds = site.seconds(request, site.settings.timeout)
+    body = await limits.read(request, min(_MAX_BODY, site.settings.max_body), pause=site.settings.timeout)
+    name = tfaas.model_of(body, content)
+    if name is None:
+        raise BadRequest("model: it is missing; write the name of a model", field="model")
+    name = names.model(name)
+    version = site.repository.served(name)
+    deadline = time.monotonic() + seconds
+    reply = await site.pool.submit(
+        Request(road=f"tfaas-{content}", model=name, version=version, body=body, deadline=deadline)
+    )
+    return answer_of(reply)
+
+
+async def image(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    """Refuse images."""
+    raise UnsupportedType("image files are not taken; send their pixels as a tensor to /v2/models/<name>/infer")
+
+
+async def params(site: Site, request: HttpRequest) -> Response:
+    """Describe a model as TFaaS does."""
+    name = names.model(request.path_params["name"])
+    made = await in_thread(lambda: site.repository.manifest(name, site.repository.resolve(name)))
+    return as_json({
+        "name": name,
+        "model": MODEL,
+        "labels": ",".join(made.columns),
+        "options": None,
+        "inputNode": made.inputs[0].name,
+        "outputNode": made.outputs[0].name,
+        "description": made.description,
+        "timestamp": made.created,
+    })  # fmt: skip
+
+
+async def upload(site: Site, request: HttpRequest) -> Response:
+    """Publish a model that comes as a form, or as an archive with a ``params.json``."""
+    content_type = request.headers.get("content-type", "")
+    if request.headers.get("content-encoding", "").lower() == "base64":
+        raise UnsupportedType("Content-Encoding: send files as they are, not in base64", field="Content-Encoding")
+    is_form = content_type.lower().startswith("multipart/form-data")
+
+    def unpack(body: Path, folder: Path) -> str:
+        if is_form:
+            return _unpacked_form(body, folder, content_type)
+        uploads.unpacked(body, folder, limits=site.check_limits)
+        return _name_of(folder)
+
+    async with uploads.received(site, request) as body:
+        return await uploads.published(site, body, unpack)
+
+
+def _unpacked_form(body: Path, folder: Path, content_type: str) -> str:
+    """Write the files of a form into a folder; return the name of the model."""
+    files = {"model": folder / MODEL, "params": folder / PARAMS, "labels": folder / LABELS}
+    texts = forms.unpack(body, content_type, files=files)
+    for needed in ("name", "model"):
+        if needed not in texts:
+            raise BadRequest(f"form: {needed!r} is missing", field=needed)
+    name = texts["name"]
+    if "params" in texts and _name_of(folder) != name:
+        raise BadRequest(f"name: the form says {name[:60]!r}, {PARAMS} {_name_of(folder)!r}", field="name")
+    return name
+
+
+def _name_of(folder: Path) -> str:
+    """Read the name of a model from its ``params.json``."""
+    path = folder / PARAMS
+    if not path.exists() or path.stat().st_size > _MAX_PARAMS:
+        raise BadRequest(
+            f"{PARAMS} is missing, or too large; it says the name. Without it, PUT to /models/<name>/versions",
+            field=PARAMS,
+        )
+    name = parse_object(path.read_bytes(), what=PARAMS).get("name")
+    if type(name) is not str:
+        raise BadRequest(f"{PARAMS}: name: got {given(name)}; expected a string", field="name")
+    return names.model(name)
+
+
+async def delete(site: Site, request: HttpRequest) -> Response:
+    """Move a model to the trash."""
+    name = request.path_params.get("name") or request.query_params.get("model")
+    if name is None:
+        raise BadRequest("model: it is missing; write DELETE /delete/<model>", field="model")
+    await in_thread(site.repository.delete, names.model(name))
+    return nothing()
+
+
+async def status(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    """Say how the server does."""
+    found = await in_thread(site.repository.cards)
+    return as_json({
+        "Uptime": time.monotonic() - site.started,
+        "ready": site.is_ready(),
+        "pending": site.pool.pending,
+        "models": len(found),
+    })  # fmt: skip
+
+
+async def nearest_help(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+    """Say what took the place of a path."""
+    raise NotFound("parameters belong to a model here; GET /params/<model>")
+
+
+_ROW: Schema = {
+    "type": "object",
+    "required": ["keys", "values", "model"],
+    "additionalProperties": False,
+    "properties": {
+        "keys": {"type": "array", "items": {"type": "string"}},
+        "values": {"type": "array", "items": {"type": ["number", "null"]}},
+        "model": {"type": "string"},
+    },
+}
+_PUBLISHED = {media.JSON: {"type": "object", "required": ["name", "version"]}}
+
+OPERATIONS = (
+    Operation(
+        method="POST", paths=("/json", "/predict/json"), answer=predict_json, summary="Score one event (TFaaS)",
+        body={media.JSON: _ROW}, gives={media.JSON: {"type": "array", "items": {"type": "number"}}},
+    ),
+    Operation(
+        method="POST", paths=("/proto", "/predict/proto"), answer=predict_proto, summary="Score one event (TFaaS)",
+        body={PROTO: BINARY}, gives={PROTO: BINARY},
+    ),
+    Operation(method="POST", paths=("/image", "/predict/image"), answer=image, summary="Not offered (TFaaS)"),
+    Operation(method="GET", paths=("/params",), answer=nearest_help, summary="Not offered (TFaaS)"),
+    Operation(
+        method="GET", paths=("/params/{name}",), answer=params, summary="Describe a model (TFaaS)",
+        gives={media.JSON: {"type": "object", "required": ["name", "inputNode", "outputNode"]}},
+    ),
+    Operation(
+        method="POST", paths=("/upload", "/bundle"), answer=upload, scope="publish", summary="Publish a model (TFaaS)",
+        body={
+            "multipart/form-data": {
+                "type": "object",
+                "required": ["name", "model"],
+                "properties": {"name": {"type": "string"}, "model": BINARY, "params": BINARY, "labels": BINARY},
+            },
+            media.BYTES: BINARY,
+        },
+        status=201, gives=_PUBLISHED,
+    ),
+    Operation(
+        method="DELETE", paths=("/delete/{name}",), answer=delete, scope="admin", summary="Move to the trash (TFaaS)",
+        status=204, gives={},
+    ),
+    Operation(
+        method="DELETE", paths=("/delete",), answer=delete, scope="admin", summary="Move to the trash (TFaaS)",
+        query={"model": {"type": "string"}}, status=204, gives={},
+    ),
+    Operation(
+        method="GET", paths=("/status",), answer=status, summary="Say how the server does (TFaaS)",
+        gives={media.JSON: {"type": "object"}},
+    ),
+)  # fmt: skip

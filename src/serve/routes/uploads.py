@@ -1,0 +1,125 @@
+"""Models that come over HTTP: streamed to disk, checked in a process with limits, published."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from rootdata.bundle import MODEL
+from serve import check, limits, names
+from serve.check import Limits, Report
+from serve.routes.operations import BINARY, Operation, as_json
+from serve.routes.site import Site, in_thread
+
+Unpack = Callable[[Path, Path], str]
+
+_ARCHIVES = (b"PK", b"\x1f\x8b")  # zip, gzip; a tar says so later
+_WORDS = {"type": "array", "items": {"type": "string"}}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """What an upload is told about the model.
+
+    Parameters
+    ----------
+    features, columns : for a graph without a manifest
+    """
+
+    tags: Sequence[str] = ()
+    features: Sequence[str] | None = None
+    columns: Sequence[str] | None = None
+
+
+async def upload(site: Site, request: HttpRequest) -> Response:
+    """Publish the bundle, or the graph, that is the body."""
+    name, query = names.model(request.path_params["name"]), request.query_params
+    labels = Labels(
+        tags=[names.tag(t) for t in query.getlist("tag")],
+        features=query.getlist("feature") or None,
+        columns=query.getlist("column") or None,
+    )
+
+    def unpack(body: Path, folder: Path) -> str:
+        unpacked(body, folder, limits=site.check_limits)
+        return name
+
+    async with received(site, request) as body:
+        return await published(site, body, unpack, labels=labels)
+
+
+@contextlib.asynccontextmanager
+async def received(site: Site, request: HttpRequest) -> AsyncIterator[Path]:
+    """Give the body as a file in a staging area of the repository, which goes away afterwards."""
+    area = site.repository.staging()
+    folder = await in_thread(area.__enter__)
+    try:
+        body = folder / "body"
+        await limits.save(request, body, site.settings.max_upload, pause=site.settings.timeout)
+        yield body
+    finally:
+        await in_thread(area.__exit__, None, None, None)
+
+
+async def published(site: Site, body: Path, unpack: Unpack, *, labels: Labels | None = None) -> Response:
+    """Unpack, check and publish.
+
+    Parameters
+    ----------
+    body : in a staging area
+    unpack : puts the files of the body into a folder and tells the name of the model
+    """
+    async with site.checks:
+        name, version, report = await in_thread(_publish, site, body, unpack, labels or Labels())
+    location = f"/models/{name}/versions/{version}"
+    answer = {"name": name, "version": version, "check": dataclasses.asdict(report)}
+    return as_json(answer, status=201, headers={"Location": location})
+
+
+def _publish(site: Site, body: Path, unpack: Unpack, labels: Labels) -> tuple[str, int, Report]:
+    folder = body.with_name("files")
+    folder.mkdir()
+    name = names.model(unpack(body, folder))
+    report = check.check(folder, limits=site.check_limits, features=labels.features, columns=labels.columns)
+    return name, site.repository.publish(folder, name, tags=labels.tags), report
+
+
+def unpacked(body: Path, folder: Path, *, limits: Limits) -> None:
+    """Unpack an archive; anything else is taken for a graph."""
+    with body.open("rb") as file:
+        start = file.read(512)
+    if start.startswith(_ARCHIVES) or start[257:262] == b"ustar":
+        check.unpack(body, folder, limits=limits)
+    else:
+        body.rename(folder / MODEL)
+
+
+OPERATIONS = tuple(
+    Operation(
+        method=method,
+        paths=("/models/{name}/versions",),
+        answer=upload,
+        scope="publish",
+        summary="Publish a bundle (tar, tar.gz, zip) or a graph (.onnx) as the next version",
+        query={
+            "tag": _WORDS,
+            "feature": {**_WORDS, "description": "for a graph without a manifest: what its input takes"},
+            "column": {**_WORDS, "description": "for a graph without a manifest: names of its scores"},
+        },
+        body={"application/octet-stream": BINARY},
+        status=201,
+        gives={
+            "application/json": {
+                "type": "object",
+                "required": ["name", "version"],
+                "properties": {"name": {"type": "string"}, "version": {"type": "integer"}},
+            }
+        },
+    )
+    for method in ("POST", "PUT")
+)

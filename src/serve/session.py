@@ -1,0 +1,124 @@
+"""A model in memory: its graph in onnxruntime, its manifest, and what makes tensors of events."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootdata.bundle import MODEL, Manifest, OutputSpec
+from rootdata.inputs import Assembler, Tensors
+from serve.errors import InvalidEvents
+
+SLICE = 1024  # events that go through a graph at a time: what a layer makes of them should stay in the cache
+
+
+class Model:
+    """A loaded model.
+
+    Parameters
+    ----------
+    name, version : where it was published
+    graph : path of the ONNX file
+    """
+
+    def __init__(self, name: str, version: int, manifest: Manifest, graph: Path) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # More cores are used by more workers. A spinning thread would be a busy core in an idle server.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4  # its errors come back as exceptions
+        self.name, self.version, self.manifest = name, version, manifest
+        self.assembler = Assembler(manifest) if manifest.takes_events else None
+        self.has_open_axes = any(isinstance(a, str) for t in manifest.inputs for a in t.shape[1:])
+        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        self._outputs = [o.name for o in manifest.outputs]
+
+    def run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
+        """Run the graph.
+
+        Parameters
+        ----------
+        tensors : input name to its values, events along the first axis
+
+        Returns
+        -------
+        the values of every output, in the order of the manifest
+
+        Raises
+        ------
+        InvalidEvents
+            If the graph refuses the tensors.
+        """
+        num_events = len(next(iter(tensors.values())))
+        if not num_events:
+            return [_nothing(output) for output in self.manifest.outputs]
+        if num_events <= SLICE:
+            return self._run(tensors)
+        parts = [
+            self._run({name: values[low : low + SLICE] for name, values in tensors.items()})
+            for low in range(0, num_events, SLICE)
+        ]
+        return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+    def _run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
+        try:
+            found: list[npt.NDArray[Any]] = self._session.run(self._outputs, tensors)
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise InvalidEvents(f"model {self.name!r} can't be run on this: {reason[0][:300]}") from error
+        return found
+
+
+def _nothing(output: OutputSpec) -> npt.NDArray[Any]:
+    """Make the values of an output for no events."""
+    return np.empty((0, *(size if isinstance(size, int) else 0 for size in output.shape[1:])), output.dtype)
+
+
+class Models:
+    """The models of a worker: loaded when asked for, the one used longest ago dropped where there are too many.
+
+    Parameters
+    ----------
+    locate : model name and version to the folder and the manifest; raises for what is not there
+    limit : how many are kept
+    observe_load : told the name of each model that is loaded, and the seconds that it took
+    """
+
+    def __init__(
+        self,
+        locate: Callable[[str, int], tuple[Path, Manifest]],
+        *,
+        limit: int,
+        observe_load: Callable[[str, float], None],
+    ) -> None:
+        self._locate, self._limit, self._observe_load = locate, limit, observe_load
+        self._models: OrderedDict[tuple[Any, ...], Model] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def get(self, name: str, version: int) -> Model:
+        """Return a model that is in memory afterwards."""
+        folder, manifest = self._locate(name, version)
+        graph = folder / MODEL
+        status = graph.stat()
+        # A folder that was replaced behind our back is another model, whatever its number.
+        key = (name, version, status.st_ino, status.st_mtime_ns)
+        if key not in self._models:
+            started = time.perf_counter()
+            self._models[key] = Model(name, version, manifest, graph)
+            self._observe_load(name, time.perf_counter() - started)
+            while len(self._models) > self._limit:
+                self._models.popitem(last=False)
+        self._models.move_to_end(key)
+        return self._models[key]

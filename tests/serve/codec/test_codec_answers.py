@@ -1,0 +1,82 @@
+"""Answers: the same scores in every format, at once or piece by piece."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+import uproot
+from codec_strategies import SETTINGS, flat, manifest_of
+
+from serve.codec import answers, binary, media
+from serve.errors import NotAcceptable
+
+
+def read(body: bytes, accept: str, columns: tuple[str, ...]) -> Any:
+    """Read an answer without the code that wrote it, but for binary columns."""
+    if accept == media.JSON:
+        answer = orjson.loads(body)
+        assert (answer["model"], answer["version"]) == ("ttH", 3)
+        found = answer["scores"]
+        assert answer["num_events"] == len(found[columns[0]])
+    elif accept == media.ARROW:
+        found = {n: c.to_numpy() for n, c in zip(columns, pa.ipc.open_stream(body).read_all().columns, strict=True)}
+    elif accept == media.ROOT:
+        with uproot.open(io.BytesIO(body)) as file:
+            found = {n: file["scores"][f"score_{n}"].array(library="np") for n in columns}
+    else:
+        table = binary.decode(body, manifest_of(*map(flat, columns)), settings=SETTINGS)
+        found = dict(table.columns)
+    assert list(found) == list(columns)
+    return np.stack([np.array(found[n], "f4") for n in columns], axis=1)
+
+
+@pytest.mark.parametrize("accept", media.ANSWERS)
+@pytest.mark.parametrize("sizes", [[], [1], [3, 0, 4], [100, 200, 1]])
+@pytest.mark.parametrize("columns", [("signal",), ("ttH", "ttbar", "QCD")])
+def test_at_once_and_piece_by_piece(tmp_path: Path, accept: str, sizes: list[int], columns: tuple[str, ...]) -> None:
+    scores, start = np.random.default_rng(0).random((sum(sizes), len(columns)), np.float32), 0
+    body, content_type = answers.encode(accept, model="ttH", version=3, columns=columns, scores=scores)
+    assert content_type == accept
+    np.testing.assert_array_equal(read(body, accept, columns), scores)
+    with answers.writer(accept, tmp_path / "answer", columns, model="ttH", version=3) as file:
+        for size in sizes:
+            file.write(scores[start : start + size])
+            start += size
+    np.testing.assert_array_equal(read((tmp_path / "answer").read_bytes(), accept, columns), scores)
+    assert [p.name for p in tmp_path.iterdir()] == ["answer"]
+
+
+def test_the_explanation_comes_along() -> None:
+    explain = [{"outside": {"HT": {"value": 9000.0, "low": 0.0, "high": 100.0}}, "truncated": {}, "missing": ["MET"]}]
+    scores = np.array([[0.5]], "f4")
+    body, _ = answers.encode(media.JSON, model="m", version=1, columns=("signal",), scores=scores, explain=explain)
+    assert orjson.loads(body) == {
+        "model": "m", "version": 1, "num_events": 1, "scores": {"signal": [0.5]}, "explain": explain,
+    }  # fmt: skip
+    for accept in media.ANSWERS[1:]:
+        with pytest.raises(NotAcceptable, match="explain: answers come as application/json alone"):
+            answers.encode(accept, model="m", version=1, columns=("signal",), scores=scores, explain=explain)
+
+
+def test_a_format_that_is_not_offered(tmp_path: Path) -> None:
+    with pytest.raises(NotAcceptable, match="got 'text/csv'; answers come as"):
+        answers.encode("text/csv", model="m", version=1, columns=("s",), scores=np.zeros((1, 1), "f4"))
+    with pytest.raises(NotAcceptable, match="got 'text/csv'; answers come as"):
+        answers.writer("text/csv", tmp_path / "x", ("s",), model="m", version=1)
+
+
+@pytest.mark.parametrize("accept", media.ANSWERS)
+def test_a_writer_that_is_given_up_lets_the_error_through(tmp_path: Path, accept: str) -> None:
+    def give_up() -> None:
+        with answers.writer(accept, tmp_path / "answer", ("s",), model="m", version=1) as file:
+            file.write(np.zeros((3, 1), "f4"))
+            raise ValueError("given up")
+
+    with pytest.raises(ValueError, match="given up"):
+        give_up()

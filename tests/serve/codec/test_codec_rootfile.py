@@ -1,0 +1,228 @@
+"""ROOT files: what is read of them, and what is wrong with them, never with the server's own paths."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from codec_strategies import SETTINGS, awkward_lists, check_equal, fixed, flat, jagged, manifest_of
+
+from rootdata.inputs import Table, concatenate
+from rootdata.jagged import Jagged, offsets_of
+from serve.codec import rootfile
+from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
+
+MODEL = manifest_of(
+    flat("MET"), flat("nPV", "int32"), fixed("cov", 3), jagged("Jet_pt", "jets"), jagged("Jet_eta", "jets")
+)
+
+
+def columns_of(num_events: int = 20) -> dict[str, Any]:
+    counts = np.arange(num_events) % 4
+    lists = ak.unflatten(np.arange(counts.sum(), dtype="f4"), counts)
+    return {
+        "MET": np.arange(num_events, dtype="f4"),
+        "nPV": np.arange(num_events, dtype="i4"),
+        "cov": np.arange(3.0 * num_events, dtype="f8").reshape(-1, 3),
+        "Jet_pt": lists,
+        "Jet_eta": lists * np.float32(0.1),
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path, write_tree: Callable[..., Path]) -> Callable[..., Path]:
+    def write(name: str = "events.root", *, how: dict[str, Any] | None = None, **changes: Any) -> Path:
+        columns = {**columns_of(), **changes}
+        return write_tree(tmp_path / name, {n: c for n, c in columns.items() if c is not None}, **(how or {}))
+
+    return write
+
+
+def tables(path: Path, tree: str | None = None, **changes: Any) -> Iterator[Table]:
+    return rootfile.tables(path, MODEL, tree=tree, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("kind", ["ttree", "rntuple"])
+def test_blocks_join_to_the_file(write: Callable[..., Path], small_blocks: int, kind: str) -> None:
+    cov = {"cov": ak.from_regular(ak.Array(columns_of()["cov"]))} if kind == "rntuple" else {}
+    manifest = MODEL if kind == "ttree" else manifest_of(*(b for b in MODEL.branches if b.name != "cov"))
+    path = write(other=np.zeros(20), **cov, how={"step": 7, "kind": kind})
+    pieces = list(rootfile.tables(path, manifest, tree=None, settings=SETTINGS))
+    assert [p.num_events for p in pieces] == [7, 7, 6]
+    table = concatenate(pieces)
+    expected = {n: c for n, c in columns_of().items() if n in table.columns}
+    jets = {n: Jagged.from_awkward(expected.pop(n)) for n in ("Jet_pt", "Jet_eta")}
+    flats = {n: c.astype("f4") if n == "cov" else c for n, c in expected.items()}
+    check_equal(table, Table(num_events=20, columns=flats | jets))
+
+
+def test_large_blocks_are_handed_on_in_pieces(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write()
+    whole = list(tables(path))
+    monkeypatch.setattr(rootfile, "BLOCK_ENTRIES", 6)
+    pieces = list(tables(path))
+    assert ([p.num_events for p in whole], [p.num_events for p in pieces]) == ([20], [6, 6, 6, 2])
+    check_equal(concatenate(pieces), whole[0])
+
+
+def test_the_tree_is_chosen(write: Callable[..., Path], write_tree: Callable[..., Path]) -> None:
+    path = write(how={"tree": "one"})
+    write_tree(path, columns_of(5), tree="two", update=True)
+    assert sum(t.num_events for t in tables(path, "two")) == 5
+    with pytest.raises(InvalidEvents, match="the file holds 2 trees: 'one', 'two'; name one with the option `tree`"):
+        list(tables(path))
+    with pytest.raises(InvalidEvents, match="tree 'twoo' not found in the file; nearest: 'two'") as error:
+        list(tables(path, "twoo"))
+    assert error.value.field == "tree"
+
+
+def test_a_file_without_trees(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "none.root") as file:
+        file["h"] = np.histogram([1.0])
+    with pytest.raises(InvalidEvents, match="the file holds 0 trees"):
+        list(tables(tmp_path / "none.root"))
+
+
+NOT_ROOT = {"empty": b"", "text": b"hello", "json": b'{"events": []}', "root": b"root", "zeros": bytes(1000)}
+
+
+@pytest.mark.parametrize("content", NOT_ROOT)
+def test_a_file_that_is_not_root(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "secret_name.root"
+    path.write_bytes(NOT_ROOT[content])
+    with pytest.raises(BadRequest, match="the file") as error:
+        list(tables(path))
+    assert str(tmp_path) not in str(error.value)
+    assert "secret_name" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_file(write: Callable[..., Path], part: float) -> None:
+    path = write()
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(BadRequest, match=r"truncated|damaged") as error:
+        list(tables(path))
+    assert str(path.parent) not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"MET": None, "MET_pt": np.zeros(20)}, "MET", "branch 'MET' is missing; nearest: 'MET_pt'"),
+        ({"MET": columns_of()["Jet_pt"]}, "MET", "'MET': got a list an event; expected one number an event"),
+        ({"MET": columns_of()["cov"]}, "MET", "'MET': got 3 numbers an event; expected one number"),
+        ({"Jet_pt": np.zeros(20)}, "Jet_pt", "'Jet_pt': got one number an event; expected a list an event"),
+        ({"cov": np.zeros((20, 2))}, "cov", "'cov': got 2 numbers an event; expected 3 numbers an event"),
+        ({"MET": ak.Array(["a"] * 20)}, "MET", "'MET' can't be used: it holds|'MET'"),
+    ],
+)
+def test_a_file_with_other_branches(write: Callable[..., Path], changes: Any, field: str, message: str) -> None:
+    with pytest.raises(InvalidEvents, match=message) as error:
+        list(tables(write(**changes)))
+    assert error.value.field == field
+
+
+def test_values_that_do_not_fit_name_the_event_of_the_file(write: Callable[..., Path], small_blocks: int) -> None:
+    odd = np.arange(20, dtype="f8")
+    odd[13] = 0.5
+    with pytest.raises(InvalidEvents, match=r"'nPV' of event 13: got 0.5; expected an integer") as error:
+        list(tables(write(nPV=odd, how={"step": 5})))
+    assert (error.value.field, error.value.event) == ("nPV", 13)
+
+
+def test_unequal_counts(write: Callable[..., Path], small_blocks: int) -> None:
+    counts = np.arange(20) % 4
+    counts[[13, 14]] = counts[[14, 13]]
+    lists = ak.unflatten(np.zeros(counts.sum(), "f4"), counts)
+    with pytest.raises(InvalidEvents, match="'Jet_eta' of event 13: got 2 objects; 'Jet_pt' has 1"):
+        list(tables(write(Jet_eta=lists, how={"step": 5})))
+
+
+def test_too_many_objects(write: Callable[..., Path]) -> None:
+    many = awkward_lists(*[[1.0]] * 4, [1.0] * 51, *[[1.0]] * 15)
+    with pytest.raises(TooLarge, match="'jets' of event 4: got 51 objects"):
+        list(tables(write(Jet_pt=many, Jet_eta=many)))
+
+
+def test_a_block_that_is_too_large(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rootfile, "MAX_BLOCK_BYTES", 100)
+    with pytest.raises(TooLarge, match="entries 0 to 20 of tree 'Events' can only be read at once"):
+        list(tables(write()))
+
+
+@pytest.mark.parametrize("kind", ["ttree", "rntuple"])
+def test_damaged_files_raise_nothing_else(tmp_path: Path, write_tree: Callable[..., Path], kind: str) -> None:
+    columns = {n: c for n, c in columns_of(200).items() if n != "cov"}
+    manifest = manifest_of(*(b for b in MODEL.branches if b.name != "cov"))
+    content = write_tree(tmp_path / "good.root", columns, kind=kind, step=50).read_bytes()
+    rng, path, refused = np.random.default_rng(1), tmp_path / "bad.root", 0
+    for _ in range(150):
+        bad = bytearray(content)
+        for at in rng.integers(0, len(content), rng.integers(1, 4)):
+            bad[at] = rng.integers(256)
+        path.write_bytes(bad)
+        try:
+            for table in rootfile.tables(path, manifest, tree=None, settings=SETTINGS):
+                assert table.num_events <= 200
+        except ServeError:
+            refused += 1
+    assert 0 < refused < 150
+
+
+def scores_of(num_events: int, num_columns: int = 2) -> Any:
+    return np.random.default_rng(0).random((num_events, num_columns), np.float32)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [1], [3, 0, 2], [1000] * 20])
+def test_scores_come_back_from_their_file(tmp_path: Path, sizes: list[int]) -> None:
+    scores, start = scores_of(sum(sizes)), 0
+    with rootfile.ScoreWriter(tmp_path / "scores.root", ("ttH", "ttbar")) as file:
+        for size in sizes:
+            file.write(scores[start : start + size])
+            start += size
+    with uproot.open(tmp_path / "scores.root") as file:
+        found = file["scores"].arrays(library="np")
+    assert list(found) == ["score_ttH", "score_ttbar"]
+    np.testing.assert_array_equal(np.stack(list(found.values()), axis=1), scores)
+    assert {v.dtype.name for v in found.values()} == {"float32"}
+
+
+def test_files_are_written_and_read_in_constant_memory(tmp_path: Path) -> None:
+    peaks = []
+    for pieces in (5, 50):
+        tracemalloc.start()
+        with rootfile.ScoreWriter(tmp_path / "scores.root", ("signal",)) as file:
+            for _ in range(pieces):
+                file.write(scores_of(20_000, 1))
+        model = manifest_of(flat("score_signal"))
+        read = sum(t.num_events for t in rootfile.tables(tmp_path / "scores.root", model, tree=None, settings=SETTINGS))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert read == pieces * 20_000
+    assert peaks[1] < 2 * peaks[0] + 1_000_000
+
+
+def test_cutting_keeps_offsets_shared() -> None:
+    offsets = offsets_of(np.array([1, 2, 0, 3]))
+    columns = {n: Jagged(offsets, np.arange(6.0)) for n in "ab"}
+    piece = rootfile.cut(Table(num_events=4, columns=columns | {"x": np.arange(4)}), 1, 3)
+    a, b, x = (piece.columns[n] for n in "abx")
+    assert isinstance(a, Jagged)
+    assert isinstance(b, Jagged)
+    assert a.offsets is b.offsets
+    assert (a.offsets.tolist(), a.content.tolist(), x.tolist()) == ([0, 2, 2], [1, 2], [1, 2])  # type: ignore[union-attr]
+
+
+def test_paths_do_not_leak(write: Callable[..., Path]) -> None:
+    path = write(MET=None)
+    with pytest.raises(ServeError) as error:
+        list(tables(path))
+    assert not re.search(re.escape(str(path.parent)), str(error.value))

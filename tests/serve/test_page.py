@@ -1,0 +1,374 @@
+"""The web page, over HTTP and in a real browser: what a visitor sees, types and is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import pytest
+from models import FLAT, JETS, make_bundle
+from servers import Handle, announced, kill, launch, poll
+
+from rootdata.bundle import BranchSpec, TensorSpec
+from serve.keys import Keys
+from serve.repository import Repository
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><b>bold</b>"
+CURVE = tuple(i / 100 for i in range(101))
+ROC = {
+    "ttH": {"signal_efficiency": CURVE, "background_efficiency": tuple(x**4 for x in CURVE)},
+    EVIL: {"signal_efficiency": CURVE, "background_efficiency": tuple(x**2 for x in CURVE)},
+}
+ANSWERED = "document.querySelector('output .score') !== null && !document.querySelector('output.old')"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a repository: jets, two versions of two numbers, strange words, and a broken one."""
+    folder = tmp_path_factory.mktemp("page")
+    repository = Repository(folder / "models")
+    features = {"flat": list(FLAT), "jagged": {"jets": {"branches": list(JETS), "length": 10}}, "missing": [-999]}
+    jets = make_bundle(folder / "jets", jets=True, roc=ROC, tags=("higgs",), features=features)
+    repository.publish(jets, "ttH")
+    repository.publish(make_bundle(folder / "one", tags=("susy",)), "numbers")
+    repository.publish(make_bundle(folder / "two", seed=1, tags=("susy",)), "numbers")
+    repository.set_alias("numbers", "production", 1)
+    evil = make_bundle(folder / "evil", description=EVIL, author=EVIL, software={EVIL: EVIL}, training={EVIL: EVIL})
+    repository.publish(evil, "strange")
+    (folder / "models" / "lost" / "1").mkdir(parents=True)
+    (folder / "models" / "lost" / "1" / "manifest.json").write_text("{}")
+    return folder / "models"
+
+
+@pytest.fixture(scope="module")
+def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
+    temporary = tmp_path_factory.mktemp("s")
+    process = launch(["-m", "serve", str(models), "--port", "0"], temporary=temporary)
+    handle = Handle(process, "", temporary, temporary / "log")
+    handle.url = announced(handle, seconds=60)
+    yield handle
+    for pid in handle.all_pids():
+        kill(pid)
+    process.wait(10)
+    process.stdout.close()
+
+
+class Visitor:
+    """Somebody with a browser.
+
+    Parameters
+    ----------
+    url : of the server
+    """
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self.driver = driver
+        self.url = url
+
+    def open(self, path: str = "") -> None:
+        """Open a view of the page, afresh."""
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.url}/{path}")
+        self.wait("document.querySelector('main h1') !== null")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, condition: str) -> Any:
+        """Wait until a JavaScript expression is true."""
+        return poll(lambda: self.run(f"return {condition}"), seconds=20, every=0.05)
+
+    def find(self, selector: str, text: str = "") -> Any:
+        """Return the first element that is shown, with a text in it."""
+        shown = (e for e in self.driver.find_elements("css selector", selector) if e.is_displayed() and text in e.text)
+        return next(shown)
+
+    def click(self, selector: str, text: str = "") -> None:
+        self.find(selector, text).click()
+
+    def type(self, selector: str, text: str) -> None:
+        field = self.find(selector)
+        field.clear()
+        field.send_keys(text)
+
+    def text(self, selector: str = "main") -> str:
+        return self.driver.find_element("css selector", selector).text
+
+    def score(self, condition: str = ANSWERED) -> float:
+        """Press the button and return the first score that is shown."""
+        self.click("button", "Score")
+        self.wait(condition)
+        return float(self.run("return document.querySelector('output data').value"))
+
+    def complaints(self) -> list[str]:
+        """Return what the browser's console said since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def hosts(self) -> set[str]:
+        """Return where anything was asked for since the last call."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        return {urlsplit(url).netloc for url in urls if urlsplit(url).scheme not in ("data", "blob", "about")}
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("THE PAGE IS NOT TESTED in a browser: apt install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync",
+                 "disable-background-networking", "disable-component-update", "window-size=1200,1400",
+                 f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield made
+    made.quit()
+
+
+@pytest.fixture
+def visitor(driver: Any, server: Handle) -> Iterator[Visitor]:
+    """Give a visitor; nobody else than the server may be asked for anything, whatever is clicked."""
+    made = Visitor(driver, server.url)
+    made.hosts()
+    made.complaints()
+    yield made
+    assert made.hosts() == {urlsplit(server.url).netloc}
+    assert made.complaints() == []
+
+
+def test_the_list_is_searched_while_typing(visitor: Visitor) -> None:
+    visitor.open()
+    names = "[...document.querySelectorAll('tbody th a')].map((a) => a.textContent)"
+    assert visitor.run(f"return {names}") == ["lost", "numbers", "strange", "ttH"]
+    assert "publish" in visitor.find("tr", "lost").find_element("class name", "bad").text
+    assert "production → 1" in visitor.find("tr", "numbers").text
+    visitor.type("#search", "jet_PT")
+    assert visitor.run(f"return {names}") == ["ttH"]
+    visitor.type("#search", "met nothing")
+    assert visitor.run(f"return {names}") == []
+    visitor.type("#search", "met_pt")
+    visitor.click("button.chip", "susy")
+    assert visitor.run(f"return {names}") == ["numbers"]
+    visitor.click("a", "numbers")
+    visitor.wait("document.title === 'numbers'")
+    assert visitor.find("nav [aria-current]").text == "2 · latest"
+
+
+def test_a_card_shows_ranges_curves_and_versions(visitor: Visitor) -> None:
+    visitor.open("#/models/ttH")
+    row = visitor.find("main tbody tr", "HT")
+    assert [cell.text for cell in row.find_elements("css selector", "th, td")] == [
+        "HT", "float32", "number", "GeV", "30 … 2000", "400", "200", "0 %",
+    ]  # fmt: skip
+    assert "rejection, ttH" in visitor.text(".roc table")
+    assert visitor.find(".roc tbody tr", "background, ttH").text.split()[-4:] == ["0.0625", "0.24", "0.41", "0.656"]
+    assert "signal efficiency" in visitor.text("svg.plot")
+    assert "background efficiency" in visitor.text("svg.plot")
+    visitor.find("#roc-axis").send_keys("rejection")
+    visitor.wait("document.querySelector('svg.plot').textContent.includes('background rejection')")
+    drawn = visitor.run("return [...document.querySelectorAll('svg.plot .curve')].map((p) => p.getTotalLength())")
+    assert len(drawn) == 2
+    assert min(drawn) > 300
+    visitor.open("#/models/numbers/versions/1")
+    assert visitor.find("nav [aria-current]").text == "1 · production"
+
+
+def test_a_sample_event_scores_as_over_http(visitor: Visitor) -> None:
+    visitor.open("#/models/ttH")
+    manifest = httpx.get(f"{visitor.url}/models/ttH/versions/1/manifest.json").json()
+    event = {name: values[0] for name, values in manifest["parity"]["columns"].items()}
+    answer = httpx.post(f"{visitor.url}/models/ttH/predict", json={"events": [event]}).json()
+    assert visitor.score() == pytest.approx(answer["scores"]["signal"][0], abs=1e-9)
+    assert "Nothing is unlike the training events" in visitor.text("output")
+    visitor.find("#sample").send_keys("3")  # an event without jets
+    assert visitor.find("[name=Jet_pt]").get_attribute("value") == ""
+    assert visitor.score() == pytest.approx(manifest["parity"]["scores"][2][0], abs=1e-6)
+
+
+def test_what_is_unlike_training_is_said_at_the_field(visitor: Visitor) -> None:
+    visitor.open("#/models/ttH")
+    visitor.type("[name=HT]", "9000")
+    visitor.type("[name=MET_pt]", "-999")
+    for field in ("Jet_pt", "Jet_eta"):
+        visitor.type(f"[name={field}]", ",".join("1" * 12))
+    visitor.score()
+    assert visitor.text("#field-0-note") == "HT = 9000 is outside the training range 30 … 2000"
+    assert visitor.text("#field-1-note") == "MET_pt has no value"
+    assert "10 of 12 objects are used" in visitor.text("fieldset.lists")
+    visitor.type("[name=HT]", "900")
+    visitor.score()
+    assert visitor.text("#field-0-note") == ""
+
+
+def test_an_error_stands_at_its_field(visitor: Visitor) -> None:
+    visitor.open("#/models/ttH")
+    visitor.type("[name=Jet_eta]", "0.1, x, 2.2")
+    visitor.click("button", "Score")
+    visitor.wait("document.querySelector('[aria-invalid]') !== null")
+    assert visitor.run("return document.activeElement.name") == "Jet_eta"
+    assert "'x'" in visitor.text("#field-3-note")
+    assert [line for line in visitor.complaints() if "status of 422" not in line] == []
+    visitor.type("[name=Jet_eta]", "0.1, 1, 2.2")
+    visitor.score()
+    assert visitor.run("return document.querySelector('[aria-invalid]')") is None
+
+
+def test_the_command_that_is_shown_gives_the_same_score(visitor: Visitor) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    visitor.open("#/models/ttH")
+    visitor.type("[name=HT]", "123.5")
+    shown = visitor.score()
+    command = visitor.run("return document.querySelector('form pre').textContent")
+    answer = json.loads(subprocess.check_output(["sh", "-c", command], stderr=subprocess.DEVNULL))
+    assert answer["scores"]["signal"][0] == pytest.approx(shown, abs=1e-9)
+
+
+def test_netron_draws_the_graph(visitor: Visitor) -> None:
+    visitor.open("#/models/ttH")
+    visitor.click("button", "Show the graph")
+    frame = "document.querySelector('iframe').contentDocument"
+    visitor.wait(f"{frame}?.querySelectorAll('#canvas .node').length > 8")
+    drawn = visitor.run(f"return {frame}.querySelector('#canvas').textContent")
+    assert {word for word in ("ReduceSum", "Sigmoid", "jets_mask", "scores") if word in drawn} == {
+        "ReduceSum", "Sigmoid", "jets_mask", "scores",
+    }  # fmt: skip
+    assert visitor.run(f"return {frame}.cookie") == ""
+
+
+def test_names_with_markup_stay_text(visitor: Visitor) -> None:
+    visitor.open("#/models/strange")
+    assert EVIL in visitor.text()
+    assert visitor.run("return document.querySelectorAll('main script, main img, main b').length") == 0
+    assert visitor.run("return document.title") == "strange"
+    visitor.open("#/models/ttH")  # one of its classes has that name
+    assert EVIL in visitor.text("figcaption")
+    visitor.open()
+    visitor.type("#search", "<b>")
+    assert EVIL in visitor.text("table")
+    visitor.open(f"#/models/{quote(EVIL, safe='')}")
+    assert visitor.run("return document.querySelectorAll('main script, main img, main b').length") == 0
+    assert visitor.run("return document.title") == "That did not work"
+    assert all("status of 4" in line for line in visitor.complaints())
+
+
+def test_a_strange_branch_can_be_scored(driver: Any, start_server: Callable[..., Handle], tmp_path: Path) -> None:
+    """Names of branches become labels, field names and keys of the request."""
+    name = "a'b\"<i>"
+    branches = (BranchSpec(name=name, dtype="float32"), BranchSpec(name="MET_pt", dtype="float32"))
+    flat = TensorSpec(name="flat", dtype="float32", shape=("events", 2), features=(name, "MET_pt"))
+    features = {"flat": [name, "MET_pt"]}
+    bundle = make_bundle(tmp_path / "b", parity=False, branches=branches, features=features, inputs=(flat,))
+    Repository(tmp_path / "models").publish(bundle, "quoted")
+    visitor = Visitor(driver, start_server(["-m", "serve", str(tmp_path / "models"), "--port", "0"]).url)
+    visitor.open("#/models/quoted")
+    visitor.type("#field-0", "100")
+    visitor.type("#field-1", "20")
+    assert 0 < visitor.score() < 1
+
+
+def test_a_key_is_asked_for_and_used(
+    driver: Any, models: Path, start_server: Callable[..., Handle], tmp_path: Path
+) -> None:
+    key = Keys(tmp_path / "keys").create("visitor", scope="predict")
+    arguments = ["-m", "serve", str(models), "--port", "0", "--keys", str(tmp_path / "keys")]
+    visitor = Visitor(driver, start_server(arguments).url)
+    visitor.complaints()
+    visitor.open()
+    assert visitor.text("h1") == "A key is needed"
+    assert visitor.complaints() == []
+    visitor.type("#key-field", "rk_000000000000_" + "x" * 43)
+    visitor.click("#key button")
+    visitor.wait("document.querySelector('#key-note').textContent.includes('not known')")
+    assert all("status of 401" in line for line in visitor.complaints())
+    visitor.type("#key-field", key)
+    visitor.click("#key button")
+    visitor.wait("document.querySelector('tbody') !== null")
+    visitor.click("a", "ttH")
+    visitor.wait("document.title === 'ttH'")
+    assert 0 < visitor.score() < 1
+    visitor.click("button", "Show the graph")
+    visitor.wait("document.querySelector('iframe').contentDocument?.querySelectorAll('#canvas .node').length > 8")
+    assert key not in visitor.run("return document.documentElement.outerHTML + JSON.stringify(localStorage)")
+    assert visitor.complaints() == []
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_is_wider_than_the_screen(visitor: Visitor, width: int) -> None:
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    visitor.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        for view in ("", "#/models/ttH", "#/models/strange"):
+            visitor.open(view)
+            assert visitor.run("return document.documentElement.scrollWidth") <= width
+    finally:
+        visitor.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_every_field_and_button_has_a_name(visitor: Visitor) -> None:
+    for view in ("", "#/models/ttH"):
+        visitor.open(view)
+        elements = visitor.driver.find_elements("css selector", "input, select, button, a, iframe, [role=region]")
+        assert [e.get_attribute("outerHTML") for e in elements if e.is_displayed() and not e.accessible_name] == []
+
+
+def test_all_can_be_done_with_the_keyboard(visitor: Visitor) -> None:
+    from selenium.webdriver.common.keys import Keys as Press
+
+    visitor.open()
+    visitor.find("#search").send_keys("ttH", Press.TAB)
+    assert visitor.run("return document.activeElement.getAttribute('aria-label')") == "Models"  # to scroll it
+    visitor.driver.switch_to.active_element.send_keys(Press.TAB)
+    visitor.driver.switch_to.active_element.send_keys(Press.ENTER)
+    visitor.wait("document.title === 'ttH'")
+    assert visitor.run("return document.activeElement.id") == "main"
+    visitor.find("[name=HT]").send_keys(Press.ENTER)
+    visitor.wait(ANSWERED)
+
+
+def test_the_page_may_load_nothing_from_elsewhere(server: Handle) -> None:
+    for path in ("/", "/page/app.js", "/page/netron/index.html"):
+        answer = httpx.get(server.url + path)
+        policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
+        assert answer.status_code == 200
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == policy["connect-src"] == "'self'"
+        assert "http" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["netron/server.py", "netron/__init__.py", "netron/../../settings.py", "netron/%2e%2e%2fsettings.py", "nothing.js",
+     "%2e%2e/__init__.py", "__init__.py", "netron/", "netron/%00"],
+)  # fmt: skip
+def test_other_files_are_not_served(server: Handle, path: str) -> None:
+    url = httpx.URL(server.url).copy_with(raw_path=f"/page/{path}".encode())
+    answer = httpx.get(url)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not_found"
+
+
+def test_a_file_is_sent_again_only_when_it_changed(server: Handle) -> None:
+    first = httpx.get(f"{server.url}/page/netron/view.js")
+    again = httpx.get(f"{server.url}/page/netron/view.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+    assert httpx.post(f"{server.url}/").status_code == 405
+
+
+def test_without_netron_there_is_no_graph(models: Path, start_server: Callable[..., Handle]) -> None:
+    program = "import sys; sys.modules['netron'] = None; from serve.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    handle = start_server(["-c", program, str(models), "--port", "0"])
+    assert httpx.get(f"{handle.url}/page/settings.json").json() == {"graph": False, "keys": False}
+    assert httpx.get(f"{handle.url}/page/netron/index.html").status_code == 404
+    assert httpx.get(f"{handle.url}/").status_code == 200

@@ -1,0 +1,207 @@
+"""Requests on their way from an API process to a worker and back."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import signal
+import time
+import zlib
+
+import httpx
+import pytest
+from servers import Handle, poll
+
+
+async def post(server: Handle, query: str, bodies: list[bytes], *, connections: int = 100) -> list[httpx.Response]:
+    """Send requests over some connections; return the answers in the order of the bodies."""
+    replies: dict[int, httpx.Response] = {}
+    left = enumerate(bodies)
+
+    async def client() -> None:
+        async with httpx.AsyncClient(timeout=60, verify=False) as http:  # certificates take long to load
+            for number, body in left:
+                replies[number] = await http.post(f"{server.url}/echo?{query}", content=body)
+
+    await asyncio.gather(*(client() for _ in range(min(connections, len(bodies)))))
+    return [replies[number] for number in range(len(bodies))]
+
+
+def test_big_bodies_come_back_as_they_were(start_toy):
+    server = start_toy(workers=2)
+    bodies = [os.urandom(1_000_000) * 64 for _ in range(2)] + [b"small" * n for n in range(100)]
+    replies = asyncio.run(post(server, "", bodies))
+    for body, reply in zip(bodies, replies, strict=True):
+        assert reply.status_code == 200
+        assert reply.headers["crc"] == str(zlib.crc32(body))
+        assert reply.content == body
+
+
+def test_big_answers_to_small_requests(start_toy):
+    server = start_toy()
+    bodies = [bytes([n]) * 1000 for n in range(8)]
+    replies = asyncio.run(post(server, "op=grow&times=16000", bodies))
+    assert all(reply.content == body * 16_000 for body, reply in zip(bodies, replies, strict=True))
+
+
+def test_5000_requests_over_100_connections(start_toy):
+    server = start_toy(workers=2)
+    bodies = [b"%d" % n * (n % 50) for n in range(5000)]
+    replies = asyncio.run(post(server, "", bodies))
+    assert [reply.content for reply in replies] == bodies
+    assert {reply.status_code for reply in replies} == {200}
+
+
+def test_requests_that_wait_are_answered_together(start_toy):
+    server = start_toy(max_batch=8)
+
+    async def scenario() -> list[httpx.Response]:
+        busy = asyncio.create_task(post(server, "op=sleep&seconds=0.5", [b""]))
+        await asyncio.sleep(0.2)
+        replies = await post(server, "", [b"%d" % n for n in range(32)])
+        await busy
+        return replies
+
+    sizes = [int(reply.headers["batch"]) for reply in asyncio.run(scenario())]
+    assert max(sizes) == 8
+
+
+def test_a_bug_is_a_500_for_its_request_and_for_no_other(start_toy):
+    server = start_toy()
+
+    async def scenario() -> list[list[httpx.Response]]:
+        busy = asyncio.create_task(post(server, "op=sleep&seconds=0.5", [b""]))
+        await asyncio.sleep(0.2)
+        mixed = await asyncio.gather(*(post(server, "op=bug" if n == 3 else "", [b"%d" % n]) for n in range(8)))
+        await busy
+        return mixed
+
+    worker = server.children()["worker"]
+    replies = [reply for [reply] in asyncio.run(scenario())]
+    assert [reply.status_code for reply in replies] == [500 if n == 3 else 200 for n in range(8)]
+    assert replies[3].json()["error"]["code"] == "error"
+    assert server.children()["worker"] == worker
+    assert "a bug" in server.log.read_text()
+
+
+def test_the_deadline_holds_where_the_worker_hangs_and_the_worker_is_replaced(start_toy):
+    server = start_toy(timeout=1.0)
+    worker = server.children()["worker"]
+    start = time.monotonic()
+    [reply] = asyncio.run(post(server, "op=hang&timeout=0.5", [b""]))
+    assert reply.status_code == 504
+    assert reply.json()["error"]["code"] == "deadline_exceeded"
+    assert 0.4 < time.monotonic() - start < 1.5
+    poll(lambda: server.children()["worker"] not in (worker, []), seconds=10)
+    poll(lambda: httpx.post(f"{server.url}/echo", content=b"x").status_code == 200, seconds=20)
+    assert "stuck" in server.log.read_text()
+
+
+def test_a_request_that_waited_too_long_is_not_worked_on(start_toy):
+    server = start_toy(workers=1)
+
+    async def scenario() -> tuple[httpx.Response, httpx.Response]:
+        busy = asyncio.create_task(post(server, "op=sleep&seconds=1", [b""]))
+        await asyncio.sleep(0.2)
+        # It would kill the worker if it got there.
+        [late] = await post(server, "op=die&timeout=0.2", [b""])
+        [done] = await busy
+        return late, done
+
+    late, done = asyncio.run(scenario())
+    assert (late.status_code, done.status_code) == (504, 200)
+    assert httpx.post(f"{server.url}/echo", content=b"x").status_code == 200
+
+
+def test_a_stopped_worker_does_not_stop_the_others(start_toy):
+    server = start_toy(workers=2)
+    stopped = server.children()["worker"][0]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        replies = asyncio.run(post(server, "timeout=1", [b"x"] * 40, connections=10))
+        statuses = collections.Counter(reply.status_code for reply in replies)
+        assert set(statuses) == {200, 504}
+        assert statuses[200] >= 30
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    poll(lambda: httpx.get(f"{server.url}/ready").status_code == 200)
+
+
+def test_more_than_may_wait_get_a_503(start_toy):
+    server = start_toy(max_pending=5, max_batch=1)
+    replies = asyncio.run(post(server, "op=sleep&seconds=0.2", [b""] * 30))
+    statuses = collections.Counter(reply.status_code for reply in replies)
+    assert statuses[200] >= 5
+    assert statuses[503] >= 20
+    refused = next(reply for reply in replies if reply.status_code == 503)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["error"]["code"] == "overloaded"
+    assert httpx.post(f"{server.url}/echo", content=b"x").status_code == 200
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"events" * 1000)
+    return path
+
+
+def test_a_long_job_does_not_hold_up_small_requests(start_toy, file):
+    server = start_toy()
+
+    async def scenario() -> tuple[httpx.Response, int]:
+        job = asyncio.create_task(post(server, f"path={file}&slices=100&seconds=0.02", [b""]))
+        await asyncio.sleep(0.1)
+        answered = 0
+        while not job.done():
+            await post(server, "", [b"x"])
+            answered += 1
+        return (await job)[0], answered
+
+    reply, answered = asyncio.run(scenario())
+    assert reply.content == file.read_bytes()
+    assert answered >= 10
+
+
+def test_jobs_take_turns(start_toy, file):
+    server = start_toy()
+
+    async def scenario() -> list[float]:
+        start = time.monotonic()
+
+        async def timed(slices: int) -> float:
+            await post(server, f"path={file}&slices={slices}&seconds=0.01", [b""])
+            return time.monotonic() - start
+
+        return await asyncio.gather(timed(100), timed(5))
+
+    long, short = asyncio.run(scenario())
+    assert short < long / 2
+
+
+def test_a_job_that_fails_or_takes_too_long_is_answered(start_toy, file):
+    server = start_toy()
+    bug, late = asyncio.run(
+        asyncio.wait_for(both(server, f"op=bug&path={file}&slices=2&seconds=0.01", file), timeout=30)
+    )
+    assert bug.status_code == 500
+    assert late.status_code == 504
+    assert httpx.post(f"{server.url}/echo", content=b"x").status_code == 200
+
+
+async def both(server: Handle, query: str, file) -> list[httpx.Response]:
+    late = f"path={file}&slices=1000&seconds=0.01&timeout=0.3"
+    replies = await asyncio.gather(post(server, query, [b""]), post(server, late, [b""]))
+    return [reply for [reply] in replies]
+
+
+def test_requests_are_counted_over_all_processes(start_toy):
+    server = start_toy(workers=2, api_processes=2)
+    asyncio.run(post(server, "", [b"x"] * 50, connections=10))
+    asyncio.run(post(server, "op=bug", [b"x"] * 3))
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    assert 'inference_requests_total{model="echo",road="toy",status="200"} 50.0' in lines
+    assert 'inference_requests_total{model="echo",road="toy",status="500"} 3.0' in lines
+    assert 'inference_count_total{model="echo"} 50.0' in lines
+    poll(lambda: "inference_pending_request_count 0.0" in httpx.get(f"{server.url}/metrics").text.splitlines())
