@@ -43,14 +43,14 @@ class Task:
     place : of its answer among those of its batch
     group : tasks of the same group may run together
     content : a table of branches, the tensors themselves, or events that are still to be checked
-    encode : makes the answer, of the outputs for its events and their features
+    encode : makes the answer, of the outputs for its events and the seconds that they took
     """
 
     place: int
     model: Model
     group: tuple[Any, ...]
     content: Table | Tensors | Rows
-    encode: Callable[[Outputs], Reply]
+    encode: Callable[[Outputs, float], Reply]
 
     def __len__(self) -> int:
         if isinstance(self.content, Table):
@@ -108,30 +108,32 @@ class Engine:
         )
         names = [o.name for o in model.manifest.outputs]
 
-        def encode(outputs: Outputs) -> Reply:
+        def encode(outputs: Outputs, seconds: float) -> Reply:
             body, headers = inference.encode(
                 asked, dict(zip(names, outputs, strict=True)), model=request.model, version=request.version
             )
-            return Reply(status=200, body=body, headers=headers, num_events=len(outputs[0]))
+            return Reply(status=200, body=body, headers=headers, num_events=asked.num_events, seconds=seconds)
 
         shapes = tuple((name, values.shape[1:]) for name, values in asked.tensors.items())
         return Task(
             place=place, model=model, group=(id(model), "tensors", shapes), content=dict(asked.tensors), encode=encode
         )
 
-    def _content(self, request: Request, model: Model) -> tuple[Table | Rows, Callable[[Outputs], Reply]]:
+    def _content(self, request: Request, model: Model) -> tuple[Table | Rows, Callable[[Outputs, float], Reply]]:
         check_takes_events(model)
         body, manifest = request.body, model.manifest
         if request.road == "tfaas-json":
             table = tfaas.decode_json(body, manifest, settings=self._settings)
-            return table, lambda outputs: _reply(request, tfaas.encode_json(outputs[0]), media.JSON, outputs)
+            return table, lambda outputs, seconds: _reply(
+                request, tfaas.encode_json(outputs[0]), media.JSON, outputs, seconds
+            )
         if request.road == "tfaas-proto":
             table = tfaas.decode_proto(body, manifest, settings=self._settings)
-            return table, lambda outputs: _reply(
-                request, tfaas.encode_proto(manifest.columns, outputs[0]), "application/x-protobuf", outputs
+            return table, lambda outputs, seconds: _reply(
+                request, tfaas.encode_proto(manifest.columns, outputs[0]), "application/x-protobuf", outputs, seconds
             )
         content = self._events(request, manifest)
-        return content, lambda outputs: self._encode(request, model, content, outputs)
+        return content, lambda outputs, seconds: self._encode(request, model, content, outputs, seconds)
 
     def _events(self, request: Request, manifest: Manifest) -> Table | Rows:
         if request.content_type not in (media.JSON, *DECODERS):
@@ -145,7 +147,7 @@ class Engine:
             return rows
         return events.from_document(document, manifest, settings=self._settings)
 
-    def _encode(self, request: Request, model: Model, content: Table | Rows, outputs: Outputs) -> Reply:
+    def _encode(self, request: Request, model: Model, content: Table | Rows, outputs: Outputs, seconds: float) -> Reply:
         explain = None
         if "explain" in request.options and model.assembler is not None and isinstance(content, Table):
             explain = model.assembler.explain(model.assembler.features(content))
@@ -153,7 +155,7 @@ class Engine:
             request.accept, model=request.model, version=request.version, columns=model.manifest.columns,
             scores=outputs[0], explain=explain,
         )  # fmt: skip
-        return _reply(request, body, content_type, outputs)
+        return _reply(request, body, content_type, outputs, seconds)
 
     def _finish(self, tasks: Sequence[Task]) -> dict[int, Reply]:
         """Run tasks of one group together; where that fails the halves of it, so that none spoils the others."""
@@ -169,7 +171,7 @@ class Engine:
         for task in tasks:
             own = [values[low : low + len(task)] for values in outputs]
             low += len(task)
-            replies[task.place] = _guarded(lambda task=task, own=own: _encoded(task, own, seconds))  # type: ignore[misc]
+            replies[task.place] = _guarded(lambda task=task, own=own: task.encode(own, seconds))  # type: ignore[misc]
         return replies
 
     def _run(self, tasks: Sequence[Task]) -> Outputs:
@@ -182,7 +184,9 @@ class Engine:
             table = events.from_events(rows, schema_of(model.manifest), self._settings)
         else:
             table = concatenate([c for c in contents if isinstance(c, Table)])
-        return model.run(check_takes_events(model)(table))
+        outputs = model.run(check_takes_events(model)(table))
+        _check_finite(outputs[0], first=0)
+        return outputs
 
     def begin(self, request: Request) -> Iterator[Reply | None]:
         """Score a file: a step for each block of it, and the answer, a file too, at last.
@@ -252,12 +256,6 @@ def _group(content: Table | Rows, model: Model) -> tuple[Any, ...]:
     return (id(model), kind, max(counts, default=0).bit_length())
 
 
-def _encoded(task: Task, outputs: Outputs, seconds: float) -> Reply:
-    if not isinstance(task.content, dict):
-        _check_finite(outputs[0], first=0)
-    return dataclasses.replace(task.encode(outputs), seconds=seconds)
-
-
 def _check_finite(scores: npt.NDArray[Any], *, first: int) -> None:
     if not np.isfinite(scores).all():
         event = first + int(np.flatnonzero(~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1))[0])
@@ -267,9 +265,14 @@ def _check_finite(scores: npt.NDArray[Any], *, first: int) -> None:
         )
 
 
-def _reply(request: Request, body: bytes, content_type: str, outputs: Outputs) -> Reply:
+def _reply(request: Request, body: bytes, content_type: str, outputs: Outputs, seconds: float) -> Reply:
     return Reply(
-        status=200, body=body, content_type=content_type, headers=_headers(request), num_events=len(outputs[0])
+        status=200,
+        body=body,
+        content_type=content_type,
+        headers=_headers(request),
+        num_events=len(outputs[0]),
+        seconds=seconds,
     )
 
 

@@ -44,7 +44,7 @@ from serve.loop import Engine
 from serve.metrics import Metrics
 from serve.settings import Settings
 from serve.transport import Pool
-from serve.watch import Child, StartError, Watch, become_child, exit_with_parent
+from serve.watch import Child, StartError, Watch, become_child, exit_with_parent, spare_collector
 
 _KEEP_ALIVE = 75  # s; longer than the 60 s after which common proxies close a connection
 _LONGEST_SOCKET_PATH = 100  # bytes; systems allow 104 to 108
@@ -216,6 +216,7 @@ def _serve_http(
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, int(grace)),
     )
+    spare_collector()
     _Http(config).run(sockets=[listener])
 
 

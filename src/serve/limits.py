@@ -32,7 +32,12 @@ async def read(request: Request, limit: int, *, pause: float) -> bytes:
         If the client pauses for too long.
     """
     refuse_encoding(request)
-    return b"".join([piece async for piece in _pieces(request, limit, pause)])
+    pieces, left, is_more = [], _allowed(request, limit), True
+    while is_more:
+        piece, is_more = await _piece(request, left, limit, pause)
+        left -= len(piece)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 async def save(request: Request, path: Path, limit: int, *, pause: float) -> None:
@@ -85,19 +90,28 @@ def refuse_encoding(request: Request) -> None:
 
 
 async def _pieces(request: Request, limit: int, pause: float) -> AsyncIterator[bytes]:
+    left, is_more = _allowed(request, limit), True
+    while is_more:
+        piece, is_more = await _piece(request, left, limit, pause)
+        left -= len(piece)
+        yield piece
+
+
+def _allowed(request: Request, limit: int) -> int:
+    """Return the limit, unless the client says that it will send more."""
     declared = header(request, b"content-length") or ""
-    left = limit
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
-    is_more = True
-    while is_more:
-        message = await _received(request, pause)
-        body: bytes = message.get("body", b"")
-        left -= len(body)
-        if left < 0:
-            raise _too_large(limit)
-        is_more = message.get("more_body", False)
-        yield body
+    return limit
+
+
+async def _piece(request: Request, left: int, limit: int, pause: float) -> tuple[bytes, bool]:
+    """Return the next piece of the body, and whether there is more."""
+    message = await _received(request, pause)
+    body: bytes = message.get("body", b"")
+    if len(body) > left:
+        raise _too_large(limit)
+    return body, message.get("more_body", False)
 
 
 async def _received(request: Request, pause: float) -> Message:

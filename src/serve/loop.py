@@ -27,6 +27,7 @@ from serve.frames import Decoder, FrameError, pack_reply, unpack_request
 from serve.messages import Reply, Request
 from serve.metrics import Metrics
 from serve.settings import Settings
+from serve.watch import spare_collector
 
 _log = logging.getLogger("serve")
 _PIECE = 1 << 18  # bytes read at once, about what a socket holds
@@ -58,6 +59,7 @@ class SocketLoop(LitLoop):  # type: ignore[misc]
     ) -> None:
         """Work until the process is ended; LitServe passes what its own loops need."""
         with listen(lit_api.path_of(worker_id)) as listener:
+            spare_collector()
             lit_api.report(worker_id)
             Worker(lit_api.engine, listener, settings=lit_api.settings, metrics=lit_api.metrics).run()
 

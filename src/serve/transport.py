@@ -21,7 +21,7 @@ from serve.metrics import Metrics
 from serve.settings import Settings
 
 _RETRY = 0.05  # s between attempts to reach a worker that is not there
-_GAUGE = 0.1  # s between updates of the gauge of pending requests
+_GAUGE = 0.1  # s between updates of what the other processes see
 _SMALL = 16_384  # bytes up to which a copy is cheaper than a second write
 
 
@@ -61,6 +61,7 @@ class Pool:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._metrics.flush()
 
     async def complete(self) -> None:
         """Wait until every worker has been connected."""
@@ -91,6 +92,7 @@ class Pool:
             self._metrics.observe(
                 request, status=status, num_events=num_events, seconds=time.perf_counter() - start, computed=computed
             )
+            self._write_metrics_soon()
         return reply
 
     async def _ask(self, request: Request) -> Reply:
@@ -99,22 +101,22 @@ class Pool:
         if deadline <= now:
             raise _late(request)
         future = self._choose().send(request, deadline=deadline)
-        self._write_pending_soon()
+        self._write_metrics_soon()
         timer = asyncio.get_running_loop().call_later(deadline - now, _expire, future, request)
         try:
             return await future
         finally:
             timer.cancel()
-            self._write_pending_soon()
 
-    def _write_pending_soon(self) -> None:
-        """Let the other processes know how many are pending, a few times a second at most."""
+    def _write_metrics_soon(self) -> None:
+        """Let the other processes know the counts, a few times a second at most."""
         if self._writing is None:
-            self._writing = asyncio.get_running_loop().call_later(_GAUGE, self._write_pending)
+            self._writing = asyncio.get_running_loop().call_later(_GAUGE, self._write_metrics)
 
-    def _write_pending(self) -> None:
+    def _write_metrics(self) -> None:
         self._writing = None
         self._metrics.pending.set(self.pending)
+        self._metrics.flush()
 
     def _choose(self) -> _Link:
         living = [link for link in self._links if link.is_open]

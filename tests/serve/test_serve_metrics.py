@@ -31,6 +31,7 @@ def observe(metrics: Metrics, times: int) -> None:
     metrics.pending.inc(times)
     for _ in range(times):
         metrics.observe(REQUEST, status=200, num_events=3, seconds=0.25, computed=0.125)
+    metrics.flush()
 
 
 def in_child(metrics: Metrics, times: int) -> multiprocessing.process.BaseProcess:

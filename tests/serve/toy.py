@@ -88,6 +88,7 @@ def install(app: Any, context: Context) -> None:
         return Response(status_code=200 if context.is_ready() else 503)
 
     async def metrics(http: HttpRequest) -> Response:
+        context.metrics.flush()
         return Response(context.metrics.render(), media_type="text/plain")
 
     async def bare(http: HttpRequest) -> Response:

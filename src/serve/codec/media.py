@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from serve.errors import NotAcceptable
 
 JSON = "application/json"
@@ -12,6 +14,7 @@ BYTES = "application/octet-stream"
 ANSWERS = (JSON, COLUMNS, ARROW, ROOT)
 
 
+@functools.lru_cache(maxsize=256)  # clients say the same few things again and again
 def choose(accept: str | None) -> str:
     """Pick the format of an answer from the header ``Accept``, JSON where all are as welcome.
 

@@ -41,6 +41,7 @@ def check_ready(site: Site) -> None:
 
 async def metrics(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
     """Give the counters of all processes."""
+    site.metrics.flush()  # here and not in a thread: counting goes on meanwhile
     return Response(await in_thread(site.metrics.render), media_type=TEXT)
 
 
