@@ -86,56 +86,67 @@ def export(
     """
     _check_place(Path(folder))
     real = probe.real_events(data.data, data.specs, num_events)
-    layout = layout_of(data.data, data.specs)
-    edges = probe.edge_events(real, data.data, longest=max((c.length for c in layout.collections), default=0))
+    edges = probe.edge_events(real, data.data, longest=_longest(data))
     compared = concatenate([real, edges])
     with _evaluating(network):
         batch = _as_tensors(probe.training_batch(data.data, data.specs, compared), network)
         call = call or call_of(network, list(batch))
         outputs = _called(network, call, batch)
-        chosen = activation_of(activation, outputs, len(data.classes))
+        kind = activation_of(activation, outputs, len(data.classes))
         names = contract.score_columns(columns, 1 if outputs.ndim == 1 else outputs.shape[1], data.classes)
-        is_fixed = not _is_elastic(network, call, batch, layout)
+        is_fixed = not _is_elastic(network, call, batch, layout_of(data.data, data.specs))
         draft = contract.draft(data.data, data.specs, real, columns=names, is_fixed=is_fixed)
-        deployed = Deployed(
-            network,
-            call,
-            layout=layout,
-            specs=draft.inputs,
-            transforms=transforms_of(data.data, data.specs),
-            missing=data.data.missing,
-            activation=chosen,
-            reveal_empty=reveal_empty,
-        ).to(_device_of(network))
+        deployed = _deployed(network, call, data, draft, activation=kind, reveal_empty=reveal_empty)
         expected = deployed.scores(batch).detach().cpu().numpy()
         _check_finite(expected, edges.num_events)
         graph = _convert(deployed, draft, Assembler(draft)(edges))
-    rows = _sample(real.num_events, edges.num_events)
-    # in JSON an infinity becomes NaN, and a derived column may tell them apart
-    rows = rows[~probe.has_infinity(probe.take(compared, rows))]
-    sample = probe.take(compared, rows)
-    difference = max(
-        _compare(expected, run(graph, Assembler(draft)(compared))),
-        _compare(expected[rows], _one_by_one(graph, draft, table_of(draft, lists_of(sample)))),
-    )
     manifest = dataclasses.replace(
         draft,
         metrics={name: float(v) for name, v in (metrics or {}).items() if math.isfinite(float(v))},
         roc={name: _curve(curve) for name, curve in (roc or {}).items()},
         training=dict(training or {}),
         software=_software(),
-        parity=Parity(
-            num_events=real.num_events,
-            max_difference=difference,
-            columns=lists_of(sample),
-            scores=tuple(map(tuple, expected[rows].tolist())),
-        ),
+        parity=_parity(graph, draft, compared, expected, num_real=real.num_events),
         tags=tuple(tags),
         author=author,
         description=description,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
     return _write(graph, manifest, Path(folder))
+
+
+def _longest(data: Any) -> int:
+    """Return how many objects the largest collection keeps."""
+    return max((c.length for c in layout_of(data.data, data.specs).collections), default=0)
+
+
+def _deployed(
+    network: nn.Module, call: Call, data: Any, draft: Manifest, *, activation: str, reveal_empty: bool
+) -> Deployed:
+    return Deployed(
+        network,
+        call,
+        layout=layout_of(data.data, data.specs),
+        specs=draft.inputs,
+        transforms=transforms_of(data.data, data.specs),
+        missing=data.data.missing,
+        activation=activation,
+        reveal_empty=reveal_empty,
+    ).to(_device_of(network))
+
+
+def _parity(graph: bytes, draft: Manifest, compared: Table, expected: Scores, *, num_real: int) -> Parity:
+    """Compare the graph with what torch expects: all events at once, and the sample that is written one by one."""
+    rows = _sample(num_real, compared.num_events - num_real)
+    # in JSON an infinity becomes NaN, and a derived column may tell them apart
+    rows = rows[~probe.has_infinity(probe.take(compared, rows))]
+    columns = lists_of(probe.take(compared, rows))
+    difference = max(
+        _compare(expected, run(graph, Assembler(draft)(compared))),
+        _compare(expected[rows], _one_by_one(graph, draft, table_of(draft, columns))),
+    )
+    scores = tuple(map(tuple, expected[rows].tolist()))
+    return Parity(num_events=num_real, max_difference=difference, columns=columns, scores=scores)
 
 
 @contextmanager

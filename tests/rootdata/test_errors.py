@@ -17,6 +17,7 @@ KINDS = {
     "DataError": ValueError,
     "SpecsError": ValueError,
     "ShapeError": ValueError,
+    "BundleError": ValueError,
 }
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from serve.errors import Overloaded
 from serve.routes.operations import Operation, as_json
-from serve.routes.site import Site, in_thread
+from serve.routes.site import Site
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' own
 
@@ -41,8 +41,7 @@ def check_ready(site: Site) -> None:
 
 async def metrics(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
     """Give the counters of all processes."""
-    site.metrics.flush()  # here and not in a thread: counting goes on meanwhile
-    return Response(await in_thread(site.metrics.render), media_type=TEXT)
+    return Response(await site.counts(), media_type=TEXT)
 
 
 _STATUS = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}

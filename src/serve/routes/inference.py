@@ -117,8 +117,7 @@ async def statistics(site: Site, request: HttpRequest) -> Response:
         asked = [_found(site, request)[0]]
     else:
         asked = [card.name for card in await in_thread(site.repository.cards)]
-    counted = await in_thread(site.metrics.render)
-    samples = _samples(counted.decode())
+    samples = _samples((await site.counts()).decode())
     return as_json({"model_stats": [_statistics(name, samples) for name in asked]})
 
 

@@ -88,6 +88,11 @@ class Site:
         made = self.settings
         return Limits(size=made.max_upload, memory=made.check_memory, seconds=made.check_seconds)
 
+    async def counts(self) -> bytes:
+        """Return what all processes have counted, in Prometheus' text format."""
+        self.metrics.flush()  # here and not in the thread: counting goes on meanwhile
+        return await in_thread(self.metrics.render)
+
     def authorize(self, request: HttpRequest, scope: str) -> None:
         """Let a request pass if its key, or where it comes from, allows what it asks for.
 
