@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rootdata.bundle import Manifest
 from rootdata.errors import RootDataError
 from rootdata.inputs import Assembler, Features, Table, Tensors, concatenate
 from rootdata.jagged import Jagged
-from serve.codec import answers, arrow, binary, events, inference, media, rootfile, tfaas
+from serve.codec import answers, arrow, binary, events, image, inference, media, rootfile, tfaas
 from serve.codec.parsing import parse_object
 from serve.codec.schema import schema_of
 from serve.errors import BadRequest, InvalidEvents, ServeError, UnsupportedType
@@ -98,6 +99,8 @@ class Engine:
     def _task(self, place: int, request: Request, model: Model) -> Task:
         if request.road == "v2":
             return self._tensor_task(place, request, model)
+        if request.road == "image":
+            return self._image_task(place, request, model)
         content, encode = self._content(request, model)
         return Task(place=place, model=model, group=_group(content, model), content=content, encode=encode)
 
@@ -114,10 +117,17 @@ class Engine:
             )
             return Reply(status=200, body=body, headers=headers, num_events=asked.num_events, seconds=seconds)
 
-        shapes = tuple((name, values.shape[1:]) for name, values in asked.tensors.items())
-        return Task(
-            place=place, model=model, group=(id(model), "tensors", shapes), content=dict(asked.tensors), encode=encode
-        )
+        tensors = dict(asked.tensors)
+        return Task(place=place, model=model, group=_tensor_group(tensors, model), content=tensors, encode=encode)
+
+    def _image_task(self, place: int, request: Request, model: Model) -> Task:
+        tensors = image.decode(request.body, model.manifest, settings=self._settings)
+
+        def encode(outputs: Outputs, seconds: float) -> Reply:
+            _check_finite(outputs[0], first=0)
+            return _reply(request, tfaas.encode_json(outputs[0]), media.JSON, outputs, seconds)
+
+        return Task(place=place, model=model, group=_tensor_group(tensors, model), content=tensors, encode=encode)
 
     def _content(self, request: Request, model: Model) -> tuple[Table | Rows, Callable[[Outputs, float], Reply]]:
         check_takes_events(model)
@@ -195,14 +205,20 @@ class Engine:
         ----------
         request : with the ``path`` of the file; the answer is written beside it
         """
-        place = Path(f"{request.path}.scores")
+        place, reply = Path(f"{request.path}.scores"), None
         try:
-            yield from self._score_file(request, place)
+            with contextlib.closing(self._score_file(request, place)) as steps:
+                for reply in steps:
+                    yield reply
+        except GeneratorExit:
+            if reply is None:  # nobody waits for it any more
+                place.unlink(missing_ok=True)
+            raise
         except Exception as error:  # noqa: BLE001 - every request gets an answer
             place.unlink(missing_ok=True)
             yield failed(error)
 
-    def _score_file(self, request: Request, place: Path) -> Iterator[Reply | None]:
+    def _score_file(self, request: Request, place: Path) -> Generator[Reply | None, None, None]:
         model, started, num_events = self._models.get(request.model, request.version), time.perf_counter(), 0
         assembler = check_takes_events(model)
         tables = rootfile.tables(
@@ -254,6 +270,10 @@ def _group(content: Table | Rows, model: Model) -> tuple[Any, ...]:
     else:
         counts = (len(v) for row in content if type(row) is dict for v in row.values() if type(v) is list)
     return (id(model), kind, max(counts, default=0).bit_length())
+
+
+def _tensor_group(tensors: Tensors, model: Model) -> tuple[Any, ...]:
+    return (id(model), "tensors", tuple((name, values.shape[1:]) for name, values in tensors.items()))
 
 
 def _check_finite(scores: npt.NDArray[Any], *, first: int) -> None:

@@ -14,6 +14,7 @@
     ├── UnsupportedType  415  a body format that is not taken
     ├── InvalidEvents    422  events that can be read but not used
     ├── InvalidModel     422  an upload that does not pass the check
+    ├── HeadTooLarge     431  a request line and headers that are too long
     ├── Overloaded       503  too many requests wait; try again
     ├── WorkerLost       503  the process that worked on it died; try again
     └── DeadlineExceeded 504  the time that the client gave has passed
@@ -152,6 +153,13 @@ class InvalidModel(ServeError):
 
     status = 422
     code = "invalid_model"
+
+
+class HeadTooLarge(ServeError):
+    """The request line and headers are too long."""
+
+    status = 431
+    code = "head_too_large"
 
 
 class Overloaded(ServeError):

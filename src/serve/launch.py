@@ -40,6 +40,7 @@ from litserve.loops import inference_worker
 from starlette.formparsers import MultiPartParser
 
 from serve.api import MakeEngine, ModelAPI, show_messages, worker_name
+from serve.http import Protocol
 from serve.loop import Engine
 from serve.metrics import Metrics
 from serve.settings import Settings
@@ -148,7 +149,7 @@ def _run(
         [*_api_children(http, settings.api_processes), *_worker_children(api, settings.workers)],
         reports=pipes.parent_reports,
         on_ready=functools.partial(_announce, listener),
-        on_death=functools.partial(_count_death, metrics),
+        on_death=functools.partial(_bury, metrics, folder),
         on_stop=listener.close,
     )
     try:
@@ -163,6 +164,7 @@ class _Server(LitServer):  # type: ignore[misc]
     def __init__(self, api: ModelAPI, context: Context) -> None:
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=context.settings.workers)
         self.report: Callable[[], None] = _nothing
+        self.patience = context.settings.timeout
         self._context = context
         self.app.user_middleware.clear()  # it compresses every answer, for 3 to 4 times the processor time
         # LitServe keeps uploaded forms in memory whole; back to Starlette's own limit
@@ -203,10 +205,11 @@ def _serve_http(
     pipes.parent_lifeline.close()
     exit_with_parent(pipes.lifeline, folder=folder)
     server.report = functools.partial(pipes.reports.send_bytes, name.encode())
+    protocol: Any = functools.partial(Protocol, patience=server.patience)
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -255,9 +258,12 @@ def _announce(listener: socket.socket) -> None:
     sys.stdout.flush()
 
 
-def _count_death(metrics: Metrics, name: str, pid: int) -> None:
+def _bury(metrics: Metrics, folder: Path, name: str, pid: int) -> None:
+    """Count a death, and remove the bodies that the process can't remove any more."""
     metrics.bury(pid)
     metrics.count_restart(name)
+    for path in folder.glob(f"body-{pid}-*"):
+        path.unlink(missing_ok=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -36,9 +36,10 @@ class Handle:
         """Return the process ids of ``api`` and ``worker`` processes, and of ``other`` ones."""
         found: dict[str, list[int]] = {"api": [], "worker": [], "other": []}
         for pid in children_of(self.pid):
-            command = Path(f"/proc/{pid}/cmdline").read_text()
-            kind = "worker" if "spawn_main" in command else "other" if "resource_tracker" in command else "api"
-            found[kind].append(pid)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may have ended meanwhile
+                command = Path(f"/proc/{pid}/cmdline").read_text()
+                kind = "worker" if "spawn_main" in command else "other" if "resource_tracker" in command else "api"
+                found[kind].append(pid)
         return found
 
     def all_pids(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Files out of a form (``multipart/form-data``) that lies on disk, without reading it into memory."""
+"""Fields out of a form (``multipart/form-data``): files from disk to disk, or small ones in memory."""
 
 from __future__ import annotations
 
@@ -52,11 +52,27 @@ def unpack(body: Path, content_type: str, *, files: Mapping[str, Path]) -> dict[
     with body.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
         for part in _parts(view, b"--" + boundary):
             if part.name in texts:
-                raise BadRequest(f"form: {part.name[:40]!r} is there twice; send it once", field=part.name[:40])
+                raise _twice(part)
             texts[part.name] = "" if part.is_file else _text(view, part)
             if part.is_file:
                 _write(view, part, files)
     return texts
+
+
+def fields(body: bytes, content_type: str) -> dict[str, bytes]:
+    """Return the fields of a small form that is in memory.
+
+    Raises
+    ------
+    BadRequest
+        For what is no form, and fields that are there twice.
+    """
+    found: dict[str, bytes] = {}
+    for part in _parts(body, b"--" + _boundary(content_type)):
+        if part.name in found:
+            raise _twice(part)
+        found[part.name] = body[part.start : part.stop]
+    return found
 
 
 def _boundary(content_type: str) -> bytes:
@@ -68,7 +84,11 @@ def _boundary(content_type: str) -> bytes:
     return boundary.encode()
 
 
-def _parts(view: mmap.mmap, line: bytes) -> Iterator[Part]:
+def _twice(part: Part) -> BadRequest:
+    return BadRequest(f"form: {part.name[:40]!r} is there twice; send it once", field=part.name[:40])
+
+
+def _parts(view: mmap.mmap | bytes, line: bytes) -> Iterator[Part]:
     """Give the fields between the lines that separate them."""
     if view[: len(line)] != line:
         raise BadRequest("form: it does not start with the boundary of its Content-Type", field="body")

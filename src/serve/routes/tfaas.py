@@ -1,6 +1,6 @@
 """The paths of TFaaS (TensorFlow as a Service), so that its clients can move.
 
-``/data``, which sends any file that is asked for, and ``/image`` are not offered.
+``/data``, which sends any file that is asked for, is not offered.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rootdata.bundle import MODEL
 from serve import limits, names
 from serve.archives import LABELS, PARAMS
 from serve.codec import media, tfaas
-from serve.codec.parsing import given, parse_object
+from serve.codec.parsing import check_keys, given, parse_object
 from serve.errors import BadRequest, NotFound, UnsupportedType
 from serve.messages import Request
 from serve.routes import forms, uploads
@@ -25,6 +25,9 @@ from serve.routes.site import Site, in_thread
 PROTO = "application/x-protobuf"
 _MAX_BODY = 1_000_000  # bytes; a body holds one event, and is read here for the name of its model
 _MAX_PARAMS = 1_000_000
+_MAX_IMAGE = 20_000_000  # bytes; the form is taken apart here
+_FORM = "multipart/form-data"
+_IMAGE = ("image", "model")  # fields of a form
 
 
 async def predict_json(site: Site, request: HttpRequest) -> Response:
@@ -52,9 +55,27 @@ async def _predict(site: Site, request: HttpRequest, content: tfaas.Content) -> 
     return answer_of(reply)
 
 
-async def image(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
-    """Refuse images."""
-    raise UnsupportedType("image files are not taken; send their pixels as a tensor to /v2/models/<name>/infer")
+async def image(site: Site, request: HttpRequest) -> Response:
+    """Classify an image that comes in a form with the name of the model."""
+    content_type = limits.header(request, b"content-type") or ""
+    if not content_type.lower().startswith(_FORM):
+        raise UnsupportedType(
+            f"Content-Type: got {content_type[:80]!r}; expected {_FORM} (curl: -F image=@<file> -F model=<name>)",
+            field="Content-Type",
+        )
+    seconds = site.seconds(request, site.settings.timeout)
+    body = await limits.read(request, min(_MAX_IMAGE, site.settings.max_body), pause=site.settings.timeout)
+    fields = forms.fields(body, content_type)
+    check_keys(fields, known=_IMAGE, needed=_IMAGE, what="form")
+    name = names.model(fields["model"].decode("utf-8", errors="replace"))
+    scoring = Request(
+        road="image",
+        model=name,
+        version=site.repository.served(name),
+        body=fields["image"],
+        deadline=time.monotonic() + seconds,
+    )
+    return answer_of(await site.pool.submit(scoring))
 
 
 async def params(site: Site, request: HttpRequest) -> Response:
@@ -78,7 +99,7 @@ async def upload(site: Site, request: HttpRequest) -> Response:
     content_type = request.headers.get("content-type", "")
     if request.headers.get("content-encoding", "").lower() == "base64":
         raise UnsupportedType("Content-Encoding: send files as they are, not in base64", field="Content-Encoding")
-    is_form = content_type.lower().startswith("multipart/form-data")
+    is_form = content_type.lower().startswith(_FORM)
 
     def unpack(body: Path, folder: Path) -> str:
         if is_form:
@@ -119,11 +140,20 @@ def _name_of(folder: Path) -> str:
 
 async def delete(site: Site, request: HttpRequest) -> Response:
     """Move a model to the trash."""
-    name = request.path_params.get("name") or request.query_params.get("model")
+    name = request.path_params.get("name") or request.query_params.get("model") or await _name_in_form(site, request)
     if name is None:
         raise BadRequest("model: it is missing; write DELETE /delete/<model>", field="model")
     await in_thread(site.repository.delete, names.model(name))
     return nothing()
+
+
+async def _name_in_form(site: Site, request: HttpRequest) -> str | None:
+    """Return the model that TFaaS's own client names in a form."""
+    content_type = limits.header(request, b"content-type") or ""
+    if not content_type.startswith(_FORM):
+        return None
+    body = await limits.read(request, _MAX_PARAMS, pause=site.settings.timeout)
+    return str(forms.fields(body, content_type).get("model", b""), "utf-8", "replace") or None
 
 
 async def status(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
@@ -152,18 +182,30 @@ _ROW: Schema = {
         "model": {"type": "string"},
     },
 }
+_SCORES: Schema = {"type": "array", "items": {"type": "number"}}
 _PUBLISHED = {media.JSON: {"type": "object", "required": ["name", "version"]}}
 
 OPERATIONS = (
     Operation(
         method="POST", paths=("/json", "/predict/json"), answer=predict_json, summary="Score one event (TFaaS)",
-        body={media.JSON: _ROW}, gives={media.JSON: {"type": "array", "items": {"type": "number"}}},
+        body={media.JSON: _ROW}, gives={media.JSON: _SCORES},
     ),
     Operation(
         method="POST", paths=("/proto", "/predict/proto"), answer=predict_proto, summary="Score one event (TFaaS)",
         body={PROTO: BINARY}, gives={PROTO: BINARY},
     ),
-    Operation(method="POST", paths=("/image", "/predict/image"), answer=image, summary="Not offered (TFaaS)"),
+    Operation(
+        method="POST", paths=("/image", "/predict/image"), answer=image, summary="Classify an image (TFaaS)",
+        body={
+            _FORM: {
+                "type": "object",
+                "required": list(_IMAGE),
+                "additionalProperties": False,
+                "properties": {"image": BINARY, "model": {"type": "string"}},
+            }
+        },
+        gives={media.JSON: _SCORES},
+    ),
     Operation(method="GET", paths=("/params",), answer=nearest_help, summary="Not offered (TFaaS)"),
     Operation(
         method="GET", paths=("/params/{name}",), answer=params, summary="Describe a model (TFaaS)",
@@ -172,7 +214,7 @@ OPERATIONS = (
     Operation(
         method="POST", paths=("/upload", "/bundle"), answer=upload, scope="publish", summary="Publish a model (TFaaS)",
         body={
-            "multipart/form-data": {
+            _FORM: {
                 "type": "object",
                 "required": ["name", "model"],
                 "properties": {"name": {"type": "string"}, "model": BINARY, "params": BINARY, "labels": BINARY},

@@ -100,10 +100,6 @@ def test_models_and_parameters(site):
     assert found["models"] >= 2
 
 
-def test_images_are_refused(site):
-    assert site.client.post("/image", files={"image": b"x"}, data={"model": "flat"}).status_code == 415
-
-
 def form(site, name, **others):
     graph = (site.bundles["flat"] / "model.onnx").read_bytes()
     files = {
@@ -187,5 +183,9 @@ def test_delete_knows_what_is_there(site):
         assert site.client.delete(path).status_code == 204
         assert site.client.get(f"/models/{name}").status_code == 404
         assert site.client.delete(path).status_code == 404
+    Repository(site.folder).publish(site.bundles["flat"], "doomed3")
+    form = {"files": {"model": (None, "doomed3")}}  # as TFaaS's Python client does it
+    assert site.client.request("DELETE", "/delete", **form).status_code == 204
+    assert site.client.request("DELETE", "/delete", **form).status_code == 404
     assert site.client.delete("/delete").status_code == 400
     assert site.client.delete("/delete?model=../flat").status_code == 400

@@ -1,0 +1,264 @@
+"""What is no request, too long or too slow, sent through sockets to a real server; and what dead processes leave."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import time
+
+import numpy as np
+import pytest
+import uproot
+from models import FLAT, make_bundle
+from servers import HERE, Handle, announced, cpu_seconds, kill, launch, poll
+
+from serve.codec import media
+from serve.engine import Engine
+from serve.http import MAX_HEAD
+from serve.messages import Request
+from serve.repository import Repository
+from serve.settings import Settings
+
+WHOLE = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    temporary = tmp_path_factory.mktemp("s")
+    process = launch([str(HERE / "toy.py"), json.dumps({"timeout": 0.6})], temporary=temporary)
+    handle = Handle(process, "", temporary, temporary / "log")
+    handle.url = announced(handle, seconds=60)
+    yield handle
+    pids = handle.all_pids()
+    handle.stop()
+    for pid in pids:
+        kill(pid)
+    process.stdout.close()
+
+
+def connect(server) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=15)
+
+
+def exchange(server, *pieces: bytes) -> bytes:
+    """Send pieces and return all that comes until the server closes."""
+    with connect(server) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        return rest(connection)
+
+
+def rest(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def one_answer(connection: socket.socket) -> bytes:
+    """Read one answer with a length."""
+    found = b""
+    while b"\r\n\r\n" not in found:
+        found += connection.recv(65536)
+    head, _, body = found.partition(b"\r\n\r\n")
+    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))
+    while len(body) < length:
+        body += connection.recv(65536)
+    assert len(body) == length
+    return head + b"\r\n\r\n" + body
+
+
+def error_of(answer: bytes) -> tuple[int, str]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    assert {b"content-type: application/json", b"connection: close", b"content-length: %d" % len(body)} <= set(lines)
+    assert any(line.startswith(b"date:") for line in lines)
+    error = json.loads(body)["error"]
+    assert error["message"]
+    return int(head.split(b" ")[1]), error["code"]
+
+
+NOT_HTTP = {
+    "noise": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "method": b"EAT / HTTP/1.1\r\n\r\n",
+    "version": b"GET / HTTP/9.9\r\n\r\n",
+    "path": b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+    "no path": b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "header": b"GET / HTTP/1.1\r\nHo st: x\r\n\r\n",
+    "length": b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "both": b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunk": b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+}
+
+
+@pytest.mark.parametrize("name", NOT_HTTP)
+def test_what_can_not_be_read_gets_an_error_and_no_line_in_the_log(server, name):
+    before = server.log.read_text()
+    assert error_of(exchange(server, NOT_HTTP[name])) == (400, "bad_request")
+    assert server.log.read_text() == before
+
+
+def head_of(size: int) -> bytes:
+    """Make a good request whose head has some bytes, as the limit counts them."""
+    start, end = b"POST /echo HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\nX: ", b"\r\n\r\n"
+    counted = len(start) + len(end) - len(b"POST  HTTP/1.1\r\n") - len(b"\r\n")
+    return start + b"a" * (size - counted) + end
+
+
+def test_a_head_may_have_as_many_bytes_as_allowed_and_not_more(server):
+    assert exchange(server, head_of(MAX_HEAD - 20)).startswith(b"HTTP/1.1 200")
+    assert error_of(exchange(server, head_of(MAX_HEAD + 1))) == (431, "head_too_large")
+
+
+def test_a_long_head_in_front_of_a_body_is_refused_too(server):
+    body = bytes(100_000)
+    start = b"POST /echo HTTP/1.1\r\nContent-Length: %d\r\nConnection: close\r\n" % len(body)
+    assert exchange(server, start + b"\r\n" + body).endswith(body)
+    assert error_of(exchange(server, start + b"X: " + b"a" * 40_000 + b"\r\n\r\n")) == (431, "head_too_large")
+
+
+@pytest.mark.parametrize("piece", [b"X: " + b"a" * 500 + b"\r\n", b"a" * 500])
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nY: "])
+def test_an_endless_head_is_cut_off(server, start, piece):
+    if start == b"GET /":
+        piece = piece.replace(b"\r\n", b"").replace(b" ", b"")
+    assert error_of(endless(server, start, piece)) == (431, "head_too_large")
+
+
+def test_endless_trailers_and_empty_lines_are_cut_off(server):
+    chunked = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    assert error_of(endless(server, chunked, b"X: " + b"a" * 500 + b"\r\n")) == (431, "head_too_large")
+    assert error_of(endless(server, chunked + b"X: ", b"a" * 500)) == (431, "head_too_large")
+    assert error_of(endless(server, b"\r\n", b"\r\n" * 250)) == (431, "head_too_large")
+
+
+def endless(server, start: bytes, piece: bytes) -> bytes:
+    """Send pieces until the server has had enough; it must not take much more than it allows."""
+    with connect(server) as connection:
+        connection.sendall(start)
+        for number in itertools.count():
+            assert number * len(piece) < 2 * MAX_HEAD
+            connection.setblocking(False)
+            try:
+                if found := connection.recv(65536):
+                    return found
+            except BlockingIOError:
+                pass
+            connection.settimeout(15)
+            connection.sendall(piece)
+            time.sleep(0.0005)  # so that no piece arrives after the server has closed
+    raise AssertionError
+
+
+@pytest.mark.parametrize("start", [b"G", b"\r\n", b"GET /ready HTTP/1.1\r\n", b"GET /ready HTTP/1.1\r\nHost: x\r\n"])
+@pytest.mark.parametrize("before", [b"", WHOLE])
+def test_a_head_that_does_not_come_to_its_end_in_time_is_given_up(server, start, before):
+    with connect(server) as connection:
+        if before:
+            connection.sendall(before)
+            assert one_answer(connection).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        connection.sendall(start)
+        connection.settimeout(0.05)
+        is_open = True
+        while is_open:
+            assert time.monotonic() - began < 5
+            try:
+                is_open = connection.recv(100) != b""
+            except TimeoutError:
+                connection.sendall(b"" if start == b"G" else b"\r\n" if start == b"\r\n" else b"X: y\r\n")
+            except ConnectionResetError:
+                is_open = False
+        assert time.monotonic() - began > 0.5
+
+
+def test_a_head_in_slow_pieces_is_answered_and_idle_connections_stay(server):
+    with connect(server) as connection:
+        for _ in range(2):
+            for byte in WHOLE:
+                connection.sendall(bytes([byte]))
+            assert one_answer(connection).endswith(b"hi")
+            time.sleep(0.8)  # longer than a head may take
+        connection.sendall(WHOLE * 3)
+        for _ in range(3):
+            assert one_answer_of_many(connection).endswith(b"hi")
+
+
+def one_answer_of_many(connection: socket.socket) -> bytes:
+    """Read one answer byte by byte, so that nothing of the next is taken."""
+    found = b""
+    while not found.endswith(b"\r\n\r\n"):
+        found += connection.recv(1)
+    return found + connection.recv(2)
+
+
+def test_a_head_begun_while_an_answer_is_made_does_not_cut_it_off(server):
+    slow = b"POST /echo?op=sleep&seconds=1.2&timeout=5 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nslow"
+    with connect(server) as connection:
+        connection.sendall(slow + WHOLE[:10])
+        assert one_answer(connection).endswith(b"slow")
+        connection.sendall(WHOLE[10:])
+        assert one_answer(connection).endswith(b"hi")
+
+
+def test_an_error_is_not_taken_for_the_answer_of_the_request_before(server):
+    slow = b"POST /echo?op=sleep&seconds=0.3&timeout=5 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nslow"
+    assert exchange(server, slow, b"EAT / HTTP/1.1\r\n\r\n") == b""
+    assert exchange(server, slow + b"EAT / HTTP/1.1\r\n\r\n") == b""
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_a_wish_for_another_protocol_is_passed_over(server, protocol):
+    before = server.log.read_text()
+    head = b" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + protocol
+    with connect(server) as connection:
+        for length in (b"", b"\r\nContent-Length: 0"):
+            connection.sendall(b"GET /ready" + head + length + b"\r\n\r\n")
+            assert one_answer(connection).startswith(b"HTTP/1.1 200")
+    for body in (b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"):
+        answer = exchange(server, b"POST /echo" + head + b"\r\n" + body)  # the parser would lose the body
+        assert error_of(answer) == (400, "bad_request")
+    assert server.log.read_text() == before
+
+
+def test_waiting_for_silent_clients_costs_nothing(server):
+    connections = [connect(server) for _ in range(50)]
+    pids = server.children()["api"]
+    before = cpu_seconds(pids)
+    for connection in connections:
+        connection.sendall(b"GET /")
+    for connection in connections:
+        assert rest(connection) == b""
+        connection.close()
+    assert cpu_seconds(pids) - before < 0.5
+
+
+def test_bodies_of_a_killed_process_are_removed(start_server, tmp_path):
+    Repository(tmp_path / "repo").publish(make_bundle(tmp_path / "bundle"), "flat")
+    server = start_server(["-m", "serve", str(tmp_path / "repo"), "--port", "0"])
+    head = b"POST /models/flat/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-root\r\n"
+    with connect(server) as connection:
+        connection.sendall(head + b"Content-Length: 100\r\n\r\nroot")
+        [body] = poll(lambda: list(server.temporary.rglob("body-*")))
+        scores, other = body.with_name(f"{body.name}.scores"), body.with_name("body-1-0")
+        scores.touch()
+        other.touch()
+        kill(server.children()["api"][0])
+        poll(lambda: list(server.temporary.rglob("body-*")) == [other], seconds=15)
+
+
+@pytest.mark.parametrize("accept", [media.ROOT, media.ARROW, media.JSON])
+def test_scores_that_nobody_waits_for_are_removed(tmp_path, accept):
+    Repository(tmp_path / "repo").publish(make_bundle(tmp_path / "bundle"), "flat")
+    path = tmp_path / "work" / "body"
+    path.parent.mkdir()
+    with uproot.recreate(path) as file:
+        file["Events"] = {name: np.ones(10, np.float32) for name in FLAT}
+    request = Request(road="physics", model="flat", version=1, path=str(path), accept=accept)
+    engine = Engine(Settings(models=tmp_path / "repo"))
+    steps = engine.begin(request)
+    assert next(steps) is None
+    steps.close()
+    assert list(path.parent.iterdir()) == [path]
+    *_, reply = engine.begin(request)
+    assert path.with_name("body.scores").samefile(reply.path)  # that of a finished job stays
