@@ -17,7 +17,7 @@ import orjson
 
 from rootdata.bundle import Manifest
 from rootdata.errors import RootDataError
-from rootdata.inputs import Assembler, Features, Table, Tensors, concatenate
+from rootdata.inputs import Assembler, Table, Tensors, concatenate
 from rootdata.jagged import Jagged
 from serve.codec import answers, arrow, binary, events, image, inference, media, rootfile, tfaas
 from serve.codec.parsing import parse_object
@@ -187,6 +187,8 @@ class Engine:
     def _run(self, tasks: Sequence[Task]) -> Outputs:
         model, contents = tasks[0].model, [task.content for task in tasks]
         tensors = [c for c in contents if isinstance(c, dict)]
+        if len(tensors) == 1:
+            return model.run(tensors[0])  # as they are: they may be large
         if tensors:
             return model.run({name: np.concatenate([t[name] for t in tensors]) for name in tensors[0]})
         rows = [row for c in contents if isinstance(c, list) for row in c]
@@ -228,7 +230,8 @@ class Engine:
             request.accept, place, model.manifest.columns, model=request.model, version=request.version
         ) as writer:
             for table in tables:
-                scores = _score(model, assembler.features(table), first=num_events)
+                scores = model.run(assembler(table))[0]
+                _check_finite(scores, first=num_events)
                 writer.write(scores)
                 num_events += table.num_events
                 yield None
@@ -240,14 +243,6 @@ class Engine:
             num_events=num_events,
             seconds=time.perf_counter() - started,
         )
-
-
-def _score(model: Model, features: Features, *, first: int) -> npt.NDArray[Any]:
-    """Score events of a file, refusing what is not finite."""
-    assembler = check_takes_events(model)
-    scores = model.run(assembler.tensors(features))[0]
-    _check_finite(scores, first=first)
-    return scores
 
 
 def check_takes_events(model: Model) -> Assembler:

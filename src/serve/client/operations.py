@@ -18,6 +18,7 @@ from serve.client.columns import columns_of, cut, is_columnar, pieces
 from serve.client.errors import InvalidInput, ServerError
 from serve.client.retry import Answer, Call
 from serve.client.scores import Scores, join
+from serve.codec import media
 
 T = TypeVar("T")
 Operation = Generator[Call, Answer, T]
@@ -82,10 +83,10 @@ def _bodies(events: Any, max_events: int) -> Iterator[tuple[int, bytes, str]]:
     if is_columnar(events):
         columns = columns_of(events)
         for start, stop in pieces(columns, max_events=max_events, max_bytes=MAX_BYTES):
-            yield start, wire.encode_columns(cut(columns, start, stop)), wire.COLUMNS
+            yield start, wire.encode_columns(cut(columns, start, stop)), media.COLUMNS
     elif isinstance(events, Sequence) and all(isinstance(event, Mapping) for event in events):
         for start in range(0, max(len(events), 1), max_events):
-            yield start, wire.encode_events(events[start : start + max_events]), wire.JSON
+            yield start, wire.encode_events(events[start : start + max_events]), media.JSON
     else:
         raise InvalidInput(
             f"events: got {type(events).__name__}; expected a list of dicts, a dict of columns, an awkward array of "
@@ -94,7 +95,7 @@ def _bodies(events: Any, max_events: int) -> Iterator[tuple[int, bytes, str]]:
 
 
 def _predict_call(target: Target, body: bytes | Path, kind: str, *, explain: bool) -> Call:
-    accept = wire.JSON if explain else wire.COLUMNS
+    accept = media.JSON if explain else media.COLUMNS
     return Call(
         method="POST",
         path=f"{target.path}/predict",
@@ -108,19 +109,19 @@ def _predict_call(target: Target, body: bytes | Path, kind: str, *, explain: boo
 def _predict_file(target: Target, path: Path, *, explain: bool, tree: str | None) -> Operation[Scores]:
     if explain:
         raise InvalidInput("explain: files are scored without; read the events, and give their columns")
-    call = _predict_call(target, _existing(path), wire.ROOT, explain=False)
+    call = _predict_call(target, _existing(path), media.ROOT, explain=False)
     answer = yield dataclasses.replace(call, params={} if tree is None else {"tree": tree})
     return _scores(checked(answer, first=0))
 
 
 def predict_file(target: Target, path: Path, output: Path, *, tree: str | None = None) -> Operation[Path]:
     """Score a ROOT file into a file; neither is ever in memory."""
-    kinds = {".root": wire.ROOT, ".arrow": wire.ARROW, ".arrows": wire.ARROW, ".json": wire.JSON}
+    kinds = {".root": media.ROOT, ".arrow": media.ARROW, ".arrows": media.ARROW, ".json": media.JSON}
     if output.suffix not in kinds:
         raise InvalidInput(f"output: got {str(output)!r}; expected a name that ends in {', '.join(kinds)}")
     if not output.parent.is_dir():
         raise InvalidInput(f"output: the folder {str(output.parent)!r} does not exist; make it first")
-    call = _predict_call(target, _existing(path), wire.ROOT, explain=False)
+    call = _predict_call(target, _existing(path), media.ROOT, explain=False)
     headers = {**call.headers, "Accept": kinds[output.suffix]}
     checked(
         (yield dataclasses.replace(call, headers=headers, params={} if tree is None else {"tree": tree}, into=output))
@@ -136,7 +137,7 @@ def _existing(path: Path) -> Path:
 
 def _scores(answer: Answer) -> Scores:
     try:
-        if answer.headers.get("content-type", "").startswith(wire.JSON):
+        if answer.headers.get("content-type", "").startswith(media.JSON):
             plain = json.loads(answer.body)
             names, scores = wire.stacked(plain["scores"])
             explain = tuple(plain["explain"]) if "explain" in plain else None
@@ -252,7 +253,7 @@ def download(name: str, version: int | None, into: Path) -> Operation[Path]:
 
 def set_alias(name: str, alias: str, version: int) -> Operation[None]:
     """Let an alias point at a version."""
-    body, headers = json.dumps({"version": version}).encode(), {"Content-Type": wire.JSON}
+    body, headers = json.dumps({"version": version}).encode(), {"Content-Type": media.JSON}
     path = Target(name=name, alias=alias).path
     checked((yield Call(method="PUT", path=path, headers=headers, body=body, is_repeatable=True)))
 

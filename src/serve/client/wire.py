@@ -20,10 +20,6 @@ from serve.client.columns import Column, Columns, is_awkward
 from serve.client.errors import InvalidInput
 from serve.client.scores import Floats
 
-JSON = "application/json"
-COLUMNS = "application/vnd.rootdata.columns"
-ARROW = "application/vnd.apache.arrow.stream"
-ROOT = "application/x-root"
 MAGIC = b"RDCOLS1\n"
 START = len(MAGIC) + 4  # of the header
 

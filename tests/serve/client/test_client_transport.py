@@ -21,6 +21,7 @@ from serve.client.columns import Columns
 from serve.client.errors import ClientError, InvalidInput, ServerError, Unreachable
 from serve.client.scores import Scores
 from serve.client.waiting import Client
+from serve.codec import media
 
 SCORES = wire.encode_columns(Columns(num_events=1, columns={"signal": np.array([0.5], np.float32)}))
 Say = Callable[[socket.socket], None]
@@ -32,7 +33,7 @@ def response(status: int, body: bytes = b"", *, length: int | None = None, **hea
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-GOOD = response(200, SCORES, Content_Type=wire.COLUMNS, X_Model="ttH", X_Model_Version="3")
+GOOD = response(200, SCORES, Content_Type=media.COLUMNS, X_Model="ttH", X_Model_Version="3")
 
 
 class Scripted:
@@ -216,7 +217,7 @@ def test_half_an_answer_leaves_no_file(scripted: Any, tmp_path: Path) -> None:
         (response(400, b'{"error": "no object"}'), "no object"),
         (response(200, b"hello"), "can't be read.*prediction server"),
         (response(200, b"{}", Content_Type="application/json"), "can't be read"),
-        (response(200, SCORES, Content_Type=wire.COLUMNS), "can't be read.*x-model"),
+        (response(200, SCORES, Content_Type=media.COLUMNS), "can't be read.*x-model"),
         (response(301, b"", Location="http://elsewhere"), "301"),
     ],
 )
