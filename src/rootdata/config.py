@@ -19,6 +19,9 @@ from rootdata.expressions import parse
 PARTS = ("train", "val", "test")
 LAYOUTS = ("vector", "tokens")
 TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores")  # in batches, and in exported graphs
+CACHE_IN_MEMORY = 4_000_000_000  # bytes, where none are given
+CACHE_ON_DISK = 50_000_000_000
+ON_BAD_FILE = ("error", "skip")
 SCALINGS = ("standard", "minmax", "robust", "log", "none")
 
 Part = Literal["train", "val", "test"]
@@ -31,7 +34,7 @@ class Sample:
 
     Parameters
     ----------
-    files : paths, globs, folders, ``path:tree`` or text files of those
+    files : paths, URLs, globs, folders, ``path:tree`` or text files of those; a tuple in it holds replicas of one file
     tree : name of the tree, where a file holds several
     label : class number of every event of the sample
     cut : expression; events where it is false are left out
@@ -39,7 +42,7 @@ class Sample:
     """
 
     name: str
-    files: tuple[str, ...]
+    files: tuple[str | tuple[str, ...], ...]
     tree: str | None = None
     label: int | None = None
     cut: str | None = None
@@ -115,6 +118,7 @@ class DataConfig:
     missing: tuple[float, ...] = ()
     pad: float = 0.0
     fraction: float = 1.0
+    on_bad_file: str = "error"
     split: Split = dataclasses.field(default_factory=lambda: Split(by="hash", train=0.64, val=0.16, test=0.2))
 
     def scaling_of(self, column: str) -> Scaling:
@@ -138,6 +142,7 @@ class OrderConfig:
     batch_size : events of a global batch
     chunk_size : events that are mixed at a time; rounded up to whole batches
     open_blocks : blocks of a sample that are open at a time; ``None`` chooses as many as hold twice a chunk
+    partitions : streams that an epoch's events are dealt to, so that each rank reads its own ones
     """
 
     mix: Literal["sample", "file"] | Mapping[str, float] = "sample"
@@ -147,6 +152,41 @@ class OrderConfig:
     seed: int = 42
     drop_last: bool = False
     open_blocks: int | None = None
+    partitions: int = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class CacheConfig:
+    """Where decoded blocks are kept.
+
+    Parameters
+    ----------
+    dir : folder on a local disk; ``None`` keeps them in memory
+    max_bytes : never exceeded; the least recently used blocks go first
+    """
+
+    dir: str | None
+    max_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ReadConfig:
+    """How events are read: nothing here changes which events come, nor their order.
+
+    Parameters
+    ----------
+    num_workers : reading processes; 0 reads in threads
+    prefetch : slabs of batches that are made ahead of time
+    patience : seconds during which a remote file that fails is tried again
+    deadline : seconds that one attempt to read a block of a remote file may take
+    cache : where decoded blocks are kept
+    """
+
+    num_workers: int = 0
+    prefetch: int = 2
+    patience: float = 120.0
+    deadline: float = 60.0
+    cache: CacheConfig | None = None
 
 
 def parse_data(options: Mapping[str, Any]) -> DataConfig:
@@ -191,6 +231,7 @@ def parse_data(options: Mapping[str, Any]) -> DataConfig:
         missing=tuple(_number(m, "missing") for m in _listed(options.get("missing"), "missing")),
         pad=_number(options.get("pad", 0.0), "pad"),
         fraction=_fraction(options.get("fraction", 1.0)),
+        on_bad_file=_choice(options.get("on_bad_file", "error"), ON_BAD_FILE, "on_bad_file"),
         split=_split(options.get("split", {"train": 0.64, "val": 0.16, "test": 0.2})),
     )
 
@@ -219,6 +260,54 @@ def parse_order(options: Mapping[str, Any], *, samples: Sequence[str]) -> OrderC
         seed=_natural(given.get("seed", 42), "seed"),
         drop_last=_typed(given.get("drop_last", False), bool, "drop_last"),
         open_blocks=None if open_blocks is None else _positive(open_blocks, "open_blocks"),
+        partitions=_positive(given.get("partitions", 4), "partitions"),
+    )
+
+
+def parse_read(options: Mapping[str, Any]) -> ReadConfig:
+    """Check the options that say how events are read.
+
+    Parameters
+    ----------
+    options : the keyword arguments of ``RootDataModule`` that :class:`ReadConfig` knows
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key, a wrong type or a value out of range.
+    """
+    reject_unknown(options, [f.name for f in dataclasses.fields(ReadConfig)], where="the reading options")
+    given = {k: v for k, v in options.items() if v is not None}
+    return ReadConfig(
+        num_workers=_natural(given.get("num_workers", 0), "num_workers"),
+        prefetch=_natural(given.get("prefetch", 2), "prefetch"),
+        patience=_seconds(given.get("patience", 120.0), "patience"),
+        deadline=_seconds(given.get("deadline", 60.0), "deadline"),
+        cache=_cache(given.get("cache")),
+    )
+
+
+def _seconds(value: Any, where: str) -> float:
+    seconds = _number(value, where)
+    if seconds <= 0:
+        raise ConfigError(f"{where}: got {seconds:g}; expected a number of seconds above 0")
+    return seconds
+
+
+def _cache(value: Any) -> CacheConfig | None:
+    if value is None or isinstance(value, CacheConfig):
+        return value
+    if value == "memory":
+        return CacheConfig(dir=None, max_bytes=CACHE_IN_MEMORY)
+    if isinstance(value, str):
+        raise ConfigError(f"cache: got {value!r}; allowed: 'memory', or {{'dir': ..., 'max_bytes': ...}}")
+    table = _mapping(value, "cache", "'memory', or {'dir': '/scratch/me/blocks', 'max_bytes': 50_000_000_000}")
+    reject_unknown(table, ["dir", "max_bytes"], where="cache")
+    folder = table.get("dir")
+    default = CACHE_IN_MEMORY if folder is None else CACHE_ON_DISK
+    return CacheConfig(
+        dir=None if folder is None else _path(folder, "cache.dir"),
+        max_bytes=_positive(table.get("max_bytes") or default, "cache.max_bytes"),
     )
 
 
@@ -241,7 +330,7 @@ def _sample(name: str, value: Any) -> Sample:
     options = _fields(value, Sample) if not isinstance(value, Mapping) else value
     options = {"files": value} if options is None else options
     reject_unknown(options, ["files", "tree", "label", "cut", "weight"], where=where)
-    files = tuple(_path(f, f"{where}.files") for f in _listed(options.get("files"), f"{where}.files"))
+    files = tuple(_file(f, f"{where}.files") for f in _listed(options.get("files"), f"{where}.files"))
     if not files:
         raise ConfigError(f"{where}.files is empty: give a path, a glob or a list of those")
     tree, label = options.get("tree"), options.get("label")
@@ -253,6 +342,15 @@ def _sample(name: str, value: Any) -> Sample:
         cut=_expression(options.get("cut"), f"{where}.cut"),
         weight=_weight(options.get("weight"), f"{where}.weight"),
     )
+
+
+def _file(value: Any, where: str) -> str | tuple[str, ...]:
+    """Check a path, or a list of paths at which copies of one file lie."""
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise ConfigError(f"{where}: got an empty list of replicas; name at least one place of the file")
+        return tuple(_path(v, where) for v in value)
+    return _path(value, where)
 
 
 def _collections(value: Any) -> tuple[Collection, ...]:

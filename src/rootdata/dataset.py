@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from rootdata.ahead import prefetched
 from rootdata.config import PARTS, DataConfig, OrderConfig, parse_data, parse_order, reject_unknown
 from rootdata.errors import ConfigError, DataError
 from rootdata.scan import specs_for
 from rootdata.specs import Specs
-from rootdata.stream import Arrays, make_recipe, plan_of, prefetched, slabs
+from rootdata.stream import Arrays, make_recipe, plan_of, slabs
 
 Batch = dict[str, torch.Tensor]
 

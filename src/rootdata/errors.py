@@ -10,6 +10,7 @@ Every one is a :class:`RootDataError` and also of a builtin kind, so that both `
     ├── BranchError      (KeyError)     a tree or branch that is absent, or that can't be used as asked
     ├── DataError        (ValueError)   contents that contradict the configuration: labels, counts, empty selections
     ├── SpecsError       (ValueError)   specs that were made for other data or by another version
+    ├── ResumeError      (ValueError)   a checkpoint of other data or another order of events
     ├── ShapeError       (ValueError)   an array of the wrong shape
     └── BundleError      (ValueError)   a bundle that is none, or a network that can't be exported as asked
 """
@@ -50,6 +51,10 @@ class DataError(RootDataError, ValueError):
 
 class SpecsError(RootDataError, ValueError):
     """Specs were made for other data, another configuration or another version."""
+
+
+class ResumeError(RootDataError, ValueError):
+    """A checkpoint was written while other data was read, or the same in another order."""
 
 
 class ShapeError(RootDataError, ValueError):

@@ -8,17 +8,18 @@ import glob
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import uproot
 
 from rootdata.errors import BranchError, FileError, nearest
 
+T = TypeVar("T")
 Kind = Literal["flat", "jagged", "fixed", "unusable"]
 
 # A block is read at once: large enough that the cost of a read call is small beside decompression (measured with
@@ -32,10 +33,16 @@ _WITH_TREE = re.compile(r"^(?P<path>.+\.root)(?::(?P<tree>[^:]+))?$")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Location:
-    """A file and, where it was given, the name of the tree in it."""
+    """A file and, where it was given, the name of the tree in it.
+
+    Parameters
+    ----------
+    replicas : other places at which copies of the file lie
+    """
 
     path: str
     tree: str | None = None
+    replicas: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ class Tree(Protocol):
         """Close the file."""
 
 
-def find(patterns: Iterable[str], *, tree: str | None = None, where: str = "files") -> list[Location]:
+def find(patterns: Iterable[str | tuple[str, ...]], *, tree: str | None = None, where: str = "files") -> list[Location]:
     """Turn paths, globs, folders, ``path:tree`` and text files of those into locations.
 
     Parameters
@@ -103,13 +110,20 @@ def find(patterns: Iterable[str], *, tree: str | None = None, where: str = "file
     FileError
         Where a path or a glob matches nothing, or a file is named twice.
     """
-    found = [location for pattern in patterns for location in _expand(pattern, tree, where)]
+    found = [location for pattern in patterns for location in _places(pattern, tree, where)]
     seen: set[Location] = set()
     for location in found:
         if identity(location) in seen:
             raise FileError(f"{where}: {location.path} is named twice, its events would count double; name it once")
         seen.add(identity(location))
     return found
+
+
+def _places(pattern: str | tuple[str, ...], tree: str | None, where: str) -> list[Location]:
+    if isinstance(pattern, str):
+        return _expand(pattern, tree, where)
+    copies = [location for place in pattern for location in _expand(place, tree, where)]
+    return [dataclasses.replace(copies[0], replicas=tuple(c.path for c in copies[1:]))]
 
 
 def identity(location: Location) -> Location:
@@ -448,7 +462,7 @@ class Opener:
 
     @contextmanager
     def __call__(self, location: Location) -> Iterator[Tree]:
-        """Lend the open tree of a location.
+        """Lend the open tree of a location; see :meth:`use`.
 
         Raises
         ------
@@ -464,6 +478,17 @@ class Opener:
                 oldest = self._idle.pop(0) if len(self._idle) > self._limit else None
             if oldest is not None:
                 oldest.close()
+
+    def use(self, location: Location, action: Callable[[Tree], T]) -> T:
+        """Do something with the open tree of a location.
+
+        Raises
+        ------
+        FileError, BranchError
+            As :func:`open_tree`, and what ``action`` raises.
+        """
+        with self(location) as tree:
+            return action(tree)
 
     def _take(self, location: Location) -> Tree | None:
         with self._lock:

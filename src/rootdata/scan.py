@@ -163,7 +163,10 @@ def specs_for(config: DataConfig, *, given: Specs | str | Path | None = None, pr
 
 def _at_home(specs: Specs, files: Sequence[tuple[int, Location]]) -> Specs:
     """Return specs with the paths of this machine."""
-    moved = tuple(dataclasses.replace(f, path=where.path) for f, (_, where) in zip(specs.files, files, strict=True))
+    moved = tuple(
+        dataclasses.replace(f, path=where.path, replicas=where.replicas)
+        for f, (_, where) in zip(specs.files, files, strict=True)
+    )
     return dataclasses.replace(specs, files=moved)
 
 
@@ -243,22 +246,24 @@ def _submit(
 
 def _survey(config: DataConfig, sample: Sample, location: Location, opener: Opener) -> Surveyed:
     names = needed_branches(config, sample)
-    with opener(location) as tree:
-        branches = {name: tree.describe(name) for name in names}
-        surveyed = Surveyed(
-            location=tree.location,
-            uuid=tree.uuid,
-            entries=tree.num_entries,
-            branches=branches,
-            blocks=tuple(blocks_of(tree, names)),
-        )
-    for branch in branches.values():
+    surveyed = opener.use(location, functools.partial(_look, names))
+    for branch in surveyed.branches.values():
         if branch.kind == "unusable":
             raise BranchError(
                 f"branch {branch.name!r} can't be used: {branch.note} ({location.path}, tree "
                 f"{surveyed.location.tree!r}); remove it from features, derived columns and cuts"
             )
     return surveyed
+
+
+def _look(names: Sequence[str], tree: Tree) -> Surveyed:
+    return Surveyed(
+        location=tree.location,
+        uuid=tree.uuid,
+        entries=tree.num_entries,
+        branches={name: tree.describe(name) for name in names},
+        blocks=tuple(blocks_of(tree, names)),
+    )
 
 
 def _check_kinds(surveys: Sequence[Surveyed], kinds: dict[str, tuple[Branch, str]]) -> None:
@@ -279,10 +284,15 @@ def _measure(
 ) -> Measured:
     wanted = config if full else dataclasses.replace(config, flat=(), jagged=())
     block = Block(location=survey.location, start=start, stop=stop, num_entries=survey.entries)
-    with opener(survey.location) as tree:
-        raw = tree.read(needed_branches(wanted, sample), start, stop)
+    names = needed_branches(wanted, sample)
+
+    def read(tree: Tree) -> dict[str, Any]:
+        raw = tree.read(names, start, stop)
         if full:
             _check_counters(survey, tree, raw, block)
+        return raw
+
+    raw = opener.use(survey.location, read)
     events = select(wanted, sample, raw, block=block)
     return _statistics(wanted, events, block)
 
@@ -394,6 +404,7 @@ def _file(sample: int, survey: Surveyed, measured: Sequence[Measured]) -> FileSp
         entries=survey.entries,
         before=tuple(int(n) for n in before),
         blocks=tuple(m.counts for m in measured),
+        replicas=survey.location.replicas,
     )
 
 

@@ -33,6 +33,7 @@ class FileSpecs:
     modified : time of the last change, ns, of a local file
     before : entries that fall to each part, before cuts
     blocks : (start, stop, train, val, test) of every block: its entries, and its selected events in each part
+    replicas : other places at which copies lie
     """
 
     path: str
@@ -44,11 +45,12 @@ class FileSpecs:
     entries: int
     before: tuple[int, ...]
     blocks: tuple[tuple[int, ...], ...]
+    replicas: tuple[str, ...] = ()
 
     @property
     def location(self) -> Location:
         """Where it lies."""
-        return Location(self.path, self.tree)
+        return Location(self.path, self.tree, self.replicas)
 
     def selected(self, part: int) -> int:
         """Return the selected events in a part."""

@@ -1,4 +1,4 @@
-"""Read ahead, gather, cut batches: the plan's order, carried out by threads or processes.
+"""Blocks to slabs of batches: the plan's order, carried out.
 
 Who reads first changes nothing: blocks are futures, and they are taken in the order of the plan.
 """
@@ -6,23 +6,20 @@ Who reads first changes nothing: blocks are futures, and they are taken in the o
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
-import queue
-import threading
+import functools
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.ahead import reading
 from rootdata.config import PARTS, DataConfig, OrderConfig
 from rootdata.dense import Layout, Packed, gather, pack
 from rootdata.errors import FileError
 from rootdata.events import Block, Events, needed_branches, select
-from rootdata.files import Opener, use_fast_inflate
+from rootdata.files import Opener, Tree, use_fast_inflate
 from rootdata.plan import Order, Plan, Source, make_plan, quotas
 from rootdata.scaling import Transform
 from rootdata.specs import Specs, layout_of, transforms_of
@@ -121,10 +118,14 @@ class Reader:
         recipe = self._recipe
         _, file, (start, stop, *counts) = self._blocks[number]
         sample = recipe.config.samples[file.sample]
-        with self._opener(file.location) as tree:
+        names = needed_branches(recipe.config, sample)
+
+        def read(tree: Tree) -> dict[str, Any]:
             if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
                 raise FileError(f"{file.path} is not the file that the first pass saw; start again to scan it anew")
-            raw = tree.read(needed_branches(recipe.config, sample), start, stop)
+            return tree.read(names, start, stop)
+
+        raw = self._opener.use(file.location, read)
         block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
         events = select(recipe.config, sample, raw, block=block, part=recipe.part)
         if len(events) != counts[recipe.part]:
@@ -143,43 +144,6 @@ class Reader:
         self._opener.close()
 
 
-_process_reader: list[Reader] = []
-
-
-def _start_process(recipe: Recipe) -> None:
-    _process_reader[:] = [Reader(recipe)]
-
-
-def _read_in_process(number: int) -> Packed:
-    return _process_reader[0](number)
-
-
-@contextmanager
-def reading(recipe: Recipe, *, processes: int) -> Iterator[Any]:
-    """Provide ``submit(block number) -> Future[Packed]``.
-
-    Parameters
-    ----------
-    processes : reading processes; 0 reads in threads of this process
-    """
-    pool: Executor
-    if processes:
-        context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
-        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_process, initargs=(recipe,))
-        try:
-            yield lambda number: pool.submit(_read_in_process, number)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-        return
-    reader = Reader(recipe)
-    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="rootdata-read")
-    try:
-        yield lambda number: pool.submit(reader, number)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        reader.close()
-
-
 def slabs(
     recipe: Recipe, plan: Plan, *, epoch: int, batch_size: int, start: int = 0, processes: int = 0
 ) -> Iterator[Arrays]:
@@ -195,7 +159,7 @@ def slabs(
     the layout's arrays with ``label``, ``weight`` and ``index``; all slabs but the last of an epoch are whole batches
     """
     size = batch_size * max(1, SLAB_BYTES // (batch_size * _bytes_per_event(recipe.layout)))
-    with reading(recipe, processes=processes) as submit:
+    with reading(functools.partial(Reader, recipe), processes=processes) as submit:
         held: dict[int, Future[Packed]] = {}
         ahead = _with_next(plan.chunks(epoch, start=start))
         for chunk, following in ahead:
@@ -242,50 +206,3 @@ def _slab(layout: Layout, packed: Sequence[Packed], chunk: Order, low: int, high
         arrays["weight"][at] = block.weight[taken]
         arrays["index"][at] = block.index[taken]
     return arrays
-
-
-def prefetched(source: Iterator[Arrays], *, depth: int) -> Iterator[Arrays]:
-    """Run an iterator in a background thread, ``depth`` items ahead.
-
-    An exception of the source is raised here. Closing this generator stops the thread and closes the source, in the
-    thread that ran it, before it returns.
-    """
-    if not depth:
-        yield from source
-        return
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def offer(kind: str, item: Any) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put((kind, item), timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def run() -> None:
-        try:
-            for item in source:
-                if not offer("item", item):
-                    return
-            offer("end", None)
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the items are taken
-            offer("error", error)
-        finally:
-            source.close()  # type: ignore[attr-defined]
-
-    thread = threading.Thread(target=run, name="rootdata-mix", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, item = ready.get()
-            if kind == "error":
-                raise item
-            if kind == "end":
-                return
-            yield item
-    finally:
-        stopped.set()
-        thread.join()

@@ -16,6 +16,7 @@ KINDS = {
     "BranchError": KeyError,
     "DataError": ValueError,
     "SpecsError": ValueError,
+    "ResumeError": ValueError,
     "ShapeError": ValueError,
     "BundleError": ValueError,
 }

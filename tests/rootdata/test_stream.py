@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootdata import stream
+from rootdata.ahead import prefetched
 from rootdata.config import parse_data, parse_order
 from rootdata.errors import DataError
 from rootdata.scan import specs_for
-from rootdata.stream import make_recipe, plan_of, prefetched, slabs
+from rootdata.stream import make_recipe, plan_of, slabs
 from strategies import NO_SHRINKING, DataSet, FileShape, data_sets, orders
 
 SMALL = DataSet(
