@@ -41,7 +41,7 @@ $(VENV)/.serving: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.torch pyproject.toml
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,tensorboard,serve,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,tensorboard,serve,remote,cluster,dev]"
 	touch $@
 
 clean:

@@ -46,7 +46,7 @@ def _write(path: Path, clusters: int, compression: object, *, rntuple: bool, see
             if cluster == 0:
                 types = {k: v.dtype if isinstance(v, np.ndarray) else v.type for k, v in columns.items()}
                 if rntuple:
-                    file.mkrntuple("Events", types)
+                    file.mkrntuple("Events", {k: getattr(t, "content", t) for k, t in types.items()})
                 else:
                     file.mktree("Events", types, counter_name=lambda name: "n" + name)
             file["Events"].extend(columns)

@@ -155,6 +155,7 @@ def plans(draw: st.DrawFn, *, quotas: bool = False, shuffle: bool | None = None)
         shuffle=draw(st.booleans()) if shuffle is None else shuffle,
         seed=draw(st.integers(0, 2**40)),
         open_blocks=draw(st.none() | st.integers(1, 12)),
+        partitions=draw(st.integers(1, 6)),
     )
 
 

@@ -36,7 +36,7 @@ def composed(tmp_path):
 
 
 def test_nothing_is_left_untested():
-    tested = {"callbacks", "data", "debug", "experiment", "logger", "model", "paths", "trainer"}
+    tested = {"callbacks", "data", "debug", "experiment", "hydra", "logger", "model", "paths", "trainer"}
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == tested
 
 
@@ -115,6 +115,14 @@ def test_samples_are_physics_processes(composed):
 )
 def test_what_people_type(composed, override, place, value):
     assert OmegaConf.select(composed(override), place) == value
+
+
+def test_jobs_of_a_sweep_go_to_slurm(composed):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
+    composed("hydra/launcher=slurm")
+    launcher = HydraConfig.get().launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert launcher.max_num_timeout > 0
 
 
 def test_the_paper(composed):

@@ -17,15 +17,17 @@ SOURCES = Path(__file__).parents[1] / "src"
 
 # Library to the modules, or packages, of rootdata that may import it; what is not listed may be imported anywhere.
 HOMES = {
-    "torch": ("dataset", "datamodule", "callbacks", "models", "graph", "export", "rebuild"),
+    "torch": ("dataset", "datamodule", "callbacks", "models", "graph", "export", "rebuild", "resume", "seeding"),
     "torchmetrics": ("models",),
-    "pytorch_lightning": ("datamodule", "callbacks", "models", "launch"),
+    "pytorch_lightning": ("datamodule", "callbacks", "models", "launch", "seeding", "stopping"),
     "lightning": ("datamodule", "callbacks", "models", "launch"),
-    "uproot": ("files", "tth", "inspection", "callbacks"),
-    "isal": ("files",),
+    "uproot": ("files", "remote", "tth", "inspection", "callbacks"),
+    "fsspec": ("remote",),
+    "distributed": ("distributed",),
+    "isal": ("files", "blocks"),
     "numba": ("kernels",),
     "hydra": ("launch", "checking", "composing"),
-    "omegaconf": ("launch", "checking", "composing", "rebuild"),
+    "omegaconf": ("launch", "checking", "composing", "rebuild", "resume"),
     "yaml": ("composing",),  # comes with omegaconf; its errors pass through there
     "matplotlib": ("callbacks", "plots"),
     "sklearn": (),

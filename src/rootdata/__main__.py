@@ -1,4 +1,4 @@
-"""The command line: ``rootdata inspect``, ``scan``, ``export`` and ``simulate``; also as ``python -m rootdata``."""
+"""The command line: ``rootdata inspect``, ``scan``, ``export``, ``cache``, ``simulate``; also `python -m rootdata`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_scan(commands)
     _add_export(commands)
+    _add_cache(commands)
     simulate = commands.add_parser("simulate", help="make ttH(bb) samples", description="Make ttH(bb) samples.")
     simulation.add_arguments(simulate)
     simulate.set_defaults(run=simulation.run)
@@ -77,6 +78,7 @@ def _add_scan(commands: Any) -> None:
     parser.add_argument("overrides", nargs="*", help="as of train.py, such as data.seed=7")
     parser.add_argument("--configs", type=Path, default=Path("configs"), help="the folder (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="JSON", help="write the specs here, too")
+    parser.add_argument("--scheduler", metavar="URL", help="of dask, whose workers read: tcp://host:8786")
     parser.set_defaults(run=run_scan)
 
 
@@ -90,6 +92,14 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--description", default="", help="for the manifest")
     parser.add_argument("--tag", action="append", default=[], help="for the manifest; may be repeated")
     parser.set_defaults(run=run_export)
+
+
+def _add_cache(commands: Any) -> None:
+    words = "say how much a cache of decoded blocks holds, or empty it"
+    parser = commands.add_parser("cache", help=words, description=words[0].upper() + words[1:] + ".")
+    parser.add_argument("folder", metavar="DIR", help="the folder that was given as cache.dir")
+    parser.add_argument("--clear", action="store_true", help="remove all blocks; runs that use them read them anew")
+    parser.set_defaults(run=run_cache)
 
 
 # inspect
@@ -167,7 +177,10 @@ def run_scan(arguments: argparse.Namespace) -> int:
     from rootdata import cache
     from rootdata.composing import data_module
 
-    data = data_module(arguments.config, configs=arguments.configs, overrides=arguments.overrides)
+    overrides = list(arguments.overrides)
+    if arguments.scheduler is not None:
+        overrides.append(f"++data.scheduler='{arguments.scheduler}'")
+    data = data_module(arguments.config, configs=arguments.configs, overrides=overrides)
     started = time.time()
     data.prepare_data()
     seconds = time.time() - started
@@ -208,6 +221,21 @@ def run_export(arguments: argparse.Namespace) -> int:
     if manifest.parity is not None:
         compared, difference = manifest.parity.num_events, manifest.parity.max_difference
         console.print(f"scores differ from torch by at most {difference:.1e} ({compared} events)", highlight=False)
+    return 0
+
+
+# cache
+
+
+def run_cache(arguments: argparse.Namespace) -> int:
+    """Show what a folder of decoded blocks holds; remove it where that was asked for."""
+    from rootdata import blocks
+
+    if arguments.clear:
+        blocks.clear(arguments.folder)
+    entries, size = blocks.usage(arguments.folder)
+    words = f"{arguments.folder}: {entries:,} blocks, {size / 1e9:,.3f} GB"
+    _console().print(words, highlight=False, soft_wrap=True, markup=False)
     return 0
 
 

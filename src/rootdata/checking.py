@@ -101,7 +101,10 @@ def options_of(node: DictConfig) -> dict[str, Any] | None:
     if "_target_" not in node:
         return None
     target = load(str(node["_target_"]))
-    parameters = inspect.signature(target).parameters
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # of what is written in C, such as datetime.timedelta
+        return None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
     function = target.__init__ if inspect.isclass(target) else target

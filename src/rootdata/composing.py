@@ -79,7 +79,7 @@ def _load(path: str, overrides: Sequence[str]) -> Any:
     if not isinstance(options, DictConfig):
         raise ConfigError(f"{path} holds no mapping; expected the options of RootDataModule: `samples: ...`")
     base = {"seed": 42, "data": {"_target_": "rootdata.datamodule.RootDataModule"}}
-    config = OmegaConf.merge(base, {"data": options}, OmegaConf.from_dotlist(list(overrides)))
+    config = OmegaConf.merge(base, {"data": options}, OmegaConf.from_dotlist([o.lstrip("+") for o in overrides]))
     used = set(re.findall(r"[.\w]+", " ".join(re.findall(r"\$\{([^}]*)", OmegaConf.to_yaml(config)))))
     checking.check(cast("DictConfig", config), known=("seed", "data"), used=used)
     return config

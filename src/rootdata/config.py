@@ -11,9 +11,10 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from rootdata.errors import ConfigError, nearest
+from rootdata import values
+from rootdata.errors import ConfigError
 from rootdata.expressions import parse
 
 PARTS = ("train", "val", "test")
@@ -25,7 +26,6 @@ ON_BAD_FILE = ("error", "skip")
 SCALINGS = ("standard", "minmax", "robust", "log", "none")
 
 Part = Literal["train", "val", "test"]
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,10 +204,10 @@ def parse_data(options: Mapping[str, Any]) -> DataConfig:
         For an expression that does not parse.
     """
     known = [f.name for f in dataclasses.fields(DataConfig) if f.name != "default_scale"]
-    reject_unknown(options, known, where="the data options")
+    values.reject_unknown(options, known, where="the data options")
     samples = _samples(options.get("samples"))
     derived = _derived(options.get("derived"))
-    flat = _names(options.get("flat"), "flat")
+    flat = values.names(options.get("flat"), "flat")
     jagged = _collections(options.get("jagged"))
     if not flat and not jagged:
         raise ConfigError("no features: got neither flat nor jagged branches; name at least one branch in either")
@@ -225,13 +225,13 @@ def parse_data(options: Mapping[str, Any]) -> DataConfig:
         label=label,
         weight=_weight(options.get("weight"), "weight"),
         classes=classes,
-        layout=_choice(options.get("layout", "vector"), LAYOUTS, "layout"),
+        layout=values.choice(options.get("layout", "vector"), LAYOUTS, "layout"),
         scale=scale,
         default_scale=default,
-        missing=tuple(_number(m, "missing") for m in _listed(options.get("missing"), "missing")),
-        pad=_number(options.get("pad", 0.0), "pad"),
+        missing=tuple(values.number(m, "missing") for m in values.listed(options.get("missing"), "missing")),
+        pad=values.number(options.get("pad", 0.0), "pad"),
         fraction=_fraction(options.get("fraction", 1.0)),
-        on_bad_file=_choice(options.get("on_bad_file", "error"), ON_BAD_FILE, "on_bad_file"),
+        on_bad_file=values.choice(options.get("on_bad_file", "error"), ON_BAD_FILE, "on_bad_file"),
         split=_split(options.get("split", {"train": 0.64, "val": 0.16, "test": 0.2})),
     )
 
@@ -249,18 +249,18 @@ def parse_order(options: Mapping[str, Any], *, samples: Sequence[str]) -> OrderC
     ConfigError
         For an unknown key, a wrong type or a value out of range.
     """
-    reject_unknown(options, [f.name for f in dataclasses.fields(OrderConfig)], where="the order options")
+    values.reject_unknown(options, [f.name for f in dataclasses.fields(OrderConfig)], where="the order options")
     given = {k: v for k, v in options.items() if v is not None}
     open_blocks = given.get("open_blocks")
     return OrderConfig(
         mix=_mix(given.get("mix", "sample"), samples),
-        batch_size=_positive(given.get("batch_size", 1024), "batch_size"),
-        chunk_size=_positive(given.get("chunk_size", 100_000), "chunk_size"),
-        shuffle=_typed(given.get("shuffle", True), bool, "shuffle"),
-        seed=_natural(given.get("seed", 42), "seed"),
-        drop_last=_typed(given.get("drop_last", False), bool, "drop_last"),
-        open_blocks=None if open_blocks is None else _positive(open_blocks, "open_blocks"),
-        partitions=_positive(given.get("partitions", 4), "partitions"),
+        batch_size=values.positive(given.get("batch_size", 1024), "batch_size"),
+        chunk_size=values.positive(given.get("chunk_size", 100_000), "chunk_size"),
+        shuffle=values.typed(given.get("shuffle", True), bool, "shuffle"),
+        seed=values.natural(given.get("seed", 42), "seed"),
+        drop_last=values.typed(given.get("drop_last", False), bool, "drop_last"),
+        open_blocks=None if open_blocks is None else values.positive(open_blocks, "open_blocks"),
+        partitions=values.positive(given.get("partitions", 4), "partitions"),
     )
 
 
@@ -276,22 +276,21 @@ def parse_read(options: Mapping[str, Any]) -> ReadConfig:
     ConfigError
         For an unknown key, a wrong type or a value out of range.
     """
-    reject_unknown(options, [f.name for f in dataclasses.fields(ReadConfig)], where="the reading options")
+    values.reject_unknown(options, [f.name for f in dataclasses.fields(ReadConfig)], where="the reading options")
     given = {k: v for k, v in options.items() if v is not None}
+    cache = _cache(given.get("cache"))
+    if cache is not None and cache.dir is None and given.get("num_workers"):
+        raise ConfigError(
+            "cache: 'memory' belongs to one process, and num_workers reads in others; set num_workers=0, or give the "
+            "cache a folder, {'dir': ...}"
+        )
     return ReadConfig(
-        num_workers=_natural(given.get("num_workers", 0), "num_workers"),
-        prefetch=_natural(given.get("prefetch", 2), "prefetch"),
-        patience=_seconds(given.get("patience", 120.0), "patience"),
-        deadline=_seconds(given.get("deadline", 60.0), "deadline"),
-        cache=_cache(given.get("cache")),
+        num_workers=values.natural(given.get("num_workers", 0), "num_workers"),
+        prefetch=values.natural(given.get("prefetch", 2), "prefetch"),
+        patience=values.seconds(given.get("patience", 120.0), "patience"),
+        deadline=values.seconds(given.get("deadline", 60.0), "deadline"),
+        cache=cache,
     )
-
-
-def _seconds(value: Any, where: str) -> float:
-    seconds = _number(value, where)
-    if seconds <= 0:
-        raise ConfigError(f"{where}: got {seconds:g}; expected a number of seconds above 0")
-    return seconds
 
 
 def _cache(value: Any) -> CacheConfig | None:
@@ -301,25 +300,18 @@ def _cache(value: Any) -> CacheConfig | None:
         return CacheConfig(dir=None, max_bytes=CACHE_IN_MEMORY)
     if isinstance(value, str):
         raise ConfigError(f"cache: got {value!r}; allowed: 'memory', or {{'dir': ..., 'max_bytes': ...}}")
-    table = _mapping(value, "cache", "'memory', or {'dir': '/scratch/me/blocks', 'max_bytes': 50_000_000_000}")
-    reject_unknown(table, ["dir", "max_bytes"], where="cache")
+    table = values.mapping(value, "cache", "'memory', or {'dir': '/scratch/me/blocks', 'max_bytes': 50_000_000_000}")
+    values.reject_unknown(table, ["dir", "max_bytes"], where="cache")
     folder = table.get("dir")
     default = CACHE_IN_MEMORY if folder is None else CACHE_ON_DISK
     return CacheConfig(
-        dir=None if folder is None else _path(folder, "cache.dir"),
-        max_bytes=_positive(table.get("max_bytes") or default, "cache.max_bytes"),
+        dir=None if folder is None else values.path(folder, "cache.dir"),
+        max_bytes=values.positive(table.get("max_bytes") or default, "cache.max_bytes"),
     )
 
 
-def reject_unknown(options: Mapping[str, Any], known: Sequence[str], *, where: str) -> None:
-    """Raise :class:`ConfigError` for the first key that is not known, with its nearest neighbours."""
-    for key in options:
-        if key not in known:
-            raise ConfigError(f"unknown option {key!r} in {where}; {nearest(str(key), known)}")
-
-
 def _samples(value: Any) -> tuple[Sample, ...]:
-    table = _mapping(value, "samples", "{'ttH': {'files': 'ttH*.root', 'label': 1}, ...}")
+    table = values.mapping(value, "samples", "{'ttH': {'files': 'ttH*.root', 'label': 1}, ...}")
     if not table:
         raise ConfigError("no samples: got an empty mapping; name at least one, {'ttH': {'files': 'ttH*.root'}}")
     return tuple(_sample(str(name), options) for name, options in table.items())
@@ -329,16 +321,16 @@ def _sample(name: str, value: Any) -> Sample:
     where = f"samples.{name}"
     options = _fields(value, Sample) if not isinstance(value, Mapping) else value
     options = {"files": value} if options is None else options
-    reject_unknown(options, ["files", "tree", "label", "cut", "weight"], where=where)
-    files = tuple(_file(f, f"{where}.files") for f in _listed(options.get("files"), f"{where}.files"))
+    values.reject_unknown(options, ["files", "tree", "label", "cut", "weight"], where=where)
+    files = tuple(_file(f, f"{where}.files") for f in values.listed(options.get("files"), f"{where}.files"))
     if not files:
         raise ConfigError(f"{where}.files is empty: give a path, a glob or a list of those")
     tree, label = options.get("tree"), options.get("label")
     return Sample(
         name=name,
         files=files,
-        tree=None if tree is None else _typed(tree, str, f"{where}.tree"),
-        label=None if label is None else _natural(label, f"{where}.label"),
+        tree=None if tree is None else values.typed(tree, str, f"{where}.tree"),
+        label=None if label is None else values.natural(label, f"{where}.label"),
         cut=_expression(options.get("cut"), f"{where}.cut"),
         weight=_weight(options.get("weight"), f"{where}.weight"),
     )
@@ -349,12 +341,12 @@ def _file(value: Any, where: str) -> str | tuple[str, ...]:
     if isinstance(value, (list, tuple)):
         if not value:
             raise ConfigError(f"{where}: got an empty list of replicas; name at least one place of the file")
-        return tuple(_path(v, where) for v in value)
-    return _path(value, where)
+        return tuple(values.path(v, where) for v in value)
+    return values.path(value, where)
 
 
 def _collections(value: Any) -> tuple[Collection, ...]:
-    table = _mapping(value or {}, "jagged", "{'jets': {'branches': ['Jet_pt', ...], 'length': 10}}")
+    table = values.mapping(value or {}, "jagged", "{'jets': {'branches': ['Jet_pt', ...], 'length': 10}}")
     return tuple(_collection(str(name), options) for name, options in table.items())
 
 
@@ -366,31 +358,31 @@ def _collection(name: str, value: Any) -> Collection:
         )
     options = _fields(value, Collection) if not isinstance(value, Mapping) else value
     options = {"branches": value} if options is None else options
-    reject_unknown(options, ["branches", "length", "sort", "cut"], where=where)
-    branches = _names(options.get("branches"), f"{where}.branches")
+    values.reject_unknown(options, ["branches", "length", "sort", "cut"], where=where)
+    branches = values.names(options.get("branches"), f"{where}.branches")
     if not branches:
         raise ConfigError(f"{where}.branches is empty: name the jagged branches of the collection")
     length = options.get("length", "auto")
     if length != "auto":
-        length = _positive(length, f"{where}.length", or_else=" or 'auto'")
+        length = values.positive(length, f"{where}.length", or_else=" or 'auto'")
     sort = options.get("sort")
     if sort is not None:
-        parse(_typed(sort, str, f"{where}.sort").removeprefix("-"), where=f"{where}.sort")
+        parse(values.typed(sort, str, f"{where}.sort").removeprefix("-"), where=f"{where}.sort")
     cut = _expression(options.get("cut"), f"{where}.cut")
     return Collection(name=name, branches=branches, length=length, sort=sort, cut=cut)
 
 
 def _derived(value: Any) -> dict[str, str]:
-    table = _mapping(value or {}, "derived", "{'ht': 'sum(Jet_pt)'}")
+    table = values.mapping(value or {}, "derived", "{'ht': 'sum(Jet_pt)'}")
     for name, text in table.items():
-        parse(_typed(text, str, f"derived.{name}"), where=f"derived.{name}")
+        parse(values.typed(text, str, f"derived.{name}"), where=f"derived.{name}")
     return {str(name): text for name, text in table.items()}
 
 
 def _classes(value: Any) -> tuple[str, ...]:
     if value is None:
         return ("background", "signal")
-    classes = tuple(str(c) for c in _listed(value, "classes"))
+    classes = tuple(str(c) for c in values.listed(value, "classes"))
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ConfigError(f"classes: got {list(classes)}; needs at least two different names, class 0 first")
     return classes
@@ -415,7 +407,7 @@ def _scale(value: Any, features: Sequence[str]) -> tuple[Scaling, dict[str, Scal
     table = {str(k): _scaling(v, f"scale.{k}") for k, v in value.items()}
     default = table.pop("default", Scaling(kind="standard"))
     elements = [k for k in table if k.rsplit("[", 1)[0] in features and re.search(r"\[\d+\]$", k)]
-    reject_unknown(table, [*features, *elements, "default"], where="scale")
+    values.reject_unknown(table, [*features, *elements, "default"], where="scale")
     return default, table
 
 
@@ -423,33 +415,33 @@ def _scaling(value: Any, where: str) -> Scaling:
     if isinstance(value, Scaling):
         value = {"shift": value.shift, "factor": value.factor} if value.kind == "given" else value.kind
     if isinstance(value, Mapping):
-        reject_unknown(value, ["shift", "factor"], where=where)
-        shift, factor = (_number(value.get(k, d), f"{where}.{k}") for k, d in (("shift", 0.0), ("factor", 1.0)))
+        values.reject_unknown(value, ["shift", "factor"], where=where)
+        shift, factor = (values.number(value.get(k, d), f"{where}.{k}") for k, d in (("shift", 0.0), ("factor", 1.0)))
         if not factor:
             raise ConfigError(f"{where}.factor is 0, which would make every value the same; give another number")
         return Scaling(kind="given", shift=shift, factor=factor)
-    return Scaling(kind=_choice(value if value is not None else "none", SCALINGS, where))
+    return Scaling(kind=values.choice(value if value is not None else "none", SCALINGS, where))
 
 
 def _split(value: Any) -> Split:
     if isinstance(value, Split):
         value = dataclasses.asdict(value)
-    table = dict(_mapping(value, "split", "{'train': 0.64, 'val': 0.16, 'test': 0.2}"))
-    reject_unknown(table, ["by", *PARTS], where="split")
+    table = dict(values.mapping(value, "split", "{'train': 0.64, 'val': 0.16, 'test': 0.2}"))
+    values.reject_unknown(table, ["by", *PARTS], where="split")
     parts = {p: table.get(p) for p in PARTS}
     by = table.get("by")
     if by is None:
         by = "files" if any(isinstance(v, (str, list, tuple)) for v in parts.values()) else "hash"
     if by == "files":
-        return Split(by="files", **{p: _names(v, f"split.{p}") for p, v in parts.items()})
-    if _typed(by, str, "split.by") in {"hash", "entries"}:
+        return Split(by="files", **{p: values.names(v, f"split.{p}") for p, v in parts.items()})
+    if values.typed(by, str, "split.by") in {"hash", "entries"}:
         return Split(by=by, **_shares(parts))
     parse(by, where="split.by")
     return Split(by=by, **_split_values(parts))
 
 
 def _shares(parts: Mapping[str, Any]) -> dict[str, float]:
-    shares = {p: _number(v if v is not None else 0.0, f"split.{p}") for p, v in parts.items()}
+    shares = {p: values.number(v if v is not None else 0.0, f"split.{p}") for p, v in parts.items()}
     total = math.fsum(shares.values())
     if min(shares.values()) < 0 or abs(total - 1.0) > 1e-6:
         shown = ", ".join(f"{p}={s:g}" for p, s in shares.items())
@@ -458,19 +450,19 @@ def _shares(parts: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _split_values(parts: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
-    values = {p: None if v is None else _integers(v, f"split.{p}") for p, v in parts.items()}
-    rest = [p for p, v in values.items() if v is None]
-    if values["train"] is not None or len(rest) > 1:
-        values = {p: v if v is not None or p == "train" else () for p, v in values.items()}
-    listed = [i for v in values.values() if v for i in v]
+    given = {p: None if v is None else values.integers(v, f"split.{p}") for p, v in parts.items()}
+    rest = [p for p, v in given.items() if v is None]
+    if given["train"] is not None or len(rest) > 1:
+        given = {p: v if v is not None or p == "train" else () for p, v in given.items()}
+    listed = [i for v in given.values() if v for i in v]
     twice = sorted({i for i in listed if listed.count(i) > 1})
     if twice:
         raise ConfigError(f"split: the value {twice[0]} is in two parts; each value belongs to one part")
-    return values
+    return given
 
 
 def _fraction(value: Any) -> float:
-    fraction = _number(value, "fraction")
+    fraction = values.number(value, "fraction")
     if not 0.0 < fraction <= 1.0:
         raise ConfigError(f"fraction: got {fraction:g}; expected a share of the blocks, above 0 and at most 1")
     return fraction
@@ -480,11 +472,11 @@ def _mix(value: Any, samples: Sequence[str]) -> Literal["sample", "file"] | dict
     if not isinstance(value, Mapping):
         return (
             "file"
-            if _choice(value, ("sample", "file"), "mix", or_else=" or a weight for each sample") == "file"
+            if values.choice(value, ("sample", "file"), "mix", or_else=" or a weight for each sample") == "file"
             else "sample"
         )
-    reject_unknown(value, list(samples), where="mix")
-    weights = {s: _number(value.get(s, 0.0), f"mix.{s}") for s in samples}
+    values.reject_unknown(value, list(samples), where="mix")
+    weights = {s: values.number(value.get(s, 0.0), f"mix.{s}") for s in samples}
     absent = [s for s in samples if s not in value]
     if absent:
         raise ConfigError(f"mix: no weight for sample {absent[0]!r}; give each sample one (0 leaves it out)")
@@ -496,18 +488,12 @@ def _mix(value: Any, samples: Sequence[str]) -> Literal["sample", "file"] | dict
 def _expression(value: Any, where: str) -> str | None:
     if value is None:
         return None
-    parse(_typed(value, str, where), where=where)
+    parse(values.typed(value, str, where), where=where)
     return str(value)
 
 
 def _weight(value: Any, where: str) -> str | float | None:
-    return _number(value, where) if isinstance(value, (int, float)) else _expression(value, where)
-
-
-def _mapping(value: Any, where: str, example: str) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: got {value!r}; expected a mapping such as {example}")
-    return value
+    return values.number(value, where) if isinstance(value, (int, float)) else _expression(value, where)
 
 
 def _fields(value: Any, kind: type[Sample | Collection]) -> dict[str, Any] | None:
@@ -515,70 +501,3 @@ def _fields(value: Any, kind: type[Sample | Collection]) -> dict[str, Any] | Non
     if not isinstance(value, kind):
         return None
     return {f.name: getattr(value, f.name) for f in dataclasses.fields(kind) if f.name != "name"}
-
-
-def _path(value: Any, where: str) -> str:
-    if not isinstance(value, str) and not hasattr(value, "__fspath__"):
-        raise ConfigError(f"{where}: got {value!r} of type {type(value).__name__}; expected a path or a list of them")
-    return str(value)
-
-
-def _listed(value: Any, where: str) -> list[Any]:
-    if value is None:
-        return []
-    if isinstance(value, (str, int, float)) or hasattr(value, "__fspath__"):
-        return [value]
-    if isinstance(value, Sequence):
-        return list(value)
-    raise ConfigError(f"{where}: got {value!r} of type {type(value).__name__}; expected a value or a list of them")
-
-
-def _names(value: Any, where: str) -> tuple[str, ...]:
-    names = tuple(_typed(n, str, where) for n in _listed(value, where))
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise ConfigError(f"{where}: {twice[0]!r} is listed twice; remove one")
-    return names
-
-
-def _typed(value: Any, kind: type[T], where: str) -> T:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{where}: got {value!r} of type {type(value).__name__}; expected {kind.__name__}")
-    return value
-
-
-def _number(value: Any, where: str) -> float:
-    try:
-        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-    except OverflowError:  # a whole number of more than 308 digits
-        number = math.nan
-    if not math.isfinite(number):
-        raise ConfigError(f"{where}: got {value!r:.80}; expected a finite number")
-    return number
-
-
-def _integers(value: Any, where: str) -> tuple[int, ...]:
-    return tuple(_integer(i, where) for i in _listed(value, where))
-
-
-def _integer(value: Any, where: str) -> int:
-    return _typed(value, int, where)
-
-
-def _natural(value: Any, where: str) -> int:
-    if _integer(value, where) < 0:
-        raise ConfigError(f"{where}: got {value}; expected 0 or more")
-    return int(value)
-
-
-def _positive(value: Any, where: str, *, or_else: str = "") -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{where}: got {value!r}; expected a whole number of at least 1{or_else}")
-    return value
-
-
-def _choice(value: Any, allowed: Sequence[str], where: str, *, or_else: str = "") -> str:
-    if not isinstance(value, str) or value not in allowed:
-        shown = ", ".join(repr(a) for a in allowed)
-        raise ConfigError(f"{where}: got {value!r}; allowed: {shown}{or_else}; {nearest(str(value), allowed)}")
-    return value

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning
+from pytorch_lightning.utilities import rank_zero_info
 
-from rootdata.config import parse_data, parse_order
+from rootdata.blocks import open_store
+from rootdata.config import OrderConfig, parse_data, parse_order, parse_read
+from rootdata.cursor import Cursor, cursor_of, state_of
 from rootdata.dataset import Batch, RootDataset
 from rootdata.errors import ConfigError
 from rootdata.scan import specs_for
@@ -27,20 +32,72 @@ if importlib.util.find_spec("lightning") is not None and not TYPE_CHECKING:
     _Base = type("_Base", (pytorch_lightning.LightningDataModule, lightning.LightningDataModule), {})
 
 
+class Marked(dict[str, Any]):
+    """A training batch that knows what comes after it."""
+
+    def __init__(self, batch: Mapping[str, Any], following: Cursor) -> None:
+        super().__init__(batch)
+        self.following = following
+
+
 class Loader:
     """The batches of one part for one rank: an iterable with a length, which a trainer takes as it is."""
 
-    def __init__(self, events: RootDataset, *, frozen: bool = False) -> None:
+    def __init__(self, events: RootDataset) -> None:
         self.events = events
-        self._frozen = frozen
+        self._open: weakref.WeakSet[Iterator[Batch]] = weakref.WeakSet()
 
     def __len__(self) -> int:
         return len(self.events)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._frozen:
-            return self.events.batches(0)
-        return iter(self.events)
+        batches = self._deliver()
+        self._open.add(batches)
+        return batches
+
+    def _deliver(self) -> Iterator[Batch]:
+        yield from self.events
+
+    def close(self) -> None:
+        """End the iterations that go on: their threads, processes and files."""
+        for batches in list(self._open):
+            with contextlib.suppress(ValueError):  # it runs now, and is being left by an exception
+                batches.close()  # type: ignore[attr-defined]
+
+
+class TrainLoader(Loader):
+    """Training batches, from where the data module stands; each tells it where it stands after it."""
+
+    def __init__(self, events: RootDataset, module: RootDataModule, *, frozen: bool) -> None:
+        super().__init__(events)
+        self._module = module
+        self._frozen = frozen
+
+    def _deliver(self) -> Iterator[Batch]:
+        if self._module.trainer is None:  # nobody will say how far the batches were used
+            yield from self.events
+            return
+        # Asked for at the first batch: a trainer makes iterators before it knows that it goes on within an epoch.
+        length = self._module.epoch_length(len(self))
+        cursor = self._module.begin(length)
+        batches = self.events.batches(0 if self._frozen else cursor.epoch, start=cursor.batch)
+        try:
+            for batch in batches:
+                cursor = cursor.after(length)
+                if not cursor.batch:
+                    batches.close()  # type: ignore[attr-defined]
+                yield Marked(batch, cursor)
+                if not cursor.batch:
+                    return
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the data module keeps the place. Without this a trainer warns that nobody does."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take nothing."""
 
 
 class RootDataModule(_Base):  # type: ignore[misc]
@@ -56,8 +113,8 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     Parameters
     ----------
-    samples : name to ``{"files": ..., "tree": ..., "label": ..., "cut": ..., "weight": ...}``; files are paths, globs,
-        folders, ``path:tree``, text files of those, or a list of them
+    samples : name to ``{"files": ..., "tree": ..., "label": ..., "cut": ..., "weight": ...}``; files are paths, URLs,
+        globs, folders, ``path:tree``, text files of those, or a list of them; a list within it holds places of one file
     flat : branches with one number an event, and fixed-size arrays
     jagged : collection name to ``{"branches": [...], "length": 10 | "auto", "sort": "-Jet_pt", "cut": "Jet_pt > 30"}``
     derived : new columns as expressions of branches, usable wherever a branch is
@@ -71,6 +128,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
     missing : numbers that stand for "no value", such as -999; NaN and infinities always do
     pad : what a padded or missing input becomes, after scaling
     fraction : share of the blocks whose features the first pass reads
+    on_bad_file : ``error``, or ``skip``: the first pass leaves files out that can't be read, and says so
     split : shares ``{"train": 0.64, "val": 0.16, "test": 0.2}``, by a hash of file and entry, or with
         ``"by": "entries"`` by ranges of every file; values of an expression,
         ``{"by": "event % 5", "val": [3], "test": [4]}``; or patterns of files, ``{"train": ["*_A.root"], "val": ...}``
@@ -78,11 +136,16 @@ class RootDataModule(_Base):  # type: ignore[misc]
     batch_size : global, divided by the number of ranks
     chunk_size : events mixed at a time
     open_blocks : blocks of a sample open at a time; by default as many as hold two chunks over all samples
+    partitions : parts of the training events that ranks read on their own; set it to the number of GPUs, or a multiple
     shuffle : whether training events are shuffled
     seed : of the order
     specs : what a first pass learnt, or its file; by default looked up in the cache folder, or learnt now
     num_workers : reading processes; 0 reads in threads of this process, which is faster where decoding is cheap
     prefetch : slabs of batches (about 8 MB each) made ahead of time
+    patience : seconds during which a remote file that fails is tried again
+    deadline : seconds that one attempt to read a block of a remote file may take
+    cache : where decoded blocks are kept: ``"memory"``, or ``{"dir": "/scratch/blocks", "max_bytes": 50_000_000_000}``
+    scheduler : address of a dask scheduler, over which the first pass is spread
     pin_memory : page-locked batches, for asynchronous copies to a GPU
     drop_last : leave out the last, smaller batch of a training epoch
     index : put (sample, file, entry) into training and validation batches, too
@@ -110,16 +173,22 @@ class RootDataModule(_Base):  # type: ignore[misc]
         missing: Sequence[float] = (),
         pad: float = 0.0,
         fraction: float = 1.0,
+        on_bad_file: str = "error",
         split: Mapping[str, Any] | None = None,
         mix: str | Mapping[str, float] = "sample",
         batch_size: int = 1024,
         chunk_size: int = 100_000,
         open_blocks: int | None = None,
+        partitions: int = 4,
         shuffle: bool = True,
         seed: int = 42,
         specs: Specs | str | Path | None = None,
         num_workers: int = 0,
         prefetch: int = 2,
+        patience: float = 120.0,
+        deadline: float = 60.0,
+        cache: str | Mapping[str, Any] | None = None,
+        scheduler: str | None = None,
         pin_memory: bool = False,
         drop_last: bool = False,
         index: bool = False,
@@ -129,23 +198,35 @@ class RootDataModule(_Base):  # type: ignore[misc]
         data = {
             "samples": samples, "flat": flat, "jagged": jagged, "derived": derived, "cut": cut, "label": label,
             "weight": weight, "classes": classes, "layout": layout, "scale": scale, "missing": missing, "pad": pad,
-            "fraction": fraction, "split": split or {"train": 0.64, "val": 0.16, "test": 0.2},
+            "fraction": fraction, "on_bad_file": on_bad_file,
+            "split": split or {"train": 0.64, "val": 0.16, "test": 0.2},
         }  # fmt: skip
         order = {
             "mix": mix, "batch_size": batch_size, "chunk_size": chunk_size, "open_blocks": open_blocks,
-            "shuffle": shuffle, "seed": seed, "drop_last": drop_last,
+            "shuffle": shuffle, "seed": seed, "drop_last": drop_last, "partitions": partitions,
         }  # fmt: skip
         self.data = parse_data(data)
         self.order = parse_order(order, samples=[s.name for s in self.data.samples])
         self.batch_size = batch_size  # a tuner may change it
+        self.read = parse_read(
+            {
+                "num_workers": num_workers,
+                "prefetch": prefetch,
+                "patience": patience,
+                "deadline": deadline,
+                "cache": cache,
+            }
+        )
         self._options = {**data, **order}
+        self._store = open_store(self.read.cache)
         self._given = specs
         self._specs: Specs | None = None
-        self._index, self._prefetch = index, prefetch
-        self._processes, self._pin = num_workers, pin_memory
+        self._index, self._pin, self._scheduler = index, pin_memory, scheduler
         self._prepare = prepare
-        self._loaders: dict[str, Loader] = {}
-        self._resumed = 0
+        self._loaders: weakref.WeakSet[Loader] = weakref.WeakSet()
+        self._cursor = self._previous = Cursor()
+        self._identity: dict[str, Any] = {}
+        self._saved: dict[str, Any] | None = None
 
     # What a network needs to know of the data
 
@@ -155,7 +236,9 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if self._specs is None:
             if self._prepare is not None:
                 self._prepare()
-            self._specs = specs_for(self.data, given=self._given)
+            self._specs = specs_for(
+                self.data, given=self._given, read=self.read, store=self._store, scheduler=self._scheduler
+            )
         return self._specs
 
     @property
@@ -199,43 +282,93 @@ class RootDataModule(_Base):  # type: ignore[misc]
         transforms_of(self.data, self.specs)
 
     def train_dataloader(self) -> Loader:
-        """Return the training batches."""
-        return self._loader("train")
+        """Return the training batches.
+
+        Raises
+        ------
+        ResumeError
+            Where a checkpoint was made with other events, or another order of them.
+        """
+        trainer = self.trainer
+        dataset = self._dataset("train")
+        self._identity = dataset.identity
+        if self._saved is not None:
+            self._cursor, self._saved = cursor_of(self._saved, self._identity), None
+        elif self._cursor.batch:  # another fit, after one that ended within an epoch
+            self._cursor = Cursor(self._cursor.epoch + 1)
+        if trainer is not None and trainer.world_size > 1:
+            rank_zero_info(_reading_of(dataset, self.order, trainer.world_size))
+        frozen = trainer is not None and bool(trainer.overfit_batches)
+        return self._kept(TrainLoader(dataset, self, frozen=frozen))
 
     def val_dataloader(self) -> Loader | list[Any]:
         """Return the validation batches; an empty list where the split has none."""
-        return self._loader("val") if self.specs.num_events("val") else []
+        return self._kept(Loader(self._dataset("val"))) if self.specs.num_events("val") else []
 
     def test_dataloader(self) -> Loader | list[Any]:
         """Return the test batches."""
-        return self._loader("test") if self.specs.num_events("test") else []
+        return self._kept(Loader(self._dataset("test"))) if self.specs.num_events("test") else []
 
     def predict_dataloader(self) -> Loader:
         """Return the batches of the test part, or of all events where there is none, in file order, evenly mixed."""
-        if self.specs.num_events("test"):
-            return self._loader("test")
-        return Loader(self._dataset("train", ordered=True))
+        part = "test" if self.specs.num_events("test") else "train"
+        return self._kept(Loader(self._dataset(part, ordered=True)))
 
-    def _loader(self, part: str) -> Loader:
+    def _kept(self, loader: Loader) -> Loader:
+        self._loaders.add(loader)
+        return loader
+
+    # Where the training stands
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the training events, and which events they are, for the checkpoint."""
+        if self._saved is not None:  # loaded, and not yet used
+            return dict(self._saved)
+        return state_of(self._previous if self._is_in_a_batch() else self._cursor, self._identity)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Let training go on where the checkpoint was made; looked at when training begins."""
+        self._saved = dict(state_dict)
+
+    def _is_in_a_batch(self) -> bool:
+        """Say whether a batch was handed out that the network has not learnt from."""
         trainer = self.trainer
-        overfits = trainer is not None and bool(trainer.overfit_batches)
-        dataset = self._dataset(part)
-        dataset.epoch = self._epoch_of(part)
-        self._loaders[part] = Loader(dataset, frozen=overfits and part == "train")
-        return self._loaders[part]
+        if trainer is None or not trainer.training:
+            return False
+        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        return bool(progress.ready != progress.processed)
 
-    def _epoch_of(self, part: str) -> int:
-        known = self._loaders.get(part)
-        return known.events.epoch if known else self._resumed if part == "train" else 0
+    def begin(self, length: int) -> Cursor:
+        """Return the place at which an iteration over the training events begins, in epochs of ``length`` batches."""
+        if self._cursor.batch >= length:  # what was left of the epoch is too small for these ranks, or cut by a limit
+            self._cursor = Cursor(self._cursor.epoch + 1)
+        self._previous = self._cursor
+        return self._cursor
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the number of training epochs that were begun, for the checkpoint."""
-        return {"epoch": self._epoch_of("train")}
+    def epoch_length(self, length: int) -> int:
+        """Return the batches of a training epoch, of which there are ``length``, under the trainer's limits."""
+        trainer = self.trainer
+        return length if trainer is None else int(min(length, trainer.num_training_batches))
 
-    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """Let the next training epoch be shuffled as the one after the checkpoint's."""
-        self._resumed = int(state_dict["epoch"])
-        self._loaders.pop("train", None)
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Note where the training stands; then do what the network's own hook does, which a trainer asks no more."""
+        if isinstance(batch, Marked):
+            self._previous, self._cursor, batch = self._cursor, batch.following, dict(batch)
+        return self.trainer.lightning_module.on_before_batch_transfer(batch, dataloader_idx)
+
+    # Where it ends
+
+    def on_exception(self, exception: BaseException) -> None:  # noqa: ARG002
+        """End what reads ahead, when training is broken off."""
+        self._close()
+
+    def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """End what reads ahead."""
+        self._close()
+
+    def _close(self) -> None:
+        for loader in list(self._loaders):
+            loader.close()
 
     def _dataset(self, part: str, *, ordered: bool = False) -> RootDataset:
         trainer = self.trainer
@@ -249,11 +382,22 @@ class RootDataModule(_Base):  # type: ignore[misc]
             part,
             specs=self.specs,
             index=self._index or ordered or part == "test",
-            prefetch=self._prefetch,
-            num_workers=self._processes,
+            prefetch=self.read.prefetch,
+            num_workers=self.read.num_workers,
+            patience=self.read.patience,
+            deadline=self.read.deadline,
+            cache=self._store,
             pin_memory=self._pin,
             rank=rank,
             world_size=world_size,
             ordered=ordered,
             progress=True,
         )
+
+
+def _reading_of(dataset: RootDataset, order: OrderConfig, world_size: int) -> str:
+    """Say how much more than their share ranks read."""
+    times = f"rootdata: {world_size} ranks read the training events {dataset.read_amplification():.2f} times in all"
+    if not order.shuffle or order.partitions % world_size == 0:
+        return times
+    return f"{times}; with partitions={world_size} each would read its share alone"

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from rootdata.ahead import prefetched
-from rootdata.config import PARTS, DataConfig, OrderConfig, parse_data, parse_order, reject_unknown
-from rootdata.errors import ConfigError, DataError
+from rootdata import values
+from rootdata.ahead import Stop, prefetched
+from rootdata.blocks import Store, open_store
+from rootdata.config import PARTS, DataConfig, OrderConfig, parse_data, parse_order, parse_read
+from rootdata.cursor import Cursor, cursor_of, identity_of, state_of
+from rootdata.errors import ConfigError, DataError, ResumeError
 from rootdata.scan import specs_for
 from rootdata.specs import Specs
-from rootdata.stream import Arrays, make_recipe, plan_of, slabs
+from rootdata.stream import make_recipe, plan_of, share_of, slabs
 
 Batch = dict[str, torch.Tensor]
 
@@ -40,8 +43,12 @@ class RootDataset(IterableDataset[Batch]):
     index : put (sample, file, entry) of every event into the batches
     prefetch : slabs of batches, of about 8 MB each, made ahead of time in a background thread; 0: none
     num_workers : reading processes; 0 reads in threads
+    patience : seconds during which a remote file that fails is tried again
+    deadline : seconds that one attempt to read a block of a remote file may take
+    cache : where decoded blocks are kept: ``"memory"``, ``{"dir": ..., "max_bytes": ...}``, or a store that is shared
+    scheduler : address of a dask scheduler, over which a first pass is spread
     pin_memory : put batches into page-locked memory, for asynchronous copies to a GPU
-    rank, world_size : take this slice of every batch
+    rank, world_size : take this part of every batch
     ordered : give training events as validation ones: each once, in file order, the last batch included
 
     Raises
@@ -59,6 +66,10 @@ class RootDataset(IterableDataset[Batch]):
         index: bool = False,
         prefetch: int = 2,
         num_workers: int = 0,
+        patience: float = 120.0,
+        deadline: float = 60.0,
+        cache: str | Mapping[str, Any] | Store | None = None,
+        scheduler: str | None = None,
         pin_memory: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -68,24 +79,41 @@ class RootDataset(IterableDataset[Batch]):
         super().__init__()
         if part not in PARTS:
             raise ConfigError(f"part: got {part!r}; allowed: {', '.join(PARTS)}")
-        reject_unknown(options, [*DATA_OPTIONS, *ORDER_OPTIONS], where="the options of RootDataset")
+        values.reject_unknown(options, [*DATA_OPTIONS, *ORDER_OPTIONS], where="the options of RootDataset")
         self.data = parse_data({k: v for k, v in options.items() if k in DATA_OPTIONS})
         names = [s.name for s in self.data.samples]
         self.order = parse_order({k: v for k, v in options.items() if k in ORDER_OPTIONS}, samples=names)
-        self.specs = specs_for(self.data, given=specs, progress=progress)
+        read = parse_read(
+            {
+                "prefetch": prefetch,
+                "num_workers": num_workers,
+                "patience": patience,
+                "deadline": deadline,
+                "cache": None if isinstance(cache, Store) else cache,
+            }
+        )
+        self._store = cache if isinstance(cache, Store) else open_store(read.cache)
+        self.specs = specs_for(
+            self.data, given=specs, progress=progress, read=read, store=self._store, scheduler=scheduler
+        )
         self.part = part
         self._is_training = part == "train" and not ordered
         # One counter for each worker of a DataLoader, in memory that they share: workers live for one epoch only.
         self._epochs = torch.zeros(MAX_WORKERS, dtype=torch.int64)
         self._epochs.share_memory_()  # type: ignore[no-untyped-call]
+        self._next, self._known = Cursor(), 0
         self._index = index
-        self._prefetch = prefetch
-        self._processes = num_workers
+        self._prefetch = read.prefetch
         self._pin = pin_memory and torch.cuda.is_available()
         self._rank, self._world = rank, world_size
-        self._recipe = make_recipe(self.data, self.specs, part)
-        self._plan = plan_of(self._recipe, self.order, training=self._is_training)
+        self._recipe = make_recipe(self.data, self.specs, part, read=read)
+        self._plan = plan_of(self._recipe, self.order, training=self._is_training, world_size=world_size)
 
+        if self.num_events < world_size:  # said by every rank: one that went on would wait for those that do not
+            raise DataError(
+                f"{part}: got {self.num_events} events for {world_size} ranks, each needs one; take fewer ranks, or a "
+                f"larger share for {part} in split"
+            )
         if not len(self):
             raise DataError(
                 f"drop_last: the {self.num_events} events are fewer than a batch of {self.order.batch_size}"
@@ -99,6 +127,45 @@ class RootDataset(IterableDataset[Batch]):
     @epoch.setter
     def epoch(self, number: int) -> None:
         self._epochs.fill_(number)
+        self._next, self._known = Cursor(number), number
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place after the last batch that was given out, as primitives.
+
+        The same for every rank, and valid for any number of readers and ranks. In a ``DataLoader`` with workers, each
+        worker's copy has its own: the state that matters is then kept by torchdata's ``StatefulDataLoader``.
+
+        Raises
+        ------
+        ResumeError
+            Where workers of a ``DataLoader`` took the batches: how far they were used is not known here.
+        """
+        if get_worker_info() is None and int(self._epochs[0]) != self._known:
+            raise ResumeError(
+                "state_dict: the batches were read by workers of a DataLoader, which run ahead; let the data set read "
+                "ahead itself, RootDataset(..., num_workers=...) in a DataLoader(..., num_workers=0)"
+            )
+        return state_of(self._next, self.identity)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iteration begin at the place of a :meth:`state_dict`.
+
+        Raises
+        ------
+        ResumeError
+            Where the state was made with other files, cuts, features, batches or another seed.
+        """
+        cursor = cursor_of(state, self.identity)
+        self.epoch, self._next = cursor.epoch, cursor
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides which event is the n-th of an epoch, and what of it is seen; as primitives."""
+        return identity_of(self.data, self.order, self.specs)
+
+    def read_amplification(self) -> float:
+        """Return how often an event is read in an epoch by all ranks together."""
+        return self._plan.read_amplification(self._world)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -111,16 +178,18 @@ class RootDataset(IterableDataset[Batch]):
         return self._plan.num_events
 
     def __len__(self) -> int:
-        """Return the batches of an epoch."""
+        """Return the batches of an epoch for this rank: in training, of every rank."""
         whole, rest = divmod(self.num_events, self.order.batch_size)
-        return whole + (1 if rest and not self._drops(rest) else 0)
+        return whole + (1 if self._gives(rest) else 0)
 
-    def _drops(self, rest: int) -> bool:
-        """Say whether the last, smaller batch is left out: asked for, or too small for every rank to train on."""
-        return self._is_training and (self.order.drop_last or rest < self._world)
+    def _gives(self, rest: int) -> bool:
+        """Say whether the last, smaller batch is given: it is not where that was asked, or a rank can't train on it."""
+        if self._is_training:
+            return not self.order.drop_last and rest >= self._world
+        return share_of(rest, self._rank, self._world) > 0
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of the next epoch.
+        """Yield the batches of the next epoch, or what is left of the one that :meth:`load_state_dict` told of.
 
         Under a ``DataLoader`` with W workers, each delivers every W-th batch: the same batches in the same order as
         without workers. Every worker reads all files, so that reading threads, the default, are the cheaper way.
@@ -130,47 +199,44 @@ class RootDataset(IterableDataset[Batch]):
         # Elsewhere the first batch begins it: trainers make iterators that they never use.
         if worker is None:
             return self._deliver(None, number=0, count=1)
-        epoch = self._begin(number=worker.id, count=worker.num_workers)
-        return self._deliver(epoch, number=worker.id, count=worker.num_workers)
+        return self._deliver(
+            self._begin(number=worker.id, count=worker.num_workers), number=worker.id, count=worker.num_workers
+        )
 
-    def _begin(self, *, number: int, count: int) -> int:
-        """Return the next epoch. Worker w of W moves on counters w, w + W, ...: all of them do all, whatever W is."""
+    def _begin(self, *, number: int, count: int) -> Cursor:
+        """Return the first batch. Worker w of W moves on counters w, w + W, ...: all of them do all, whatever W is."""
         epoch = int(self._epochs[number])
         self._epochs[number::count] += 1
-        return epoch
+        self._known = int(self._epochs[0])
+        return self._next if self._next.epoch == epoch else Cursor(epoch)
 
-    def _deliver(self, epoch: int | None, *, number: int, count: int) -> Iterator[Batch]:
-        if epoch is None:
-            epoch = self._begin(number=number, count=count)
-        for i, batch in enumerate(self._batches(epoch)):
-            if i % count == number:
-                yield self._tensors(batch)
+    def _deliver(self, cursor: Cursor | None, *, number: int, count: int) -> Iterator[Batch]:
+        cursor = cursor or self._begin(number=number, count=count)
+        for batch in self.batches(cursor.epoch, start=cursor.batch):
+            here, cursor = cursor, cursor.after(len(self))
+            if here.batch % count == number:
+                self._next = cursor
+                yield batch
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of a given epoch."""
-        return (self._tensors(batch) for batch in self._batches(epoch))
-
-    def _batches(self, epoch: int) -> Iterator[Arrays]:
-        size, left = self.order.batch_size, len(self)
-        source = slabs(self._recipe, self._plan, epoch=epoch, batch_size=size, processes=self._processes)
-        ahead = prefetched(source, depth=self._prefetch)
+    def batches(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of a given epoch, from number ``start`` on."""
+        size, left = share_of(self.order.batch_size, self._rank, self._world), len(self) - start
+        stop = Stop()
+        source = slabs(
+            self._recipe, self._plan, epoch=epoch, start=start, rank=self._rank, world_size=self._world,
+            store=self._store, stop=stop,
+        )  # fmt: skip
+        ahead = prefetched(source, depth=self._prefetch, stop=stop)
         try:
             for slab in ahead:
-                total = len(slab["label"])
-                for low in range(0, total, size):
+                for low in range(0, len(slab["label"]), size):
                     if not left:
                         return
                     left -= 1
-                    yield self._slice(slab, low, min(low + size, total))
+                    yield self._tensors({name: v[low : low + size] for name, v in slab.items()})
         finally:
             ahead.close()  # type: ignore[attr-defined]
 
-    def _slice(self, slab: Arrays, low: int, high: int) -> Arrays:
-        """Cut this rank's part of a batch."""
-        n = high - low
-        low, high = low + n * self._rank // self._world, low + n * (self._rank + 1) // self._world
-        return {name: values[low:high] for name, values in slab.items() if self._index or name != "index"}
-
     def _tensors(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Batch:
-        tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        tensors = {n: torch.from_numpy(v) for n, v in arrays.items() if self._index or n != "index"}
         return {n: t.pin_memory() for n, t in tensors.items()} if self._pin else tensors

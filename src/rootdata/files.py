@@ -7,26 +7,28 @@ import dataclasses
 import glob
 import os
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import uproot
 
-from rootdata.errors import BranchError, FileError, nearest
+from rootdata import remote
+from rootdata.errors import BranchError, FileError, RootDataError, nearest
+from rootdata.patience import PlaceError, brief, is_absent, is_passing
 
-T = TypeVar("T")
 Kind = Literal["flat", "jagged", "fixed", "unusable"]
+Stamp = tuple[int, int]
+"""Size of a file in bytes, and a number that changes with its contents (ns of a local one); zeros where not known."""
 
 # A block is read at once: large enough that the cost of a read call is small beside decompression (measured with
 # benchmarks.stream), small enough that many can be open at a time.
 BLOCK_BYTES = 8_000_000
 BLOCK_ENTRIES = 20_000
-OPEN_TREES = 16
+ASKED_AT_ONCE = 16  # remote files whose size and time are asked for
 
 _WITH_TREE = re.compile(r"^(?P<path>.+\.root)(?::(?P<tree>[^:]+))?$")
 
@@ -68,11 +70,13 @@ class Branch:
 class Tree(Protocol):
     """An open TTree or RNTuple.
 
-    ``asked`` is the location that was to be opened, ``location`` the same with the tree's name.
+    ``asked`` is the location that was to be opened, ``location`` the same with the tree's name, ``place`` the path at
+    which it was opened: the location's or a replica's.
     """
 
     asked: Location
     location: Location
+    place: str
     num_entries: int
     uuid: str
     size: int
@@ -122,26 +126,44 @@ def find(patterns: Iterable[str | tuple[str, ...]], *, tree: str | None = None, 
 def _places(pattern: str | tuple[str, ...], tree: str | None, where: str) -> list[Location]:
     if isinstance(pattern, str):
         return _expand(pattern, tree, where)
-    copies = [location for place in pattern for location in _expand(place, tree, where)]
+    copies = [_place(place, tree) for place in pattern]
+    for copy in copies:
+        if copy.tree != copies[0].tree or has_glob(copy.path):
+            raise FileError(
+                f"{where}: copies {list(pattern)} must be of one tree, each with its own path; name them so"
+            )
+    if not any(remote.is_remote(c.path) or Path(c.path).exists() for c in copies):
+        raise FileError(f"{where}: none of the copies {list(pattern)} exists; check the paths (seen from {Path.cwd()})")
     return [dataclasses.replace(copies[0], replicas=tuple(c.path for c in copies[1:]))]
+
+
+def _place(text: str, tree: str | None) -> Location:
+    """Take a path and a tree's name apart."""
+    text = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111 - globs are text, not paths
+    match = _WITH_TREE.match(text)
+    return Location(match["path"], match["tree"] or tree) if match else Location(text, tree)
+
+
+def has_glob(path: str) -> bool:
+    """Say whether a path is a pattern."""
+    return remote.has_glob(path) if remote.is_remote(path) else glob.has_magic(path) and not Path(path).exists()
 
 
 def identity(location: Location) -> Location:
     """Return the location with its path in the one form that all ways to write it share."""
-    if "://" in location.path:
+    if remote.is_remote(location.path):
         return location
     return dataclasses.replace(location, path=os.path.realpath(location.path))
 
 
 def _expand(pattern: str, tree: str | None, where: str, lists: tuple[str, ...] = ()) -> list[Location]:
-    text = os.path.expandvars(os.path.expanduser(pattern))  # noqa: PTH111 - globs are text, not paths
-    match = _WITH_TREE.match(text)
-    path, tree = (match["path"], match["tree"] or tree) if match else (text, tree)
-    if "://" in path:
-        return [Location(path, tree)]
+    place = _place(pattern, tree)
+    path, tree = place.path, place.tree
+    if remote.is_remote(path):
+        return _expand_remote(place, where)
     if Path(path).is_dir():
         path = str(Path(glob.escape(path)) / "*.root")
-    if glob.has_magic(path) and not Path(path).exists():
+    if has_glob(path):
         matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - the pattern may be absolute
         if not matches:
             raise FileError(f"{where}: no file matches {path!r} (seen from {Path.cwd()}); check the pattern")
@@ -151,6 +173,15 @@ def _expand(pattern: str, tree: str | None, where: str, lists: tuple[str, ...] =
     if path.endswith((".txt", ".list")):
         return _expand_list(Path(path), tree, where, lists)
     return [Location(path, tree)]
+
+
+def _expand_remote(place: Location, where: str) -> list[Location]:
+    if not remote.has_glob(place.path):
+        return [place]
+    matches = remote.find(place.path)
+    if not matches:
+        raise FileError(f"{where}: no file matches {place.path!r}; check the pattern")
+    return [Location(m, place.tree) for m in matches]
 
 
 def _expand_list(path: Path, tree: str | None, where: str, lists: tuple[str, ...]) -> list[Location]:
@@ -171,56 +202,78 @@ def _neighbours(path: str) -> str:
     return f"; {nearest(Path(path).name, names)}" if names else ""
 
 
-def open_tree(location: Location) -> Tree:
+def open_tree(location: Location, *, place: str | None = None) -> Tree:
     """Open the tree of a file.
+
+    Parameters
+    ----------
+    place : where it is opened: at the location's path, or at one of its replicas
 
     Raises
     ------
     FileError
-        For a file that is absent, empty, truncated or not ROOT.
+        For a file that is absent, empty, truncated or not ROOT, or that can't be reached.
     BranchError
         Where the tree is absent, or none was named and the file holds several.
     """
+    place = place or location.path
+    file = _open(place)
     try:
-        # No array cache: the same bytes would be kept twice.
-        file = uproot.open(location.path, array_cache=None, object_cache=None, num_workers=1)
-    except FileNotFoundError as error:
-        raise FileError(f"{location.path} does not exist; check the path") from error
-    except Exception as error:  # uproot has no common base for what broken bytes raise
-        raise FileError(f"{location.path}: {_why_not_root(location.path)}; replace or remove the file") from error
-    try:
-        _check_whole(file.file.fEND, location.path)
-        return _open_object(file, location)
+        _check_whole(file, place)
+        return _open_object(file, location, place)
     except Exception:
         file.close()
         raise
 
 
-def _check_whole(end: int, path: str) -> None:
+def _open(place: str) -> Any:
+    # No array cache: the same bytes would be kept twice.
+    plain = {"array_cache": None, "object_cache": None, "num_workers": 1}
+    try:
+        if remote.is_remote(place):
+            return uproot.open({place: None}, handler=remote.RemoteSource, **plain)
+        return uproot.open(place, **plain)
+    except RootDataError:
+        raise
+    except Exception as error:  # uproot has no common base for what broken bytes raise
+        raise PlaceError(_why_not_open(place, error)) from error
+
+
+def _why_not_open(place: str, error: Exception) -> str:
+    if remote.is_remote(place) and is_passing(error):
+        return f"{place} can't be reached ({brief(error)})"
+    if is_absent(error):
+        return f"{place} does not exist; check the path"
+    why = f"it can't be opened ({brief(error)})" if remote.is_remote(place) else _why_not_root(place)
+    return f"{place}: {why}; replace or remove the file"
+
+
+def _check_whole(file: Any, place: str) -> None:
     """Compare the length that the header declares with the file's own."""
-    size = _size(path)
+    size, end = _size(file, place), file.file.fEND
     if size and size < end:
-        raise FileError(f"{path}: the file is truncated: it has {size:,} of {end:,} bytes; replace or remove the file")
+        raise PlaceError(
+            f"{place}: the file is truncated: it has {size:,} of {end:,} bytes; replace or remove the file"
+        )
 
 
-def _open_object(file: Any, location: Location) -> Tree:
+def _open_object(file: Any, location: Location, place: str) -> Tree:
     classes = _trees(file)
     name = location.tree
     if name is None:
         if len(classes) != 1:
             held = ", ".join(repr(c) for c in sorted(classes)) or "none"
-            raise BranchError(
-                f"{location.path} holds {len(classes)} trees: {held}; name one with tree=... or path:tree"
-            )
+            raise BranchError(f"{place} holds {len(classes)} trees: {held}; name one with tree=... or path:tree")
         name = next(iter(classes))
     if name.split(";")[0].strip("/") not in classes:
-        raise BranchError(f"tree {name!r} not found in {location.path}; {nearest(name, classes)}; check `tree`")
+        raise BranchError(f"tree {name!r} not found in {place}; {nearest(name, classes)}; check `tree`")
     try:
         source = file[name]
         kind = _NTuple if "RNTuple" in source.classname else _TTree
-        return kind(source, location, dataclasses.replace(location, tree=name), file)
+        return kind(source, location, dataclasses.replace(location, tree=name), file, place)
     except Exception as error:
-        raise FileError(f"{location.path}: tree {name!r} can't be read ({_brief(error)}); replace the file") from error
+        remedy = "" if is_passing(error) else "; replace the file"
+        raise PlaceError(f"{place}: tree {name!r} can't be read ({brief(error)}){remedy}") from error
 
 
 def _trees(file: Any) -> dict[str, str]:
@@ -236,15 +289,10 @@ def _why_not_root(path: str) -> str:
         with Path(path).open("rb") as file:
             head = file.read(4)
     except OSError as error:
-        return f"can't be opened ({_brief(error)})"
+        return f"can't be opened ({brief(error)})"
     if not head:
         return "the file is empty"
     return "the file is truncated or damaged" if head == b"root" else "this is not a ROOT file"
-
-
-def _brief(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 def trees_in(path: str) -> dict[str, int]:
@@ -256,11 +304,11 @@ def trees_in(path: str) -> dict[str, int]:
 class _Named:
     """Look-up of branches by full path, by short name, and with dots for underscores."""
 
-    def __init__(self, source: Any, asked: Location, location: Location, file: Any) -> None:
-        self.asked, self.location = asked, location
+    def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
+        self.asked, self.location, self.place = asked, location, place
         self.num_entries = int(source.num_entries)
         self.uuid = str(file.file.uuid)
-        self.size = _size(location.path)
+        self.size = _size(file, place)
         self._source = source
         self._file = file
         self._known: dict[str, Branch] = {}
@@ -280,7 +328,15 @@ class _Named:
             if candidate in self._by_name:
                 return self._by_name[candidate]
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
-        raise BranchError(message + f"{self.location.path}); check the names of features, derived columns and cuts")
+        raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
+
+    def _read_error(self, start: int, stop: int, error: Exception) -> Exception:
+        if isinstance(error, RootDataError):
+            return error
+        what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read ({brief(error)})"
+        if remote.is_remote(self.place) and is_passing(error):
+            return PlaceError(what)
+        return PlaceError(f"{what}; the file is truncated or damaged: replace it, or take it out of the sample")
 
     def close(self) -> None:
         self._file.close()
@@ -320,11 +376,17 @@ class _TTree(_Named):
                 list(dict.fromkeys(keys.values())), entry_start=start, entry_stop=stop, library="ak", how=dict
             )
         except Exception as error:
-            raise _read_error(self.location, start, stop, error) from error
+            raise self._read_error(start, stop, error) from error
         return {n: _plain(got[k], self.describe(n)) for n, k in keys.items()}
 
 
 class _NTuple(_Named):
+    def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
+        self._source, self._file = source, file
+        with self._together(record.page_list_link.locator for record in source.footer.cluster_group_records):
+            self._clusters = list(source.cluster_summaries)
+        super().__init__(source, asked, location, file, place)
+
     def _list_keys(self) -> list[str]:
         # The same as ``keys(recursive=True)``, which takes a time that is quadratic in the number of fields.
         fields = self._source.all_fields
@@ -337,7 +399,7 @@ class _NTuple(_Named):
         return self._known[name]
 
     def edges(self, names: Sequence[str]) -> list[int]:  # noqa: ARG002 - clusters hold every field
-        starts = [int(c.num_first_entry) for c in self._source.cluster_summaries if c.num_entries]
+        starts = [int(c.num_first_entry) for c in self._clusters if c.num_entries]
         return sorted({0, *starts, self.num_entries})
 
     def bytes_per_entry(self, names: Sequence[str]) -> float:
@@ -345,21 +407,67 @@ class _NTuple(_Named):
         return float(sum(4 if self.describe(n).kind == "flat" else 40 for n in names))
 
     def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
+        fields = {n: self._source[self.key_of(n)] for n in names}
+        lengths: dict[str, Any] = {}  # of the lists of a collection, which all its fields share
         try:
-            return {
-                n: _plain(self._source[self.key_of(n)].array(entry_start=start, entry_stop=stop), self.describe(n))
-                for n in names
-            }
+            with self._up_to(stop), self._together(self._pages(names, start, stop)):
+                return {
+                    n: _plain(f.array(entry_start=start, entry_stop=stop, array_cache=lengths), self.describe(n))
+                    for n, f in fields.items()
+                }
         except Exception as error:
-            raise _read_error(self.location, start, stop, error) from error
+            raise self._read_error(start, stop, error) from error
+
+    @contextmanager
+    def _up_to(self, stop: int) -> Iterator[None]:
+        """Hide clusters that begin at ``stop`` or later from uproot, which reads one where a range ends."""
+        self._source._cluster_summaries = [c for c in self._clusters if c.num_first_entry < stop]  # noqa: SLF001
+        try:
+            yield
+        finally:
+            self._source._cluster_summaries = self._clusters  # noqa: SLF001
+
+    def _together(self, locators: Iterable[Any]) -> AbstractContextManager[None]:
+        """Read what lies at some places of a remote file at once: uproot asks for one after the other."""
+        source = self._file.file.source
+        if not isinstance(source, remote.RemoteSource):
+            return nullcontext()
+        return source.ahead([(where.offset, where.offset + where.num_bytes) for where in locators])
+
+    def _pages(self, names: Sequence[str], start: int, stop: int) -> Iterator[Any]:
+        """List where the pages of some fields lie, in the clusters that hold the entries."""
+        columns = self._columns(names)
+        for cluster, pages in zip(self._clusters, self._source.page_link_list, strict=True):
+            first = cluster.num_first_entry
+            if first < stop and first + cluster.num_entries > start:
+                yield from (page.locator for i in columns if i < len(pages) for page in pages[i].pages)
+
+    def _columns(self, names: Sequence[str]) -> set[int]:
+        """Find the columns of fields, of all that is in them, and of the lists that they are in."""
+        parents = [record.parent_field_id for record in self._source.field_records]
+        lines = [_line(i, parents) for i in range(len(parents))]
+        wanted = {self._source[self.key_of(n)].field_id for n in names}
+        related = wanted.union(*(lines[i] for i in wanted)) | {i for i, line in enumerate(lines) if line & wanted}
+        return {c.idx for c in self._source.column_records if c.field_id in related}
+
+
+def _line(field: int, parents: Sequence[int]) -> set[int]:
+    """Return a field and all that it is in."""
+    line = {field}
+    while parents[field] not in line:
+        field = parents[field]
+        line.add(field)
+    return line
 
 
 def _describe_branch(name: str, branch: Any) -> Branch:
     try:
         reading = branch.interpretation
         typename = str(branch.typename)
-    except Exception as error:  # noqa: BLE001 - whatever an unknown streamer raises, it can't be read
-        return Branch(name, "unusable", note=f"uproot can't interpret it ({_brief(error)})")
+    except Exception as error:  # whatever an unknown streamer raises, it can't be read
+        if is_passing(error):
+            raise
+        return Branch(name, "unusable", note=f"uproot can't interpret it ({brief(error)})")
     kind = type(reading).__name__
     if kind == "AsJagged" and _number_type(reading.content):
         counter = branch.member("fLeaves")[0].member("fLeafCount")
@@ -382,13 +490,26 @@ def _number_type(reading: Any) -> str:
     return base.newbyteorder("=").name if base.kind in "iufb" else ""
 
 
+def _form(field: Any) -> Any:
+    """Return the form of what reading a field gives, without reading."""
+    import awkward as ak
+
+    whole, path = field.to_akform()
+    array = ak.Array(whole.length_zero_array())
+    for step in (*(path or [field.name])[:-1], field.name):
+        array = array[step]
+    return array.layout.form
+
+
 def _describe_field(name: str, field: Any) -> Branch:
     import awkward as ak
 
     try:
-        form = field.array(entry_start=0, entry_stop=0).layout.form
-    except Exception as error:  # noqa: BLE001 - as above
-        return Branch(name, "unusable", note=f"uproot can't interpret it ({_brief(error)})")
+        form = _form(field)
+    except Exception as error:  # as above
+        if is_passing(error):
+            raise
+        return Branch(name, "unusable", note=f"uproot can't interpret it ({brief(error)})")
     is_list = isinstance(form, (ak.forms.ListOffsetForm, ak.forms.ListForm))
     is_fixed = isinstance(form, ak.forms.RegularForm)
     inner = form.content if is_list or is_fixed else form
@@ -410,21 +531,31 @@ def _plain(array: Any, branch: Branch) -> Any:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _read_error(location: Location, start: int, stop: int, error: Exception) -> Exception:
-    if isinstance(error, BranchError):
-        return error
-    return FileError(
-        f"{location.path}: entries {start} to {stop} of tree {location.tree!r} can't be read ({_brief(error)}); "
-        "the file is truncated or damaged: replace it, or take it out of the sample"
-    )
-
-
 def _short(key: str) -> str:
     return key.rsplit("/", 1)[-1]
 
 
-def _size(path: str) -> int:
-    return 0 if "://" in path else Path(path).stat().st_size
+def _size(file: Any, place: str) -> int:
+    return int(file.file.source.num_bytes) if remote.is_remote(place) else Path(place).stat().st_size
+
+
+def stamp(location: Location) -> Stamp:
+    """Return the size of a file and a number that changes with its contents."""
+    if remote.is_remote(location.path):
+        return remote.stamp((location.path, *location.replicas))
+    try:
+        status = Path(location.path).stat()
+    except OSError:  # whoever opens it says what is wrong
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def stamps(locations: Sequence[Location]) -> list[Stamp]:
+    """Return the stamps of files, asking many servers at a time."""
+    if not any(remote.is_remote(w.path) for w in locations):
+        return [stamp(w) for w in locations]
+    with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="rootdata-stamp") as pool:
+        return list(pool.map(stamp, locations))
 
 
 def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
@@ -450,66 +581,6 @@ def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
                 blocks.append((start, here))
             start = here
     return blocks
-
-
-class Opener:
-    """Lends open trees, each to one thread at a time, and keeps the last few that came back open."""
-
-    def __init__(self, *, limit: int = OPEN_TREES) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._idle: list[Tree] = []
-
-    @contextmanager
-    def __call__(self, location: Location) -> Iterator[Tree]:
-        """Lend the open tree of a location; see :meth:`use`.
-
-        Raises
-        ------
-        FileError, BranchError
-            As :func:`open_tree`.
-        """
-        tree = self._take(location) or open_tree(location)
-        try:
-            yield tree
-        finally:
-            with self._lock:
-                self._idle.append(tree)
-                oldest = self._idle.pop(0) if len(self._idle) > self._limit else None
-            if oldest is not None:
-                oldest.close()
-
-    def use(self, location: Location, action: Callable[[Tree], T]) -> T:
-        """Do something with the open tree of a location.
-
-        Raises
-        ------
-        FileError, BranchError
-            As :func:`open_tree`, and what ``action`` raises.
-        """
-        with self(location) as tree:
-            return action(tree)
-
-    def _take(self, location: Location) -> Tree | None:
-        with self._lock:
-            for i, tree in enumerate(self._idle):
-                if tree.location == location or tree.asked == location:
-                    return self._idle.pop(i)
-        return None
-
-    def close(self) -> None:
-        """Close every tree that came back."""
-        with self._lock:
-            while self._idle:
-                self._idle.pop().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def use_fast_inflate() -> None:

@@ -16,7 +16,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _SINGLES = numba.types.Array(numba.float32, 1, "C")
-_INTS = numba.types.Array(numba.int64, 1, "C")
+_INTS = numba.types.Array(numba.int64, 1, "C", readonly=True)  # or not: a cache hands out read-only ones
 _OUT = numba.types.Array(numba.float32, 2, "C")
 _BOOLS = numba.types.Array(numba.boolean, 2, "C")
 

@@ -26,12 +26,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rootdata.cache import write_atomic
 from rootdata.checking import SPECIAL, check, explain_key, first_line, join, options_of, references, walk
 from rootdata.errors import ConfigError, FileError, RootDataError, nearest
+from rootdata.resume import CONFIG, find, keep_logs, tidy
 
 Task = Callable[[DictConfig], Any]
 
 BUNDLE = "bundle"  # folder in that of a training
+GO_ON = "the same command with resume=auto goes on from the last checkpoint"
 
 
 def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Callable[[], None]]:
@@ -88,7 +91,9 @@ def one_sentence(*, is_full: bool, folder: Path, config_name: str) -> Iterator[N
         stop("stopped by Ctrl-C", status=130)
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning has shut down and leaves with status 1
-            stop("stopped by Ctrl-C; ckpt_path=... goes on from a checkpoint in the output folder", status=130)
+            stop(f"stopped by Ctrl-C; {GO_ON}", status=130)
+        if type(error).__name__ == "SIGTERMException":  # of Lightning, raised between two batches
+            stop(f"stopped by SIGTERM; {GO_ON}", status=143)
         raise
     except Exception as error:
         sentence = explain(error, folder=folder, config_name=config_name)
@@ -193,10 +198,54 @@ def build_all(group: DictConfig | None) -> list[Any]:
     return [build(node) for node in (group or {}).values() if node and "_target_" in node]
 
 
+def resume(config: DictConfig) -> None:
+    """Where ``resume=auto`` asks for it, let a training go on from the last checkpoint of the same configuration.
+
+    ``ckpt_path`` and ``paths.output_dir`` are set to it and its folder. Every process finds the same one: none is
+    written before all of them train.
+
+    Raises
+    ------
+    ConfigError
+        For another value, or with a ``ckpt_path``.
+    """
+    if config.resume is None:
+        return
+    if config.resume != "auto":
+        raise ConfigError(f"resume: got {config.resume!r}; allowed: null, auto; a checkpoint is named by ckpt_path=...")
+    if config.ckpt_path is not None:
+        raise ConfigError(f"resume=auto looks for a checkpoint, ckpt_path={config.ckpt_path} names one; leave out one")
+    found = find(typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)), say=say)
+    if found is None:
+        folder = Path(config.paths.output_dir).parent
+        say(f"no checkpoint of this configuration in {folder}; starting from the beginning")
+        return
+    say(f"going on from epoch {found.epoch}, step {found.step}: {found.path}")
+    config.ckpt_path, config.paths.output_dir = str(found.path), str(found.folder)
+    if found.is_over:
+        say("early stopping had ended this training; it is tested and exported again")
+        config.trainer.max_epochs = found.epoch + 1
+    # That there are files of the same training is what was asked for.
+    warnings.filterwarnings("ignore", message=r".* exists and is not empty")
+
+
+def say(sentence: str) -> None:
+    """Print a sentence from the first process of a training."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    rank_zero_only(print)(f"resume=auto: {sentence}", flush=True)
+
+
 def save_inputs(config: DictConfig, data: Any, *, folder: str | Path) -> None:
-    """Write what a training was made from: ``config.yaml``, resolved, and ``specs.json`` of its data."""
+    """Write what a training was made from: ``config.yaml``, resolved, and ``specs.json`` of its data.
+
+    A log of metrics that is there already is kept under another name; what ``resume=auto`` left behind is removed.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    Path(folder, "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    keep_logs(Path(folder))
+    if config.get("resume") and config.ckpt_path:
+        tidy(Path(config.ckpt_path))
+    write_atomic(Path(folder, CONFIG), OmegaConf.to_yaml(config, resolve=True))
     data.specs.save(Path(folder, "specs.json"))
 
 

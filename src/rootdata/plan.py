@@ -1,8 +1,10 @@
 """The order of events, as arithmetic: which row of which block is the n-th event of an epoch.
 
 Nothing here reads, waits or knows of threads: every function maps integers to integers, so whoever asks gets the same
-answer. The words: a *source* is what is mixed (a sample, or a file); its blocks are visited in a permuted order under a
-sliding *window* of K open blocks; a *chunk* takes a share of every source and is permuted as a whole.
+answer. The words: a *source* is what is mixed (a sample, or a file). An epoch is dealt to *partitions*: each holds an
+equal part of every source and gives an equal part of every batch, so that a rank can read its own partitions alone.
+Within a partition, a source's blocks are visited in a permuted order under a sliding *window* of K open blocks. A
+*chunk* takes a share of every source; each partition's part of it is permuted as a whole.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from rootdata.errors import DataError
 from rootdata.jagged import Ints, offsets_of
 
 # What a stream of random numbers is for; part of its seed, so that no two uses share numbers.
-_BLOCKS, _ROWS, _STEP, _CHUNK = range(4)
+_BLOCKS, _ROWS, _STEP, _CHUNK, _DEAL = range(5)
+_NONE: Ints = np.empty(0, np.int64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +58,7 @@ class Order:
     blocks : numbers of the blocks that are needed
     which : (n,) position in ``blocks``
     rows : (n,) number among the block's selected events
-    still_open : blocks that have events before or in this stretch, and after it (and the next ones to be opened)
+    still_open : blocks that have events before or in this stretch, and after it (and some that are yet to be opened)
     """
 
     blocks: Ints
@@ -68,18 +71,50 @@ class Order:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Stream:
+    """What one partition takes from one source in an epoch: a stretch of the passes through some blocks.
+
+    Parameters
+    ----------
+    blocks, counts : (n,) block numbers, and the events of each that belong here
+    first : (n,) the row at which those events begin
+    to_front, to_back : positions of blocks that are visited first or last, whatever the epoch
+    start : position in the passes at which an epoch begins
+    window : blocks that are open at a time
+    seed : tells the stream's random numbers from those of others
+    """
+
+    blocks: Ints
+    counts: Ints
+    first: Ints
+    to_front: tuple[int, ...]
+    to_back: tuple[int, ...]
+    start: int
+    window: int
+    seed: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Events of one pass."""
+        return int(self.counts.sum())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """How an epoch is mixed.
 
     Parameters
     ----------
-    chunk_size : events of a chunk, the last one of an epoch excepted
-    window : blocks of each source that are open at a time
+    chunk_size : events of a chunk, the last one of an epoch excepted; whole batches
+    taken : (chunks + 1, partitions, sources) events that each partition takes from each source before each chunk
+    streams : for each partition, one of every source
     """
 
     sources: tuple[Source, ...]
     chunk_size: int
-    window: tuple[int, ...]
+    batch_size: int
+    taken: Ints
+    streams: tuple[tuple[Stream, ...], ...]
     shuffle: bool
     seed: int
 
@@ -91,30 +126,91 @@ class Plan:
     @property
     def num_chunks(self) -> int:
         """Chunks of an epoch."""
-        return -(-self.num_events // self.chunk_size)
+        return len(self.taken) - 1
 
-    def chunks(self, epoch: int, *, start: int = 0) -> Iterator[Order]:
-        """Yield the chunks of an epoch from number ``start`` on.
+    def chunks(self, epoch: int, *, start: int = 0, rank: int = 0, world_size: int = 1) -> Iterator[Order]:
+        """Yield the chunks of an epoch from number ``start`` on, as far as they concern one of ``world_size`` ranks.
 
-        Starting late costs no more than starting at the front: nothing that came before is visited.
+        Rank r of R gets events ``n r // R`` to ``n (r + 1) // R`` of every batch of n, batch by batch. Starting late
+        costs no more than starting at the front: nothing that came before is visited.
         """
-        table = apportion([s.share for s in self.sources], self.chunk_size)
-        walks = [_Walk(self, i, epoch) for i in range(len(self.sources))]
-        for c in range(start, len(table) - 1):
-            taken = [w.take(int(a), int(b)) for w, a, b in zip(walks, table[c], table[c + 1], strict=True)]
-            yield self._mixed(taken, epoch, c)
+        partitions = self._partitions_of(rank, world_size)
+        walks = {p: [_Walk(self, stream, epoch) for stream in self.streams[p]] for p in partitions}
+        for c in range(start, self.num_chunks):
+            parts = []
+            for p in partitions:
+                bounds = self.taken[c : c + 2, p].tolist()
+                taken = [w.take(a, b) for w, a, b in zip(walks[p], *bounds, strict=True)]
+                parts.append(self._mixed(taken, epoch, c, p))
+            yield _joined(parts, self._rows_of(c, partitions, rank, world_size))
 
-    def _mixed(self, taken: Sequence[Order], epoch: int, chunk: int) -> Order:
-        starts = offsets_of(np.array([len(t.blocks) for t in taken]))
-        which = np.concatenate([t.which + s for t, s in zip(taken, starts, strict=False)])
-        rows = np.concatenate([t.rows for t in taken])
+    def read_amplification(self, world_size: int) -> float:
+        """Return how often an event is read in an epoch by all ranks together, blocks being read as a whole."""
+        counts = {int(b): int(n) for s in self.sources for b, n in zip(s.blocks, s.counts, strict=True)}
+        read = [self._blocks_of(rank, world_size) for rank in range(world_size)]
+        once = set().union(*read)
+        return sum(counts[b] for blocks in read for b in blocks) / sum(counts[b] for b in once)
+
+    def _blocks_of(self, rank: int, world_size: int) -> set[int]:
+        shares = self.taken[-1]
+        return {
+            block
+            for p in self._partitions_of(rank, world_size)
+            for stream, share in zip(self.streams[p], shares[p].tolist(), strict=True)
+            for block in _Walk(self, stream, 0).touched(share)
+        }
+
+    def _partitions_of(self, rank: int, world_size: int) -> range:
+        n = len(self.streams)
+        return range(rank * n // world_size, -(-(rank + 1) * n // world_size))
+
+    def _mixed(self, taken: Sequence[Order], epoch: int, chunk: int, partition: int) -> Order:
+        order = _concatenated(taken)
         if self.shuffle:
-            mixed = np.random.default_rng([self.seed, epoch, _CHUNK, chunk]).permutation(len(rows))
+            seed = [self.seed, epoch, _CHUNK, chunk, partition]
+            mixed = np.random.default_rng(seed).permutation(len(order))
         else:  # evenly: event i of n sits at (i + 1/2) / n
             at = np.concatenate([(np.arange(len(t)) + 0.5) / max(1, len(t)) for t in taken])
             mixed = np.argsort(at, kind="stable")
-        blocks, still_open = (np.concatenate([getattr(t, n) for t in taken]) for n in ("blocks", "still_open"))
-        return Order(blocks, which[mixed], rows[mixed], still_open)
+        return dataclasses.replace(order, which=order.which[mixed], rows=order.rows[mixed])
+
+    def _rows_of(self, chunk: int, partitions: range, rank: int, world_size: int) -> Ints:
+        """Lay the partitions' events out in batches: positions in their concatenation that the rank gets, in order."""
+        n = min(self.chunk_size, self.num_events - chunk * self.chunk_size)
+        full, rest = divmod(n, self.batch_size)
+        starts = offsets_of(self.taken[chunk + 1, partitions].sum(1) - self.taken[chunk, partitions].sum(1))
+        batches, tails = [], []
+        for p, at in zip(partitions, starts.tolist(), strict=False):
+            low, high, width = self._overlap(self.batch_size, p, rank, world_size)
+            rows = at + np.arange(full * width).reshape(full, width)
+            batches.append(rows[:, low:high])
+            low, high, _ = self._overlap(rest, p, rank, world_size)
+            tails.append(at + full * width + np.arange(low, high))
+        return np.concatenate([np.concatenate(batches, axis=1).reshape(-1), *tails])
+
+    def _overlap(self, n: int, partition: int, rank: int, world_size: int) -> tuple[int, int, int]:
+        """Return which events of a partition's part of a batch of ``n`` are the rank's, and how many the part has."""
+        parts = len(self.streams)
+        start, stop = n * partition // parts, n * (partition + 1) // parts
+        low, high = max(start, n * rank // world_size), min(stop, n * (rank + 1) // world_size)
+        return low - start, max(low, high) - start, stop - start
+
+
+def _concatenated(orders: Sequence[Order]) -> Order:
+    starts = offsets_of(np.array([len(o.blocks) for o in orders]))
+    return Order(
+        np.concatenate([o.blocks for o in orders]),
+        np.concatenate([o.which + s for o, s in zip(orders, starts, strict=False)]),
+        np.concatenate([o.rows for o in orders]),
+        np.concatenate([o.still_open for o in orders]),
+    )
+
+
+def _joined(parts: Sequence[Order], positions: Ints) -> Order:
+    """Take some events of the concatenated parts; a block that several parts need is named once."""
+    order = _concatenated(parts)
+    blocks, which = np.unique(order.blocks[order.which[positions]], return_inverse=True)
+    return Order(blocks, which, order.rows[positions], np.unique(order.still_open))
 
 
 def make_plan(
@@ -125,13 +221,16 @@ def make_plan(
     shuffle: bool,
     seed: int,
     open_blocks: int | None = None,
+    partitions: int = 1,
 ) -> Plan:
-    """Decide the sizes of chunks and windows.
+    """Decide the sizes of chunks and windows, and deal the events to partitions.
 
     Parameters
     ----------
     chunk_size : rounded up to whole batches, so that a batch is a slice of one chunk
-    open_blocks : blocks of each source that are open at a time; ``None``: enough to hold two chunks over all sources
+    open_blocks : blocks of each source that are open at a time, at least one for each partition; ``None``: enough to
+        hold two chunks over all sources
+    partitions : streams that the events are dealt to
 
     Raises
     ------
@@ -141,14 +240,93 @@ def make_plan(
     some = tuple(s for s in sources if s.size and s.share)
     if not some:
         raise DataError("no event is left to read: every sample is empty after its cuts; loosen the cuts or the split")
-    total = sum(s.share for s in some)
+    shares = [s.share for s in some]
     whole = -(-chunk_size // batch_size) * batch_size
-    window = []
-    for source in some:
-        pool = 2 * whole * source.share / total
-        count = open_blocks or max(2, -int(-pool * len(source.counts) // source.size))
-        window.append(min(count, len(source.counts)) if shuffle else 1)
-    return Plan(sources=some, chunk_size=whole, window=tuple(window), shuffle=shuffle, seed=seed)
+    ends = _ends_of(sum(shares), whole, batch_size, partitions)
+    table = apportion(shares, ends)
+    given = np.diff(table, axis=0, prepend=0).reshape(-1, partitions, len(some))
+    taken = np.cumsum(np.concatenate([np.zeros_like(given[:1]), given]), axis=0)
+    columns = []
+    for i, source in enumerate(some):
+        pool = 2 * whole * source.share / sum(shares)
+        window = open_blocks or max(2, -int(-pool * len(source.counts) // source.size))
+        deal = _deal_out if source.quota is None else _deal_passes
+        columns.append(
+            deal(source, offsets_of(taken[-1, :, i]), window if shuffle else 1, i, seed if shuffle else None)
+        )
+    return Plan(
+        sources=some,
+        chunk_size=whole,
+        batch_size=batch_size,
+        taken=taken,
+        streams=tuple(zip(*columns, strict=True)),
+        shuffle=shuffle,
+        seed=seed,
+    )
+
+
+def _ends_of(total: int, chunk_size: int, batch_size: int, partitions: int) -> Ints:
+    """Return where each partition's part of each chunk ends, chunk after chunk, a chunk's parts side by side."""
+    starts = np.arange(0, total, chunk_size)[:, None]
+    full, rest = np.divmod(np.minimum(chunk_size, total - starts), batch_size)
+    p = np.arange(1, partitions + 1)
+    ends = starts + full * (batch_size * p // partitions) + rest * p // partitions
+    return np.asarray(ends.reshape(-1), np.int64)
+
+
+def _deal_out(source: Source, bounds: Ints, window: int, number: int, seed: int | None) -> list[Stream]:
+    """Cut the blocks, in an order that no epoch changes, into stretches of exactly the partitions' sizes.
+
+    A block at a cut belongs to two partitions. Both visit it first, or both last, so that whoever reads all partitions
+    reads it once.
+    """
+    n, partitions = len(source.counts), len(bounds) - 1
+    deal = np.arange(n) if seed is None else np.random.default_rng([seed, number, _DEAL]).permutation(n)
+    edges = offsets_of(source.counts[deal])
+    streams = []
+    for p in range(partitions):
+        low, high = int(bounds[p]), int(bounds[p + 1])
+        at = np.arange(np.searchsorted(edges, low, side="right") - 1, np.searchsorted(edges, high, side="left"))
+        starts, stops = np.maximum(edges[at], low), np.minimum(edges[at + 1], high)
+        some = stops > starts
+        at, starts, stops = at[some], starts[some], stops[some]
+        ends = []
+        if len(at) and seed is not None:
+            ends = [(0, p % 2 == 0 and len(at) > 1)] if starts[0] > edges[at[0]] else []
+            ends += [(len(at) - 1, p % 2 == 1 and len(at) > 1)] if stops[-1] < edges[at[-1] + 1] else []
+        streams.append(
+            Stream(
+                blocks=source.blocks[deal[at]],
+                counts=stops - starts,
+                first=starts - edges[at],
+                to_front=tuple(place for place, is_front in ends if is_front),
+                to_back=tuple({place for place, is_front in ends if not is_front}),
+                start=0,
+                window=max(1, min(-(-window // partitions), len(at))),
+                seed=(number, p),
+            )
+        )
+    return streams
+
+
+def _deal_passes(source: Source, bounds: Ints, window: int, number: int, seed: int | None) -> list[Stream]:  # noqa: ARG001
+    """Let each partition take its stretch of one stream that passes through the source as often as needed.
+
+    So every event comes equally often, to within one, however few there are.
+    """
+    return [
+        Stream(
+            blocks=source.blocks,
+            counts=source.counts,
+            first=np.zeros_like(source.counts),
+            to_front=(),
+            to_back=(),
+            start=int(start),
+            window=min(window, len(source.counts)),
+            seed=(number, 0),
+        )
+        for start in bounds[:-1]
+    ]
 
 
 def quotas(sizes: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, int]:
@@ -172,109 +350,139 @@ def quotas(sizes: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, 
     return rounded
 
 
-def apportion(shares: Sequence[int], chunk_size: int) -> Ints:
-    """Deal the events of every source to chunks, in proportion.
+def apportion(shares: Sequence[int], ends: Sequence[int] | Ints) -> Ints:
+    """Deal the events of every source to consecutive stretches of an epoch, in proportion.
 
-    Each source is, after every chunk, less than one event away from its exact proportion, and none ever gives an event
-    back: units are due at ``k N / n`` events of the whole and are taken earliest due date first, which meets every
-    date (Tijdeman, The chairman assignment problem, 1980).
+    Each source is, after every stretch, less than one event away from its exact proportion, and none ever gives an
+    event back: units are due at ``k N / n`` events of the whole and are taken earliest due date first, which meets
+    every date (Tijdeman, The chairman assignment problem, 1980).
 
     Parameters
     ----------
     shares : events of each source in the epoch
-    chunk_size : events of a chunk; the last one holds what is left
+    ends : (n,) where each stretch ends, not falling; the last one is the end of the epoch
 
     Returns
     -------
-    (chunks + 1, sources) int64, events taken from each source before each chunk
+    (n, sources) int64, events taken from each source before each end
 
     Examples
     --------
-    >>> apportion([3, 5], 3).tolist()
-    [[0, 0], [1, 2], [2, 4], [3, 5]]
+    >>> apportion([3, 5], [3, 6, 8]).tolist()
+    [[1, 2], [2, 4], [3, 5]]
     """
     total = sum(shares)
     # int64 holds total squared up to three milliards of events; beyond, Python's own integers
     n = np.array(shares, dtype=np.int64 if total < 3_000_000_000 else object)
-    ends = [*range(0, total, chunk_size), total]
     table = np.zeros((len(ends), len(shares)), np.int64)
-    for c, end in enumerate(ends[1:], start=1):
+    taken = table[0]
+    for row, end in enumerate(map(int, ends)):
         exact = end * n
-        floor = exact // total
-        taken = np.maximum(table[c - 1], floor)
-        spare = int(end - taken.sum())
+        taken = np.maximum(taken, exact // total)
+        spare = end - int(taken.sum())
         # a source that is owed a fraction may take its next unit early; the nearest due date goes first
         may = np.flatnonzero(taken * total < exact)
         due = ((taken[may] + 1) * total) / n[may]
         taken[may[np.argsort(due, kind="stable")[:spare]]] += 1
-        table[c] = taken
+        table[row] = taken
     return table
 
 
 class _Walk:
-    """One source's stream of an epoch: position to (block, row), remembering the open window."""
+    """One stream of an epoch: position to (block, row), remembering the open window."""
 
-    def __init__(self, plan: Plan, source: int, epoch: int) -> None:
-        self._source = plan.sources[source]
-        self._window = plan.window[source]
-        self._seed = [plan.seed, epoch, source]
+    def __init__(self, plan: Plan, stream: Stream, epoch: int) -> None:
+        self._stream = stream
+        self._seed = [plan.seed, epoch, *stream.seed]
         self._shuffle = plan.shuffle
         self._pass = -1
         self._rows: dict[int, Ints] = {}
-        self._step: tuple[int, Ints, Ints] = (-1, np.empty(0, np.int64), np.empty(0, np.int64))
+        self._step: tuple[int, Ints, Ints] = (-1, _NONE, _NONE)
 
     def take(self, start: int, stop: int) -> Order:
-        """Return the events from position ``start`` to ``stop`` of the stream."""
+        """Return the events from position ``start`` to ``stop`` of the epoch."""
         places: list[Ints] = []
         rows: list[Ints] = []
-        size, end = self._source.size, stop
+        start, stop = start + self._stream.start, stop + self._stream.start
+        end = stop
         while start < stop:
-            number, at = divmod(start, size)
-            self._begin(number)
-            step = int(np.searchsorted(self._ends, at, side="right")) - 1
+            step, at = self._find(start)
             place, row = self._events_of(step)
             low = at - int(self._ends[step])
             high = min(len(row), low + stop - start)
             places.append(place[low:high])
             rows.append(row[low:high])
             start += high - low
+        still_open = np.concatenate([self._open_at(end), self._at_cuts(end - self._stream.start)])
         if not places:
-            return Order(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), self._open_at(end))
+            return Order(_NONE, _NONE, _NONE, still_open)
         used, which = np.unique(np.concatenate(places), return_inverse=True)
-        return Order(self._source.blocks[used], which, np.concatenate(rows), self._open_at(end))
+        return Order(self._stream.blocks[used], which, np.concatenate(rows), still_open)
+
+    def touched(self, share: int) -> list[int]:
+        """Return the blocks that an epoch of ``share`` events opens."""
+        found: set[int] = set()
+        start, stop = self._stream.start, self._stream.start + share
+        while start < stop:
+            step, at = self._find(start)
+            ahead = stop - start + at
+            last = int(np.searchsorted(self._ends, min(ahead, self._stream.size), side="left"))
+            found.update(self._stream.blocks[self._visit[step : last - 1 + self._stream.window]].tolist())
+            start += self._stream.size - at
+        return sorted(found)
+
+    def _find(self, position: int) -> tuple[int, int]:
+        """Return the step that a position lies in, and the position within its pass."""
+        number, at = divmod(position, self._stream.size)
+        self._begin(number)
+        return int(np.searchsorted(self._ends, at, side="right")) - 1, at
 
     def _open_at(self, position: int) -> Ints:
         """Return the blocks of the step that a position lies in: they have events yet to come."""
-        number, at = divmod(position, self._source.size)
-        if not at:
-            return np.empty(0, np.int64)
-        self._begin(number)
-        step = int(np.searchsorted(self._ends, at, side="right")) - 1
-        return self._source.blocks[self._visit[step : step + self._window]]
+        if position == self._stream.start or not position % self._stream.size:
+            return _NONE
+        step, _ = self._find(position)
+        return self._stream.blocks[self._visit[step : step + self._stream.window]]
+
+    def _at_cuts(self, passed: int) -> Ints:
+        """Return the blocks yet to be visited that another partition may have opened."""
+        yet = [
+            *(self._stream.to_front if not passed else ()),
+            *(self._stream.to_back if passed < self._stream.size else ()),
+        ]
+        return self._stream.blocks[yet] if yet else _NONE
 
     def _random(self, purpose: int, *what: int) -> np.random.Generator:
         return np.random.default_rng([*self._seed, self._pass, purpose, *what])
 
     def _begin(self, number: int) -> None:
-        """Lay out pass ``number`` through the source: the order of its blocks and the size of every step."""
+        """Lay out pass ``number`` through the blocks: their order and the size of every step."""
         if number == self._pass:
             return
         self._pass = number
         self._rows.clear()
-        self._step = (-1, self._step[1], self._step[2])
-        n = len(self._source.counts)
-        self._visit = self._random(_BLOCKS).permutation(n) if self._shuffle else np.arange(n)
-        steps = n - self._window + 1
+        self._step = (-1, _NONE, _NONE)
+        window, n = self._stream.window, len(self._stream.counts)
+        self._visit = self._order_of_blocks(n)
+        steps = n - window + 1
         place = np.arange(n)
-        self._first = np.maximum(0, place - self._window + 1)
+        self._first = np.maximum(0, place - window + 1)
         self._stays = np.minimum(place, steps - 1) - self._first + 1
         sizes = np.zeros(steps, np.int64)
-        counts = self._source.counts[self._visit]
-        for k in range(self._window):  # the k-th open block of every step at once
+        counts = self._stream.counts[self._visit]
+        for k in range(window):  # the k-th open block of every step at once
             at = np.arange(steps) + k
             turn = np.arange(steps) - self._first[at]
             sizes += (turn + 1) * counts[at] // self._stays[at] - turn * counts[at] // self._stays[at]
         self._ends = offsets_of(sizes)
+
+    def _order_of_blocks(self, n: int) -> Ints:
+        if not self._shuffle:
+            return np.arange(n, dtype=np.int64)
+        front, back = self._stream.to_front, self._stream.to_back
+        visit = self._random(_BLOCKS).permutation(n)
+        inner = [place for place in visit.tolist() if place not in front and place not in back]
+        return np.array([*front, *inner, *back], np.int64)
 
     def _events_of(self, step: int) -> tuple[Ints, Ints]:
         """Return the events of a step: an even share of every block that is open in it, permuted."""
@@ -282,9 +490,9 @@ class _Walk:
             return self._step[1], self._step[2]
         self._rows = {place: rows for place, rows in self._rows.items() if place >= step}
         parts, places = [], []
-        for place in range(step, step + self._window):
+        for place in range(step, step + self._stream.window):
             block = int(self._visit[place])
-            n, stays, turn = int(self._source.counts[block]), int(self._stays[place]), step - int(self._first[place])
+            n, stays, turn = int(self._stream.counts[block]), int(self._stays[place]), step - int(self._first[place])
             part = self._rows_of(place, block)[turn * n // stays : (turn + 1) * n // stays]
             parts.append(part)
             places.append(np.full(len(part), block, np.int64))
@@ -297,6 +505,6 @@ class _Walk:
 
     def _rows_of(self, place: int, block: int) -> Ints:
         if place not in self._rows:
-            n = int(self._source.counts[block])
-            self._rows[place] = self._random(_ROWS, block).permutation(n) if self._shuffle else np.arange(n)
+            first, n = int(self._stream.first[block]), int(self._stream.counts[block])
+            self._rows[place] = first + (self._random(_ROWS, block).permutation(n) if self._shuffle else np.arange(n))
         return self._rows[place]

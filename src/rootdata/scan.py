@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from rootdata import cache
-from rootdata.config import PARTS, DataConfig, Sample
-from rootdata.errors import BranchError, DataError, FileError, SpecsError
-from rootdata.events import Block, Events, flat_features, needed_branches, select
-from rootdata.files import (
-    OPEN_TREES,
-    Branch,
-    Location,
-    Opener,
-    Tree,
-    blocks_of,
-    check_same_kinds,
-    find,
-    identity,
-    use_fast_inflate,
-)
+from rootdata.config import PARTS, DataConfig, ReadConfig, Sample
+from rootdata.errors import FileError, RootDataError, SpecsError
+from rootdata.files import Branch, Location, Stamp, find, identity, use_fast_inflate
+from rootdata.opening import OPEN_TREES, Opener
 from rootdata.specs import (
     FileSpecs,
+    SkippedFile,
     Specs,
     add_histograms,
     check_complete,
     check_matches,
-    collects,
     fingerprint,
     key_of,
-    stamp,
+    stamps_of,
 )
 from rootdata.statistics import ColumnStats
+from rootdata.survey import BAD, Bad, Look, Measure, Measured, Survey, Task, check_suits
 
-TRAIN = PARTS.index("train")
+if TYPE_CHECKING:
+    from rootdata.blocks import Store
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+SHOWN = 3  # bad files that a warning names
+MANY_FILES = 10_000  # looked at together where many machines read
+MANY_BLOCKS = 16  # of a file in one task there: about 100 MB, so that opening it anew costs little
 
 
 class Progress(Protocol):
@@ -54,36 +53,6 @@ class Progress(Protocol):
 
     def advance(self, entries: int) -> None:
         """``entries`` more were read."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
-    """What one block told.
-
-    Parameters
-    ----------
-    counts : (start, stop, train, val, test)
-    before : entries in each part before cuts
-    labels : events of each class in each part
-    """
-
-    counts: tuple[int, ...]
-    before: tuple[int, ...]
-    labels: np.ndarray[Any, Any]
-    flat: tuple[str, ...]
-    columns: Mapping[str, ColumnStats]
-    multiplicity: Mapping[str, tuple[int, ...]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Surveyed:
-    """What opening a file told."""
-
-    location: Location
-    uuid: str
-    entries: int
-    branches: Mapping[str, Branch]
-    blocks: tuple[tuple[int, int], ...]
 
 
 def find_files(config: DataConfig) -> list[tuple[int, Location]]:
@@ -127,13 +96,24 @@ def _check_owners(config: DataConfig, found: Sequence[tuple[int, Location]]) -> 
         before.append(i)
 
 
-def specs_for(config: DataConfig, *, given: Specs | str | Path | None = None, progress: bool = True) -> Specs:
+def specs_for(
+    config: DataConfig,
+    *,
+    given: Specs | str | Path | None = None,
+    progress: bool = True,
+    read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
+    store: Store | None = None,
+    scheduler: str | None = None,
+) -> Specs:
     """Return the specs of a configuration: given ones, cached ones, or new ones.
 
     Parameters
     ----------
     given : specs, or the path of a file of them; refused where they were made for something else
     progress : show a bar while scanning
+    read : how files are read, remote ones above all
+    store : where decoded blocks are kept, so that training finds them there
+    scheduler : address of a ``dask.distributed`` scheduler, over whose workers a new pass is spread
 
     Raises
     ------
@@ -142,32 +122,73 @@ def specs_for(config: DataConfig, *, given: Specs | str | Path | None = None, pr
     """
     files = find_files(config)
     if given is not None:
-        specs = given if isinstance(given, Specs) else Specs.load(given)
-        check_matches(specs, config, files, where="the specs" if isinstance(given, Specs) else f"specs {given}")
-        return _at_home(specs, files)
-    mark = fingerprint(key_of(config), files)
-    path = cache.specs_path(mark)
-    if path.exists():
-        try:
-            return Specs.load(path)
-        except SpecsError:
-            path.unlink(missing_ok=True)  # written by another version or damaged: made anew below
-    with bar("first pass", show=progress) as reporter:
-        specs = scan(config, files, progress=reporter)
+        return _at_home(_given(given, config, files), files)
+    stamps = stamps_of(files)
+    path = cache.specs_path(fingerprint(key_of(config), files, stamps))
+    specs = _cached(path)
+    if specs is None:
+        with cache.alone(path):  # the ranks of a training may ask all at once
+            specs = _cached(path)
+            if specs is None:
+                with bar("first pass", show=progress) as reporter:
+                    specs = _scan(config, files, stamps, progress=reporter, read=read, store=store, scheduler=scheduler)
+                _keep(specs, path)
+    _warn_of_skipped(specs)
+    return _at_home(specs, files)
+
+
+def _given(given: Specs | str | Path, config: DataConfig, files: Sequence[tuple[int, Location]]) -> Specs:
+    if isinstance(given, Specs):  # whoever has them was warned
+        check_matches(given, config, files, where="the specs")
+        return given
+    specs = Specs.load(given)
+    check_matches(specs, config, files, where=f"specs {given}")
+    _warn_of_skipped(specs)
+    return specs
+
+
+def _cached(path: Path) -> Specs | None:
+    if not path.exists():
+        return None
+    try:
+        return Specs.load(path)
+    except SpecsError:
+        path.unlink(missing_ok=True)  # written by another version or damaged: made anew
+        return None
+
+
+def _keep(specs: Specs, path: Path) -> None:
     try:
         specs.save(path)
     except OSError as error:
-        warnings.warn(f"the specs can't be kept in {path.parent} ({error}); the next run scans again", stacklevel=2)
-    return specs
+        warnings.warn(f"the specs can't be kept in {path.parent} ({error}); the next run scans again", stacklevel=3)
+
+
+def forget(specs: Specs) -> None:
+    """Remove specs from the cache: a file is not the one that they describe, though nothing outside it tells."""
+    with contextlib.suppress(OSError):
+        cache.specs_path(specs.fingerprint).unlink(missing_ok=True)
+
+
+def _warn_of_skipped(specs: Specs) -> None:
+    if not specs.skipped:
+        return
+    shown = "; ".join(f"{specs.samples[s.sample]}: {s.reason}" for s in specs.skipped[:SHOWN])
+    count, of = len(specs.skipped), len(specs.skipped) + len(specs.files)
+    more = f"; and {count - SHOWN} more" if count > SHOWN else ""
+    warnings.warn(f"{count} of {of} files are skipped (on_bad_file='skip'): {shown}{more}", stacklevel=3)
 
 
 def _at_home(specs: Specs, files: Sequence[tuple[int, Location]]) -> Specs:
     """Return specs with the paths of this machine."""
+    left_out = {s.position: s for s in specs.skipped}
+    used = [location for i, (_, location) in enumerate(files) if i not in left_out]
     moved = tuple(
         dataclasses.replace(f, path=where.path, replicas=where.replicas)
-        for f, (_, where) in zip(specs.files, files, strict=True)
+        for f, where in zip(specs.files, used, strict=True)
     )
-    return dataclasses.replace(specs, files=moved)
+    skipped = tuple(dataclasses.replace(s, path=files[s.position][1].path) for s in specs.skipped)
+    return dataclasses.replace(specs, files=moved, skipped=skipped)
 
 
 def scan(
@@ -176,6 +197,9 @@ def scan(
     *,
     progress: Progress | None = None,
     workers: int | None = None,
+    read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
+    store: Store | None = None,
+    scheduler: str | None = None,
 ) -> Specs:
     """Read every file once.
 
@@ -183,95 +207,174 @@ def scan(
     ----------
     files : (position of the sample, location), as from :func:`find_files`
     workers : threads; the specs do not depend on it
+    store : is given the decoded blocks, where no scheduler has others read them
+    scheduler : address of a ``dask.distributed`` scheduler; the specs do not depend on it
 
     Raises
     ------
     FileError, BranchError, DataError
-        For the first file, in order, that can't be used.
+        For the first file, in order, that can't be used; where bad files are skipped, for a sample without a good one.
+    ConfigError
+        Where the scheduler can't be reached.
     """
-    use_fast_inflate()
-    with Opener() as opener, ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool:
-        try:
-            surveys, measured = _read_all(config, files, opener, pool, progress)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    specs = _merge(config, files, surveys, measured)
+    return _scan(
+        config, files, stamps_of(files), progress=progress, workers=workers, read=read, store=store, scheduler=scheduler
+    )
+
+
+def _scan(
+    config: DataConfig,
+    files: Sequence[tuple[int, Location]],
+    stamps: Sequence[Stamp],
+    *,
+    progress: Progress | None,
+    read: ReadConfig,
+    store: Store | None,
+    scheduler: str | None,
+    workers: int | None = None,
+) -> Specs:
+    with _near(read, store, workers) if scheduler is None else _far(read, scheduler) as crew:
+        read_files = _read_all(config, files, crew, progress)
+    good = [file for file in read_files if isinstance(file, _Good)]
+    # A tree that was not named is known by now: it may be one that another path names.
+    _check_owners(config, [(file.sample, file.survey.location) for file in good])
+    specs = _merge(config, good, stamps)
+    skipped = tuple(
+        SkippedFile(path=where.path, sample=i, reason=str(file.error), position=position, size=stamps[position][0])
+        for position, ((i, where), file) in enumerate(zip(files, read_files, strict=True))
+        if isinstance(file, Bad)
+    )
+    specs = dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, stamps), skipped=skipped)
     check_complete(specs, config)
     return specs
 
 
+# Who reads
+
+
+class _Result(Protocol[T_co]):
+    """Something that will be there."""
+
+    def result(self) -> T_co:
+        """Wait for it; an error that was raised on the way is raised here."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Crew:
+    """Those who carry out the tasks of the pass.
+
+    Parameters
+    ----------
+    submit : hands in tasks, each of which is called with an opener and a store
+    files : that are looked at together
+    blocks : of a file that one task measures
+    """
+
+    submit: Callable[[Sequence[Task[Any]]], Sequence[_Result[Any]]]
+    files: int
+    blocks: int
+
+
+@contextmanager
+def _near(read: ReadConfig, store: Store | None, workers: int | None) -> Iterator[_Crew]:
+    """Read in threads, few files at a time, so that each is opened once."""
+    use_fast_inflate()
+    threads = workers or min(4, os.cpu_count() or 1)
+    with Opener(patience=read.patience, deadline=read.deadline) as opener, ThreadPoolExecutor(threads) as pool:
+        try:
+            yield _Crew(
+                submit=lambda tasks: [pool.submit(task, opener, store) for task in tasks], files=OPEN_TREES, blocks=1
+            )
+        except BaseException:
+            opener.close()  # what waits for a remote file gives up
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _far(read: ReadConfig, scheduler: str) -> Iterator[_Crew]:
+    """Read on the workers of a scheduler, all files at a time, each in tasks that open it anew."""
+    from rootdata.distributed import connected
+
+    with connected(scheduler, patience=read.patience) as submit:
+        yield _Crew(
+            submit=lambda tasks: submit([functools.partial(_carry_out, task, read) for task in tasks]),
+            files=MANY_FILES,
+            blocks=MANY_BLOCKS,
+        )
+
+
+def _carry_out(task: Task[T], read: ReadConfig) -> T:
+    use_fast_inflate()
+    with Opener(patience=read.patience, deadline=read.deadline) as opener:
+        return task(opener, None)
+
+
+# What is read
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Good:
+    """A file, and what its blocks told."""
+
+    position: int
+    sample: int
+    survey: Survey
+    measured: tuple[Measured, ...]
+
+
 def _read_all(
-    config: DataConfig,
-    files: Sequence[tuple[int, Location]],
-    opener: Opener,
-    pool: Executor,
-    progress: Progress | None,
-) -> tuple[list[Surveyed], list[list[Measured]]]:
-    """Survey files and measure their blocks, some files at a time, so that a file is opened once.
+    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: Progress | None
+) -> list[_Good | Bad]:
+    """Look at files and measure their blocks.
 
     Returns
     -------
-    What was found of each file, and of each of its blocks: in file order, whoever came first
+    What was found of each file: in their order, whoever came first
     """
-    surveys: list[Surveyed] = []
-    measured: list[list[Measured]] = []
+    found: list[_Good | Bad] = []
     kinds: dict[str, tuple[Branch, str]] = {}
-    for low in range(0, len(files), OPEN_TREES):
-        group = files[low : low + OPEN_TREES]
-        found = [f.result() for f in [pool.submit(_survey, config, config.samples[i], w, opener) for i, w in group]]
-        surveys += found
-        _check_kinds(found, kinds)
-        for survey in found:
-            flat_features(config, survey.branches, where=f"{survey.location.path}, tree {survey.location.tree!r}")
-        if progress is not None:
-            progress.expect(sum(s.entries for s in found))
-        pending = [_submit(config, config.samples[i], s, opener, pool) for (i, _), s in zip(group, found, strict=True)]
-        for futures in pending:
-            measured.append([f.result() for f in futures])
-            if progress is not None:
-                progress.advance(sum(m.counts[1] - m.counts[0] for m in measured[-1]))
-    # A tree that was not named is known by now: it may be one that another path names.
-    _check_owners(config, [(i, s.location) for (i, _), s in zip(files, surveys, strict=True)])
-    return surveys, measured
+    for low in range(0, len(files), crew.files):
+        group = files[low : low + crew.files]
+        for looked, measuring in _begin(config, group, crew, progress):
+            position = len(found)
+            file = _judge(config, files[position][0], position, looked, measuring, kinds)
+            if isinstance(file, _Good):
+                for name, branch in file.survey.branches.items():
+                    kinds.setdefault(name, (branch, file.survey.location.path))
+            elif config.on_bad_file == "error":
+                raise _refusal(file, position, files, found) from file.error
+            if progress is not None and isinstance(looked, Survey):
+                progress.advance(looked.entries)
+            found.append(file)
+    if config.on_bad_file == "skip":
+        _check_some_good(config, files, found)
+    return found
 
 
-def _submit(
-    config: DataConfig, sample: Sample, survey: Surveyed, opener: Opener, pool: Executor
-) -> list[Future[Measured]]:
-    measure = functools.partial(_measure, config, sample, survey, opener)
+def _begin(
+    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: Progress | None
+) -> list[tuple[Survey | Bad, Sequence[_Result[list[Measured] | Bad]]]]:
+    """Look at some files, and let the measuring of their blocks begin."""
+    bare = dataclasses.replace(config, samples=())
+    samples = [dataclasses.replace(config.samples[i], files=()) for i, _ in files]
+    looks = [Look(config=bare, sample=s, location=where) for s, (_, where) in zip(samples, files, strict=True)]
+    looked: list[Survey | Bad] = [r.result() for r in crew.submit(looks)]
+    if config.on_bad_file == "error":  # what comes after the first bad file is not worth the time
+        looked = looked[: next((i + 1 for i, one in enumerate(looked) if isinstance(one, Bad)), len(looked))]
+    if progress is not None:
+        progress.expect(sum(one.entries for one in looked if isinstance(one, Survey)))
+    return [
+        (one, [] if isinstance(one, Bad) else crew.submit(_portions(bare, sample, one, crew.blocks)))
+        for one, sample in zip(looked, samples, strict=False)
+    ]
+
+
+def _portions(config: DataConfig, sample: Sample, survey: Survey, size: int) -> list[Measure]:
     chosen = _chosen_blocks(config.fraction, len(survey.blocks))
-    return [pool.submit(measure, *block, full=full) for block, full in zip(survey.blocks, chosen, strict=True)]
-
-
-def _survey(config: DataConfig, sample: Sample, location: Location, opener: Opener) -> Surveyed:
-    names = needed_branches(config, sample)
-    surveyed = opener.use(location, functools.partial(_look, names))
-    for branch in surveyed.branches.values():
-        if branch.kind == "unusable":
-            raise BranchError(
-                f"branch {branch.name!r} can't be used: {branch.note} ({location.path}, tree "
-                f"{surveyed.location.tree!r}); remove it from features, derived columns and cuts"
-            )
-    return surveyed
-
-
-def _look(names: Sequence[str], tree: Tree) -> Surveyed:
-    return Surveyed(
-        location=tree.location,
-        uuid=tree.uuid,
-        entries=tree.num_entries,
-        branches={name: tree.describe(name) for name in names},
-        blocks=tuple(blocks_of(tree, names)),
-    )
-
-
-def _check_kinds(surveys: Sequence[Surveyed], kinds: dict[str, tuple[Branch, str]]) -> None:
-    """Compare with the kinds of the files before, and add new branches to them."""
-    for survey in surveys:
-        for name, branch in survey.branches.items():
-            known, path = kinds.setdefault(name, (branch, survey.location.path))
-            check_same_kinds({name: known}, {name: branch}, first=path, path=survey.location.path)
+    blocks = [(*block, full) for block, full in zip(survey.blocks, chosen, strict=True)]
+    portions = [tuple(blocks[low : low + size]) for low in range(0, len(blocks), size)]
+    return [Measure(config=config, sample=sample, survey=survey, portion=portion) for portion in portions]
 
 
 def _chosen_blocks(fraction: float, n: int) -> list[bool]:
@@ -279,108 +382,71 @@ def _chosen_blocks(fraction: float, n: int) -> list[bool]:
     return [i == 0 or int((i + 1) * fraction) > int(i * fraction) for i in range(n)]
 
 
-def _measure(
-    config: DataConfig, sample: Sample, survey: Surveyed, opener: Opener, start: int, stop: int, *, full: bool
-) -> Measured:
-    wanted = config if full else dataclasses.replace(config, flat=(), jagged=())
-    block = Block(location=survey.location, start=start, stop=stop, num_entries=survey.entries)
-    names = needed_branches(wanted, sample)
-
-    def read(tree: Tree) -> dict[str, Any]:
-        raw = tree.read(names, start, stop)
-        if full:
-            _check_counters(survey, tree, raw, block)
-        return raw
-
-    raw = opener.use(survey.location, read)
-    events = select(wanted, sample, raw, block=block)
-    return _statistics(wanted, events, block)
-
-
-def _check_counters(survey: Surveyed, tree: Tree, raw: Mapping[str, Any], block: Block) -> None:
-    import awkward as ak
-
-    counted = {branch.counter: branch for branch in survey.branches.values() if branch.counter and branch.name in raw}
-    for branch in counted.values():
-        name = str(branch.counter)
-        declared = raw[name] if name in raw else _counter(tree, name, block)
-        found = np.asarray(ak.num(raw[branch.name]))
-        if isinstance(declared, np.ndarray) and not np.array_equal(declared, found):
-            at = int(np.flatnonzero(declared != found)[0])
-            raise DataError(
-                f"counter {branch.counter!r} says {declared[at]} but {branch.name!r} has {found[at]} objects in entry "
-                f"{block.start + at} of {block.location.path}; the file is damaged: make it anew"
-            )
-
-
-def _counter(tree: Tree, name: str, block: Block) -> Any:
-    """Read the counter of a branch; None where it is no branch of numbers itself, as in a split TClonesArray."""
-    try:
-        is_flat = tree.describe(name).kind == "flat"
-    except BranchError:
-        return None
-    return tree.read([name], block.start, block.stop)[name] if is_flat else None
-
-
-def _statistics(config: DataConfig, events: Events, block: Block) -> Measured:
-    parts = range(len(PARTS))
-    train = events.part == TRAIN
-    labels = np.array(
-        [
-            np.bincount(events.label[(events.part == p) & (events.label >= 0)], minlength=len(config.classes))
-            for p in parts
-        ]
-    )
-    columns = {name: _column(config, name, values[train]) for name, values in events.flat.items()}
-    multiplicity = {}
-    for collection in config.jagged:
-        objects = events.objects[collection.name]
-        counts = np.diff(objects.offsets)
-        multiplicity[collection.name] = tuple(int(n) for n in np.bincount(counts[train]))
-        owner = np.repeat(train, counts)
-        for name, values in objects.columns.items():
-            stats = _column(config, name, values if owner.all() else values[owner])
-            # Two collections may share a branch: central and forward jets. It has one scaling, learnt from both.
-            columns[name] = columns[name].merge(stats) if name in columns else stats
-    counts_by_part = np.bincount(events.part, minlength=len(PARTS))
-    return Measured(
-        counts=(block.start, block.stop, *(int(n) for n in counts_by_part)),
-        before=tuple(int(n) for n in events.before),
-        labels=labels,
-        flat=tuple(events.flat),
-        columns=columns,
-        multiplicity=multiplicity,
-    )
-
-
-def _column(config: DataConfig, name: str, values: np.ndarray[Any, Any]) -> ColumnStats:
-    return ColumnStats.of(values, missing=config.missing, **collects(config, name))
-
-
-def _merge(
+def _judge(
     config: DataConfig,
-    files: Sequence[tuple[int, Location]],
-    surveys: Sequence[Surveyed],
-    measured: Sequence[Sequence[Measured]],
-) -> Specs:
-    key = key_of(config)
+    sample: int,
+    position: int,
+    looked: Survey | Bad,
+    measuring: Sequence[_Result[list[Measured] | Bad]],
+    kinds: Mapping[str, tuple[Branch, str]],
+) -> _Good | Bad:
+    """Say whether a file is good, of the kinds of the good ones before it."""
+    if isinstance(looked, Bad):
+        return looked
+    try:
+        check_suits(config, looked, kinds)
+    except BAD as error:
+        return Bad(error=error)
+    measured: list[Measured] = []
+    for portion in measuring:
+        got = portion.result()
+        if isinstance(got, Bad):
+            return got
+        measured += got
+    return _Good(position=position, sample=sample, survey=looked, measured=tuple(measured))
+
+
+def _refusal(
+    bad: Bad, position: int, files: Sequence[tuple[int, Location]], found: Sequence[_Good | Bad]
+) -> RootDataError:
+    """Add to an error that files may be skipped, where that would help: what no file has is no matter of bad files."""
+    sample = files[position][0]
+    has_good = any(isinstance(file, _Good) and file.sample == sample for file in found)
+    has_others = sum(i == sample for i, _ in files) > 1
+    if not (has_good or (has_others and isinstance(bad.error, FileError))):
+        return bad.error
+    return type(bad.error)(f"{bad.error}, or leave such files out with on_bad_file=skip")
+
+
+def _check_some_good(config: DataConfig, files: Sequence[tuple[int, Location]], found: Sequence[_Good | Bad]) -> None:
+    """Refuse a sample of which no file is left, with the error of its first one."""
+    for i, sample in enumerate(config.samples):
+        own = [file for (owner, _), file in zip(files, found, strict=True) if owner == i]
+        bad = [file.error for file in own if isinstance(file, Bad)]
+        if bad and len(bad) == len(own):
+            raise type(bad[0])(f"sample {sample.name!r}: none of its {len(own)} files can be used: {bad[0]}") from bad[
+                0
+            ]
+
+
+def _merge(config: DataConfig, files: Sequence[_Good], stamps: Sequence[Stamp]) -> Specs:
     labels = np.zeros((len(config.samples), len(PARTS), len(config.classes)), np.int64)
     columns: dict[str, ColumnStats] = {}
     multiplicity: dict[str, tuple[int, ...]] = {c.name: () for c in config.jagged}
     flat: tuple[str, ...] = ()
-    for (i, _), blocks in zip(files, measured, strict=True):
-        for block in blocks:
-            labels[i] += block.labels
+    for file in files:
+        for block in file.measured:
+            labels[file.sample] += block.labels
             flat = flat or block.flat
             for name, stats in block.columns.items():
                 columns[name] = columns[name].merge(stats) if name in columns else stats
             for name, histogram in block.multiplicity.items():
                 multiplicity[name] = add_histograms(multiplicity[name], histogram)
     return Specs(
-        key=key,
-        fingerprint=fingerprint(key, files),
+        key=key_of(config),
+        fingerprint="",
         samples=tuple(s.name for s in config.samples),
-        files=tuple(_file(i, s, m) for (i, _), s, m in zip(files, surveys, measured, strict=True)),
+        files=tuple(_file(file, *stamps[file.position]) for file in files),
         flat=flat,
         columns=columns,
         multiplicity=multiplicity,
@@ -389,21 +455,21 @@ def _merge(
     )
 
 
-def _file(sample: int, survey: Surveyed, measured: Sequence[Measured]) -> FileSpecs:
-    size, modified = stamp(survey.location)
+def _file(file: _Good, size: int, modified: int) -> FileSpecs:
+    survey = file.survey
     before = np.zeros(len(PARTS), np.int64)
-    for block in measured:
+    for block in file.measured:
         before += block.before
     return FileSpecs(
         path=survey.location.path,
         tree=str(survey.location.tree),
-        sample=sample,
+        sample=file.sample,
         uuid=survey.uuid,
         size=size,
         modified=modified,
         entries=survey.entries,
         before=tuple(int(n) for n in before),
-        blocks=tuple(m.counts for m in measured),
+        blocks=tuple(m.counts for m in file.measured),
         replicas=survey.location.replicas,
     )
 

@@ -15,10 +15,10 @@ from rootdata import cache, scaling
 from rootdata.config import PARTS, DataConfig
 from rootdata.dense import Layout, Padded, kept_fraction
 from rootdata.errors import DataError, SpecsError
-from rootdata.files import BLOCK_BYTES, BLOCK_ENTRIES, Location
+from rootdata.files import BLOCK_BYTES, BLOCK_ENTRIES, Location, Stamp, stamps
 from rootdata.statistics import ColumnStats
 
-VERSION = 1
+VERSION = 2
 AUTO_KEEPS = 0.999  # of all objects; what length="auto" promises
 
 
@@ -58,6 +58,24 @@ class FileSpecs:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SkippedFile:
+    """A file that is left out because something is wrong with it.
+
+    Parameters
+    ----------
+    sample : position of its sample in the configuration
+    position : among all files that were found, good and bad
+    size : bytes
+    """
+
+    path: str
+    sample: int
+    reason: str
+    position: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Specs:
     """What one pass over the files learnt.
 
@@ -66,11 +84,13 @@ class Specs:
     key : hash of the options that the numbers depend on
     fingerprint : hash of ``key`` and of the identities of all files
     samples : their names
+    files : the good ones; what is said of the data is said of them alone
     flat : flat features, fixed-size branches expanded
     columns : statistics of every feature, of training events
     multiplicity : number of training events with 0, 1, 2, ... objects, for every collection
     labels : for every sample, the events of each class in each part
     estimated : whether statistics come from a fraction of the blocks
+    skipped : the bad ones, where they are left out instead of refused
     """
 
     key: str
@@ -82,6 +102,7 @@ class Specs:
     multiplicity: Mapping[str, tuple[int, ...]]
     labels: tuple[tuple[tuple[int, ...], ...], ...]
     estimated: bool = False
+    skipped: tuple[SkippedFile, ...] = ()
     version: int = VERSION
 
     def num_events(self, part: str) -> int:
@@ -120,7 +141,7 @@ class Specs:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain["files"] = [dataclasses.asdict(f) for f in self.files]
+        plain |= {k: [dataclasses.asdict(f) for f in plain[k]] for k in ("files", "skipped")}
         plain["columns"] = {name: stats.to_dict() for name, stats in self.columns.items()}
         plain["multiplicity"] = {k: list(v) for k, v in self.multiplicity.items()}
         return plain
@@ -128,10 +149,11 @@ class Specs:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """Rebuild what :meth:`to_dict` gave."""
-        rest = {k: v for k, v in plain.items() if k not in {"files", "columns", "multiplicity"}}
+        rest = {k: v for k, v in plain.items() if k not in {"files", "skipped", "columns", "multiplicity"}}
         rest |= {k: _tuples(rest[k]) for k in ("samples", "flat", "labels")}
         return cls(
             files=tuple(FileSpecs(**{k: _tuples(v) for k, v in f.items()}) for f in plain["files"]),
+            skipped=tuple(SkippedFile(**f) for f in plain["skipped"]),
             columns={name: ColumnStats.from_dict(c) for name, c in plain["columns"].items()},
             multiplicity={k: tuple(v) for k, v in plain["multiplicity"].items()},
             **rest,
@@ -161,18 +183,15 @@ def collects(config: DataConfig, column: str) -> dict[str, bool]:
     return {"log": kind == "log", "sketch": kind == "robust"}
 
 
-def fingerprint(key: str, files: Sequence[tuple[int, Location]]) -> str:
+def fingerprint(key: str, files: Sequence[tuple[int, Location]], stamps: Sequence[Stamp]) -> str:
     """Hash a configuration's key with the files' paths, sizes and times of change, without opening them."""
-    found = [(sample, location.path, location.tree, *stamp(location)) for sample, location in files]
+    found = [(sample, w.path, w.tree, *stamp) for (sample, w), stamp in zip(files, stamps, strict=True)]
     return _hash([VERSION, BLOCK_BYTES, BLOCK_ENTRIES, key, found])
 
 
-def stamp(location: Location) -> tuple[int, int]:
-    """Return size in bytes and time of the last change in ns of a local file, zeros for a remote one."""
-    if "://" in location.path:
-        return 0, 0
-    status = Path(location.path).stat()
-    return status.st_size, status.st_mtime_ns
+def stamps_of(files: Sequence[tuple[int, Location]]) -> list[Stamp]:
+    """Return the size and the time of change of every file."""
+    return stamps([location for _, location in files])
 
 
 def _checksum(plain: Mapping[str, Any]) -> str:
@@ -196,14 +215,22 @@ def check_matches(specs: Specs, config: DataConfig, files: Sequence[tuple[int, L
         raise SpecsError(f"{where} were made for samples {list(specs.samples)}, not {list(names)}; scan again")
     if specs.key != key_of(config):
         raise SpecsError(f"{where} were made with other features, cuts, labels or another split; scan again")
-    if len(specs.files) != len(files):
-        raise SpecsError(f"{where} know {len(specs.files)} files, {len(files)} were found; scan again")
-    for known, (sample, location) in zip(specs.files, files, strict=True):
-        size, _ = stamp(location)
+    listed = _as_found(specs)
+    if len(listed) != len(files):
+        raise SpecsError(f"{where} know {len(listed)} files, {len(files)} were found; scan again")
+    for known, (sample, location), (size, _) in zip(listed, files, stamps_of(files), strict=True):
         if known.sample != sample or Path(known.path).name != Path(location.path).name:
             raise SpecsError(f"{where} were made for {known.path} where {location.path} was found; scan again")
         if size and known.size != size:
             raise SpecsError(f"{where} know {location.path} with {known.size} bytes, it has {size}; scan again")
+
+
+def _as_found(specs: Specs) -> list[FileSpecs | SkippedFile]:
+    """Put good and bad files into the order in which they were found."""
+    listed: list[FileSpecs | SkippedFile] = list(specs.files)
+    for bad in sorted(specs.skipped, key=lambda s: s.position):
+        listed.insert(bad.position, bad)
+    return listed
 
 
 def check_complete(specs: Specs, config: DataConfig) -> None:

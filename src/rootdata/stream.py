@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.ahead import reading
-from rootdata.config import PARTS, DataConfig, OrderConfig
+from rootdata.ahead import Start, Stop, reading
+from rootdata.blocks import Columns, Store, key_of, through
+from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig
 from rootdata.dense import Layout, Packed, gather, pack
 from rootdata.errors import FileError
 from rootdata.events import Block, Events, needed_branches, select
-from rootdata.files import Opener, Tree, use_fast_inflate
+from rootdata.files import Tree, use_fast_inflate
+from rootdata.opening import Opener
 from rootdata.plan import Order, Plan, Source, make_plan, quotas
+from rootdata.remote import is_remote
 from rootdata.scaling import Transform
-from rootdata.specs import Specs, layout_of, transforms_of
+from rootdata.scan import forget
+from rootdata.specs import FileSpecs, Specs, layout_of, transforms_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -38,9 +42,10 @@ class Recipe:
     layout: Layout
     transforms: Mapping[str, Transform]
     part: int
+    read: ReadConfig = dataclasses.field(default_factory=ReadConfig)
 
 
-def make_recipe(config: DataConfig, specs: Specs, part: str) -> Recipe:
+def make_recipe(config: DataConfig, specs: Specs, part: str, *, read: ReadConfig | None = None) -> Recipe:
     """Fit the scaling, decide the lengths."""
     return Recipe(
         config=config,
@@ -48,15 +53,17 @@ def make_recipe(config: DataConfig, specs: Specs, part: str) -> Recipe:
         layout=layout_of(config, specs),
         transforms=transforms_of(config, specs),
         part=PARTS.index(part),
+        read=read or ReadConfig(),
     )
 
 
-def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool) -> Plan:
+def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool, world_size: int = 1) -> Plan:
     """Lay out the epoch of a part.
 
     Parameters
     ----------
     training : whether mixing weights and shuffling apply; otherwise every event comes once, in file order, evenly mixed
+    world_size : ranks; the order of training does not depend on it, elsewhere each rank gets one stretch of every file
     """
     sources = _sources(recipe, by_file=order.mix == "file")
     if training and isinstance(order.mix, Mapping):
@@ -70,6 +77,7 @@ def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool) -> Plan:
         shuffle=order.shuffle and training,
         seed=order.seed,
         open_blocks=order.open_blocks,
+        partitions=world_size if not training else order.partitions if order.shuffle else 1,
     )
 
 
@@ -91,12 +99,18 @@ def _sources(recipe: Recipe, *, by_file: bool) -> list[Source]:
 
 
 class Reader:
-    """Reads blocks by number, with its own open files."""
+    """Reads blocks by number, with its own open files.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Parameters
+    ----------
+    store : where decoded blocks are looked for first, and kept
+    """
+
+    def __init__(self, recipe: Recipe, store: Store | None = None) -> None:
         use_fast_inflate()
         self._recipe = recipe
-        self._opener = Opener()
+        self._store = store
+        self._opener = Opener(patience=recipe.read.patience, deadline=recipe.read.deadline)
         # Blocks are numbered over all files.
         self._blocks = [(i, file, block) for i, file in enumerate(recipe.specs.files) for block in file.blocks]
 
@@ -107,33 +121,42 @@ class Reader:
         events, _ = self.events(number)
         return pack(events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing)
 
-    def events(self, number: int) -> tuple[Events, dict[str, Any]]:
+    def events(self, number: int) -> tuple[Events, Columns]:
         """Read one block, and return its selected events and the branches of all its entries.
 
         Raises
         ------
         FileError
-            Where the file is not the one that was scanned.
+            Where the file is not the one that was scanned; its specs are forgotten then.
         """
         recipe = self._recipe
         _, file, (start, stop, *counts) = self._blocks[number]
         sample = recipe.config.samples[file.sample]
         names = needed_branches(recipe.config, sample)
-
-        def read(tree: Tree) -> dict[str, Any]:
-            if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
-                raise FileError(f"{file.path} is not the file that the first pass saw; start again to scan it anew")
-            return tree.read(names, start, stop)
-
-        raw = self._opener.use(file.location, read)
+        key = key_of(uuid=file.uuid, entries=file.entries, tree=file.tree, names=names, start=start, stop=stop)
+        raw = through(self._store, key, lambda: self._read(file, names, start, stop))
         block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
         events = select(recipe.config, sample, raw, block=block, part=recipe.part)
         if len(events) != counts[recipe.part]:
-            raise FileError(
-                f"{block}: {len(events)} events are selected, the first pass saw {counts[recipe.part]}; "
-                "the file has changed: start again, and it is scanned anew"
+            found, known = len(events), counts[recipe.part]
+            raise self._changed(
+                f"{block}: {found} events are selected, the first pass saw {known}; the file has changed"
             )
         return events, raw
+
+    def _read(self, file: FileSpecs, names: Sequence[str], start: int, stop: int) -> Columns:
+        def read(tree: Tree) -> Columns | None:
+            is_same = (tree.uuid, tree.num_entries) == (file.uuid, file.entries)
+            return tree.read(names, start, stop) if is_same else None
+
+        columns = self._opener.use(file.location, read)
+        if columns is None:
+            raise self._changed(f"{file.path} is not the file that the first pass saw")
+        return columns
+
+    def _changed(self, what: str) -> FileError:
+        forget(self._recipe.specs)
+        return FileError(f"{what}: start again, and it is scanned anew")
 
     def start_of(self, number: int) -> int:
         """Return the first entry of a block."""
@@ -145,23 +168,38 @@ class Reader:
 
 
 def slabs(
-    recipe: Recipe, plan: Plan, *, epoch: int, batch_size: int, start: int = 0, processes: int = 0
+    recipe: Recipe,
+    plan: Plan,
+    *,
+    epoch: int,
+    start: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    store: Store | None = None,
+    stop: Stop | None = None,
 ) -> Iterator[Arrays]:
-    """Yield the events of an epoch as dense arrays, several batches at a time.
+    """Yield a rank's events of an epoch as dense arrays, several batches at a time.
 
     Parameters
     ----------
-    start : number of the first chunk
-    processes : reading processes; 0 reads in threads
+    start : number of the first batch
+    store : where decoded blocks are kept
+    stop : the word on which to give up waiting for blocks
 
     Yields
     ------
     the layout's arrays with ``label``, ``weight`` and ``index``; all slabs but the last of an epoch are whole batches
     """
-    size = batch_size * max(1, SLAB_BYTES // (batch_size * _bytes_per_event(recipe.layout)))
-    with reading(functools.partial(Reader, recipe), processes=processes) as submit:
+    layout = recipe.layout
+    batch = share_of(plan.batch_size, rank, world_size)
+    size = batch * max(1, SLAB_BYTES // (batch * _bytes_per_event(layout)))
+    first, skipped = divmod(start, plan.chunk_size // plan.batch_size)
+    make = functools.partial(Reader, recipe, store)
+    # The XRootD client hangs in processes that are forked after it was used.
+    begin: Start = "spawn" if any(is_remote(f.path) for f in recipe.specs.files) else "fork"
+    with reading(make, processes=recipe.read.num_workers, start=begin, stop=stop) as submit:
         held: dict[int, Future[Packed]] = {}
-        ahead = _with_next(plan.chunks(epoch, start=start))
+        ahead = _with_next(plan.chunks(epoch, start=first, rank=rank, world_size=world_size))
         for chunk, following in ahead:
             # this chunk's blocks and the next one's: read-ahead is bounded by one chunk
             wanted = [*chunk.blocks.tolist(), *(following.blocks.tolist() if following else [])]
@@ -169,12 +207,18 @@ def slabs(
                 if number not in held:
                     held[number] = submit(number)
             packed = [held[number].result() for number in chunk.blocks.tolist()]
-            for low in range(0, len(chunk), size):
-                yield _slab(recipe.layout, packed, chunk, low, min(low + size, len(chunk)))
+            for low in range(skipped * batch, len(chunk), size):
+                yield _slab(layout, packed, chunk, low, min(low + size, len(chunk)))
+            skipped = 0
             del packed
             needed = {*chunk.still_open.tolist(), *(following.blocks.tolist() if following else [])}
             for number in [n for n in held if n not in needed]:
                 del held[number]
+
+
+def share_of(size: int, rank: int, world_size: int) -> int:
+    """Return how many of a batch of ``size`` events a rank gets."""
+    return size * (rank + 1) // world_size - size * rank // world_size
 
 
 def _with_next(orders: Iterator[Order]) -> Iterator[tuple[Order, Order | None]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from rootdata.config import PARTS, DataConfig
@@ -18,14 +19,14 @@ def summarize(config: DataConfig, specs: Specs) -> RenderableType:
 
     Returns
     -------
-    A rich renderable: a table of samples, one of flat features, one for every collection.
+    A rich renderable: a table of samples, one of skipped files, one of flat features, one for every collection.
     """
     layout = layout_of(config, specs)
-    tables = (
-        [_samples(config, specs), _features("flat", specs.flat, config, specs)]
-        if specs.flat
-        else [_samples(config, specs)]
-    )
+    tables = [_samples(config, specs)]
+    if specs.skipped:
+        tables.append(_skipped(specs))
+    if specs.flat:
+        tables.append(_features("flat", specs.flat, config, specs))
     for collection in layout.collections:
         table = _features(collection.name, collection.branches, config, specs)
         table.caption = _truncation(collection, specs.multiplicity[collection.name])
@@ -44,6 +45,15 @@ def _samples(config: DataConfig, specs: Specs) -> Table:
         table.add_row(name, str(len(files)), *map(_of, kept, before), _label(config, specs.labels[i]))
     if specs.estimated:
         table.caption = f"feature statistics are estimated from {config.fraction:.0%} of the blocks"
+    return table
+
+
+def _skipped(specs: Specs) -> Table:
+    table = Table(title="skipped files", box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in ("sample", "file", "reason"):
+        table.add_column(heading, overflow="fold")
+    for file in specs.skipped:
+        table.add_row(specs.samples[file.sample], escape(file.path), escape(file.reason))
     return table
 
 

@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from itertools import islice
 from multiprocessing import active_children
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from rootdata.config import PARTS
 from rootdata.dataset import RootDataset
-from rootdata.errors import BranchError, ConfigError, DataError, FileError, SpecsError
+from rootdata.errors import BranchError, ConfigError, DataError, FileError, ResumeError, SpecsError
 from strategies import NO_SHRINKING, SENTINEL, DataSet, FileShape, columns_of
 
 SMALL = DataSet(
@@ -339,17 +340,35 @@ def test_an_epoch_after_one_that_was_left_early_is_whole(dataset, num_workers):
     assert indices(loader) == indices(dataset().batches(3))
 
 
-@pytest.mark.parametrize(("part", "size"), [("train", 30), ("val", 30), ("val", 32)])
-def test_ranks_share_every_batch(dataset, part, size):
-    options = {"split": {"by": "entries", "train": 0.55, "val": 0.45}, "batch_size": size}
-    whole = list(dataset(part, **options))
-    for world_size in (2, 4):
-        ranks = [list(dataset(part, rank=rank, world_size=world_size, **options)) for rank in range(world_size)]
-        together = [
-            {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-            for batches in zip(*ranks, strict=True)
-        ]
-        assert_same(whole, together)
+def joined(ranks):
+    """Put the ranks' parts of every batch together."""
+    return [
+        {name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in zip(*ranks, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(("size", "partitions"), [(36, 4), (36, 1), (36, 3)])
+def test_ranks_share_every_training_batch(dataset, size, partitions, num_workers):
+    options = {"batch_size": size, "partitions": partitions}
+    whole = list(dataset(**options))
+    for world in (1, 2, 4):
+        ranks = [list(dataset(rank=r, world_size=world, num_workers=num_workers, **options)) for r in range(world)]
+        assert_same(whole, joined(ranks))
+
+
+@pytest.mark.parametrize("world", [1, 2, 4, 5])
+def test_ranks_share_validation_in_stretches_of_file_order(dataset, world):
+    options = {"split": {"by": "entries", "train": 0.55, "val": 0.45}, "batch_size": 20}
+    whole = sorted(indices(dataset("val", **options)))
+    ranks = [list(dataset("val", rank=r, world_size=world, **options)) for r in range(world)]
+    assert sorted(event for rank in ranks for event in indices(rank)) == whole
+    assert max(map(len, ranks)) - min(map(len, ranks)) <= 1
+    for rank in ranks:
+        assert all(len(batch["label"]) for batch in rank)
+        for sample in range(2):
+            mine = [event for event in indices(rank) if event[0] == sample]
+            assert mine == sorted(mine)
 
 
 def test_a_training_batch_too_small_for_all_ranks_is_left_out_on_all(dataset):
@@ -491,3 +510,73 @@ def test_what_cannot_work_is_refused_before_anything_is_delivered(dataset, cache
 def test_a_part_has_one_of_three_names(dataset):
     with pytest.raises(ConfigError, match="part: got 'training'; allowed: train, val, test"):
         dataset("training")
+
+
+# Going on
+
+
+def test_a_state_goes_on_exactly_there_in_any_place(dataset):
+    whole = [indices([batch]) for epoch in range(3) for batch in dataset().batches(epoch)]
+    events, states, seen = dataset(), [], []
+    for _ in range(3):
+        for batch in events:
+            seen.append(indices([batch]))
+            states.append(events.state_dict())
+    assert seen == whole
+    for number in range(0, len(states), 5):
+        again = dataset(num_workers=(number // 5) % 2 * 2, prefetch=number % 3)
+        again.load_state_dict(states[number])
+        rest = [indices([batch]) for _ in range(3) for batch in again][: len(whole) - number - 1]
+        assert rest == whole[number + 1 :]
+
+
+def test_a_state_goes_on_with_other_ranks(dataset):
+    one = dataset(batch_size=36)
+    first = list(islice(iter(one), 5))
+    ranks = [dataset(batch_size=36, rank=r, world_size=4) for r in range(4)]
+    for rank in ranks:
+        rank.load_state_dict(one.state_dict())
+    assert_same([*first, *joined([list(r) for r in ranks])], dataset(batch_size=36).batches(0))
+
+
+def test_a_state_is_made_of_primitives(dataset):
+    def kinds(value):
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return {type(value)} | {kind for v in inner for kind in kinds(v)}
+
+    assert kinds(dataset().state_dict()) <= {dict, list, str, int, float, bool, type(None)}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 8}, r"seed was 7, now 8"),
+        ({"batch_size": 16}, r"batch_size was 32, now 16"),
+        ({"cut": "ht > 10"}, r"cut was None, now 'ht > 10'"),
+        ({"flat": ["ht", "nlep"]}, r"flat had 1, now 2 \(for one: nlep\)"),
+        ({"scale": "standard"}, r"default_scale.kind was 'none', now 'standard'"),
+        ({"partitions": 2}, r"partitions was 4, now 2"),
+        ({"mix": "file"}, r"mix was 'sample', now 'file'"),
+    ],
+)
+def test_a_state_of_other_events_is_refused_with_the_difference(dataset, change, named):
+    with pytest.raises(ResumeError, match=named):
+        dataset(**change).load_state_dict(dataset().state_dict())
+
+
+def test_a_state_of_moved_files_is_taken_and_of_replaced_ones_is_not(tmp_path, write_tree, dataset, samples):
+    state = dataset().state_dict()
+    files = {name: [Path(shutil.copy(f, tmp_path)) for f in sample["files"]] for name, sample in samples.items()}
+    moved = {name: {**samples[name], "files": list(map(str, paths))} for name, paths in files.items()}
+    dataset(samples=moved).load_state_dict(state)
+    write_tree(files["s0"][0], columns_of(330, [9]), step=50)
+    with pytest.raises(ResumeError, match=r"files\[0\] was 's0: .* 330 entries"):
+        dataset(samples=moved).load_state_dict(state)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_the_state_behind_a_loader_with_workers_is_not_known(dataset):
+    events = dataset()
+    next(iter(DataLoader(events, batch_size=None, num_workers=2)))
+    with pytest.raises(ResumeError, match="workers of a DataLoader"):
+        events.state_dict()

@@ -13,6 +13,7 @@ KINDS = {
     "ConfigError": ValueError,
     "ExpressionError": ValueError,
     "FileError": OSError,
+    "ReaderError": RuntimeError,
     "BranchError": KeyError,
     "DataError": ValueError,
     "SpecsError": ValueError,

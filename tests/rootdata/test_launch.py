@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from pytorch_lightning.demos.boring_classes import BoringModel
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from rootdata import launch
 from rootdata.errors import DataError, FileError
@@ -178,7 +179,13 @@ def test_ctrl_c_in_a_fit_is_no_error(start, tmp_path):
     finally:
         signal.signal(signal.SIGINT, handler)
     assert status == 130
-    assert "ckpt_path" in message
+    assert "resume=auto" in message
+
+
+def test_sigterm_is_a_status_of_its_own(start):
+    status, message, _ = start(task=fail(SIGTERMException()))
+    assert status == 143
+    assert "resume=auto" in message
 
 
 def test_children_do_not_inherit_what_hydra_is_told(start):

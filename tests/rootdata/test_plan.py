@@ -99,20 +99,31 @@ def test_sources_keep_their_proportion_at_every_chunk(plan):
         assert np.all(np.abs(taken - exact) < 1 + 1e-9)
 
 
+def windows(plan):
+    """Return how many blocks of each source may be open at a time, over all partitions."""
+    return [sum(streams[i].window for streams in plan.streams) for i in range(len(plan.sources))]
+
+
 @given(plans())
-def test_open_blocks_stay_within_the_window(plan):
-    # A block is open at a chunk's edge if some of its events were delivered and some were not.
+def test_open_blocks_stay_within_the_windows(plan):
+    # A block is open at a chunk's edge if some of its events were delivered and some were not. (Without shuffling each
+    # partition is read by another process.)
+    assume(plan.shuffle or len(plan.streams) == 1)
     owner = owners(plan)
     sizes = {int(b): int(n) for s in plan.sources for b, n in zip(s.blocks, s.counts, strict=True)}
     seen = Counter()
-    for chunk in epoch_of(plan):
-        seen.update(b for b, _ in chunk)
-        still_open = Counter(owner[b] for b, n in seen.items() if n < sizes[b])
-        assert all(still_open[i] <= window for i, window in enumerate(plan.window))
+    for order in plan.chunks(0):
+        seen.update(b for b, _ in events_of(order))
+        still_open = [b for b, n in seen.items() if n < sizes[b]]
+        assert set(still_open) <= set(order.still_open.tolist())
+        found = Counter(owner[b] for b in order.still_open.tolist() if seen[b])
+        # those at the cuts between partitions are open in one and to be opened in the other
+        cuts = len(plan.streams) - 1
+        assert all(found[i] <= window + cuts for i, window in enumerate(windows(plan)))
 
 
 @given(plans())
-def test_a_chunk_needs_no_more_blocks_of_a_source_than_the_window_and_those_it_finishes(plan):
+def test_a_chunk_needs_no_more_blocks_of_a_source_than_the_windows_and_those_it_finishes(plan):
     owner = owners(plan)
     sizes = {int(b): int(n) for s in plan.sources for b, n in zip(s.blocks, s.counts, strict=True)}
     seen = Counter()
@@ -120,10 +131,99 @@ def test_a_chunk_needs_no_more_blocks_of_a_source_than_the_window_and_those_it_f
         seen.update(chunk.blocks[chunk.which].tolist())
         assert len(set(chunk.blocks.tolist())) == len(chunk.blocks)
         assert set(chunk.which.tolist()) == set(range(len(chunk.blocks)))
-        for i, window in enumerate(plan.window):
+        for i, window in enumerate(windows(plan)):
             needed = [b for b in chunk.blocks.tolist() if owner[b] == i]
             finished = sum(seen[b] == sizes[b] for b in needed)
-            assert len(needed) <= window + finished
+            # a block at the cut of two partitions may be done in one of them
+            assert len(needed) <= window + finished + len(plan.streams) - 1
+
+
+@given(plans())
+def test_no_block_is_opened_twice_in_an_epoch(plan):
+    # A reader of all partitions holds what is still open: what comes again must be held.
+    assume(plan.shuffle)
+    held, done = set(), set()
+    for chunk in plan.chunks(2):
+        needed = set(chunk.blocks.tolist())
+        assert not needed & done
+        done |= (held | needed) - set(chunk.still_open.tolist())
+        held = (held | needed) - done
+    assert not held
+
+
+# Ranks
+
+worlds = st.integers(1, 7)
+
+
+def batches_of(plan, epoch=0, **ranks):
+    """Cut chunks into batches; those of a rank have its share of each batch."""
+    rank, world = ranks.get("rank", 0), ranks.get("world_size", 1)
+    found, left = [], plan.num_events
+    for chunk in plan.chunks(epoch, **ranks):
+        events, at = events_of(chunk), 0
+        for _ in range(min(-(-left // plan.batch_size), plan.chunk_size // plan.batch_size)):
+            n = min(plan.batch_size, left)
+            size = n * (rank + 1) // world - n * rank // world
+            found.append(events[at : at + size])
+            at, left = at + size, left - n
+        assert at == len(events)
+    return found
+
+
+@given(plans(quotas=True), worlds, st.integers(0, 3))
+def test_ranks_share_every_batch_of_one_process(plan, world, epoch):
+    whole = batches_of(plan, epoch)
+    shares = [batches_of(plan, epoch, rank=r, world_size=world) for r in range(world)]
+    assert [list(itertools.chain(*parts)) for parts in zip(*shares, strict=True)] == whole
+
+
+@given(plans(quotas=True), worlds, st.data())
+def test_a_rank_may_start_at_any_chunk(plan, world, data):
+    rank, start = data.draw(st.integers(0, world - 1)), data.draw(st.integers(0, plan.num_chunks))
+    late = [events_of(c) for c in plan.chunks(1, start=start, rank=rank, world_size=world)]
+    assert late == [events_of(c) for c in plan.chunks(1, rank=rank, world_size=world)][start:]
+
+
+@given(plans(), worlds)
+def test_the_read_amplification_is_what_the_ranks_read(plan, world):
+    assume(len(plan.streams) % world == 0)  # else a rank may leave out all events of a block that it opens
+    counts = {int(b): int(n) for s in plan.sources for b, n in zip(s.blocks, s.counts, strict=True)}
+    read = [
+        {b for chunk in plan.chunks(0, rank=r, world_size=world) for b in chunk.blocks.tolist()} for r in range(world)
+    ]
+    found = sum(counts[b] for blocks in read for b in blocks) / sum(counts.values())
+    assert plan.read_amplification(world) == pytest.approx(found)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_each_rank_reads_its_share_where_blocks_are_many(world):
+    mixed = [source("a", *[20_000] * 300), source("b", *[18_000] * 90, first=300), source("c", *[500] * 40, first=390)]
+    plan = make_plan(mixed, chunk_size=100_000, batch_size=1024, shuffle=True, seed=3, partitions=4)
+    assert plan.read_amplification(1) == 1.0
+    assert plan.read_amplification(world) < 1.04
+
+
+def test_fewer_blocks_than_ranks_are_shared():
+    plan = make_plan([source("a", 1000)], chunk_size=200, batch_size=40, shuffle=True, seed=3, partitions=4)
+    shares = [flattened(events_of(c) for c in plan.chunks(0, rank=r, world_size=4)) for r in range(4)]
+    assert [len(s) for s in shares] == [250] * 4
+    assert sorted(flattened(shares)) == [(0, row) for row in range(1000)]
+
+
+@given(plans())
+def test_the_cut_into_partitions_is_the_same_in_every_epoch(plan):
+    def owned(epoch):
+        parts = len(plan.streams)
+        return [
+            sorted(flattened(events_of(c) for c in plan.chunks(epoch, rank=r, world_size=parts))) for r in range(parts)
+        ]
+
+    if plan.batch_size % len(plan.streams) == 0:
+        assert owned(0) == owned(5)
+
+
+# The order of an epoch
 
 
 @given(plans(shuffle=True))
@@ -138,6 +238,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(plan):
 
 @given(plans(shuffle=False))
 def test_without_shuffling_each_source_comes_in_file_order_whatever_the_epoch(plan):
+    assume(len(plan.streams) == 1)
     owner, order = owners(plan), flattened(epoch_of(plan, 0))
     for i in range(len(plan.sources)):
         mine = [event for event in order if owner[event[0]] == i]
@@ -146,17 +247,27 @@ def test_without_shuffling_each_source_comes_in_file_order_whatever_the_epoch(pl
 
 
 GOLDEN = {
-    (True, 0): [
-        [(0, 0), (0, 2), (3, 0), (0, 1), (4, 1), (0, 3)],
-        [(1, 2), (1, 1), (2, 0), (1, 0), (4, 0), (4, 2)],
-        [(2, 1), (3, 1)],
+    (True, 1, 0): [
+        [(0, 1), (0, 2), (0, 3), (4, 2), (0, 0), (3, 0)],
+        [(3, 1), (2, 0), (4, 0), (1, 1), (1, 0), (1, 2)],
+        [(2, 1), (4, 1)],
     ],
-    (True, 1): [
-        [(1, 1), (3, 1), (1, 2), (2, 1), (3, 0), (1, 0)],
-        [(0, 1), (0, 0), (4, 1), (4, 0), (0, 2), (2, 0)],
-        [(4, 2), (0, 3)],
+    (True, 1, 1): [
+        [(0, 2), (0, 1), (4, 1), (2, 0), (0, 0), (4, 2)],
+        [(2, 1), (0, 3), (3, 1), (1, 1), (1, 0), (3, 0)],
+        [(4, 0), (1, 2)],
     ],
-    (False, 0): [
+    (True, 2, 0): [
+        [(2, 0), (4, 0), (3, 0), (1, 1), (2, 1), (1, 2)],
+        [(0, 2), (0, 3), (0, 0), (4, 1), (3, 1), (1, 0)],
+        [(0, 1), (4, 2)],
+    ],
+    (True, 2, 1): [
+        [(2, 1), (4, 0), (3, 0), (1, 1), (2, 0), (1, 2)],
+        [(3, 1), (4, 1), (0, 2), (0, 3), (0, 1), (1, 0)],
+        [(0, 0), (4, 2)],
+    ],
+    (False, 1, 0): [
         [(0, 0), (3, 0), (0, 1), (0, 2), (3, 1), (0, 3)],
         [(1, 0), (4, 0), (1, 1), (1, 2), (4, 1), (2, 0)],
         [(2, 1), (4, 2)],
@@ -164,22 +275,22 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize(("shuffle", "epoch"), GOLDEN)
-def test_the_order_is_the_one_that_checkpoints_were_made_with(shuffle, epoch):
+@pytest.mark.parametrize(("shuffle", "partitions", "epoch"), GOLDEN)
+def test_the_order_is_the_one_that_checkpoints_were_made_with(shuffle, partitions, epoch):
     # (block, row) of every event, chunk by chunk. A change here makes every checkpoint of before useless: it needs
     # another version of the resume state, and a word in the changelog.
     plan = make_plan(
         [source("a", 4, 3, 2), source("b", 2, 3, first=3)],
-        chunk_size=5, batch_size=2, shuffle=shuffle, seed=42, open_blocks=2,
+        chunk_size=5, batch_size=2, shuffle=shuffle, seed=42, open_blocks=2, partitions=partitions,
     )  # fmt: skip
-    assert (plan.chunk_size, plan.window) == (6, (2, 2) if shuffle else (1, 1))
-    assert epoch_of(plan, epoch) == GOLDEN[shuffle, epoch]
+    assert plan.chunk_size == 6
+    assert epoch_of(plan, epoch) == GOLDEN[shuffle, partitions, epoch]
 
 
 def test_every_batch_mixes_all_open_blocks():
     # 20 blocks of 500 events and chunks of 1000: four blocks are open, and each batch of 100 has a part of each.
     plan = make_plan([source("s", *[500] * 20)], chunk_size=1000, batch_size=100, shuffle=True, seed=0)
-    assert plan.window == (4,)
+    assert windows(plan) == [4]
     for chunk in epoch_of(plan):
         for low in range(0, 1000, 100):
             batch = Counter(block for block, _ in chunk[low : low + 100])
@@ -196,7 +307,7 @@ def test_windows_hold_two_chunks_where_there_is_so_much(mixed, chunk_size, batch
     assert plan.chunk_size % batch_size == 0
     assert chunk_size <= plan.chunk_size < chunk_size + batch_size
     total = sum(s.size for s in mixed)
-    for s, window in zip(plan.sources, plan.window, strict=True):
+    for s, window in zip(plan.sources, windows(plan), strict=True):
         held = window * s.size / len(s.counts)
         assert 1 <= window <= len(s.counts)
         assert window == len(s.counts) or held >= 2 * chunk_size * s.size / total
@@ -216,10 +327,11 @@ def test_a_plan_of_nothing_is_refused():
 # Dealing events to chunks
 
 
-@given(shares | uneven, st.integers(1, 500))
-def test_apportion_is_never_a_whole_event_off_and_takes_nothing_back(sizes, chunk_size):
-    table, total = apportion(sizes, chunk_size), sum(sizes)
-    ends = [*range(0, total, chunk_size), total]
+@given(shares | uneven, st.lists(st.floats(0, 1), max_size=60))
+def test_apportion_is_never_a_whole_event_off_and_takes_nothing_back(sizes, cuts):
+    total = sum(sizes)
+    ends = [*sorted(int(cut * total) for cut in cuts), total]
+    table = apportion(sizes, ends)
     assert table.sum(axis=1).tolist() == ends
     assert table[-1].tolist() == sizes
     assert np.all(np.diff(table, axis=0) >= 0)
@@ -229,8 +341,9 @@ def test_apportion_is_never_a_whole_event_off_and_takes_nothing_back(sizes, chun
 
 def test_apportion_counts_in_whole_numbers_beyond_int64_squares():
     sizes = [4_000_000_000, 3_000_000_000, 7]
-    table, total = apportion(sizes, 1_000_000_001), sum(sizes)
-    ends = [*range(0, total, 1_000_000_001), total]
+    total = sum(sizes)
+    ends = [*range(1_000_000_001, total, 1_000_000_001), total]
+    table = apportion(sizes, ends)
     assert table[-1].tolist() == sizes
     for row, end in zip(table.tolist(), ends, strict=True):
         assert sum(row) == end

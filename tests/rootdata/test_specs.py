@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from rootdata.config import parse_data
 from rootdata.errors import DataError, SpecsError
 from rootdata.scan import find_files, specs_for
-from rootdata.specs import VERSION, Specs, add_histograms, check_matches, fingerprint, key_of, layout_of, transforms_of
+from rootdata.specs import (
+    VERSION,
+    Specs,
+    add_histograms,
+    check_matches,
+    fingerprint,
+    key_of,
+    layout_of,
+    stamps_of,
+    transforms_of,
+)
 
 COLUMNS = make_events(120, seed=3) | {"cov": np.random.default_rng(0).normal(size=(120, 2)).astype(np.float32)}
 RICH = {
@@ -183,7 +193,8 @@ def test_no_two_changes_share_a_key():
 
 def mark_of(plain):
     config = parse_data(plain)
-    return fingerprint(key_of(config), find_files(config))
+    files = find_files(config)
+    return fingerprint(key_of(config), files, stamps_of(files))
 
 
 def test_the_fingerprint_follows_the_files(tmp_path):

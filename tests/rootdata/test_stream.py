@@ -1,3 +1,5 @@
+import dataclasses
+import itertools
 import tempfile
 import threading
 from collections import Counter
@@ -36,7 +38,7 @@ def prepared(samples, *, part="train", features=FEATURES, **order):
     config = parse_data({"samples": samples, **features})
     parsed = parse_order({"batch_size": 16, "chunk_size": 64, **order}, samples=list(samples))
     recipe = make_recipe(config, specs_for(config, progress=False), part)
-    return recipe, plan_of(recipe, parsed, training=part == "train"), parsed.batch_size
+    return recipe, plan_of(recipe, parsed, training=part == "train")
 
 
 @pytest.fixture
@@ -66,10 +68,10 @@ def threads():
 def test_each_event_comes_once_whatever_files_chunks_and_batches(write_tree, data_set, order, epoch):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("rootdata.files.BLOCK_ENTRIES", 1)
-        recipe, plan, size = prepared(data_set.write(Path(folder), write_tree), **order)
-        found = list(slabs(recipe, plan, epoch=epoch, batch_size=size))
+        recipe, plan = prepared(data_set.write(Path(folder), write_tree), **order)
+        found = list(slabs(recipe, plan, epoch=epoch))
     assert sorted(indices(found)) == entries_of(data_set)
-    assert all(len(s["label"]) % size == 0 for s in found[:-1])
+    assert all(len(s["label"]) % plan.batch_size == 0 for s in found[:-1])
     for slab in found:
         assert slab["label"].tolist() == [sample % 2 for sample in slab["index"][:, 0].tolist()]
 
@@ -77,11 +79,11 @@ def test_each_event_comes_once_whatever_files_chunks_and_batches(write_tree, dat
 @pytest.mark.parametrize("mix", ["sample", "file"])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_every_chunk_holds_samples_and_files_in_proportion(samples, mix, shuffle):
-    recipe, plan, size = prepared(samples, mix=mix, shuffle=shuffle)
+    recipe, plan = prepared(samples, mix=mix, shuffle=shuffle)
     sources = {s.name: s.share for s in plan.sources}
     totals = [255, 130, 30] if mix == "sample" else [220, 35, 90, 40, 30]
     assert list(sources.values()) == totals
-    found = indices(slabs(recipe, plan, epoch=0, batch_size=size))
+    found = indices(slabs(recipe, plan, epoch=0))
     present = [0, 1, 2] if mix == "sample" else [0, 1, 2, 4, 5]
     column = 0 if mix == "sample" else 1
     for passed in (*range(plan.chunk_size, len(found), plan.chunk_size), len(found)):
@@ -90,20 +92,35 @@ def test_every_chunk_holds_samples_and_files_in_proportion(samples, mix, shuffle
             assert abs(counts[source] - total * passed / len(found)) < 1
 
 
-def test_starting_at_a_chunk_gives_the_rest_of_the_epoch(samples):
-    recipe, plan, size = prepared(samples)
-    whole = indices(slabs(recipe, plan, epoch=1, batch_size=size))
-    for start in (1, plan.num_chunks - 1, plan.num_chunks):
-        rest = indices(slabs(recipe, plan, epoch=1, batch_size=size, start=start))
-        assert rest == whole[start * plan.chunk_size :]
+def test_starting_at_a_batch_gives_the_rest_of_the_epoch(samples):
+    recipe, plan = prepared(samples)
+    whole = indices(slabs(recipe, plan, epoch=1))
+    last = plan.num_events // plan.batch_size
+    for start in (1, 3, 4, 5, last, last + 1):
+        rest = indices(slabs(recipe, plan, epoch=1, start=start))
+        assert rest == whole[start * plan.batch_size :]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_starting_late_reads_the_open_window_and_no_more(samples, monkeypatch, fraction):
+    read, reader = [], stream.Reader.__call__
+    monkeypatch.setattr(stream.Reader, "__call__", lambda self, number: read.append(number) or reader(self, number))
+    recipe, plan = prepared(samples, open_blocks=1)
+    start = int(fraction * plan.num_events / plan.batch_size)
+    events = slabs(recipe, plan, epoch=2, start=start)
+    next(events)
+    events.close()
+    # what two chunks, this one and the next one that is read ahead, take or keep open
+    two = list(itertools.islice(plan.chunks(2, start=start * plan.batch_size // plan.chunk_size), 2))
+    assert set(read) <= {b for chunk in two for b in chunk.blocks.tolist()}
 
 
 def test_small_slabs_change_nothing(samples, monkeypatch):
-    recipe, plan, size = prepared(samples)
-    whole = indices(slabs(recipe, plan, epoch=0, batch_size=size))
+    recipe, plan = prepared(samples)
+    whole = indices(slabs(recipe, plan, epoch=0))
     monkeypatch.setattr(stream, "SLAB_BYTES", 1)
-    found = list(slabs(recipe, plan, epoch=0, batch_size=size))
-    assert len(found) == -(-plan.num_events // size)
+    found = list(slabs(recipe, plan, epoch=0))
+    assert len(found) == -(-plan.num_events // plan.batch_size)
     assert indices(found) == whole
 
 
@@ -118,8 +135,8 @@ def test_each_block_is_read_once_an_epoch(samples, monkeypatch, chunk_size, mix)
         return reader(self, number)
 
     monkeypatch.setattr(stream.Reader, "__call__", spy)
-    recipe, plan, size = prepared(samples, chunk_size=chunk_size, mix=mix)
-    for _ in slabs(recipe, plan, epoch=0, batch_size=size):
+    recipe, plan = prepared(samples, chunk_size=chunk_size, mix=mix)
+    for _ in slabs(recipe, plan, epoch=0):
         pass
     blocks = {int(b) for s in plan.sources for b in s.blocks}
     assert read == dict.fromkeys(blocks, 1)
@@ -127,9 +144,10 @@ def test_each_block_is_read_once_an_epoch(samples, monkeypatch, chunk_size, mix)
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_who_reads_changes_nothing(samples, processes):
-    recipe, plan, size = prepared(samples)
-    plain = list(slabs(recipe, plan, epoch=0, batch_size=size))
-    found = list(slabs(recipe, plan, epoch=0, batch_size=size, processes=processes))
+    recipe, plan = prepared(samples)
+    plain = list(slabs(recipe, plan, epoch=0))
+    read = dataclasses.replace(recipe.read, num_workers=processes)
+    found = list(slabs(dataclasses.replace(recipe, read=read), plan, epoch=0))
     assert threads() == []
     for one, other in zip(plain, found, strict=True):
         assert one.keys() == other.keys()
@@ -143,21 +161,21 @@ def test_who_reads_changes_nothing(samples, processes):
 def test_validation_is_in_file_order_and_knows_no_weights(samples):
     features = {**FEATURES, "split": {"by": "entries", "train": 0.5, "val": 0.5}}
     mix = {"s0": 1, "s1": 5, "s2": 1}
-    _, train, _ = prepared(samples, features=features, mix=mix)
-    recipe, val, size = prepared(samples, features=features, part="val", mix=mix)
+    _, train = prepared(samples, features=features, mix=mix)
+    recipe, val = prepared(samples, features=features, part="val", mix=mix)
     assert train.shuffle
     assert [s.share for s in train.sources] != [s.size for s in train.sources]
     assert not val.shuffle
     assert [s.share for s in val.sources] == [s.size for s in val.sources]
-    found = indices(slabs(recipe, val, epoch=0, batch_size=size))
+    found = indices(slabs(recipe, val, epoch=0))
     for sample in range(3):
         mine = [row for row in found if row[0] == sample]
         assert mine == sorted(mine)
 
 
 def test_weights_decide_the_events_of_an_epoch(samples):
-    recipe, plan, size = prepared(samples, mix={"s0": 1, "s1": 1, "s2": 0})
-    found = indices(slabs(recipe, plan, epoch=0, batch_size=size))
+    recipe, plan = prepared(samples, mix={"s0": 1, "s1": 1, "s2": 0})
+    found = indices(slabs(recipe, plan, epoch=0))
     counts = Counter(sample for sample, _, _ in found)
     assert sum(counts.values()) == 385
     assert sorted(counts.values()) == [192, 193]

@@ -13,9 +13,10 @@ import uproot
 
 from rootdata.bundle import Manifest
 from rootdata.errors import BranchError, FileError, ShapeError
-from rootdata.files import BLOCK_ENTRIES, Location, Opener, Tree, blocks_of
+from rootdata.files import BLOCK_ENTRIES, Location, Tree, blocks_of
 from rootdata.inputs import Column, Table
 from rootdata.jagged import Jagged
+from rootdata.opening import Opener
 from serve.codec import schema
 from serve.codec.parsing import check_all_there
 from serve.codec.schema import Schema

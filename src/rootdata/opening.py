@@ -1,0 +1,154 @@
+"""Open trees, lent to those who read, and opened again, or elsewhere, where reading fails."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, TypeVar
+
+from rootdata import remote
+from rootdata.errors import FileError
+from rootdata.files import Location, Tree, open_tree
+from rootdata.patience import PlaceError, failed, is_passing, persist, within
+
+T = TypeVar("T")
+
+OPEN_TREES = 16
+
+
+class Opener:
+    """Lends open trees, each to one thread at a time, and keeps the last few that came back open.
+
+    Parameters
+    ----------
+    limit : trees that are kept open
+    patience : seconds, after the first failure, during which remote files are tried again
+    deadline : seconds that one attempt at a remote file may take
+    """
+
+    def __init__(self, *, limit: int = OPEN_TREES, patience: float = 120.0, deadline: float = 60.0) -> None:
+        self._limit = limit
+        self._patience, self._deadline = patience, deadline
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._idle: list[Tree] = []
+        self._first: dict[str, tuple[str, str]] = {}  # path to where it was opened first, and the UUID found there
+        self._worked: dict[str, str] = {}  # path to where it was read last
+
+    @contextmanager
+    def __call__(self, location: Location) -> Iterator[Tree]:
+        """Lend the open tree of a location, opened at its path; nothing is tried again.
+
+        Raises
+        ------
+        FileError, BranchError
+            As :func:`rootdata.files.open_tree`.
+        """
+        tree = self._borrow(location, location.path)
+        try:
+            yield tree
+        finally:
+            self._give_back(tree)
+
+    def use(self, location: Location, action: Callable[[Tree], T]) -> T:
+        """Do something with the open tree of a location.
+
+        Where the network or a server fails, the tree is opened anew, at the next of its places, and the action is
+        repeated. A file with replicas is read where that worked last.
+
+        Raises
+        ------
+        FileError
+            Where patience has run out, or every place fails for good; where copies are different files; and as
+            :func:`rootdata.files.open_tree`.
+        BranchError
+            As :func:`rootdata.files.open_tree`; and what ``action`` raises.
+        """
+        places = (location.path, *location.replicas)
+        if len(places) == 1 and not remote.is_remote(location.path):
+            with self(location) as tree:
+                return action(tree)
+        last = self._worked.get(location.path)
+        return persist(
+            sorted(places, key=lambda place: place != last),
+            functools.partial(self._attempt, location, action),
+            patience=self._patience,
+            closed=self._closed,
+        )
+
+    def _attempt(self, location: Location, action: Callable[[Tree], T], place: str) -> T:
+        attempt = functools.partial(self._read, location, action, place)
+        try:
+            result = attempt() if not remote.is_remote(place) else self._in_time(attempt, place)
+        except Exception as error:
+            if is_passing(error):
+                remote.drop(place)
+            if is_passing(error) or isinstance(error, PlaceError):
+                raise failed(error, place) from error
+            raise
+        self._worked[location.path] = place
+        return result
+
+    def _in_time(self, attempt: Callable[[], T], place: str) -> T:
+        return within(self._deadline, attempt, place=place, closed=self._closed)
+
+    def _read(self, location: Location, action: Callable[[Tree], T], place: str) -> T:
+        tree = self._borrow(location, place)
+        try:
+            result = action(tree)
+        except Exception:
+            _close(tree)
+            raise
+        self._give_back(tree)
+        return result
+
+    def _borrow(self, location: Location, place: str) -> Tree:
+        tree = self._take(location, place) or open_tree(location, place=place)
+        with self._lock:
+            first, uuid = self._first.setdefault(location.path, (place, tree.uuid))
+        if place != first and tree.uuid != uuid:
+            _close(tree)
+            raise FileError(
+                f"{place} is not a copy of {first}: their UUIDs are {tree.uuid} and {uuid}; "
+                "name copies of one file only"
+            )
+        return tree
+
+    def _take(self, location: Location, place: str) -> Tree | None:
+        with self._lock:
+            for i, tree in enumerate(self._idle):
+                if tree.place == place and location in (tree.location, tree.asked):
+                    return self._idle.pop(i)
+        return None
+
+    def _give_back(self, tree: Tree) -> None:
+        with self._lock:
+            self._idle.append(tree)
+            allowed = 0 if self._closed.is_set() else self._limit
+            surplus = [self._idle.pop(0) for _ in range(len(self._idle) - allowed)]
+        for tree in surplus:
+            _close(tree)
+
+    def close(self) -> None:
+        """Close every tree that came back, and let attempts that wait give up."""
+        self._closed.set()
+        with self._lock:
+            while self._idle:
+                _close(self._idle.pop())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _close(tree: Tree) -> None:
+    with contextlib.suppress(Exception):  # of a connection that is gone
+        tree.close()

@@ -1,0 +1,178 @@
+"""Patience with what fails and may succeed later: attempts at several places, pauses between them, deadlines."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from rootdata.errors import FileError, RootDataError
+
+T = TypeVar("T")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two rounds of attempts
+WAKE = 0.1  # seconds after which who waits looks whether it still should
+
+_PASSING_LIBRARIES = {"aiohttp", "botocore", "aiobotocore", "fsspec"}
+# Of the XRootD protocol: not open, not allowed, absent, no file. Of uproot: the file ends before what was asked for.
+_FOR_GOOD = re.compile(r"\[(3005|3010|3011|3016)\]|expected Chunk of length")
+
+
+class PlaceError(FileError):
+    """A file can't be read at one place; a copy of it may be better."""
+
+
+class LateError(PlaceError):
+    """A server does not answer in time."""
+
+
+class Failed(Exception):  # noqa: N818 - an outcome, not an error that anybody sees
+    """An attempt at one place failed, and another may not.
+
+    Parameters
+    ----------
+    error : what to tell
+    is_passing : whether the same attempt may succeed later
+    """
+
+    def __init__(self, error: FileError, *, is_passing: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.is_passing = is_passing
+
+
+def failed(error: Exception, place: str) -> Failed:
+    """Tell the failure of an attempt by the error that it ended with."""
+    shown = error if isinstance(error, FileError) else FileError(f"{place}: {brief(error)}")
+    if shown is not error:
+        shown.__cause__ = error
+    return Failed(shown, is_passing=is_passing(error))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Return an error and what it comes from; the last says what really happened."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def is_absent(error: BaseException) -> bool:
+    """Say whether an error means that there is no file."""
+    last = list(causes(error))[-1]
+    is_missing = isinstance(last, FileNotFoundError) or getattr(last, "status", None) in {404, 410}
+    return is_missing or "[3011]" in str(last)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Say whether an error may be gone when the same is tried again: what the network and servers do, not the data."""
+    verdict = False
+    if isinstance(error, LateError):
+        return True
+    for cause in causes(error):
+        verdict = _may_pass(cause, verdict)
+    return verdict
+
+
+def _may_pass(error: BaseException, verdict: bool) -> bool:
+    if isinstance(error, RootDataError):
+        return verdict
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
+        return False
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and 400 <= status < 500:
+        return status in {408, 429}
+    if "Credentials" in type(error).__name__ or _FOR_GOOD.search(str(error)):
+        return False
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in _PASSING_LIBRARIES
+
+
+def brief(error: BaseException) -> str:
+    """Return the kind and the first line of an error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+
+
+def persist(
+    places: Sequence[str], attempt: Callable[[str], T], *, patience: float, closed: threading.Event | None = None
+) -> T:
+    """Try something at one place after the other, and again after a pause, until it succeeds.
+
+    Parameters
+    ----------
+    places : paths and addresses of one file and its copies
+    attempt : does it at one place; raises :class:`Failed` where another attempt makes sense
+    patience : seconds after the first failure during which new attempts are made
+    closed : makes waiting end at once
+
+    Raises
+    ------
+    FileError
+        Where every place failed for good, patience has run out, or nobody waits any more; and what ``attempt`` raises.
+    """
+    closed = closed or threading.Event()
+    failures: dict[str, Failed] = {}
+    tries, began, pause = 0, 0.0, FIRST_PAUSE
+    while True:
+        for place in [p for p in places if p not in failures or failures[p].is_passing]:
+            if closed.is_set():
+                raise FileError(f"{place}: reading was ended")
+            try:
+                return attempt(place)
+            except Failed as failure:
+                tries, began = tries + 1, began or time.monotonic()
+                failures[place] = failure
+        waited = time.monotonic() - began
+        if waited >= patience or not any(f.is_passing for f in failures.values()):
+            raise _given_up(failures, tries=tries, waited=waited)
+        closed.wait(min(pause, patience - waited))
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _given_up(failures: Mapping[str, Failed], *, tries: int, waited: float) -> FileError:
+    told = "; ".join(str(f.error) for f in failures.values())
+    if any(f.is_passing for f in failures.values()):
+        told += f"; tried {tries} times in {waited:.0f} s at {', '.join(failures)}: check the network and the servers, "
+        told += "name other copies of the file in `files`, or raise `patience`"
+    elif len(failures) > 1:
+        told = f"no copy can be read: {told}"
+    error = FileError(told)
+    error.__cause__ = next(reversed(failures.values())).error.__cause__
+    return error
+
+
+def within(seconds: float, action: Callable[[], T], *, place: str, closed: threading.Event | None = None) -> T:
+    """Do something in a thread that is left behind where it takes too long.
+
+    Parameters
+    ----------
+    seconds : what it may take
+    place : where it is done, to say so
+    closed : makes waiting end at once
+
+    Raises
+    ------
+    LateError
+        Where it takes longer, or nobody waits any more; and what ``action`` raises.
+    """
+    done = threading.Event()
+    outcome: list[tuple[bool, Any]] = []
+
+    def run() -> None:
+        try:
+            outcome.append((True, action()))
+        except BaseException as error:  # noqa: BLE001 - it is raised again by whoever waits
+            outcome.append((False, error))
+        done.set()
+
+    threading.Thread(target=run, name="rootdata-remote", daemon=True).start()
+    end = time.monotonic() + seconds
+    while not done.wait(max(0.0, min(WAKE, end - time.monotonic()))):
+        if time.monotonic() >= end or (closed is not None and closed.is_set()):
+            raise LateError(f"{place}: no answer within {seconds:g} s")
+    is_good, value = outcome[0]
+    if is_good:
+        return value  # type: ignore[no-any-return]
+    raise value

@@ -1,0 +1,319 @@
+"""What paths with ``://`` need beside uproot: settings, listing, stamps, few large requests."""
+
+from __future__ import annotations
+
+import atexit
+import bisect
+import collections
+import contextlib
+import functools
+import hashlib
+import os
+import queue
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import fsspec
+from uproot.source.chunk import Chunk
+from uproot.source.fsspec import FSSpecSource
+from uproot.source.futures import TrivialFuture
+
+from rootdata.errors import FileError
+from rootdata.patience import PlaceError, failed, persist, within
+
+T = TypeVar("T")
+Range = tuple[int, int]
+
+# The defaults of the XRootD client wait for minutes, and some failures it never reports. These make it say soon that
+# something is wrong; how long to go on trying is decided by `persist`. Seconds, except for the number of retries.
+CLIENT_SETTINGS = {
+    "XRD_CONNECTIONWINDOW": "3",
+    "XRD_CONNECTIONRETRY": "2",
+    "XRD_STREAMERRORWINDOW": "3",
+    "XRD_STREAMTIMEOUT": "20",
+    "XRD_REQUESTTIMEOUT": "30",
+    "XRD_TIMEOUTRESOLUTION": "1",
+    "XRD_RUNFORKHANDLER": "1",
+}
+CLIENTS = {"root": "xrootd", "roots": "xrootd", "s3": "s3fs", "http": "aiohttp", "https": "aiohttp"}
+
+HEAD = 512  # bytes at the start of a ROOT file: among them its UUID, its length and when it was written
+NEAR = 256 * 1024  # bytes read around what describes the trees
+GAP = 32 * 1024  # bytes between two ranges that are read along: cheaper than a request
+REQUEST_BYTES = 16_000_000  # at most in one request
+
+LOOK_SECONDS = 20.0  # for what is asked about files before they are opened
+DROP_SECONDS = 1.0
+
+
+def is_remote(path: str) -> bool:
+    """Say whether a path is an address of another machine."""
+    return "://" in path
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of an address, and the path in it.
+
+    Raises
+    ------
+    FileError
+        Where the library that knows the protocol is absent.
+    """
+    for name, value in CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)  # read once, when the client library loads
+    try:
+        found = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise _no_client(url, error) from error
+    _end_quietly()
+    return found[0], found[1]
+
+
+def _end_quietly() -> None:
+    """Keep the XRootD client from raising what other libraries warn of, when it looks at every object at exit."""
+    client = sys.modules.get("XRootD.client.finalize")
+    if client is not None:
+        atexit.unregister(client.finalize)
+        atexit.unregister(_finalize)
+        atexit.register(_finalize, client.finalize)
+
+
+def _finalize(finalize: Callable[[], None]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        finalize()
+
+
+def _no_client(url: str, error: Exception) -> FileError:
+    protocol = url.split("://", 1)[0].rsplit("::", maxsplit=1)[-1]
+    if protocol not in CLIENTS:
+        known = ", ".join(f"{p}://" for p in CLIENTS)
+        return PlaceError(f"{url}: {protocol}:// can't be read ({error}); known: {known} and what fsspec knows")
+    return PlaceError(
+        f"{url}: reading {protocol}:// needs {CLIENTS[protocol]}, which can't be imported ({error}); "
+        "pip install 'rootdata[remote]'"
+    )
+
+
+def has_glob(url: str) -> bool:
+    """Say whether the path of an address is a pattern; a ``?`` begins a query there."""
+    path = url.split("://", 1)[1].partition("/")[2]
+    return "*" in path or "[" in path
+
+
+def find(pattern: str) -> list[str]:
+    """Return the addresses that match a pattern, sorted.
+
+    Raises
+    ------
+    FileError
+        Where the server can't be asked or can't list.
+    """
+
+    def ask(_: str) -> list[str]:
+        files, path = filesystem(pattern)
+        _forget_listings(files)
+        return sorted(str(files.unstrip_protocol(p)) for p in files.glob(path))
+
+    try:
+        return persist([pattern], _asking(ask), patience=LOOK_SECONDS)
+    except FileError as error:
+        raise FileError(f"{error}; where the server can't list, name every file") from error
+
+
+def stamp(places: Sequence[str]) -> tuple[int, int]:
+    """Return the size in bytes of a file, and a number that changes with its contents; zeros where they are not known.
+
+    Parameters
+    ----------
+    places : addresses of the file and of its copies. Copies carry different times: the number is 0 where there are any
+    """
+    try:
+        about = persist(places, _asking(_about), patience=LOOK_SECONDS)
+    except FileError:  # whoever opens it says what is wrong
+        return 0, 0
+    return int(about.get("size") or 0), 0 if len(places) > 1 else _version(about)
+
+
+def _about(place: str) -> Mapping[str, Any]:
+    files, path = filesystem(place)
+    _forget_listings(files)
+    return files.info(path)  # type: ignore[no-any-return]
+
+
+def _version(about: Mapping[str, Any]) -> int:
+    tags = [about[k] for k in ("ETag", "etag", "mtime", "LastModified", "Last-Modified") if about.get(k)]
+    return int(hashlib.sha256(str(tags[0]).encode()).hexdigest()[:12], 16) if tags else 0
+
+
+def _forget_listings(files: Any) -> None:
+    listings = getattr(files, "dircache", None)
+    if listings is not None:
+        listings.clear()
+
+
+def _asking(ask: Callable[[str], T]) -> Callable[[str], T]:
+    """Let a question about a place fail as an attempt fails."""
+
+    def attempt(place: str) -> T:
+        try:
+            return within(LOOK_SECONDS / 2, functools.partial(ask, place), place=place)
+        except Exception as error:
+            raise failed(error, place) from error
+
+    return attempt
+
+
+class Pieces:
+    """Parts of a file by where they lie in it.
+
+    Parameters
+    ----------
+    parts : (start, bytes), sorted, not overlapping
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, bytes]] = ()) -> None:
+        self._starts = [start for start, _ in parts]
+        self._parts = [memoryview(data) for _, data in parts]
+
+    def get(self, start: int, stop: int) -> memoryview | None:
+        """Return the bytes of a range that lies in one part."""
+        i = bisect.bisect_right(self._starts, start) - 1
+        if i < 0 or stop > self._starts[i] + len(self._parts[i]):
+            return None
+        return self._parts[i][start - self._starts[i] : stop - self._starts[i]]
+
+
+def joined(ranges: Iterable[Range], *, gap: int) -> list[Range]:
+    """Join ranges that overlap or are at most ``gap`` bytes apart.
+
+    Examples
+    --------
+    >>> joined([(90, 95), (0, 10), (12, 20)], gap=5)
+    [(0, 20), (90, 95)]
+    """
+    wide: list[Range] = []
+    for start, stop in sorted(ranges):
+        if wide and start - wide[-1][1] <= gap:
+            wide[-1] = (wide[-1][0], max(stop, wide[-1][1]))
+        else:
+            wide.append((start, stop))
+    return wide
+
+
+def in_requests(ranges: Iterable[Range], *, limit: int) -> Iterator[list[Range]]:
+    """Deal ranges to requests of at most ``limit`` bytes; a range that is longer has one of its own."""
+    group: list[Range] = []
+    total = 0
+    for start, stop in ranges:
+        if group and total + stop - start > limit:
+            yield group
+            group, total = [], 0
+        group.append((start, stop))
+        total += stop - start
+    if group:
+        yield group
+
+
+class RemoteSource(FSSpecSource):  # type: ignore[misc]
+    """The bytes of a remote file, for uproot, in few large requests.
+
+    Small pieces that describe trees come out of larger ones that are read around them. Pages of an RNTuple, for each of
+    which uproot makes a request, are read beforehand: see :meth:`ahead`. Every request brings the head of the file
+    along: where it is not the one that was read first, another file lies there under the same name.
+    """
+
+    def __init__(self, file_path: str, coalesce_config: Any = None, **options: Any) -> None:
+        files, path = filesystem(file_path)
+        _forget_listings(files)
+        super().__init__(file_path, coalesce_config, **options)
+        self.place = file_path
+        self._size = int(files.info(path).get("size") or 0)
+        self._ahead = Pieces()
+        self._near: collections.deque[Pieces] = collections.deque(maxlen=4)
+        self._head = b""
+        self._near.append(self._read_first())
+
+    def _read_first(self) -> Pieces:
+        stop = min(NEAR, self._size or NEAR)
+        data = bytes(self._fs.cat_file(self._file_path, start=0, end=stop))
+        self._check_parts(data, stop)
+        self._head = data[:HEAD]
+        return Pieces([(0, data)])
+
+    def _check_parts(self, data: bytes, length: int) -> None:
+        if len(data) > length:
+            raise PlaceError(
+                f"{self.place}: the server sends the whole file when it is asked for a part of it (HTTP Range); "
+                f"copy the file, or write simplecache::{self.place}"
+            )
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the file; 0 where the server does not say."""
+        return self._size
+
+    def chunk(self, start: int, stop: int) -> Chunk:
+        """Return the bytes of a range, fewer at the end of the file."""
+        end = min(stop, self._size) if self._size else stop
+        data = next((d for p in (self._ahead, *self._near) if (d := p.get(start, end)) is not None), None)
+        if data is None:
+            data = self._read_near(start, end)
+        return Chunk(self, start, stop, TrivialFuture(data))
+
+    def _read_near(self, start: int, stop: int) -> memoryview:
+        low = start // NEAR * NEAR
+        high = max(stop, low + NEAR)
+        self._near.append(self._read([(low, min(high, self._size) if self._size else high)]))
+        return self._near[-1].get(start, stop) or memoryview(b"")
+
+    def chunks(self, ranges: list[Range], notifications: queue.Queue[Any]) -> list[Chunk]:
+        """Return the bytes of some ranges, and announce them."""
+        pieces = self._read(ranges)
+        found = [Chunk(self, a, b, TrivialFuture(pieces.get(a, b) or memoryview(b""))) for a, b in ranges]
+        for chunk in found:
+            notifications.put(chunk)
+        return found
+
+    @contextmanager
+    def ahead(self, ranges: Sequence[Range]) -> Iterator[None]:
+        """Read ranges that will be asked for, and keep them meanwhile."""
+        self._ahead = self._read(ranges)
+        try:
+            yield
+        finally:
+            self._ahead = Pieces()
+
+    def _read(self, ranges: Sequence[Range]) -> Pieces:
+        if self.closed:
+            raise OSError(f"{self.place} is closed")
+        parts: list[tuple[int, bytes]] = []
+        for group in in_requests(joined(ranges, gap=GAP), limit=REQUEST_BYTES):
+            asked = [(0, len(self._head)), *group]
+            self._num_requests += 1
+            head, *got = self._fs.cat_ranges(
+                [self._file_path] * len(asked), [a for a, _ in asked], [b for _, b in asked], on_error="raise"
+            )
+            self._check_parts(head, len(self._head))
+            if bytes(head) != self._head:
+                raise FileError(f"{self.place} was replaced by another file while it was read; start again")
+            parts += [
+                (start, self._whole(bytes(data), start, stop)) for (start, stop), data in zip(group, got, strict=True)
+            ]
+        return Pieces(parts)
+
+    def _whole(self, data: bytes, start: int, stop: int) -> bytes:
+        if len(data) < min(stop, self._size) - start:
+            raise OSError(f"{len(data)} of {stop - start} bytes came")
+        return data
+
+
+def drop(place: str) -> None:
+    """Let go of the handle that the client keeps for a file: after a failure it may only repeat the failure."""
+    with contextlib.suppress(Exception):
+        files, path = filesystem(place)
+        if "root" in files.protocol:
+            within(DROP_SECONDS, lambda: files.invalidate_cache(path), place=place)

@@ -1,0 +1,58 @@
+"""A checkpoint of what was done when a training is stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+class SaveWhenStopped(pl.Callback):
+    """Save a checkpoint on Ctrl-C, SIGTERM and errors, if an exact resume from there is possible.
+
+    While the optimizer changes the weights it is not, nor inside the step of a network with buffers (the means of a
+    batch norm change in its forward pass). Processes of one training stop at different places and can't save together.
+    In these cases the regular checkpoints remain. The file is removed when a training ends well.
+
+    Lightning's ``OnExceptionCheckpoint`` saves in the middle of all that, and where it is present Lightning resumes
+    without being asked to.
+
+    Parameters
+    ----------
+    path : of the checkpoint
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._is_exact = False
+
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,  # noqa: ARG002
+        pl_module: pl.LightningModule,
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Note that a step begins."""
+        self._is_exact = next(pl_module.buffers(), None) is None
+
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        """Note that weights change from here on."""
+        self._is_exact = False
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Note that a step is done."""
+        self._is_exact = True
+
+    def on_exception(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Save, if what is in memory is a state that an unbroken training passes through."""
+        is_for_real = not getattr(trainer, "fast_dev_run", False)
+        if self._is_exact and trainer.training and trainer.world_size == 1 and is_for_real:
+            trainer.save_checkpoint(self.path)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Remove the file after a training; a test must leave it."""
+        if stage == "fit" and trainer.is_global_zero:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,262 @@
+"""What one file and its blocks tell the first pass: tasks that run in any thread, or on another machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+from rootdata import blocks
+from rootdata.config import PARTS, DataConfig, Sample
+from rootdata.errors import BranchError, DataError, FileError, RootDataError
+from rootdata.events import Block, Events, flat_features, needed_branches, select
+from rootdata.files import Branch, Location, Tree, blocks_of, check_same_kinds
+from rootdata.opening import Opener
+from rootdata.specs import collects
+from rootdata.statistics import ColumnStats
+
+if TYPE_CHECKING:
+    from rootdata.blocks import Store
+
+T_co = TypeVar("T_co", covariant=True)
+
+TRAIN = PARTS.index("train")
+BAD = (FileError, BranchError, DataError)  # what is wrong with a file, when it is opened, described and read
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Bad:
+    """Why a file can't be used."""
+
+    error: RootDataError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What opening a file told.
+
+    Parameters
+    ----------
+    blocks : (start, stop) of each
+    """
+
+    location: Location
+    uuid: str
+    entries: int
+    branches: Mapping[str, Branch]
+    blocks: tuple[tuple[int, int], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What one block told.
+
+    Parameters
+    ----------
+    counts : (start, stop, train, val, test)
+    before : entries in each part before cuts
+    labels : events of each class in each part
+    """
+
+    counts: tuple[int, ...]
+    before: tuple[int, ...]
+    labels: np.ndarray[Any, Any]
+    flat: tuple[str, ...]
+    columns: Mapping[str, ColumnStats]
+    multiplicity: Mapping[str, tuple[int, ...]]
+
+
+class Task(Protocol[T_co]):
+    """Something to do with files; it can be sent to another machine."""
+
+    def __call__(self, opener: Opener, store: Store | None) -> T_co:
+        """Do it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """The task to open a file and describe what is needed of it.
+
+    Parameters
+    ----------
+    config, sample : without the files, which tasks do not need and which may be many
+    """
+
+    config: DataConfig
+    sample: Sample
+    location: Location
+
+    def __call__(self, opener: Opener, store: Store | None) -> Survey | Bad:  # noqa: ARG002 - tasks are called alike
+        """Open the file; what is wrong with it is returned."""
+        names = needed_branches(self.config, self.sample)
+        try:
+            survey = opener.use(self.location, functools.partial(_describe, names))
+            _check_usable(survey)
+        except BAD as error:
+            return Bad(error=error)
+        return survey
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """The task to read some blocks of a file.
+
+    Parameters
+    ----------
+    portion : (start, stop, whether features are measured) of each block
+    """
+
+    config: DataConfig
+    sample: Sample
+    survey: Survey
+    portion: tuple[tuple[int, int, bool], ...]
+
+    def __call__(self, opener: Opener, store: Store | None) -> list[Measured] | Bad:
+        """Read the blocks; what keeps them from being read is returned.
+
+        Raises
+        ------
+        DataError, ExpressionError, ConfigError
+            Where the configuration does not suit what was read.
+        """
+        found = []
+        for start, stop, full in self.portion:
+            config = self.config if full else dataclasses.replace(self.config, flat=(), jagged=())
+            block = Block(location=self.survey.location, start=start, stop=stop, num_entries=self.survey.entries)
+            try:
+                raw = self._read(needed_branches(config, self.sample), block, opener, store, full=full)
+            except BAD as error:
+                return Bad(error=error)
+            found.append(_statistics(config, select(config, self.sample, raw, block=block), block))
+        return found
+
+    def _read(
+        self, names: Sequence[str], block: Block, opener: Opener, store: Store | None, *, full: bool
+    ) -> dict[str, Any]:
+        survey = self.survey
+
+        def read(tree: Tree) -> dict[str, Any]:
+            if (tree.uuid, tree.num_entries) != (survey.uuid, survey.entries):
+                raise FileError(f"{survey.location.path} was replaced while it was scanned; start again")
+            raw = tree.read(names, block.start, block.stop)
+            if full:
+                _check_counters(survey, tree, raw, block)
+            return raw
+
+        if not full:  # training needs more than that: nobody would look for it
+            return opener.use(survey.location, read)
+        # The key of the reader: what the first pass puts into the store, training finds there.
+        key = blocks.key_of(
+            uuid=survey.uuid, entries=survey.entries, tree=str(survey.location.tree), names=names,
+            start=block.start, stop=block.stop,
+        )  # fmt: skip
+        return blocks.through(store, key, lambda: opener.use(survey.location, read))
+
+
+def _describe(names: Sequence[str], tree: Tree) -> Survey:
+    return Survey(
+        location=tree.location,
+        uuid=tree.uuid,
+        entries=tree.num_entries,
+        branches={name: tree.describe(name) for name in names},
+        blocks=tuple(blocks_of(tree, names)),
+    )
+
+
+def _check_usable(survey: Survey) -> None:
+    for branch in survey.branches.values():
+        if branch.kind == "unusable":
+            raise BranchError(
+                f"branch {branch.name!r} can't be used: {branch.note} ({survey.location.path}, tree "
+                f"{survey.location.tree!r}); remove it from features, derived columns and cuts"
+            )
+
+
+def check_suits(config: DataConfig, survey: Survey, kinds: Mapping[str, tuple[Branch, str]]) -> None:
+    """Compare the kinds of a file's branches with those of the files before, and with their use.
+
+    Parameters
+    ----------
+    kinds : branch name to what it is, and the path of the file where it was found first
+
+    Raises
+    ------
+    BranchError, DataError
+        Naming the branch, and the file or both files.
+    """
+    path = survey.location.path
+    for name, branch in survey.branches.items():
+        known, first = kinds.get(name, (branch, path))
+        check_same_kinds({name: known}, {name: branch}, first=first, path=path)
+    where = f"{path}, tree {survey.location.tree!r}"
+    flat_features(config, survey.branches, where=where)
+    for collection in config.jagged:
+        for name in collection.branches:
+            found = survey.branches.get(name) if name not in config.derived else None
+            if found is not None and found.kind == "flat":
+                raise DataError(
+                    f"jagged.{collection.name}: {name!r} has one number an event; list it under `flat` ({where})"
+                )
+
+
+def _check_counters(survey: Survey, tree: Tree, raw: Mapping[str, Any], block: Block) -> None:
+    import awkward as ak
+
+    counted = {branch.counter: branch for branch in survey.branches.values() if branch.counter and branch.name in raw}
+    for branch in counted.values():
+        name = str(branch.counter)
+        declared = raw[name] if name in raw else _counter(tree, name, block)
+        found = np.asarray(ak.num(raw[branch.name]))
+        if isinstance(declared, np.ndarray) and not np.array_equal(declared, found):
+            at = int(np.flatnonzero(declared != found)[0])
+            raise DataError(
+                f"counter {branch.counter!r} says {declared[at]} but {branch.name!r} has {found[at]} objects in entry "
+                f"{block.start + at} of {block.location.path}; the file is damaged: make it anew"
+            )
+
+
+def _counter(tree: Tree, name: str, block: Block) -> Any:
+    """Read the counter of a branch; None where it is no branch of numbers itself, as in a split TClonesArray."""
+    try:
+        is_flat = tree.describe(name).kind == "flat"
+    except BranchError:
+        return None
+    return tree.read([name], block.start, block.stop)[name] if is_flat else None
+
+
+def _statistics(config: DataConfig, events: Events, block: Block) -> Measured:
+    parts = range(len(PARTS))
+    train = events.part == TRAIN
+    labels = np.array(
+        [
+            np.bincount(events.label[(events.part == p) & (events.label >= 0)], minlength=len(config.classes))
+            for p in parts
+        ]
+    )
+    columns = {name: _column(config, name, values[train]) for name, values in events.flat.items()}
+    multiplicity = {}
+    for collection in config.jagged:
+        objects = events.objects[collection.name]
+        counts = np.diff(objects.offsets)
+        multiplicity[collection.name] = tuple(int(n) for n in np.bincount(counts[train]))
+        owner = np.repeat(train, counts)
+        for name, values in objects.columns.items():
+            stats = _column(config, name, values if owner.all() else values[owner])
+            # Two collections may share a branch: central and forward jets. It has one scaling, learnt from both.
+            columns[name] = columns[name].merge(stats) if name in columns else stats
+    counts_by_part = np.bincount(events.part, minlength=len(PARTS))
+    return Measured(
+        counts=(block.start, block.stop, *(int(n) for n in counts_by_part)),
+        before=tuple(int(n) for n in events.before),
+        labels=labels,
+        flat=tuple(events.flat),
+        columns=columns,
+        multiplicity=multiplicity,
+    )
+
+
+def _column(config: DataConfig, name: str, values: np.ndarray[Any, Any]) -> ColumnStats:
+    return ColumnStats.of(values, missing=config.missing, **collects(config, name))

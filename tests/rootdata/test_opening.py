@@ -1,0 +1,63 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from files_for_tests import write
+
+from rootdata.errors import BranchError
+from rootdata.files import Location
+from rootdata.opening import Opener
+
+
+@pytest.fixture
+def locations(tmp_path):
+    """Six files; number i has i + 1 entries."""
+    return [Location(str(write(tmp_path / f"{i}.root", {"x": np.arange(i + 1.0)}))) for i in range(6)]
+
+
+def is_open(tree):
+    return not tree._file.closed
+
+
+def test_an_opener_keeps_few_trees_open_and_closes_all(locations):
+    lent = []
+    with Opener(limit=3) as opener:
+        for location in locations * 2:
+            with opener(location) as tree:
+                lent.append(tree)
+                assert tree.num_entries == int(Path(location.path).stem) + 1
+                assert is_open(tree)
+            assert sum(map(is_open, lent)) <= 3
+        assert sum(map(is_open, lent)) == 3
+    assert not any(map(is_open, lent))
+
+
+def test_an_opener_lends_a_tree_to_one_at_a_time(locations):
+    with Opener() as opener:
+        with opener(locations[0]) as first, opener(locations[0]) as second:
+            assert first is not second  # uproot's handles are not made for several threads
+        with opener(locations[0]) as third:
+            assert third in (first, second)
+        with opener(Location(locations[0].path, "Events")) as fourth:
+            assert fourth in (first, second)  # the same tree by its full name
+
+
+def test_an_opener_takes_trees_back_after_an_error(locations):
+    with Opener() as opener:
+        for _ in range(3):
+            with pytest.raises(BranchError), opener(locations[0]) as tree:
+                tree.describe("y")
+        with opener(locations[0]) as again:
+            assert again is tree
+    assert not is_open(tree)
+
+
+def test_an_opener_serves_many_threads(locations):
+    with Opener(limit=2) as opener, ThreadPoolExecutor(8) as pool:
+
+        def total(i):
+            with opener(locations[i % 6]) as tree:
+                return float(tree.read(["x"], 0, tree.num_entries)["x"].sum())
+
+        assert list(pool.map(total, range(60))) == [sum(range(i % 6 + 1)) for i in range(60)]
