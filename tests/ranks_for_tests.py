@@ -181,7 +181,7 @@ def _run(job):
 
 def serve():
     """Run the job of every line."""
-    import matplotlib.figure  # noqa: F401
+    import omegaconf  # noqa: F401
     import pytorch_lightning  # noqa: F401
     import uproot  # noqa: F401
 

@@ -149,7 +149,12 @@ def batches_of(dataset):
     return [batch["index"].tolist() for batch in dataset.batches(0)]
 
 
-CASES = [(2, 0), (4, 0), (2, 2), *(pytest.param(w, 2, marks=pytest.mark.long) for w in (1, 4))]
+def also(*values):
+    """Mark a case that the ordinary tests leave out."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
+CASES = [(2, 0), (4, 0), (2, 2), also(1, 2), also(4, 2)]
 
 
 @pytest.mark.parametrize(("world", "readers"), CASES)
@@ -203,7 +208,7 @@ def test_each_rank_reads_its_share_once(trained, whole, world, readers):
     assert (f"{world} ranks read the training events {found:.2f} times" in many.printed[0]) == (world > 1)
 
 
-@pytest.mark.parametrize("world", [1, 4])
+@pytest.mark.parametrize("world", [also(1), 4])
 def test_a_checkpoint_of_two_ranks_is_gone_on_with_by_others(trained, train, data, world):
     two = trained(2, 0)
     resumed = train(data, world, ckpt_path=str(two.folder / "saved.ckpt"))
@@ -241,6 +246,7 @@ def test_an_event_for_each_rank_is_needed_or_all_of_them_refuse(ranks, one_block
         assert "DataError: val: got 3 events for 4 ranks" in (tmp_path / f"rank_{rank}.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_rest_that_is_too_small_for_the_new_ranks_is_left_out(train, one_block):
     # One rank trains on 40 events and on 2; four ranks can't on the 2, and go on with the next epoch.
     one = train(one_block(42, 6, 6), 1, save_at=1)
@@ -249,7 +255,7 @@ def test_a_rest_that_is_too_small_for_the_new_ranks_is_left_out(train, one_block
     assert four.batches[0] == one.batches[2]
 
 
-@pytest.mark.parametrize("asks_first", [False, True])
+@pytest.mark.parametrize("asks_first", [also(False), True])
 def test_one_process_of_a_node_makes_the_first_pass(train, write_tree, tmp_path, asks_first):
     for name in "abc":
         write_numbers(tmp_path / f"{name}.root", write_tree, events=120)
@@ -265,7 +271,7 @@ def test_one_process_of_a_node_makes_the_first_pass(train, write_tree, tmp_path,
     assert two.of("skipped") == [bad] * 2
 
 
-@pytest.mark.parametrize(("how", "readers"), [("kill", 2), ("raise", 0)])
+@pytest.mark.parametrize(("how", "readers"), [("kill", 2), also("raise", 0)])
 def test_where_one_rank_ends_the_others_do(ranks, data, tmp_path, how, readers):
     options = {**data, "num_workers": readers}
     job = Job(folder=str(tmp_path), data=options, world=2, ends=(1, 3, how), within=60)

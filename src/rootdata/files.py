@@ -331,8 +331,6 @@ class _Named:
         raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
 
     def _read_error(self, start: int, stop: int, error: Exception) -> Exception:
-        if isinstance(error, RootDataError):
-            return error
         what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read ({brief(error)})"
         if remote.is_remote(self.place) and is_passing(error):
             return PlaceError(what)
@@ -375,6 +373,8 @@ class _TTree(_Named):
             got = self._source.arrays(
                 list(dict.fromkeys(keys.values())), entry_start=start, entry_stop=stop, library="ak", how=dict
             )
+        except RootDataError:
+            raise
         except Exception as error:
             raise self._read_error(start, stop, error) from error
         return {n: _plain(got[k], self.describe(n)) for n, k in keys.items()}
@@ -415,6 +415,8 @@ class _NTuple(_Named):
                     n: _plain(f.array(entry_start=start, entry_stop=stop, array_cache=lengths), self.describe(n))
                     for n, f in fields.items()
                 }
+        except RootDataError:
+            raise
         except Exception as error:
             raise self._read_error(start, stop, error) from error
 

@@ -139,7 +139,7 @@ def _given_up(failures: Mapping[str, Failed], *, tries: int, waited: float) -> F
     elif len(failures) > 1:
         told = f"no copy can be read: {told}"
     error = FileError(told)
-    error.__cause__ = next(reversed(failures.values())).error.__cause__
+    error.__cause__ = list(failures.values())[-1].error.__cause__
     return error
 
 

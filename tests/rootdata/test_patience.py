@@ -15,7 +15,7 @@ def chain(*errors):
     return errors[0]
 
 
-class Answer(Exception):
+class AnswerError(Exception):
     """As HTTP libraries raise it."""
 
     def __init__(self, status):
@@ -23,7 +23,7 @@ class Answer(Exception):
         self.status = status
 
 
-Answer.__module__ = "aiohttp.client_exceptions"
+AnswerError.__module__ = "aiohttp.client_exceptions"
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ Answer.__module__ = "aiohttp.client_exceptions"
         ConnectionRefusedError(),
         TimeoutError(),
         LateError("late"),
-        Answer(503),
-        Answer(429),
+        AnswerError(503),
+        AnswerError(429),
         chain(FileError("f"), OSError("x")),
         chain(FileError("f"), FileNotFoundError("http"), ConnectionRefusedError()),
-        chain(FileError("f"), FileNotFoundError("http"), Answer(500)),
+        chain(FileError("f"), FileNotFoundError("http"), AnswerError(500)),
     ],
 )
 def test_what_networks_and_servers_do_may_pass(error):
@@ -53,11 +53,11 @@ def test_what_networks_and_servers_do_may_pass(error):
         ValueError("damaged"),
         FileNotFoundError("gone"),
         PermissionError("secret"),
-        Answer(403),
+        AnswerError(403),
         OSError("[ERROR] Server responded with an error: [3010] permission denied"),
         OSError("expected Chunk of length 5, received 3"),
         chain(FileError("f"), ValueError("damaged")),
-        chain(FileError("f"), FileNotFoundError("http"), Answer(404)),
+        chain(FileError("f"), FileNotFoundError("http"), AnswerError(404)),
         chain(FileError("f"), OSError("[ERROR] [3011] No such file")),
     ],
 )
@@ -66,7 +66,7 @@ def test_what_is_wrong_with_the_data_does_not_pass(error):
 
 
 def test_an_absent_file_is_known_in_every_protocol():
-    for error in (FileNotFoundError("a"), OSError("[3011] gone"), chain(FileNotFoundError("a"), Answer(404))):
+    for error in (FileNotFoundError("a"), OSError("[3011] gone"), chain(FileNotFoundError("a"), AnswerError(404))):
         assert is_absent(error)
 
 
