@@ -10,16 +10,17 @@ Within a partition, a source's blocks are visited in a permuted order under a sl
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from rootdata.errors import DataError
 from rootdata.jagged import Ints, offsets_of
+from rootdata.proportion import apportion
+from rootdata.walk import Order, Stream, Walk, concatenated
 
-# What a stream of random numbers is for; part of its seed, so that no two uses share numbers.
-_BLOCKS, _ROWS, _STEP, _CHUNK, _DEAL = range(5)
-_NONE: Ints = np.empty(0, np.int64)
+# What random numbers are for; part of their seed, so that no two uses share numbers (see also rootdata.walk).
+_CHUNK, _DEAL = 3, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,56 +48,6 @@ class Source:
     def share(self) -> int:
         """Events that an epoch takes from the source."""
         return self.size if self.quota is None else self.quota
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Order:
-    """Some consecutive events: event i is row ``rows[i]`` of block ``blocks[which[i]]``.
-
-    Parameters
-    ----------
-    blocks : numbers of the blocks that are needed
-    which : (n,) position in ``blocks``
-    rows : (n,) number among the block's selected events
-    still_open : blocks that have events before or in this stretch, and after it (and some that are yet to be opened)
-    """
-
-    blocks: Ints
-    which: Ints
-    rows: Ints
-    still_open: Ints
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Stream:
-    """What one partition takes from one source in an epoch: a stretch of the passes through some blocks.
-
-    Parameters
-    ----------
-    blocks, counts : (n,) block numbers, and the events of each that belong here
-    first : (n,) the row at which those events begin
-    to_front, to_back : positions of blocks that are visited first or last, whatever the epoch
-    start : position in the passes at which an epoch begins
-    window : blocks that are open at a time
-    seed : tells the stream's random numbers from those of others
-    """
-
-    blocks: Ints
-    counts: Ints
-    first: Ints
-    to_front: tuple[int, ...]
-    to_back: tuple[int, ...]
-    start: int
-    window: int
-    seed: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Events of one pass."""
-        return int(self.counts.sum())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +86,7 @@ class Plan:
         costs no more than starting at the front: nothing that came before is visited.
         """
         partitions = self._partitions_of(rank, world_size)
-        walks = {p: [_Walk(self, stream, epoch) for stream in self.streams[p]] for p in partitions}
+        walks = {p: [self._walk(stream, epoch) for stream in self.streams[p]] for p in partitions}
         for c in range(start, self.num_chunks):
             parts = []
             for p in partitions:
@@ -157,15 +108,18 @@ class Plan:
             block
             for p in self._partitions_of(rank, world_size)
             for stream, share in zip(self.streams[p], shares[p].tolist(), strict=True)
-            for block in _Walk(self, stream, 0).touched(share)
+            for block in self._walk(stream, 0).touched(share)
         }
+
+    def _walk(self, stream: Stream, epoch: int) -> Walk:
+        return Walk(stream, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
 
     def _partitions_of(self, rank: int, world_size: int) -> range:
         n = len(self.streams)
         return range(rank * n // world_size, -(-(rank + 1) * n // world_size))
 
     def _mixed(self, taken: Sequence[Order], epoch: int, chunk: int, partition: int) -> Order:
-        order = _concatenated(taken)
+        order = concatenated(taken)
         if self.shuffle:
             seed = [self.seed, epoch, _CHUNK, chunk, partition]
             mixed = np.random.default_rng(seed).permutation(len(order))
@@ -196,19 +150,9 @@ class Plan:
         return low - start, max(low, high) - start, stop - start
 
 
-def _concatenated(orders: Sequence[Order]) -> Order:
-    starts = offsets_of(np.array([len(o.blocks) for o in orders]))
-    return Order(
-        np.concatenate([o.blocks for o in orders]),
-        np.concatenate([o.which + s for o, s in zip(orders, starts, strict=False)]),
-        np.concatenate([o.rows for o in orders]),
-        np.concatenate([o.still_open for o in orders]),
-    )
-
-
 def _joined(parts: Sequence[Order], positions: Ints) -> Order:
     """Take some events of the concatenated parts; a block that several parts need is named once."""
-    order = _concatenated(parts)
+    order = concatenated(parts)
     blocks, which = np.unique(order.blocks[order.which[positions]], return_inverse=True)
     return Order(blocks, which, order.rows[positions], np.unique(order.still_open))
 
@@ -327,184 +271,3 @@ def _deal_passes(source: Source, bounds: Ints, window: int, number: int, seed: i
         )
         for start in bounds[:-1]
     ]
-
-
-def quotas(sizes: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, int]:
-    """Turn mixing weights into events an epoch, as many in all as the weighted samples hold.
-
-    A sample whose quota is larger than its size is gone through again, in another order each time (oversampling); one
-    whose quota is smaller gives another subset each epoch (undersampling).
-
-    Returns
-    -------
-    sample to events, rounded by largest remainders
-    """
-    total = sum(n for s, n in sizes.items() if weights[s] > 0)
-    active = {s: w for s, w in weights.items() if w > 0 and sizes[s]}
-    norm = sum(active.values())
-    exact = {s: total * active.get(s, 0.0) / norm for s in sizes}
-    rounded = {s: int(x) for s, x in exact.items()}
-    by_remainder = sorted(active, key=lambda s: rounded[s] - exact[s])
-    for s in by_remainder[: total - sum(rounded.values())]:
-        rounded[s] += 1
-    return rounded
-
-
-def apportion(shares: Sequence[int], ends: Sequence[int] | Ints) -> Ints:
-    """Deal the events of every source to consecutive stretches of an epoch, in proportion.
-
-    Each source is, after every stretch, less than one event away from its exact proportion, and none ever gives an
-    event back: units are due at ``k N / n`` events of the whole and are taken earliest due date first, which meets
-    every date (Tijdeman, The chairman assignment problem, 1980).
-
-    Parameters
-    ----------
-    shares : events of each source in the epoch
-    ends : (n,) where each stretch ends, not falling; the last one is the end of the epoch
-
-    Returns
-    -------
-    (n, sources) int64, events taken from each source before each end
-
-    Examples
-    --------
-    >>> apportion([3, 5], [3, 6, 8]).tolist()
-    [[1, 2], [2, 4], [3, 5]]
-    """
-    total = sum(shares)
-    # int64 holds total squared up to three milliards of events; beyond, Python's own integers
-    n = np.array(shares, dtype=np.int64 if total < 3_000_000_000 else object)
-    table = np.zeros((len(ends), len(shares)), np.int64)
-    taken = table[0]
-    for row, end in enumerate(map(int, ends)):
-        exact = end * n
-        taken = np.maximum(taken, exact // total)
-        spare = end - int(taken.sum())
-        # a source that is owed a fraction may take its next unit early; the nearest due date goes first
-        may = np.flatnonzero(taken * total < exact)
-        due = ((taken[may] + 1) * total) / n[may]
-        taken[may[np.argsort(due, kind="stable")[:spare]]] += 1
-        table[row] = taken
-    return table
-
-
-class _Walk:
-    """One stream of an epoch: position to (block, row), remembering the open window."""
-
-    def __init__(self, plan: Plan, stream: Stream, epoch: int) -> None:
-        self._stream = stream
-        self._seed = [plan.seed, epoch, *stream.seed]
-        self._shuffle = plan.shuffle
-        self._pass = -1
-        self._rows: dict[int, Ints] = {}
-        self._step: tuple[int, Ints, Ints] = (-1, _NONE, _NONE)
-
-    def take(self, start: int, stop: int) -> Order:
-        """Return the events from position ``start`` to ``stop`` of the epoch."""
-        places: list[Ints] = []
-        rows: list[Ints] = []
-        start, stop = start + self._stream.start, stop + self._stream.start
-        end = stop
-        while start < stop:
-            step, at = self._find(start)
-            place, row = self._events_of(step)
-            low = at - int(self._ends[step])
-            high = min(len(row), low + stop - start)
-            places.append(place[low:high])
-            rows.append(row[low:high])
-            start += high - low
-        still_open = np.concatenate([self._open_at(end), self._at_cuts(end - self._stream.start)])
-        if not places:
-            return Order(_NONE, _NONE, _NONE, still_open)
-        used, which = np.unique(np.concatenate(places), return_inverse=True)
-        return Order(self._stream.blocks[used], which, np.concatenate(rows), still_open)
-
-    def touched(self, share: int) -> list[int]:
-        """Return the blocks that an epoch of ``share`` events opens."""
-        found: set[int] = set()
-        start, stop = self._stream.start, self._stream.start + share
-        while start < stop:
-            step, at = self._find(start)
-            ahead = stop - start + at
-            last = int(np.searchsorted(self._ends, min(ahead, self._stream.size), side="left"))
-            found.update(self._stream.blocks[self._visit[step : last - 1 + self._stream.window]].tolist())
-            start += self._stream.size - at
-        return sorted(found)
-
-    def _find(self, position: int) -> tuple[int, int]:
-        """Return the step that a position lies in, and the position within its pass."""
-        number, at = divmod(position, self._stream.size)
-        self._begin(number)
-        return int(np.searchsorted(self._ends, at, side="right")) - 1, at
-
-    def _open_at(self, position: int) -> Ints:
-        """Return the blocks of the step that a position lies in: they have events yet to come."""
-        if position == self._stream.start or not position % self._stream.size:
-            return _NONE
-        step, _ = self._find(position)
-        return self._stream.blocks[self._visit[step : step + self._stream.window]]
-
-    def _at_cuts(self, passed: int) -> Ints:
-        """Return the blocks yet to be visited that another partition may have opened."""
-        yet = [
-            *(self._stream.to_front if not passed else ()),
-            *(self._stream.to_back if passed < self._stream.size else ()),
-        ]
-        return self._stream.blocks[yet] if yet else _NONE
-
-    def _random(self, purpose: int, *what: int) -> np.random.Generator:
-        return np.random.default_rng([*self._seed, self._pass, purpose, *what])
-
-    def _begin(self, number: int) -> None:
-        """Lay out pass ``number`` through the blocks: their order and the size of every step."""
-        if number == self._pass:
-            return
-        self._pass = number
-        self._rows.clear()
-        self._step = (-1, _NONE, _NONE)
-        window, n = self._stream.window, len(self._stream.counts)
-        self._visit = self._order_of_blocks(n)
-        steps = n - window + 1
-        place = np.arange(n)
-        self._first = np.maximum(0, place - window + 1)
-        self._stays = np.minimum(place, steps - 1) - self._first + 1
-        sizes = np.zeros(steps, np.int64)
-        counts = self._stream.counts[self._visit]
-        for k in range(window):  # the k-th open block of every step at once
-            at = np.arange(steps) + k
-            turn = np.arange(steps) - self._first[at]
-            sizes += (turn + 1) * counts[at] // self._stays[at] - turn * counts[at] // self._stays[at]
-        self._ends = offsets_of(sizes)
-
-    def _order_of_blocks(self, n: int) -> Ints:
-        if not self._shuffle:
-            return np.arange(n, dtype=np.int64)
-        front, back = self._stream.to_front, self._stream.to_back
-        visit = self._random(_BLOCKS).permutation(n)
-        inner = [place for place in visit.tolist() if place not in front and place not in back]
-        return np.array([*front, *inner, *back], np.int64)
-
-    def _events_of(self, step: int) -> tuple[Ints, Ints]:
-        """Return the events of a step: an even share of every block that is open in it, permuted."""
-        if self._step[0] == step:
-            return self._step[1], self._step[2]
-        self._rows = {place: rows for place, rows in self._rows.items() if place >= step}
-        parts, places = [], []
-        for place in range(step, step + self._stream.window):
-            block = int(self._visit[place])
-            n, stays, turn = int(self._stream.counts[block]), int(self._stays[place]), step - int(self._first[place])
-            part = self._rows_of(place, block)[turn * n // stays : (turn + 1) * n // stays]
-            parts.append(part)
-            places.append(np.full(len(part), block, np.int64))
-        row, where = np.concatenate(parts), np.concatenate(places)
-        if self._shuffle:
-            mixed = self._random(_STEP, step).permutation(len(row))
-            row, where = row[mixed], where[mixed]
-        self._step = (step, where, row)
-        return where, row
-
-    def _rows_of(self, place: int, block: int) -> Ints:
-        if place not in self._rows:
-            first, n = int(self._stream.first[block]), int(self._stream.counts[block])
-            self._rows[place] = first + (self._random(_ROWS, block).permutation(n) if self._shuffle else np.arange(n))
-        return self._rows[place]

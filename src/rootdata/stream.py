@@ -22,11 +22,13 @@ from rootdata.errors import FileError
 from rootdata.events import Block, Events, needed_branches, select
 from rootdata.files import Tree, use_fast_inflate
 from rootdata.opening import Opener
-from rootdata.plan import Order, Plan, Source, make_plan, quotas
+from rootdata.plan import Plan, Source, make_plan
+from rootdata.proportion import quotas
 from rootdata.remote import is_remote
 from rootdata.scaling import Transform
 from rootdata.scan import forget
 from rootdata.specs import FileSpecs, Specs, layout_of, transforms_of
+from rootdata.walk import Order
 
 Arrays = dict[str, npt.NDArray[Any]]
 

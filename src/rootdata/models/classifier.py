@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 
 from rootdata.errors import ConfigError
@@ -39,6 +40,7 @@ class Classifier(pl.LightningModule):
         self.classes = classes
         self.lr = lr
         self.weight_decay = weight_decay
+        self.val_loss = MeanMetric()  # over all events of all ranks, each with its weight
         self.val_auc = BinaryAUROC() if classes == 2 else MulticlassAUROC(num_classes=classes)
 
     def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -54,9 +56,10 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # noqa: ARG002
         """Add one batch to ``val/loss`` and ``val/auc``."""
-        logits, label = self(batch), batch["label"]
-        loss = weighted_loss(logits, label, weight=batch.get("weight"))
-        self.log("val/loss", loss, batch_size=len(label), prog_bar=True, sync_dist=True)
+        logits, label, weight = self(batch), batch["label"], batch.get("weight")
+        loss = weighted_loss(logits, label, weight=weight)
+        self.val_loss.update(loss, weight=len(label) if weight is None else weight.abs().sum())
+        self.log("val/loss", self.val_loss, batch_size=len(label), on_epoch=True, prog_bar=True)
         self.val_auc.update(probabilities(logits), label)
         self.log("val/auc", self.val_auc, batch_size=len(label), on_epoch=True, prog_bar=True)
 
