@@ -47,17 +47,18 @@ def _nothing_is_left():
 
 
 class LocalError(Exception):
-    """An error that can't be rebuilt from its text."""
+    """An error that no pipe takes."""
 
-    def __init__(self, one, two):
-        super().__init__(f"{one} {two}")
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
 
 
 ERRORS = {
     7: FileError("a.root is damaged"),
     11: BranchError("no branch"),
     13: OSError(5, "Input/output error"),
-    17: LocalError("not", "sendable"),
+    17: LocalError("not sendable"),
 }
 
 
