@@ -98,21 +98,22 @@ class RootDataset(IterableDataset[Batch]):
         )
         self.part = part
         self._is_training = part == "train" and not ordered
+        self._index, self._prefetch = index, read.prefetch
+        self._pin = pin_memory and torch.cuda.is_available()
+        self._rank, self._world = rank, world_size
         # One counter for each worker of a DataLoader, in memory that they share: workers live for one epoch only.
         self._epochs = torch.zeros(MAX_WORKERS, dtype=torch.int64)
         self._epochs.share_memory_()  # type: ignore[no-untyped-call]
         self._next, self._known = Cursor(), 0
-        self._index = index
-        self._prefetch = read.prefetch
-        self._pin = pin_memory and torch.cuda.is_available()
-        self._rank, self._world = rank, world_size
         self._recipe = make_recipe(self.data, self.specs, part, read=read)
         self._plan = plan_of(self._recipe, self.order, training=self._is_training, world_size=world_size)
+        self._check_size()
 
-        if self.num_events < world_size:  # said by every rank: one that went on would wait for those that do not
+    def _check_size(self) -> None:
+        if self.num_events < self._world:  # said by every rank: one that went on would wait for those that do not
             raise DataError(
-                f"{part}: got {self.num_events} events for {world_size} ranks, each needs one; take fewer ranks, or a "
-                f"larger share for {part} in split"
+                f"{self.part}: got {self.num_events} events for {self._world} ranks, each needs one; take fewer ranks, "
+                f"or a larger share for {self.part} in split"
             )
         if not len(self):
             raise DataError(

@@ -450,6 +450,26 @@ def test_an_epoch_over_the_network_is_the_local_one(folder, kind, monkeypatch):
             list(RootDataset(options(own.url, kind), specs=dataset.specs, patience=0.5))
 
 
+@xrootd
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_epoch_from_the_cache_asks_the_server_for_nothing(server, folder, tmp_path, kind):
+    here = batches(RootDataset(options(folder, kind), index=True))
+    with Proxy(server.port, delay=0.01) as proxy:
+        far = options(f"root://127.0.0.1:{proxy.port}//data", kind)
+        dataset = RootDataset(far, index=True, cache={"dir": str(tmp_path / "blocks")})
+        sent = proxy.sent  # the first pass has read every block
+        assert batches(dataset) == here
+        again = RootDataset(far, index=True, specs=dataset.specs, cache={"dir": str(tmp_path / "blocks")})
+        assert batches(again) == here
+        assert proxy.sent - sent < 5000  # sizes and times of files
+
+
+@xrootd
+def test_reading_processes_are_started_anew_for_remote_files(server, folder):
+    here = batches(RootDataset(options(folder, "TTree"), index=True))
+    assert batches(RootDataset(options(server.url, "TTree"), index=True, num_workers=1)) == here
+
+
 def test_the_users_own_settings_win(monkeypatch, web):
     monkeypatch.setenv("XRD_REQUESTTIMEOUT", "77")
     monkeypatch.delenv("XRD_STREAMTIMEOUT", raising=False)
