@@ -85,12 +85,14 @@ def test_the_example_trains(folder: Path) -> None:
 TRAININGS = sorted({c for c in COMMANDS if c.startswith("python train.py") and "data=mine" not in c})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", TRAININGS)
 def test_training_commands_run(command: str, folder: Path) -> None:
     output = run([sys.executable, *command.split()[1:], *CHEAP], folder)
     assert ("test AUC" in output) or "debug=fdr" in command
 
 
+@pytest.mark.long
 def test_own_files_from_inspect_to_training(folder: Path) -> None:
     steps = [c for c in COMMANDS if c.startswith("python -m rootdata") or "data=mine" in c]
     assert [c.split()[1:4:2] for c in steps][-1] == ["train.py", "model=dnn"]
@@ -115,6 +117,7 @@ def serving(folder: Path) -> Iterator[str]:
             assert server.wait(30) == 0
 
 
+@pytest.mark.long
 def test_what_was_trained_is_served(folder: Path) -> None:
     run([sys.executable, "train.py", "data=ttH", "model=dnn", *CHEAP], folder)
     (curl,) = CURL

@@ -127,6 +127,7 @@ def test_a_checkpoint_can_be_tested_alone(trained, own, tmp_path):
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
+@pytest.mark.long
 def test_deep_sets_train_on_the_same_files(own, tmp_path):
     words = [
         "data=mine",
@@ -141,6 +142,7 @@ def test_deep_sets_train_on_the_same_files(own, tmp_path):
     assert list((tmp_path / "out" / "tensorboard").glob("events*"))
 
 
+@pytest.mark.long
 def test_two_processes_share_the_events(own, trained, tmp_path):
     words = [
         "trainer=ddp",
@@ -182,6 +184,7 @@ def test_absent_files_are_one_sentence_with_the_remedy(tmp_path, data):
     assert "Traceback" not in message
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("data", "folder", "model"), [("ttH_pythia", "tth_pythia", "dnn"), ("nanoaod", "real", "deepsets")]
 )
