@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rootdata.config import (
+    CacheConfig,
     Collection,
     DataConfig,
     OrderConfig,
@@ -16,6 +17,7 @@ from rootdata.config import (
     Split,
     parse_data,
     parse_order,
+    parse_read,
 )
 from rootdata.errors import ConfigError, ExpressionError
 
@@ -344,3 +346,54 @@ def test_features_come_once_flat_ones_first():
         jagged=(Collection(name="a", branches=("pt", "eta")), Collection(name="b", branches=("eta", "met"))),
     )
     assert config.features == ("met", "ht", "pt", "eta")
+
+
+# How events are read
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (None, None),
+        ("memory", CacheConfig(dir=None, max_bytes=4_000_000_000)),
+        ({"max_bytes": 10}, CacheConfig(dir=None, max_bytes=10)),
+        ({"dir": "/scratch"}, CacheConfig(dir="/scratch", max_bytes=50_000_000_000)),
+        ({"dir": "/scratch", "max_bytes": 7}, CacheConfig(dir="/scratch", max_bytes=7)),
+    ],
+)
+def test_a_cache_has_a_place_and_a_bound(given, kept):
+    assert parse_read({"cache": given}).cache == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache": "disk"}, "cache: got 'disk'; allowed: 'memory', or"),
+        ({"cache": {"folder": "x"}}, "unknown option 'folder' in cache"),
+        ({"cache": {"dir": "x", "max_bytes": 0.5}}, "cache.max_bytes: got 0.5"),
+        ({"cache": "memory", "num_workers": 2}, "'memory' belongs to one process"),
+        ({"patience": 0}, "patience: got 0; expected a number of seconds above 0"),
+        ({"deadline": "long"}, "deadline: got 'long'"),
+        ({"num_workers": -1}, "num_workers: got -1"),
+        ({"prefech": 2}, "unknown option 'prefech' in the reading options; nearest: 'prefetch'"),
+    ],
+)
+def test_wrong_ways_to_read_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_read(options)
+
+
+def test_a_list_within_the_files_holds_places_of_one():
+    sample = parse_data({"samples": {"a": {"files": ["x.root", ["y.root", "z.root"]]}}, "flat": ["met"]}).samples[0]
+    assert sample.files == ("x.root", ("y.root", "z.root"))
+    with pytest.raises(ConfigError, match=r"samples\.a\.files: got an empty list of replicas"):
+        parse_data({"samples": {"a": {"files": ["x.root", []]}}, "flat": ["met"]})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"on_bad_file": "ignore"}, "on_bad_file: got 'ignore'; allowed: 'error', 'skip'")],
+)
+def test_bad_files_are_an_error_or_skipped(options, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_data({"samples": {"a": "x.root"}, "flat": ["met"], **options})
