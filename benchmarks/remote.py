@@ -58,6 +58,22 @@ def bare(url: str, block: int = 20_000) -> tuple[int, int]:
         return tree.num_entries, file.file.source.num_requests
 
 
+def epochs(base: str, path: Path, *, cache: dict[str, str] | None = None) -> tuple[float, float]:
+    """Stream two epochs; return the events a second of each."""
+    from benchmarks.data import options
+    from rootdata.dataset import RootDataset
+
+    given = options([path], rntuple="rntuple" in path.name)
+    samples = {"all": {"files": f"{base}/{path.name}", "label": 0}}
+    events = RootDataset({**given, "samples": samples}, cache=cache)
+    found = []
+    for _ in range(2):
+        before = time.perf_counter()
+        count = sum(len(batch["label"]) for batch in events)
+        found.append(count / (time.perf_counter() - before))
+    return found[0], found[1]
+
+
 def main() -> None:
     """Print the figures as a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -79,6 +95,15 @@ def main() -> None:
                         _measured(bare, f"{base}/{path.name}"),
                     ]
                     print(f"{kind:8} {name:18} {''.join(f'{rate:12,.0f}{n:10}' for rate, n in row)}", flush=True)
+            print(f"\n{'epochs of RootDataset':36}{'first':>12}{'second':>12}   events/s")
+            for kind, path in paths.items():
+                for name, base, cache in (
+                    ("local", folder, None),
+                    (f"{given.round_trip:g} ms", far, None),
+                    (f"{given.round_trip:g} ms, cache on disk", far, {"dir": f"{folder}/blocks"}),
+                ):
+                    rates = epochs(base, path, cache=cache)
+                    print(f"{kind:8} {name:27}{''.join(f'{rate:12,.0f}' for rate in rates)}", flush=True)
 
 
 def _measured(read: object, url: str, *more: int) -> tuple[float, int]:

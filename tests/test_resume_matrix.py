@@ -116,7 +116,13 @@ def check_resumes(samples, tmp_path, case, *, every):
     whole = run(samples, tmp_path, callbacks=[saver], **options)
     for done in list(saver.saved)[::every]:
         net = run(samples, tmp_path, ckpt_path=saver.saved[done], **options)
-        assert net.log_of_events == whole.log_of_events[done:], (case, done)
+        rest = whole.log_of_events[done:]
+        if accumulation > 1 and hook == "on_train_epoch_end" and "max_steps" in length:
+            # Lightning makes an epoch, and so a step, of the first batch alone, and reaches its last step sooner.
+            assert net.log_of_events == rest[: len(net.log_of_events)], (case, done)
+            assert len(rest) - len(net.log_of_events) < accumulation
+            continue
+        assert net.log_of_events == rest, (case, done)
         per_epoch = {"limit_train_batches": BATCHES, **limit}["limit_train_batches"]
         per_epoch = int(per_epoch * BATCHES) if isinstance(per_epoch, float) else per_epoch
         if done % per_epoch % accumulation == 0:  # no gradient was pending, which no checkpoint holds

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import awkward as ak
@@ -202,6 +203,7 @@ class Trainings:
     def run(self, way, readers):
         """End a training in one way, and report."""
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it from the first one on
+        resource_tracker.ensure_running()  # Python's own for spawned processes: it lives as long as this one
         before, error, kinds, trace = what_is_there(), "", [], ""
         try:
             getattr(self, way)(readers)
