@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -32,6 +33,7 @@ from rootdata.walk import Order
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+MANY_FILES = 32  # above this, what closed files leave behind is worth a collection at the end of an epoch
 SLAB_BYTES = 8_000_000  # dense arrays are made in slabs of about this size, several batches at a time
 
 
@@ -216,6 +218,8 @@ def slabs(
             needed = {*chunk.still_open.tolist(), *(following.blocks.tolist() if following else [])}
             for number in [n for n in held if n not in needed]:
                 del held[number]
+    if len(recipe.specs.files) >= MANY_FILES:
+        gc.collect()  # uproot's objects of closed files refer to each other, and Python alone takes its time
 
 
 def share_of(size: int, rank: int, world_size: int) -> int:
