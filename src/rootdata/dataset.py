@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class RootDataset(IterableDataset[Batch]):
         )
         self.part = part
         self._is_training = part == "train" and not ordered
-        self._index, self._prefetch = index, read.prefetch
+        self._index = index
         self._pin = pin_memory and torch.cuda.is_available()
         self._rank, self._world = rank, world_size
         # One counter for each worker of a DataLoader, in memory that they share: workers live for one epoch only.
@@ -159,7 +160,7 @@ class RootDataset(IterableDataset[Batch]):
         cursor = cursor_of(state, self.identity)
         self.epoch, self._next = cursor.epoch, cursor
 
-    @property
+    @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What decides which event is the n-th of an epoch, and what of it is seen; as primitives."""
         return identity_of(self.data, self.order, self.specs)
@@ -212,9 +213,9 @@ class RootDataset(IterableDataset[Batch]):
         return self._next if self._next.epoch == epoch else Cursor(epoch)
 
     def _deliver(self, cursor: Cursor | None, *, number: int, count: int) -> Iterator[Batch]:
-        cursor = cursor or self._begin(number=number, count=count)
+        cursor, length = cursor or self._begin(number=number, count=count), len(self)
         for batch in self.batches(cursor.epoch, start=cursor.batch):
-            here, cursor = cursor, cursor.after(len(self))
+            here, cursor = cursor, cursor.after(length)
             if here.batch % count == number:
                 self._next = cursor
                 yield batch
@@ -227,7 +228,7 @@ class RootDataset(IterableDataset[Batch]):
             self._recipe, self._plan, epoch=epoch, start=start, rank=self._rank, world_size=self._world,
             store=self._store, stop=stop,
         )  # fmt: skip
-        ahead = prefetched(source, depth=self._prefetch, stop=stop)
+        ahead = prefetched(source, depth=self._recipe.read.prefetch, stop=stop)
         try:
             for slab in ahead:
                 for low in range(0, len(slab["label"]), size):
