@@ -16,7 +16,8 @@ from rich.table import Table
 from benchmarks.data import CLUSTER, COMPRESSION, FLAT, JAGGED, make
 from rootdata import blocks
 from rootdata.config import CacheConfig
-from rootdata.files import BLOCK_ENTRIES, Location, open_tree, use_fast_inflate
+from rootdata.files import Location
+from rootdata.trees import BLOCK_ENTRIES, open_tree, use_fast_inflate
 
 PLENTY = 10_000_000_000
 

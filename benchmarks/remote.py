@@ -21,8 +21,9 @@ def ours(url: str, threads: int) -> tuple[int, int]:
     """Read as the package does; return events and requests."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from rootdata.files import Location, blocks_of, use_fast_inflate
+    from rootdata.files import Location
     from rootdata.opening import Opener
+    from rootdata.trees import blocks_of, use_fast_inflate
 
     use_fast_inflate()
     where = Location(url)

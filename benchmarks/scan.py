@@ -21,7 +21,8 @@ NOT_FEATURES = ("run", "luminosityBlock", "event", "genWeight", "gen_isHiggsMatc
 
 def options(paths: list[Path]) -> dict[str, Any]:
     """Return the options that take every branch but truth and identifiers."""
-    from rootdata.files import Location, open_tree
+    from rootdata.files import Location
+    from rootdata.trees import open_tree
 
     tree = open_tree(Location(str(paths[0])))
     branches = [tree.describe(name) for name in tree.names() if name not in NOT_FEATURES]

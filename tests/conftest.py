@@ -14,7 +14,7 @@ import pytest
 import uproot
 from hypothesis import HealthCheck, settings
 
-from rootdata import files
+from rootdata import trees
 
 # The same examples each run; `HYPOTHESIS_PROFILE=many pytest` looks harder and elsewhere. No deadline: the first
 # example pays for imports and compilers.
@@ -44,7 +44,7 @@ def write_tree() -> Writer:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let blocks end at every basket edge, so that files of a few hundred events have several."""
-    monkeypatch.setattr(files, "BLOCK_ENTRIES", 1)
+    monkeypatch.setattr(trees, "BLOCK_ENTRIES", 1)
     return 1
 
 

@@ -51,12 +51,12 @@ def train_as_rank(job):
     import pytorch_lightning as pl
     import torch
 
-    from rootdata import files
+    from rootdata import trees
     from rootdata.callbacks import ScoreReport
     from rootdata.datamodule import RootDataModule
 
     folder, rank = Path(job.folder), int(os.environ["RANK"])
-    files.BLOCK_ENTRIES = 1  # blocks end with baskets: many a file
+    trees.BLOCK_ENTRIES = 1  # blocks end with baskets: many a file
     _note_reads(folder)
     torch.set_num_threads(1)
     torch.manual_seed(1)

@@ -21,10 +21,10 @@ HOMES = {
     "torchmetrics": ("models",),
     "pytorch_lightning": ("datamodule", "callbacks", "models", "launch", "seeding", "stopping"),
     "lightning": ("datamodule", "callbacks", "models", "launch"),
-    "uproot": ("files", "remote", "tth", "inspection", "callbacks"),
+    "uproot": ("trees", "remote", "tth", "inspection", "callbacks"),
     "fsspec": ("remote",),
     "distributed": ("distributed",),
-    "isal": ("files", "blocks"),
+    "isal": ("trees", "blocks"),
     "numba": ("kernels",),
     "hydra": ("launch", "checking", "composing"),
     "omegaconf": ("launch", "checking", "composing", "rebuild", "resume"),
@@ -98,7 +98,7 @@ def is_within(name: str, homes: tuple[str, ...]) -> bool:
 
 def test_the_modules_are_found() -> None:
     assert {"rootdata", "rootdata.plan", "rootdata.tth", "rootdata.models.dnn", "serve"} <= set(MODULES)
-    assert {"rootdata.errors", "uproot"} <= dict(imports_of("rootdata.files")).keys()
+    assert {"rootdata.errors", "uproot"} <= dict(imports_of("rootdata.trees")).keys()
 
 
 @pytest.mark.parametrize("library", HOMES)

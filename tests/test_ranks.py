@@ -17,7 +17,7 @@ import yaml
 
 import ranks_for_tests
 from ranks_for_tests import Job, Ranks
-from rootdata import files
+from rootdata import trees
 from rootdata.dataset import RootDataset
 
 ROOT = Path(__file__).parents[1]
@@ -133,7 +133,7 @@ def whole(data, tmp_path_factory):
     """Make a part of the data without a trainer."""
     order = {name: value for name, value in data.items() if name != "index"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "BLOCK_ENTRIES", 1)
+        patch.setattr(trees, "BLOCK_ENTRIES", 1)
         patch.setenv("ROOTDATA_CACHE", str(tmp_path_factory.mktemp("cache")))
         specs = RootDataset(order).specs
     return lambda part="train", **options: RootDataset({**order, **options}, part, specs=specs, index=True)

@@ -226,9 +226,9 @@ def fail():
 def main(folder):
     import warnings
 
-    from rootdata import files
+    from rootdata import trees
 
-    files.BLOCK_ENTRIES = 1  # blocks end with baskets: several a file
+    trees.BLOCK_ENTRIES = 1  # blocks end with baskets: several a file
     warnings.simplefilter("ignore")
     trainings = Trainings(Path(folder))
     trainings.run("end", 2)  # what libraries start once and keep

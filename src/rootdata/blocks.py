@@ -27,7 +27,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,7 @@ from isal.isal_zlib import crc32
 
 from rootdata.config import CacheConfig
 from rootdata.errors import FileError
-
-if TYPE_CHECKING:
-    import awkward as ak
-
-Columns = dict[str, Any]
-"""Branch name to numpy (n,) or (n, k), or to awkward (n, var) with one list level."""
+from rootdata.jagged import Columns, Jagged
 
 SUFFIX = ".block"
 FORMAT = b"RDBLOCK1"
@@ -53,7 +48,6 @@ _FOLDER = re.compile("[0-9a-f]{2}")
 _UNCHECKED = 12  # bytes: the format and the checksum itself
 
 
-@runtime_checkable
 @runtime_checkable
 class Store(Protocol):
     """Keeps the columns of blocks; threads may share it, and it can be sent to another process."""
@@ -426,18 +420,10 @@ def _pieces(column: Any) -> tuple[npt.NDArray[Any], ...] | None:
     """Take a column apart: values, and the offsets of its lists."""
     if type(column) is np.ndarray:  # a masked array, say, is more than its values
         return (np.ascontiguousarray(column),) if column.dtype.kind in "biuf" and column.ndim else None
-    import awkward as ak
-
-    if not isinstance(column, ak.Array):
+    if not isinstance(column, Jagged) or column.content.ndim > 1 or column.content.dtype.kind not in "biuf":
         return None
-    layout = column.layout
-    if not isinstance(layout, ak.contents.ListOffsetArray) or layout.offsets[0] != 0:
-        layout = ak.to_packed(column).layout  # slices, lists in any order: it costs too much to ask for it every time
-    is_list = isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
-    if not is_list or layout.content.data.ndim > 1 or layout.content.parameters or layout.parameters:
-        return None
-    offsets = np.asarray(layout.offsets.data).astype(np.int64, copy=False)
-    return np.ascontiguousarray(layout.content.data[: offsets[-1]]), offsets
+    offsets = column.offsets.astype(np.int64, copy=False)
+    return np.ascontiguousarray(column.content[offsets[0] : offsets[-1]]), offsets - offsets[0]
 
 
 def _place(piece: npt.NDArray[Any], arrays: list[npt.NDArray[Any]]) -> int:
@@ -449,12 +435,8 @@ def _place(piece: npt.NDArray[Any], arrays: list[npt.NDArray[Any]]) -> int:
     return len(arrays) - 1
 
 
-def _column(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64] | None = None) -> npt.NDArray[Any] | ak.Array:
-    if offsets is None:
-        return values
-    import awkward as ak
-
-    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), ak.contents.NumpyArray(values)))
+def _column(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64] | None = None) -> npt.NDArray[Any] | Jagged:
+    return values if offsets is None else Jagged(offsets, values)
 
 
 def _aligned(size: int) -> int:

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.errors import ConfigError, FileError
-from rootdata.files import Branch, Location, Tree, find, open_tree, use_fast_inflate
+from rootdata.files import Location, find
 from rootdata.jagged import Jagged
 from rootdata.statistics import ColumnStats
+from rootdata.trees import Branch, Tree, open_tree, use_fast_inflate
 
 ENTRIES = 10_000  # of a file that are read
 MEASURED_FILES = 3  # of each argument; of the others only the names and kinds of branches are looked at
@@ -350,10 +351,10 @@ def measure(branch: Branch, array: Any, *, place: str = "") -> Column:
 
     Parameters
     ----------
-    array : (n,) or (n, k) numpy, or a jagged awkward array
+    array : (n,) or (n, k), or jagged
     place : the file and tree that it comes from
     """
-    jagged = Jagged.from_awkward(array) if branch.kind == "jagged" else None
+    jagged = array if isinstance(array, Jagged) else None
     values = jagged.content if jagged is not None else np.asarray(array).reshape(-1)
     sentinels = find_sentinels(values)
     stats = ColumnStats.of(values, missing=tuple(sentinels))

@@ -76,6 +76,10 @@ class Jagged:
         return Jagged(offsets_of(keep)[self.offsets], self.content[keep])
 
 
+Columns = dict[str, npt.NDArray[Any] | Jagged]
+"""Branch name to its column in a block: numpy (n,) or (n, k), or a list an event."""
+
+
 def _is_plain(layout: Any) -> bool:
     """Say whether the buffers can be taken as they are, which is what uproot makes."""
     import awkward as ak

@@ -12,8 +12,9 @@ from typing import Self, TypeVar
 
 from rootdata import remote
 from rootdata.errors import FileError
-from rootdata.files import Location, Tree, open_tree
+from rootdata.files import Location
 from rootdata.patience import PlaceError, failed, is_passing, persist, within
+from rootdata.trees import Tree, open_tree
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class Opener:
         Raises
         ------
         FileError, BranchError
-            As :func:`rootdata.files.open_tree`.
+            As :func:`rootdata.trees.open_tree`.
         """
         tree = self._borrow(location, location.path)
         try:
@@ -64,9 +65,9 @@ class Opener:
         ------
         FileError
             Where patience has run out, or every place fails for good; where copies are different files; and as
-            :func:`rootdata.files.open_tree`.
+            :func:`rootdata.trees.open_tree`.
         BranchError
-            As :func:`rootdata.files.open_tree`; and what ``action`` raises.
+            As :func:`rootdata.trees.open_tree`; and what ``action`` raises.
         """
         places = (location.path, *location.replicas)
         if len(places) == 1 and not remote.is_remote(location.path):

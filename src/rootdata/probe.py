@@ -56,7 +56,7 @@ def _read(reader: Reader, numbers: Sequence[int], names: Sequence[str], wanted: 
     for number in numbers:
         selected, raw = reader.events(number)
         start = reader.start_of(number)
-        columns = {n: raw[n] if isinstance(raw[n], np.ndarray) else Jagged.from_awkward(raw[n]) for n in names}
+        columns = {n: raw[n] for n in names}
         table = Table(num_events=len(next(iter(columns.values()))), columns=columns)
         tables.append(take(table, (selected.entry - start)[:wanted]))
         wanted -= tables[-1].num_events

@@ -18,7 +18,7 @@ import numpy as np
 from rootdata import cache
 from rootdata.config import PARTS, DataConfig, ReadConfig, Sample
 from rootdata.errors import FileError, RootDataError, SpecsError
-from rootdata.files import Branch, Location, Stamp, find, identity, use_fast_inflate
+from rootdata.files import Location, Stamp, find, identity
 from rootdata.opening import OPEN_TREES, Opener
 from rootdata.specs import (
     FileSpecs,
@@ -33,6 +33,7 @@ from rootdata.specs import (
 )
 from rootdata.statistics import ColumnStats
 from rootdata.survey import BAD, Bad, Look, Measure, Measured, Survey, Task, check_suits
+from rootdata.trees import Branch, use_fast_inflate
 
 if TYPE_CHECKING:
     from rootdata.blocks import Store

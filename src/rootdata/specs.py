@@ -15,8 +15,9 @@ from rootdata import cache, scaling
 from rootdata.config import PARTS, DataConfig
 from rootdata.dense import Layout, Padded, kept_fraction
 from rootdata.errors import DataError, SpecsError
-from rootdata.files import BLOCK_BYTES, BLOCK_ENTRIES, Location, Stamp, stamps
+from rootdata.files import Location, Stamp, stamps
 from rootdata.statistics import ColumnStats
+from rootdata.trees import BLOCK_BYTES, BLOCK_ENTRIES
 
 VERSION = 2
 AUTO_KEEPS = 0.999  # of all objects; what length="auto" promises

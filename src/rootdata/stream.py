@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.ahead import Start, Stop, reading
-from rootdata.blocks import Columns, Store, key_of, through
+from rootdata.blocks import Store, key_of, through
 from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig
 from rootdata.dense import Layout, Packed, gather, pack
 from rootdata.errors import FileError
 from rootdata.events import Block, Events, needed_branches, select
-from rootdata.files import Tree, use_fast_inflate
+from rootdata.jagged import Columns
 from rootdata.opening import Opener
 from rootdata.plan import Plan, Source, make_plan
 from rootdata.proportion import quotas
@@ -29,6 +29,7 @@ from rootdata.remote import is_remote
 from rootdata.scaling import Transform
 from rootdata.scan import forget
 from rootdata.specs import FileSpecs, Specs, layout_of, transforms_of
+from rootdata.trees import Tree, use_fast_inflate
 from rootdata.walk import Order
 
 Arrays = dict[str, npt.NDArray[Any]]

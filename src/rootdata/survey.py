@@ -13,10 +13,11 @@ from rootdata import blocks
 from rootdata.config import PARTS, DataConfig, Sample
 from rootdata.errors import BranchError, DataError, FileError, RootDataError
 from rootdata.events import Block, Events, flat_features, needed_branches, select
-from rootdata.files import Branch, Location, Tree, blocks_of, check_same_kinds
+from rootdata.files import Location
 from rootdata.opening import Opener
 from rootdata.specs import collects
 from rootdata.statistics import ColumnStats
+from rootdata.trees import Branch, Tree, blocks_of, check_same_kinds
 
 if TYPE_CHECKING:
     from rootdata.blocks import Store
@@ -203,13 +204,11 @@ def check_suits(config: DataConfig, survey: Survey, kinds: Mapping[str, tuple[Br
 
 
 def _check_counters(survey: Survey, tree: Tree, raw: Mapping[str, Any], block: Block) -> None:
-    import awkward as ak
-
     counted = {branch.counter: branch for branch in survey.branches.values() if branch.counter and branch.name in raw}
     for branch in counted.values():
         name = str(branch.counter)
         declared = raw[name] if name in raw else _counter(tree, name, block)
-        found = np.asarray(ak.num(raw[branch.name]))
+        found = raw[branch.name].counts
         if isinstance(declared, np.ndarray) and not np.array_equal(declared, found):
             at = int(np.flatnonzero(declared != found)[0])
             raise DataError(

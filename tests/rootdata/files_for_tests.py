@@ -15,6 +15,7 @@ import uproot
 
 from rootdata.config import parse_data
 from rootdata.dataset import RootDataset
+from rootdata.jagged import Jagged
 from rootdata.scan import find_files, scan
 from rootdata.specs import Specs
 
@@ -151,3 +152,8 @@ def epoch_of(plain: Mapping[str, Any], part: str = "train", **how: Any) -> dict[
 def files_below(folder: Path) -> list[str]:
     """List everything below a folder, hidden files and folders included."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def listed(column: Any) -> list[Any]:
+    """Return a column of a block as a list, jagged ones as a list of lists."""
+    return (column.to_awkward() if isinstance(column, Jagged) else column).tolist()

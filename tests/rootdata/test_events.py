@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rootdata.config import PARTS, parse_data
 from rootdata.errors import BranchError, ConfigError, DataError
 from rootdata.events import Block, flat_features, needed_branches, select
-from rootdata.files import Branch, Location
+from rootdata.files import Location
+from rootdata.trees import Branch
 
 WHERE = Location("dir/some.root", "Events")
 

@@ -4,23 +4,14 @@ import zlib
 import numpy as np
 import pytest
 import uproot
-from files_for_tests import SHARED, add, make_events, write
+from files_for_tests import SHARED, add, listed, make_events, write
 from hypothesis import given
 from hypothesis import strategies as st
 from uproot import compression
 
 from rootdata.errors import BranchError, FileError
-from rootdata.files import (
-    BLOCK_ENTRIES,
-    Branch,
-    Location,
-    blocks_of,
-    check_same_kinds,
-    find,
-    open_tree,
-    trees_in,
-    use_fast_inflate,
-)
+from rootdata.files import Location, find
+from rootdata.trees import BLOCK_ENTRIES, Branch, blocks_of, check_same_kinds, open_tree, trees_in, use_fast_inflate
 
 KINDS = ("TTree", "RNTuple")
 real = pytest.mark.skipif(not SHARED.exists(), reason="the shared data folder is not here")
@@ -312,7 +303,7 @@ def test_any_range_gives_the_same_values(tmp_path, kind):
         got = tree.read(["met", "event", "Jet_pt"], start, stop)
         assert got["met"].tolist() == columns["met"][start:stop].tolist()
         assert got["event"].tolist() == columns["event"][start:stop].tolist()
-        assert got["Jet_pt"].tolist() == columns["Jet"]["pt"][start:stop].tolist()
+        assert listed(got["Jet_pt"]) == columns["Jet"]["pt"][start:stop].tolist()
 
 
 @real
@@ -330,7 +321,7 @@ def test_baskets_that_never_align_are_cut_at_those_of_the_largest_branch():
     whole = tree.read(names, 0, 2000)
     for name in names:
         pieces = [tree.read([name], a, b)[name] for a, b in itertools.pairwise(edges)]
-        np.testing.assert_equal([row for piece in pieces for row in piece.tolist()], whole[name].tolist())
+        np.testing.assert_equal([row for piece in pieces for row in listed(piece)], listed(whole[name]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -368,7 +359,7 @@ def test_a_file_reads_the_same_with_and_without_the_fast_inflate(monkeypatch):
     fast = open_tree(location).read(names, 0, 200)
     monkeypatch.setattr(compression._decompress_ZLIB, "library", "zlib")
     slow = open_tree(location).read(names, 0, 200)
-    assert {n: fast[n].tolist() for n in names} == {n: slow[n].tolist() for n in names}
+    assert {n: listed(fast[n]) for n in names} == {n: listed(slow[n]) for n in names}
 
 
 def test_a_branch_of_another_kind_names_both_files():

@@ -4,14 +4,15 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from files_for_tests import add, epoch_of, lists_of, make_events, options, scanned, write
+from files_for_tests import add, epoch_of, listed, lists_of, make_events, options, scanned, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootdata.config import parse_data
 from rootdata.dataset import RootDataset
 from rootdata.errors import BranchError
-from rootdata.files import Location, open_tree
+from rootdata.files import Location
+from rootdata.trees import open_tree
 
 KINDS = ("TTree", "RNTuple")
 both_kinds = pytest.mark.parametrize("kind", KINDS)
@@ -59,7 +60,7 @@ def test_numbers_of_every_width_are_read_to_the_bit(every_number, dtype):
     assert flat.dtype.isnative
     assert np.array_equal(flat, columns[names[0]])
     assert np.array_equal(fixed, columns[names[1]])
-    assert jagged.tolist() == columns[names[2]].tolist()
+    assert listed(jagged) == columns[names[2]].tolist()
 
 
 @pytest.mark.parametrize("dtype", [n for n in NUMBERS if n not in ("float32", "float64")])

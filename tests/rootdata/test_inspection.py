@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from rootdata.errors import BranchError, ConfigError, FileError
-from rootdata.files import Branch, Location
+from rootdata.files import Location
 from rootdata.inspection import (
     FEW,
     TYPICAL_SENTINELS,
@@ -21,6 +21,7 @@ from rootdata.inspection import (
     role_of,
 )
 from rootdata.report import tables
+from rootdata.trees import Branch
 
 REAL = SHARED / "real"
 needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="the folder of real files, shared/data/real, is absent")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files_for_tests import make_events, write
+from files_for_tests import listed, make_events, write
 from hypothesis import given
 from hypothesis import strategies as st
 from servers_for_tests import HTTPServer, Proxy, S3Server, XRootDServer, eventually, free_port, xrootd
@@ -17,9 +17,10 @@ from servers_for_tests import HTTPServer, Proxy, S3Server, XRootDServer, eventua
 from rootdata import files, remote
 from rootdata.dataset import RootDataset
 from rootdata.errors import BranchError, FileError
-from rootdata.files import Location, find, open_tree, stamp, stamps
+from rootdata.files import Location, find, stamp, stamps
 from rootdata.opening import Opener
 from rootdata.remote import Pieces, in_requests, joined
+from rootdata.trees import open_tree
 
 KINDS = ("TTree", "RNTuple")
 NAMES = ["met", "event", "Jet_pt"]
@@ -113,7 +114,7 @@ def base(request):
 
 
 def lists(columns):
-    return {name: values.tolist() for name, values in columns.items()}
+    return {name: listed(values) for name, values in columns.items()}
 
 
 def local(folder, kind, start=0, stop=EVENTS):

@@ -18,7 +18,7 @@ from files_for_tests import (
     write,
 )
 
-from rootdata import files, specs
+from rootdata import files, specs, trees
 from rootdata.blocks import open_store
 from rootdata.config import PARTS, CacheConfig, parse_data
 from rootdata.dataset import RootDataset
@@ -324,7 +324,7 @@ def test_a_counter_that_is_no_branch_is_let_be(tmp_path):
     leaf = b"\x04nJet\x04nJet"  # name and title
     assert content.count(leaf) == 1
     path.write_bytes(content.replace(leaf, b"\x04Jet_\x04Jet_"))
-    assert files.open_tree(files.Location(str(path))).describe("Jet_pt").counter == "Jet_"
+    assert trees.open_tree(files.Location(str(path))).describe("Jet_pt").counter == "Jet_"
     assert epoch_of(options(path))["mask"][:, 1::2].sum() == ak.sum(ak.num(columns["Jet"]["pt"]))
 
 
@@ -383,8 +383,8 @@ def test_what_the_first_pass_reads_needs_not_be_read_again(several, tmp_path, wh
 def test_a_second_pass_over_the_same_blocks_takes_them_from_the_store(several, monkeypatch):
     store = open_store(CacheConfig(dir=None, max_bytes=10**8))
     read = []
-    original = files._TTree.read
-    monkeypatch.setattr(files._TTree, "read", lambda *a: read.append(a) or original(*a))
+    original = trees._TTree.read
+    monkeypatch.setattr(trees._TTree, "read", lambda *a: read.append(a) or original(*a))
     first = scanned(several, store=store)
     assert read
     read.clear()

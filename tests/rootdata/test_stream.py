@@ -67,7 +67,7 @@ def threads():
 @given(data_sets(), orders, st.integers(0, 3))
 def test_each_event_comes_once_whatever_files_chunks_and_batches(write_tree, data_set, order, epoch):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rootdata.files.BLOCK_ENTRIES", 1)
+        patch.setattr("rootdata.trees.BLOCK_ENTRIES", 1)
         recipe, plan = prepared(data_set.write(Path(folder), write_tree), **order)
         found = list(slabs(recipe, plan, epoch=epoch))
     assert sorted(indices(found)) == entries_of(data_set)

@@ -12,11 +12,12 @@ import numpy.typing as npt
 import uproot
 
 from rootdata.bundle import Manifest
-from rootdata.errors import BranchError, FileError, ShapeError
-from rootdata.files import BLOCK_ENTRIES, Location, Tree, blocks_of
+from rootdata.errors import BranchError, FileError
+from rootdata.files import Location
 from rootdata.inputs import Column, Table
 from rootdata.jagged import Jagged
 from rootdata.opening import Opener
+from rootdata.trees import BLOCK_ENTRIES, Tree, blocks_of
 from serve.codec import schema
 from serve.codec.parsing import check_all_there
 from serve.codec.schema import Schema
@@ -87,8 +88,7 @@ def _tables(source: Tree, wanted: Schema, settings: Settings) -> Iterator[Table]
                 f"than {MAX_BLOCK_BYTES} bytes; write the file with smaller baskets or clusters"
             )
         read = source.read(names, start, stop)
-        columns = {name: _column(read[name], name, wanted) for name in names}
-        block = schema.conform(columns, stop - start, wanted, settings, first=start)
+        block = schema.conform(read, stop - start, wanted, settings, first=start)
         for low in range(0, block.num_events, BLOCK_ENTRIES):
             yield cut(block, low, min(low + BLOCK_ENTRIES, block.num_events))
 
@@ -105,15 +105,6 @@ def _check_branches(source: Tree, wanted: Schema) -> None:
         if branch.kind != spec.kind or (spec.kind == "fixed" and branch.width != spec.width):
             kinds = {"flat": "one number an event", "fixed": f"{branch.width} numbers an event"}
             raise schema.wrong_kind(spec, kinds.get(branch.kind, "a list an event"))
-
-
-def _column(values: Any, name: str, wanted: Schema) -> Column:
-    if wanted.specs[name].kind != "jagged":
-        return np.asarray(values)
-    try:
-        return Jagged.from_awkward(values)
-    except ShapeError as error:
-        raise InvalidEvents(f"branch {name!r}: {error}", field=name) from error
 
 
 def cut(table: Table, start: int, stop: int) -> Table:

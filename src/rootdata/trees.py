@@ -1,0 +1,473 @@
+"""The trees of ROOT files: open a TTree or RNTuple, describe its branches, cut it into blocks and read one block."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import uproot
+
+from rootdata import remote
+from rootdata.errors import BranchError, RootDataError, nearest
+from rootdata.files import Location
+from rootdata.jagged import Columns, Jagged
+from rootdata.patience import PlaceError, brief, is_absent, is_passing
+
+Kind = Literal["flat", "jagged", "fixed", "unusable"]
+
+# A block is read at once: large enough that the cost of a read call is small beside decompression (measured with
+# benchmarks.stream), small enough that many can be open at a time.
+BLOCK_BYTES = 8_000_000
+BLOCK_ENTRIES = 20_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Branch:
+    """What a branch holds.
+
+    Parameters
+    ----------
+    kind : ``flat`` (a number an event), ``jagged`` (a list), ``fixed`` (``width`` numbers an event) or ``unusable``
+    dtype : numpy name of the number type, empty where unusable
+    note : why it is unusable
+    counter : name of the branch that holds the counts of a jagged branch, where the file says so
+    """
+
+    name: str
+    kind: Kind
+    dtype: str = ""
+    width: int = 0
+    note: str = ""
+    counter: str | None = None
+
+
+class Tree(Protocol):
+    """An open TTree or RNTuple.
+
+    ``asked`` is the location that was to be opened, ``location`` the same with the tree's name, ``place`` the path at
+    which it was opened: the location's or a replica's.
+    """
+
+    asked: Location
+    location: Location
+    place: str
+    num_entries: int
+    uuid: str
+    size: int
+
+    def names(self) -> list[str]:
+        """Return the names of all branches."""
+
+    def describe(self, name: str) -> Branch:
+        """Say what a branch holds; :class:`BranchError` where there is none of that name."""
+
+    def edges(self, names: Sequence[str]) -> list[int]:
+        """Return the entries at which the given branches can be cut, 0 and ``num_entries`` included, rising."""
+
+    def bytes_per_entry(self, names: Sequence[str]) -> float:
+        """Return the uncompressed size of the given branches, in bytes an entry."""
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        """Read entries ``start`` to ``stop``."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+def open_tree(location: Location, *, place: str | None = None) -> Tree:
+    """Open the tree of a file.
+
+    Parameters
+    ----------
+    place : where it is opened: at the location's path, or at one of its replicas
+
+    Raises
+    ------
+    FileError
+        For a file that is absent, empty, truncated or not ROOT, or that can't be reached.
+    BranchError
+        Where the tree is absent, or none was named and the file holds several.
+    """
+    place = place or location.path
+    file = _open(place)
+    try:
+        _check_whole(file, place)
+        return _open_object(file, location, place)
+    except Exception:
+        file.close()
+        raise
+
+
+def _open(place: str) -> Any:
+    # No array cache: the same bytes would be kept twice.
+    plain = {"array_cache": None, "object_cache": None, "num_workers": 1}
+    try:
+        if remote.is_remote(place):
+            return uproot.open({place: None}, handler=remote.RemoteSource, **plain)
+        return uproot.open(place, **plain)
+    except RootDataError:
+        raise
+    except Exception as error:  # uproot has no common base for what broken bytes raise
+        raise PlaceError(_why_not_open(place, error)) from error
+
+
+def _why_not_open(place: str, error: Exception) -> str:
+    if remote.is_remote(place) and is_passing(error):
+        return f"{place} can't be reached ({brief(error)})"
+    if is_absent(error):
+        return f"{place} does not exist; check the path"
+    why = f"it can't be opened ({brief(error)})" if remote.is_remote(place) else _why_not_root(place)
+    return f"{place}: {why}; replace or remove the file"
+
+
+def _check_whole(file: Any, place: str) -> None:
+    """Compare the length that the header declares with the file's own."""
+    size, end = _size(file, place), file.file.fEND
+    if size and size < end:
+        raise PlaceError(
+            f"{place}: the file is truncated: it has {size:,} of {end:,} bytes; replace or remove the file"
+        )
+
+
+def _open_object(file: Any, location: Location, place: str) -> Tree:
+    classes = _trees(file)
+    name = location.tree
+    if name is None:
+        if len(classes) != 1:
+            held = ", ".join(repr(c) for c in sorted(classes)) or "none"
+            raise BranchError(f"{place} holds {len(classes)} trees: {held}; name one with tree=... or path:tree")
+        name = next(iter(classes))
+    if name.split(";")[0].strip("/") not in classes:
+        raise BranchError(f"tree {name!r} not found in {place}; {nearest(name, classes)}; check `tree`")
+    try:
+        source = file[name]
+        kind = _NTuple if "RNTuple" in source.classname else _TTree
+        return kind(source, location, dataclasses.replace(location, tree=name), file, place)
+    except Exception as error:
+        remedy = "" if is_passing(error) else "; replace the file"
+        raise PlaceError(f"{place}: tree {name!r} can't be read ({brief(error)}){remedy}") from error
+
+
+def _trees(file: Any) -> dict[str, str]:
+    return {
+        key.split(";")[0]: name
+        for key, name in file.classnames(recursive=True).items()
+        if name in {"TTree", "TNtuple", "TNtupleD", "TChain"} or "RNTuple" in name
+    }
+
+
+def _why_not_root(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        return f"can't be opened ({brief(error)})"
+    if not head:
+        return "the file is empty"
+    return "the file is truncated or damaged" if head == b"root" else "this is not a ROOT file"
+
+
+def trees_in(path: str) -> dict[str, int]:
+    """List the trees of a file with their numbers of entries."""
+    with uproot.open(path) as file:
+        return {name: int(file[name].num_entries) for name in _trees(file)}
+
+
+class _Named:
+    """Look-up of branches by full path, by short name, and with dots for underscores."""
+
+    def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
+        self.asked, self.location, self.place = asked, location, place
+        self.num_entries = int(source.num_entries)
+        self.uuid = str(file.file.uuid)
+        self.size = _size(file, place)
+        self._source = source
+        self._file = file
+        self._known: dict[str, Branch] = {}
+        self._keys = self._list_keys()
+        short = collections.Counter(_short(k) for k in self._keys)
+        self._by_name = {_short(k): k for k in self._keys if short[_short(k)] == 1} | {k: k for k in self._keys}
+
+    def _list_keys(self) -> list[str]:
+        raise NotImplementedError
+
+    def names(self) -> list[str]:
+        return [_short(k) if self._by_name.get(_short(k)) == k else k for k in self._keys]
+
+    def key_of(self, name: str) -> str:
+        """Return the key in the file of a branch asked for by any of its names."""
+        for candidate in (name, name.replace("_", ".", 1)):
+            if candidate in self._by_name:
+                return self._by_name[candidate]
+        message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
+        raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
+
+    def _read_error(self, start: int, stop: int, error: Exception) -> Exception:
+        what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read ({brief(error)})"
+        if remote.is_remote(self.place) and is_passing(error):
+            return PlaceError(what)
+        return PlaceError(f"{what}; the file is truncated or damaged: replace it, or take it out of the sample")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _TTree(_Named):
+    def _list_keys(self) -> list[str]:
+        return list(self._source.keys(recursive=True, full_paths=True))
+
+    def describe(self, name: str) -> Branch:
+        if name not in self._known:
+            branch = self._source[self.key_of(name)]
+            self._known[name] = _describe_branch(name, branch)
+        return self._known[name]
+
+    def edges(self, names: Sequence[str]) -> list[int]:
+        branches = [self._source[self.key_of(n)] for n in names]
+        filled = [b for b in branches if b.num_baskets]
+        if not self.num_entries or not filled:
+            return [0, self.num_entries]
+        common = set.intersection(*(set(b.entry_offsets) for b in filled))
+        inner = {int(e) for e in common if 0 < e < self.num_entries}
+        if not inner:
+            # Baskets that never align: cut at those of the largest branch, so that memory stays bounded.
+            largest = max(filled, key=lambda b: b.uncompressed_bytes)
+            inner = {int(e) for e in largest.entry_offsets if 0 < e < self.num_entries}
+        return [0, *sorted(inner), self.num_entries]
+
+    def bytes_per_entry(self, names: Sequence[str]) -> float:
+        total = sum(self._source[self.key_of(n)].uncompressed_bytes for n in names)
+        return float(total) / max(1, self.num_entries)
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        keys = {n: self.key_of(n) for n in names}
+        try:
+            got = self._source.arrays(
+                list(dict.fromkeys(keys.values())), entry_start=start, entry_stop=stop, library="ak", how=dict
+            )
+        except RootDataError:
+            raise
+        except Exception as error:
+            raise self._read_error(start, stop, error) from error
+        return {n: _plain(got[k], self.describe(n)) for n, k in keys.items()}
+
+
+class _NTuple(_Named):
+    def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
+        self._source, self._file = source, file
+        with self._together(record.page_list_link.locator for record in source.footer.cluster_group_records):
+            self._clusters = list(source.cluster_summaries)
+        super().__init__(source, asked, location, file, place)
+
+    def _list_keys(self) -> list[str]:
+        # The same as ``keys(recursive=True)``, which takes a time that is quadratic in the number of fields.
+        fields = self._source.all_fields
+        return [f.path for f in fields if f.path and not f.is_anonymous and not f.in_variant]
+
+    def describe(self, name: str) -> Branch:
+        if name not in self._known:
+            field = self._source[self.key_of(name)]
+            self._known[name] = _describe_field(name, field)
+        return self._known[name]
+
+    def edges(self, names: Sequence[str]) -> list[int]:  # noqa: ARG002 - clusters hold every field
+        starts = [int(c.num_first_entry) for c in self._clusters if c.num_entries]
+        return sorted({0, *starts, self.num_entries})
+
+    def bytes_per_entry(self, names: Sequence[str]) -> float:
+        # The page lists would tell exactly, at the cost of reading them all; ten numbers a list is near enough.
+        return float(sum(4 if self.describe(n).kind == "flat" else 40 for n in names))
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        fields = {n: self._source[self.key_of(n)] for n in names}
+        lengths: dict[str, Any] = {}  # of the lists of a collection, which all its fields share
+        try:
+            with self._up_to(stop), self._together(self._pages(names, start, stop)):
+                return {
+                    n: _plain(f.array(entry_start=start, entry_stop=stop, array_cache=lengths), self.describe(n))
+                    for n, f in fields.items()
+                }
+        except RootDataError:
+            raise
+        except Exception as error:
+            raise self._read_error(start, stop, error) from error
+
+    @contextmanager
+    def _up_to(self, stop: int) -> Iterator[None]:
+        """Hide clusters that begin at ``stop`` or later from uproot, which reads one where a range ends."""
+        self._source._cluster_summaries = [c for c in self._clusters if c.num_first_entry < stop]  # noqa: SLF001
+        try:
+            yield
+        finally:
+            self._source._cluster_summaries = self._clusters  # noqa: SLF001
+
+    def _together(self, locators: Iterable[Any]) -> AbstractContextManager[None]:
+        """Read what lies at some places of a remote file at once: uproot asks for one after the other."""
+        source = self._file.file.source
+        if not isinstance(source, remote.RemoteSource):
+            return nullcontext()
+        return source.ahead([(where.offset, where.offset + where.num_bytes) for where in locators])
+
+    def _pages(self, names: Sequence[str], start: int, stop: int) -> Iterator[Any]:
+        """List where the pages of some fields lie, in the clusters that hold the entries."""
+        columns = self._columns(names)
+        for cluster, pages in zip(self._clusters, self._source.page_link_list, strict=True):
+            first = cluster.num_first_entry
+            if first < stop and first + cluster.num_entries > start:
+                yield from (page.locator for i in columns if i < len(pages) for page in pages[i].pages)
+
+    def _columns(self, names: Sequence[str]) -> set[int]:
+        """Find the columns of fields, of all that is in them, and of the lists that they are in."""
+        parents = [record.parent_field_id for record in self._source.field_records]
+        lines = [_line(i, parents) for i in range(len(parents))]
+        wanted = {self._source[self.key_of(n)].field_id for n in names}
+        related = wanted.union(*(lines[i] for i in wanted)) | {i for i, line in enumerate(lines) if line & wanted}
+        return {c.idx for c in self._source.column_records if c.field_id in related}
+
+
+def _line(field: int, parents: Sequence[int]) -> set[int]:
+    """Return a field and all that it is in."""
+    line = {field}
+    while parents[field] not in line:
+        field = parents[field]
+        line.add(field)
+    return line
+
+
+def _describe_branch(name: str, branch: Any) -> Branch:
+    try:
+        reading = branch.interpretation
+        typename = str(branch.typename)
+    except Exception as error:  # whatever an unknown streamer raises, it can't be read
+        if is_passing(error):
+            raise
+        return Branch(name, "unusable", note=f"uproot can't interpret it ({brief(error)})")
+    kind = type(reading).__name__
+    if kind == "AsJagged" and _number_type(reading.content):
+        counter = branch.member("fLeaves")[0].member("fLeafCount")
+        counter_name = None if counter is None else str(counter.member("fName"))
+        return Branch(name, "jagged", _number_type(reading.content), counter=counter_name)
+    dtype = _number_type(reading)
+    if not dtype:
+        return Branch(name, "unusable", note=f"it holds {typename or kind}, neither a number nor a list of numbers")
+    shape = getattr(reading, "inner_shape", None) or ()
+    if len(shape) > 1:
+        return Branch(name, "unusable", note=f"it holds nested arrays ({typename})")
+    return Branch(name, "fixed" if shape else "flat", dtype, width=shape[0] if shape else 0)
+
+
+def _number_type(reading: Any) -> str:
+    dtype = getattr(reading, "numpy_dtype", None)
+    if dtype is None:
+        return ""
+    base = np.dtype(dtype).base
+    return base.newbyteorder("=").name if base.kind in "iufb" else ""
+
+
+def _form(field: Any) -> Any:
+    """Return the form of what reading a field gives, without reading."""
+    import awkward as ak
+
+    whole, path = field.to_akform()
+    array = ak.Array(whole.length_zero_array())
+    for step in (*(path or [field.name])[:-1], field.name):
+        array = array[step]
+    return array.layout.form
+
+
+def _describe_field(name: str, field: Any) -> Branch:
+    import awkward as ak
+
+    try:
+        form = _form(field)
+    except Exception as error:  # as above
+        if is_passing(error):
+            raise
+        return Branch(name, "unusable", note=f"uproot can't interpret it ({brief(error)})")
+    is_list = isinstance(form, (ak.forms.ListOffsetForm, ak.forms.ListForm))
+    is_fixed = isinstance(form, ak.forms.RegularForm)
+    inner = form.content if is_list or is_fixed else form
+    if not isinstance(inner, ak.forms.NumpyForm) or inner.parameter("__array__") is not None or inner.inner_shape:
+        return Branch(name, "unusable", note=f"it holds {field.typename or 'records'}, not numbers or lists of numbers")
+    kind: Kind = "jagged" if is_list else "fixed" if is_fixed else "flat"
+    return Branch(name, kind, inner.primitive, width=form.size if is_fixed else 0)
+
+
+def _plain(array: Any, branch: Branch) -> npt.NDArray[Any] | Jagged:
+    import awkward as ak
+
+    if branch.kind == "unusable":
+        raise BranchError(f"branch {branch.name!r} can't be used: {branch.note}")
+    if branch.kind == "jagged":
+        return Jagged.from_awkward(array)
+    layout = array.layout
+    values = np.asarray(layout.data if isinstance(layout, ak.contents.NumpyArray) else ak.to_numpy(array))
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _short(key: str) -> str:
+    return key.rsplit("/", 1)[-1]
+
+
+def _size(file: Any, place: str) -> int:
+    return int(file.file.source.num_bytes) if remote.is_remote(place) else Path(place).stat().st_size
+
+
+def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Cut a tree into blocks: neighbouring baskets or clusters, joined until reading them at once pays.
+
+    Parameters
+    ----------
+    names : the branches that will be read
+
+    Returns
+    -------
+    (start, stop) of every block, in order, covering all entries
+    """
+    wanted = min(BLOCK_ENTRIES, max(1000, int(BLOCK_BYTES / max(1.0, tree.bytes_per_entry(names)))))
+    blocks: list[tuple[int, int]] = []
+    edges = tree.edges(names)
+    if tree.num_entries == 0:
+        return []
+    start = edges[0]
+    for here, following in zip(edges[1:], [*edges[2:], None], strict=True):
+        if following is None or following - start > wanted:
+            if here > start:
+                blocks.append((start, here))
+            start = here
+    return blocks
+
+
+def use_fast_inflate() -> None:
+    """Let uproot inflate zlib baskets with ISA-L, which takes half of zlib's time.
+
+    uproot 5.7 documents ``uproot.ZLIB.library``, but reads with an instance of its own: that one is set, and
+    what somebody writes with ``uproot.ZLIB`` stays as it is. The bytes that come out are the same.
+    """
+    from uproot import compression
+
+    target = getattr(compression, "_decompress_ZLIB", None)
+    if target is not None:
+        target.library = "isal"
+
+
+def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:
+    """Raise where a branch is of another kind in this file than in the first one.
+
+    Raises
+    ------
+    BranchError
+        Naming both files, the branch and both kinds.
+    """
+    for name, branch in branches.items():
+        if (branch.kind, branch.width) != (other[name].kind, other[name].width):
+            raise BranchError(
+                f"branch {name!r} is {other[name].kind} in {path} but {branch.kind} in {first}; "
+                "the files of all samples must agree: leave the branch out, or make the files anew"
+            )
