@@ -1,7 +1,8 @@
 """Selected events to rectangular arrays and back: scaled, padded, masked.
 
-Within a block NaN stands for "no value", whatever the reason: :func:`pack` scales and marks, and :func:`gather` copies
-rows and turns every NaN and every object that is not there into the padding value and the mask, in one pass.
+Within a block NaN stands for "no value", whatever the reason: :func:`pack` scales and marks, and a :class:`Pool` of
+blocks copies rows and turns every NaN and every object that is not there into the padding value and the mask, in one
+pass.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy.typing as npt
 from rootdata.errors import ShapeError
 from rootdata.events import Events
 from rootdata.jagged import Ints, Jagged, offsets_of
-from rootdata.kernels import copy_objects, copy_values
-from rootdata.scaling import Floats, Transform
+from rootdata.kernels import gather_facts, gather_objects, gather_values, lay_out
+from rootdata.scaling import Floats, Transform, singles_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,16 +77,18 @@ class Packed:
     ----------
     flat : (n, features) float32, NaN where missing
     objects : collection name to its jagged rows, (n_objects, features) float32, NaN where missing
-    label : (n,) int64
+    label, entry : (n,) int64
     weight : (n,) float32
-    index : (n, 3) int64: sample, file, entry
+    sample, file : their numbers
     """
 
     flat: Floats
     objects: Mapping[str, Jagged]
     label: Ints
-    weight: npt.NDArray[np.float32]
-    index: Ints
+    weight: Floats
+    entry: Ints
+    sample: int
+    file: int
 
     def __len__(self) -> int:
         return len(self.label)
@@ -108,62 +111,117 @@ def pack(
     sample, file : numbers that the index of an event carries
     missing : sentinels
     """
-    flat = np.empty((len(events), len(layout.flat)), np.float32)
-    for i, name in enumerate(layout.flat):
-        transforms[name].apply(events.flat[name], flat[:, i], missing=missing)
     objects = {}
     for collection in layout.collections:
         source = events.objects[collection.name]
-        rows = np.empty((int(source.offsets[-1]), len(collection.branches)), np.float32)
-        for i, name in enumerate(collection.branches):
-            transforms[name].apply(source.columns[name], rows[:, i], missing=missing)
-        objects[collection.name] = Jagged(source.offsets, rows)
-    index = np.empty((len(events), 3), np.int64)
-    index[:, 0], index[:, 1], index[:, 2] = sample, file, events.entry
-    return Packed(flat=flat, objects=objects, label=events.label, weight=events.weight, index=index)
+        columns = {name: source.columns[name] for name in collection.branches}
+        rows = _side_by_side(columns, transforms, int(source.offsets[-1]), missing)
+        objects[collection.name] = Jagged(_checked(source.offsets, len(events)), rows)
+    return Packed(
+        flat=_side_by_side({name: events.flat[name] for name in layout.flat}, transforms, len(events), missing),
+        objects=objects,
+        label=events.label,
+        weight=events.weight,
+        entry=events.entry,
+        sample=sample,
+        file=file,
+    )
 
 
-def gather(
-    layout: Layout, packed: Packed, rows: Ints, *, out: Mapping[str, npt.NDArray[Any]], at: npt.NDArray[np.int64]
-) -> None:
-    """Copy some events of a block into rectangular arrays: padded and masked in one pass.
+def _side_by_side(
+    columns: Mapping[str, npt.NDArray[Any]], transforms: Mapping[str, Transform], n: int, missing: tuple[float, ...]
+) -> Floats:
+    """Scale columns (n,) into the columns of one array."""
+    out = np.empty((n, len(columns)), np.float32)
+    ready, scales = [], []
+    for name, values in columns.items():
+        if len(values) != n:
+            raise ShapeError(f"{name}: got {len(values)} values for {n} places")
+        column, transform = np.ascontiguousarray(values), transforms[name]
+        if column.dtype != np.float32 or transform.log:
+            column = np.empty(n, np.float32)
+            transform.apply(values, column, missing=missing)
+            transform = Transform()
+        ready.append(column)
+        scales.append((transform.shift, transform.factor))
+    shifts, factors = np.array(scales, np.float32).reshape(-1, 2).T.copy()
+    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, singles_of(missing), out)
+    return out
+
+
+def _checked(offsets: Ints, num_events: int) -> Ints:
+    """Return offsets of which all lie within the objects: compiled loops trust them."""
+    offsets = np.ascontiguousarray(offsets, np.int64)
+    if len(offsets) != num_events + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        raise ShapeError(f"got {len(offsets)} offsets for {num_events} events, not all rising from 0")
+    return offsets
+
+
+class Pool:
+    """Packed blocks of which events can be gathered in any order.
 
     Parameters
     ----------
-    rows : (k,) which events of the block
-    out : arrays as from :meth:`Layout.empty`
-    at : (k,) which rows of ``out`` they become
+    packed : the blocks, which are kept
     """
-    if layout.kind == "tokens":
-        _gather_tokens(layout, packed, rows, out=out, at=at)
-        return
-    x, mask, column = out["x"], out["mask"], 0
-    for jagged, length in [
-        (_as_objects(packed.flat), 1),
-        *((packed.objects[c.name], c.length) for c in layout.collections),
-    ]:
-        width = jagged.content.shape[1]
-        copy_values(
-            jagged.content.reshape(-1), jagged.offsets, width, rows, at, length, column, layout.pad, x, mask
-        )  # fmt: skip
-        column += length * width
+
+    def __init__(self, layout: Layout, packed: Sequence[Packed]) -> None:
+        self._layout = layout
+        # What the addresses below point to; contiguous, or copied to be.
+        self._parts = [_arrays_of(layout, block) for block in packed]
+        n = len(packed)
+        self._values = np.array([[_address(a) for a in p[3:]] for p in self._parts], np.int64).reshape(n, 2 * len(_sizes(layout)))
+        facts = [[*map(_address, p[:3]), b.sample, b.file] for p, b in zip(self._parts, packed, strict=True)]
+        self._facts = np.array(facts, np.int64).reshape(n, 5)
+
+    def gather(self, which: Ints, rows: Ints) -> dict[str, npt.NDArray[Any]]:
+        """Copy some events into rectangular arrays: padded and masked in one pass.
+
+        Parameters
+        ----------
+        which, rows : (n,) block and row in it of every event
+
+        Returns
+        -------
+        the layout's arrays, with ``label`` (n,) int64, ``weight`` (n,) float32 and ``index`` (n, 3) int64:
+        sample, file, entry
+        """
+        n, layout, values = len(which), self._layout, self._values
+        label, weight, index = np.empty(n, np.int64), np.empty(n, np.float32), np.empty((n, 3), np.int64)
+        gather_facts(self._facts, which, rows, label, weight, index)
+        arrays = layout.empty(n)
+        widths, lengths = np.array(_sizes(layout), np.int64).T.copy()
+        if layout.kind == "vector":
+            gather_values(values, which, rows, widths, lengths, layout.pad, arrays["x"], arrays["mask"])
+        else:
+            if layout.flat:
+                some = np.empty((n, 1), np.bool_)
+                gather_objects(values, 0, which, rows, widths[0], 1, layout.pad, arrays["flat"], some)
+            for i, c in enumerate(layout.collections, start=1):
+                out, mask = arrays[c.name].reshape(n, widths[i] * c.length), arrays[f"{c.name}_mask"]
+                gather_objects(values, i, which, rows, widths[i], c.length, layout.pad, out, mask)
+        return {**arrays, "label": label, "weight": weight, "index": index}
 
 
-def _gather_tokens(
-    layout: Layout, packed: Packed, rows: Ints, *, out: Mapping[str, npt.NDArray[Any]], at: npt.NDArray[np.int64]
-) -> None:
-    parts = [(c.name, packed.objects[c.name], c.length, out[f"{c.name}_mask"]) for c in layout.collections]
-    if layout.flat:
-        parts.append(("flat", _as_objects(packed.flat), 1, np.empty((len(out["flat"]), 1), np.bool_)))
-    for name, jagged, length, mask in parts:
-        width = jagged.content.shape[1]
-        values = out[name].reshape(-1, length * width)
-        copy_objects(jagged.content.reshape(-1), jagged.offsets, width, rows, at, length, layout.pad, values, mask)
+def _sizes(layout: Layout) -> list[tuple[int, int]]:
+    """Return features and kept objects of everything that is gathered: flat columns are one object an event."""
+    return [(len(layout.flat), 1), *((len(c.branches), c.length) for c in layout.collections)]
 
 
-def _as_objects(flat: Floats) -> Jagged:
-    """View flat columns as one object an event."""
-    return Jagged(np.arange(len(flat) + 1), flat)
+def _arrays_of(layout: Layout, packed: Packed) -> list[npt.NDArray[Any] | None]:
+    """List the arrays of a block as the compiled loops want them, None where flat columns have no offsets."""
+    jagged = [packed.objects[c.name] for c in layout.collections]
+    singles = [packed.weight, packed.flat, *(j.content for j in jagged)]
+    weight, flat, *contents = [np.ascontiguousarray(a, np.float32) for a in singles]
+    label, entry, *offsets = [
+        np.ascontiguousarray(a, np.int64) for a in (packed.label, packed.entry, *(j.offsets for j in jagged))
+    ]
+    pairs = (part for pair in zip(contents, offsets, strict=True) for part in pair)
+    return [label, weight, entry, flat, None, *pairs]
+
+
+def _address(array: npt.NDArray[Any] | None) -> int:
+    return 0 if array is None else array.ctypes.data
 
 
 def to_awkward(layout: Layout, arrays: Mapping[str, npt.NDArray[Any]], transforms: Mapping[str, Transform]) -> Any:

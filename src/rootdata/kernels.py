@@ -1,6 +1,8 @@
-"""Compiled inner loops: one pass that copies scattered rows into rectangular arrays, padded and masked.
+"""Compiled inner loops: columns to rows, and scattered rows to rectangular arrays, scaled, padded and masked.
 
-Compiled on first use and kept on disk by numba; they release the interpreter lock.
+They take addresses of arrays, many at a time, so that one call does the work of all columns or blocks: what lies at an
+address is neither checked nor kept alive here, callers (:mod:`rootdata.dense`) do both. Compiled on first use and kept
+on disk by numba; they release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -10,76 +12,191 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba.extending import intrinsic
 
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_SINGLES = numba.types.Array(numba.float32, 1, "C")
-_INTS = numba.types.Array(numba.int64, 1, "C", readonly=True)  # or not: a cache hands out read-only ones
+STRIP = 2048  # rows that are laid out at a time: short enough to stay in a core's cache until all columns are in
+
+# Scattered events are rarely in a cache: so many events ahead, what lies at them is asked for (halves the time).
+AHEAD = 4
+CACHE_LINE = 64  # bytes
+
+_SINGLES = numba.types.Array(numba.float32, 1, "C", readonly=True)  # or not: a cache hands out read-only ones
+_INTS = numba.types.Array(numba.int64, 1, "C", readonly=True)
+_TABLE = numba.types.Array(numba.int64, 2, "C", readonly=True)
 _OUT = numba.types.Array(numba.float32, 2, "C")
 _BOOLS = numba.types.Array(numba.boolean, 2, "C")
+_OUT_SINGLES, _OUT_INTS = numba.types.Array(numba.float32, 1, "C"), numba.types.Array(numba.int64, 1, "C")
+_OUT_TABLE = numba.types.Array(numba.int64, 2, "C")
 
 
 def _compiled(*arguments: Any) -> Any:
     return numba.njit([numba.void(*arguments)], nogil=True, cache=True)
 
 
-@_compiled(_SINGLES, _INTS, numba.int64, _INTS, _INTS, numba.int64, numba.int64, numba.float32, _OUT, _BOOLS)
-def copy_values(
-    source: Singles,
-    offsets: Ints,
-    width: int,
+def _at_address(element: Any) -> Any:
+    """Make the function that turns an address into a pointer to elements."""
+
+    @intrinsic
+    def at(context: Any, address: Any) -> Any:  # noqa: ARG001
+        def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], target.get_value_type(signature.return_type))
+
+        return numba.types.CPointer(element)(numba.int64), generate
+
+    return at
+
+
+_singles_at, _ints_at = _at_address(numba.float32), _at_address(numba.int64)
+
+
+@intrinsic
+def _prefetch(context: Any, address: Any) -> Any:  # noqa: ARG001
+    """Let the processor fetch what lies at an address, without waiting for it."""
+
+    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        to_read, keep, data = number(0), number(3), number(1)
+        builder.call(fetch, [builder.inttoptr(arguments[0], pointer), to_read, keep, data])
+        return target.get_dummy_value()
+
+    return numba.void(numba.int64), generate
+
+
+@numba.njit(nogil=True, inline="always")
+def _place(table: Ints, block: int, row: int, collection: int) -> tuple[int, int]:
+    """Return where an event's objects start among those of its block, and how many there are."""
+    if not table[block, 2 * collection + 1]:
+        return row, 1
+    offsets = _ints_at(table[block, 2 * collection + 1])
+    return offsets[row], offsets[row + 1] - offsets[row]
+
+
+@numba.njit(nogil=True, inline="always")
+def _fetch_ahead(table: Ints, which: Ints, rows: Ints, i: int, collection: int, width: int, length: int) -> None:
+    """Ask for the objects of the event ``AHEAD`` of the i-th, and for the offsets of one that is twice as far."""
+    far, near = i + 2 * AHEAD, i + AHEAD
+    if far < len(which) and table[which[far], 2 * collection + 1]:
+        _prefetch(table[which[far], 2 * collection + 1] + 8 * rows[far])
+    if 0 <= near < len(which):
+        start, count = _place(table, which[near], rows[near], collection)
+        first = table[which[near], 2 * collection] + 4 * width * start
+        for line in range(0, 4 * width * min(count, length), CACHE_LINE):
+            _prefetch(first + line)
+
+
+@_compiled(_INTS, _SINGLES, _SINGLES, _SINGLES, _OUT)
+def lay_out(columns: Ints, shifts: Singles, factors: Singles, sentinels: Singles, out: Singles) -> None:
+    """Scale columns of float32 and put them side by side: ``(x - shift) * factor``, NaN where a value is missing.
+
+    Parameters
+    ----------
+    columns : (k,) addresses of the columns, each (n,)
+    shifts, factors : (k,)
+    sentinels : values that stand for "none"
+    out : (n, k)
+    """
+    for low in range(0, len(out), STRIP):
+        high = min(low + STRIP, len(out))
+        for c in range(len(columns)):
+            values, shift, factor = _singles_at(columns[c]), shifts[c], factors[c]
+            for i in range(low, high):
+                value = values[i]
+                out[i, c] = (value - shift) * factor if abs(value) < np.inf else np.nan
+            for sentinel in sentinels:
+                for i in range(low, high):
+                    if values[i] == sentinel:
+                        out[i, c] = np.nan
+
+
+@_compiled(_TABLE, _INTS, _INTS, _INTS, _INTS, numba.float32, _OUT, _BOOLS)
+def gather_values(
+    table: Ints, which: Ints, rows: Ints, widths: Ints, lengths: Ints, pad: float, out: Singles, mask: Bools
+) -> None:
+    """Make a row of scattered events each: the leading objects of every collection, padded; and mark what is real.
+
+    Parameters
+    ----------
+    table : (n_blocks, 2 * n_collections) addresses of a collection's values in a block, (n_objects, width), NaN where
+        missing, and of its offsets, (n_events + 1,); 0 instead of offsets: there is one object an event
+    which, rows : (n,) block and event of every row
+    widths, lengths : (n_collections,) features of an object, and objects that are kept of an event
+    out, mask : (n, sum of width * length); ``mask`` is True where a value is neither padding nor NaN
+    """
+    for i in range(-2 * AHEAD, len(which)):
+        column = 0
+        for c in range(len(widths)):
+            width, length = widths[c], lengths[c]
+            _fetch_ahead(table, which, rows, i, c, width, length)
+            if i < 0:
+                continue
+            start, count = _place(table, which[i], rows[i], c)
+            values, first = _singles_at(table[which[i], 2 * c]), start * width
+            there, end = column + min(count, length) * width, column + length * width
+            for j in range(column, there):
+                value = values[first + j - column]
+                out[i, j] = value if value == value else pad
+                mask[i, j] = value == value
+            for j in range(there, end):
+                out[i, j] = pad
+                mask[i, j] = False
+            column = end
+
+
+@_compiled(_TABLE, numba.int64, _INTS, _INTS, numba.int64, numba.int64, numba.float32, _OUT, _BOOLS)
+def gather_objects(
+    table: Ints,
+    collection: int,
+    which: Ints,
     rows: Ints,
-    at: Ints,
+    width: int,
     length: int,
-    column: int,
     pad: float,
     out: Singles,
     mask: Bools,
 ) -> None:
-    """Copy the leading objects of some events to ``out[at, column:]``, padded to ``length``, and mark what is real.
+    """Take the leading objects of one collection of scattered events, padded, and mark the objects that exist.
 
     Parameters
     ----------
-    source : (n_objects * width,) the features of an object side by side, NaN where missing
-    offsets : (n_events + 1,) where each event's objects start
-    rows, at : (k,) which events, and which rows of ``out`` they become
-    length : objects kept per event
-    out, mask : (m, total); ``mask`` is True where a value is neither padding nor NaN
+    table, which, rows : as in :func:`gather_values`
+    collection : its number in the table
+    out : (n, length * width)
+    mask : (n, length) True where there is an object, whatever its features
     """
-    for i in range(len(rows)):
-        start, to = offsets[rows[i]], at[i]
-        n = min(length, offsets[rows[i] + 1] - start) * width
-        values = source[start * width : start * width + n]
-        kept, marks = out[to, column : column + n], mask[to, column : column + n]
-        for j in range(n):
-            real = values[j] == values[j]
-            kept[j] = values[j] if real else pad
-            marks[j] = real
-        out[to, column + n : column + length * width] = pad
-        mask[to, column + n : column + length * width] = False
+    for i in range(-2 * AHEAD, len(which)):
+        _fetch_ahead(table, which, rows, i, collection, width, length)
+        if i < 0:
+            continue
+        start, count = _place(table, which[i], rows[i], collection)
+        values, first, count = _singles_at(table[which[i], 2 * collection]), start * width, min(count, length)
+        for j in range(count * width):
+            value = values[first + j]
+            out[i, j] = value if value == value else pad
+        for j in range(count * width, length * width):
+            out[i, j] = pad
+        for j in range(length):
+            mask[i, j] = j < count
 
 
-@_compiled(_SINGLES, _INTS, numba.int64, _INTS, _INTS, numba.int64, numba.float32, _OUT, _BOOLS)
-def copy_objects(
-    source: Singles, offsets: Ints, width: int, rows: Ints, at: Ints, length: int, pad: float, out: Singles, mask: Bools
-) -> None:
-    """Copy the leading objects of some events to ``out[at]``, padded to ``length``, and mark the objects that exist.
+@_compiled(_TABLE, _INTS, _INTS, _OUT_INTS, _OUT_SINGLES, _OUT_TABLE)
+def gather_facts(table: Ints, which: Ints, rows: Ints, label: Ints, weight: Singles, index: Ints) -> None:
+    """Take label, weight and identity of scattered events.
 
     Parameters
     ----------
-    source, offsets, rows, at, length : as in :func:`copy_values`
-    out : (m, length * width)
-    mask : (m, length) True where there is an object, whatever its features
+    table : (n_blocks, 5) addresses of a block's labels, weights and entries, its sample's number, its file's
+    which, rows : (n,) block and event of every row
+    label, weight, index : (n,), (n,), (n, 3)
     """
-    for i in range(len(rows)):
-        start, to = offsets[rows[i]], at[i]
-        count = min(length, offsets[rows[i] + 1] - start)
-        n = count * width
-        values, kept = source[start * width : start * width + n], out[to, :n]
-        for j in range(n):
-            kept[j] = values[j] if values[j] == values[j] else pad
-        out[to, n:] = pad
-        mask[to, :count] = True
-        mask[to, count:] = False
+    for i in range(len(which)):
+        block, row = table[which[i]], rows[i]
+        label[i] = _ints_at(block[0])[row]
+        weight[i] = _singles_at(block[1])[row]
+        index[i, 0], index[i, 1], index[i, 2] = block[3], block[4], _ints_at(block[2])[row]

@@ -17,7 +17,7 @@ import numpy as np
 from rootdata.errors import DataError
 from rootdata.jagged import Ints, offsets_of
 from rootdata.proportion import apportion
-from rootdata.walk import Order, Stream, Walk, concatenated
+from rootdata.walk import Order, Stream, Walk, concatenated, numbered
 
 # What random numbers are for; part of their seed, so that no two uses share numbers (see also rootdata.walk).
 _CHUNK, _DEAL = 3, 4
@@ -153,7 +153,7 @@ class Plan:
 def _joined(parts: Sequence[Order], positions: Ints) -> Order:
     """Take some events of the concatenated parts; a block that several parts need is named once."""
     order = concatenated(parts)
-    blocks, which = np.unique(order.blocks[order.which[positions]], return_inverse=True)
+    blocks, which = numbered(order.blocks[order.which[positions]])
     return Order(blocks, which, order.rows[positions], np.unique(order.still_open))
 
 

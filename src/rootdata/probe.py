@@ -138,9 +138,8 @@ def training_batch(config: DataConfig, specs: Specs, table: Table) -> dict[str, 
     packed = dense.pack(
         selected, recipe.layout, recipe.transforms, sample=0, file=0, missing=config.missing
     )  # fmt: skip
-    arrays = recipe.layout.empty(n)
-    dense.gather(recipe.layout, packed, np.arange(n), out=arrays, at=np.arange(n))
-    return arrays
+    arrays = dense.Pool(recipe.layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
+    return {name: arrays[name] for name in recipe.layout.shapes}
 
 
 def _as_selected(flat: Any, objects: dict[str, Objects], n: int) -> Events:

@@ -58,6 +58,11 @@ class Transform:
         return np.copysign(np.expm1(np.abs(values)), values) if self.log else values
 
 
+def singles_of(missing: tuple[float, ...]) -> Floats:
+    """Return the sentinels that float32 can hold, as it holds them."""
+    return np.array([m for m in missing if abs(m) <= float(np.finfo(np.float32).max)], np.float32)
+
+
 def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
     """Turn what was learnt of a column into its transform.
 

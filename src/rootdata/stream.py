@@ -18,7 +18,7 @@ import numpy.typing as npt
 from rootdata.ahead import Start, Stop, reading
 from rootdata.blocks import Store, key_of, through
 from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig
-from rootdata.dense import Layout, Packed, gather, pack
+from rootdata.dense import Layout, Packed, Pool, pack
 from rootdata.errors import FileError
 from rootdata.events import Block, Events, needed_branches, select
 from rootdata.jagged import Columns
@@ -211,11 +211,11 @@ def slabs(
             for number in wanted:
                 if number not in held:
                     held[number] = submit(number)
-            packed = [held[number].result() for number in chunk.blocks.tolist()]
+            pool = Pool(layout, [held[number].result() for number in chunk.blocks.tolist()])
             for low in range(skipped * batch, len(chunk), size):
-                yield _slab(layout, packed, chunk, low, min(low + size, len(chunk)))
+                yield pool.gather(chunk.which[low : low + size], chunk.rows[low : low + size])
             skipped = 0
-            del packed
+            del pool
             needed = {*chunk.still_open.tolist(), *(following.blocks.tolist() if following else [])}
             for number in [n for n in held if n not in needed]:
                 del held[number]
@@ -238,22 +238,3 @@ def _with_next(orders: Iterator[Order]) -> Iterator[tuple[Order, Order | None]]:
 
 def _bytes_per_event(layout: Layout) -> int:
     return sum(int(np.prod(shape)) * (1 if name.endswith("mask") else 4) for name, shape in layout.shapes.items())
-
-
-def _slab(layout: Layout, packed: Sequence[Packed], chunk: Order, low: int, high: int) -> Arrays:
-    which, rows = chunk.which[low:high], chunk.rows[low:high]
-    n = high - low
-    arrays = layout.empty(n)
-    arrays |= {"label": np.empty(n, np.int64), "weight": np.empty(n, np.float32), "index": np.empty((n, 3), np.int64)}
-    by_block = np.argsort(which, kind="stable")
-    bounds = np.searchsorted(which[by_block], np.arange(len(packed) + 1))
-    for i, block in enumerate(packed):
-        at = by_block[bounds[i] : bounds[i + 1]]
-        if not len(at):
-            continue
-        taken = rows[at]
-        gather(layout, block, taken, out=arrays, at=at)
-        arrays["label"][at] = block.label[taken]
-        arrays["weight"][at] = block.weight[taken]
-        arrays["index"][at] = block.index[taken]
-    return arrays

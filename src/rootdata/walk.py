@@ -78,6 +78,16 @@ def concatenated(orders: Sequence[Order]) -> Order:
     )
 
 
+def numbered(values: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct values in rising order, and the number of each value among them.
+
+    As ``np.unique`` does, but without sorting: the values are whole numbers from 0 on, and not far from it.
+    """
+    occurs = np.zeros(int(values.max(initial=-1)) + 1, np.bool_)
+    occurs[values] = True
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[values]
+
+
 class Walk:
     """One stream of an epoch: position to (block, row), remembering the open window."""
 
@@ -106,7 +116,7 @@ class Walk:
         still_open = np.concatenate([self._open_at(end), self._at_cuts(end - self._stream.start)])
         if not places:
             return Order(_NONE, _NONE, _NONE, still_open)
-        used, which = np.unique(np.concatenate(places), return_inverse=True)
+        used, which = numbered(np.concatenate(places))
         return Order(self._stream.blocks[used], which, np.concatenate(rows), still_open)
 
     def touched(self, share: int) -> list[int]:

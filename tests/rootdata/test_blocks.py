@@ -27,7 +27,7 @@ from rootdata import blocks
 from rootdata.__main__ import main
 from rootdata.blocks import Store, key_of, open_store, through
 from rootdata.config import PARTS, CacheConfig, parse_data
-from rootdata.dense import Layout, Padded, gather, pack
+from rootdata.dense import Layout, Padded, Pool, pack
 from rootdata.errors import FileError
 from rootdata.events import Block, needed_branches, select
 from rootdata.files import Location
@@ -232,9 +232,7 @@ def batch_of(config, sample, raw, block):
     names = (*config.flat, *(b for c in collections for b in c.branches))
     events = select(config, sample, raw, block=block, part=PARTS.index("train"))
     packed = pack(events, layout, dict.fromkeys(names, Transform()), sample=0, file=0)
-    out = layout.empty(len(packed))
-    gather(layout, packed, np.arange(len(packed)), out=out, at=np.arange(len(packed)))
-    return out
+    return Pool(layout, [packed]).gather(np.zeros(len(packed), np.int64), np.arange(len(packed)))
 
 
 # Keys, and reading through

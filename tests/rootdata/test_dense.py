@@ -4,22 +4,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.dense import Layout, Packed, Padded, gather, kept_fraction, pack, to_awkward
+from rootdata.dense import Layout, Packed, Padded, Pool, kept_fraction, pack, to_awkward
 from rootdata.errors import ShapeError
+from rootdata.events import Events, Objects
 from rootdata.jagged import Jagged
 from rootdata.scaling import Transform
 from strategies import SENTINEL, blocks, ordinary
 
 
-def dense(block, rows, at=None, *, missing=(SENTINEL,)):
-    """Pack a block and gather some of its events, into arrays that hold rubbish before."""
-    at = np.arange(len(rows)) if at is None else at
-    out = block.layout.empty(len(rows))
-    for values in out.values():
-        values[...] = True if values.dtype == bool else 77.0
+def dense(block, rows, *, missing=(SENTINEL,)):
+    """Pack a block and gather some of its events."""
     packed = pack(block.events, block.layout, block.transforms, sample=3, file=8, missing=missing)
-    gather(block.layout, packed, np.asarray(rows, np.int64), out=out, at=np.asarray(at, np.int64))
-    return out
+    return gather(block.layout, packed, rows)
+
+
+def gather(layout, packed, rows):
+    """Gather events of one block: the arrays of the layout alone."""
+    rows = np.array(rows, np.int64)
+    arrays = Pool(layout, [packed]).gather(np.zeros(len(rows), np.int64), rows)
+    return {name: arrays[name] for name in layout.shapes}
 
 
 def scaled(values, transform):
@@ -74,16 +77,15 @@ def some_rows(block, data):
 @given(blocks(), st.data())
 def test_dense_arrays_equal_an_awkward_reference(block, data):
     rows = some_rows(block, data)
-    at = data.draw(st.permutations(range(len(rows))))
-    found, expected = dense(block, rows, at), reference(block, rows)
+    found, expected = dense(block, rows), reference(block, rows)
     assert found.keys() == expected.keys() == block.layout.shapes.keys()
     for name, values in found.items():
         assert values.dtype == (np.bool_ if name.endswith("mask") else np.float32)
         assert values.shape == (len(rows), *block.layout.shapes[name])
         if values.dtype == np.bool_:
-            np.testing.assert_array_equal(values[at], expected[name])
+            np.testing.assert_array_equal(values, expected[name])
         else:
-            np.testing.assert_allclose(values[at], expected[name], rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(values, expected[name], rtol=1e-5, atol=1e-5)
 
 
 @given(blocks(kind="vector"))
@@ -139,7 +141,42 @@ def test_events_keep_their_label_weight_and_identity(block):
     assert len(packed) == len(block.events)
     np.testing.assert_array_equal(packed.label, block.events.label)
     np.testing.assert_array_equal(packed.weight, block.events.weight)
-    assert packed.index.tolist() == [[3, 8, entry] for entry in block.events.entry.tolist()]
+    rows = np.arange(len(packed))[::-1].copy()
+    got = Pool(block.layout, [packed]).gather(np.zeros(len(packed), np.int64), rows)
+    assert got["index"].tolist() == [[3, 8, entry] for entry in block.events.entry[rows].tolist()]
+    np.testing.assert_array_equal(got["label"], block.events.label[rows])
+    np.testing.assert_array_equal(got["weight"], block.events.weight[rows])
+
+
+@given(st.data())
+def test_events_of_several_blocks_are_gathered_in_any_order(data):
+    block = data.draw(blocks())
+    packed = pack(block.events, block.layout, block.transforms, sample=1, file=2)
+    twice = pack(block.events, block.layout, {n: Transform(factor=2.0) for n in block.transforms}, sample=5, file=6)
+    n = len(packed)
+    places = data.draw(st.lists(st.tuples(st.integers(0, 1), st.integers(0, n - 1)), max_size=9)) if n else []
+    which, rows = np.array(places, np.int64).reshape(-1, 2).T.copy()
+    got = Pool(block.layout, [packed, twice]).gather(which, rows)
+    each = [Pool(block.layout, [p]).gather(np.zeros(n, np.int64), np.arange(n)) for p in (packed, twice)]
+    for name, values in got.items():
+        expected = [each[w][name][r] for w, r in places]
+        np.testing.assert_array_equal(values, np.array(expected, values.dtype).reshape(values.shape))
+
+
+@pytest.mark.parametrize("offsets", [[0, 5, 2], [1, 1, 2], [0, 2], [0, -1, 2]])
+def test_offsets_that_point_elsewhere_are_refused(offsets):
+    events = Events(
+        entry=np.arange(2),
+        part=np.zeros(2, np.uint8),
+        label=np.zeros(2, np.int64),
+        weight=np.ones(2, np.float32),
+        flat={},
+        objects={"jets": Objects(offsets=np.array(offsets), columns={"pt": np.ones(2, np.float32)})},
+        before=np.zeros(3, np.int64),
+    )
+    layout = Layout(kind="vector", flat=(), collections=(Padded(name="jets", branches=("pt",), length=2),))
+    with pytest.raises(ShapeError, match=f"{len(offsets)} offsets for 2 events"):
+        pack(events, layout, {"pt": Transform()}, sample=0, file=0)
 
 
 @pytest.mark.parametrize("kind", ["vector", "tokens"])
@@ -174,10 +211,11 @@ def test_padding_is_put_in_after_scaling():
         objects={"jets": Jagged(jets.offsets, (jets.content - 4) * 0.5)},
         label=np.zeros(2, np.int64),
         weight=np.ones(2, np.float32),
-        index=np.zeros((2, 3), np.int64),
+        entry=np.zeros(2, np.int64),
+        sample=0,
+        file=0,
     )
-    out = layout.empty(2)
-    gather(layout, packed, np.array([0, 1]), out=out, at=np.array([0, 1]))
+    out = gather(layout, packed, [0, 1])
     np.testing.assert_array_equal(out["jets"], arrays["jets"])
     np.testing.assert_array_equal(out["jets_mask"], arrays["jets_mask"])
 

@@ -97,8 +97,8 @@ def test_a_graph_makes_the_batches_of_training(block: Block) -> None:
     )  # fmt: skip
     made = deployed.batch(*raw_of(block, specs))
     packed = dense.pack(block.events, layout, block.transforms, sample=0, file=0, missing=(SENTINEL,))
-    arrays = layout.empty(n)
-    dense.gather(layout, packed, np.arange(n), out=arrays, at=np.arange(n))
+    arrays = dense.Pool(layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
+    arrays = {name: arrays[name] for name in layout.shapes}
     assert list(made) == list(arrays)
     for name, expected in arrays.items():
         assert made[name].dtype == (torch.bool if name.endswith("mask") else torch.float32)

@@ -111,9 +111,8 @@ def trained_on(config: DataConfig, columns: dict[str, Any], layout: Layout, scal
     block = events.Block(location=Location("file"), start=0, stop=n, num_entries=n)
     selected = events.select(config, config.samples[0], columns, block=block)
     packed = dense.pack(selected, layout, scaling, sample=0, file=0, missing=config.missing)
-    arrays = layout.empty(n)
-    dense.gather(layout, packed, np.arange(n), out=arrays, at=np.arange(n))
-    return arrays
+    arrays = dense.Pool(layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
+    return {name: arrays[name] for name in layout.shapes}
 
 
 def prepared(manifest: Manifest, tensors: inputs.Tensors, layout: Layout, scaling: dict[str, Transform]) -> Any:
@@ -212,8 +211,8 @@ def test_any_features_become_what_training_saw(block: Block, is_fixed: bool) -> 
     given = Features(num_events=n, flat=block.events.flat, objects=block.events.objects)
     made = prepared(manifest, Assembler(manifest).tensors(given), block.layout, block.transforms)
     packed = dense.pack(block.events, block.layout, block.transforms, sample=0, file=0, missing=(SENTINEL,))
-    arrays = block.layout.empty(n)
-    dense.gather(block.layout, packed, np.arange(n), out=arrays, at=np.arange(n))
+    arrays = dense.Pool(block.layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
+    arrays = {name: arrays[name] for name in block.layout.shapes}
     assert_same(made, arrays, block.layout)
 
 
