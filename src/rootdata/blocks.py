@@ -1,4 +1,4 @@
-"""Decoded blocks, kept in memory or on local disk, so that the next epoch and the next run need not decompress them.
+"""Blocks kept in memory or on local disk, as they were read or as they were made ready for batches.
 
 A store may forget and may fail, but it never delivers anything else than what was put under a key, and none of its
 failures reaches whoever reads: what can't be had from it is read from the files.
@@ -52,8 +52,11 @@ _UNCHECKED = 12  # bytes: the format and the checksum itself
 class Store(Protocol):
     """Keeps the columns of blocks; threads may share it, and it can be sent to another process."""
 
-    def get(self, key: str) -> Columns | None:
-        """Return what was put under a key, as read-only arrays; ``None`` where it is not there any more, or damaged."""
+    def get(self, key: str, *, last: bool = False) -> Columns | None:
+        """Return what was put under a key, as read-only arrays; ``None`` where it is not there any more, or damaged.
+
+        With ``last`` it does not count as used: whoever asks will hardly ask again.
+        """
 
     def put(self, key: str, columns: Columns) -> None:
         """Keep the columns of a block, if that is possible."""
@@ -70,7 +73,7 @@ def open_store(config: CacheConfig | None) -> Store | None:
     return store
 
 
-def key_of(*, uuid: str, entries: int, tree: str, names: Sequence[str], start: int, stop: int) -> str:
+def key_of(*, uuid: str, entries: int, tree: str, names: Sequence[str], start: int, stop: int, made: str = "") -> str:
     """Name a block by what decides its columns, wherever its file lies.
 
     Parameters
@@ -78,16 +81,17 @@ def key_of(*, uuid: str, entries: int, tree: str, names: Sequence[str], start: i
     uuid, entries : of the file: another file under the same path is another block
     names : branches, in the order of the columns
     start, stop : entries
+    made : what was made of the branches; empty for the branches themselves
     """
-    parts = [FORMAT.decode(), uuid, entries, tree, list(names), start, stop]
+    parts = [FORMAT.decode(), uuid, entries, tree, list(names), start, stop, *([made] if made else [])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def through(store: Store | None, key: str, read: Callable[[], Columns]) -> Columns:
+def through(store: Store | None, key: str, read: Callable[[], Columns], *, last: bool = False) -> Columns:
     """Return what a store keeps under a key, or else read it, once, and let the store keep it."""
     if store is None:
         return read()
-    columns = store.get(key)
+    columns = store.get(key, last=last)
     if columns is None:
         columns = read()
         store.put(key, columns)
@@ -113,10 +117,10 @@ class _MemoryStore:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._max_bytes,)
 
-    def get(self, key: str) -> Columns | None:
+    def get(self, key: str, *, last: bool = False) -> Columns | None:
         with self._mine():
             content = self._kept.get(key)
-            if content is not None:
+            if content is not None and not last:
                 self._kept.move_to_end(key)
         return None if content is None else _decoded(memoryview(content), key)
 
@@ -152,11 +156,11 @@ class _DiskStore:
         self._is_writing = True
         self._has_waited = False
 
-    def get(self, key: str) -> Columns | None:
+    def get(self, key: str, *, last: bool = False) -> Columns | None:
         try:
             with _path_of(self._folder, key).open("rb", buffering=0) as file:
                 content = _checked(file)
-                if content is not None:
+                if content is not None and not last:
                     _touch(file.fileno())
         except OSError:
             return None
@@ -420,7 +424,7 @@ def _pieces(column: Any) -> tuple[npt.NDArray[Any], ...] | None:
     """Take a column apart: values, and the offsets of its lists."""
     if type(column) is np.ndarray:  # a masked array, say, is more than its values
         return (np.ascontiguousarray(column),) if column.dtype.kind in "biuf" and column.ndim else None
-    if not isinstance(column, Jagged) or column.content.ndim > 1 or column.content.dtype.kind not in "biuf":
+    if not isinstance(column, Jagged) or column.content.dtype.kind not in "biuf":
         return None
     offsets = column.offsets.astype(np.int64, copy=False)
     return np.ascontiguousarray(column.content[offsets[0] : offsets[-1]]), offsets - offsets[0]

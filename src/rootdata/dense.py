@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from rootdata.errors import ShapeError
 from rootdata.events import Events
-from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.jagged import Columns, Ints, Jagged, offsets_of
 from rootdata.kernels import gather_facts, gather_objects, gather_values, lay_out
 from rootdata.scaling import Floats, Transform, singles_of
 
@@ -92,6 +92,18 @@ class Packed:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def to_columns(self) -> Columns:
+        """Return the arrays by name, for a store."""
+        facts: Columns = {"flat": self.flat, "label": self.label, "weight": self.weight, "entry": self.entry}
+        return facts | {f"objects/{name}": jagged for name, jagged in self.objects.items()}
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any], *, sample: int, file: int) -> Packed:
+        """Put together what :meth:`to_columns` took apart."""
+        objects = {n.removeprefix("objects/"): c for n, c in columns.items() if n.startswith("objects/")}
+        facts = {name: columns[name] for name in ("flat", "label", "weight", "entry")}
+        return cls(objects=objects, sample=sample, file=file, **facts)
 
 
 def pack(
@@ -170,7 +182,9 @@ class Pool:
         # What the addresses below point to; contiguous, or copied to be.
         self._parts = [_arrays_of(layout, block) for block in packed]
         n = len(packed)
-        self._values = np.array([[_address(a) for a in p[3:]] for p in self._parts], np.int64).reshape(n, 2 * len(_sizes(layout)))
+        self._values = np.array([[_address(a) for a in p[3:]] for p in self._parts], np.int64).reshape(
+            n, 2 * len(_sizes(layout))
+        )
         facts = [[*map(_address, p[:3]), b.sample, b.file] for p, b in zip(self._parts, packed, strict=True)]
         self._facts = np.array(facts, np.int64).reshape(n, 5)
 

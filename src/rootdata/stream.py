@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gc
+import hashlib
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -17,7 +19,7 @@ import numpy.typing as npt
 
 from rootdata.ahead import Start, Stop, reading
 from rootdata.blocks import Store, key_of, through
-from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig
+from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig, Sample
 from rootdata.dense import Layout, Packed, Pool, pack
 from rootdata.errors import FileError
 from rootdata.events import Block, Events, needed_branches, select
@@ -116,15 +118,32 @@ class Reader:
         self._recipe = recipe
         self._store = store
         self._opener = Opener(patience=recipe.read.patience, deadline=recipe.read.deadline)
+        self._names = [needed_branches(recipe.config, sample) for sample in recipe.config.samples]
+        self._made = [_made_of(recipe, sample) for sample in recipe.config.samples]
         # Blocks are numbered over all files.
         self._blocks = [(i, file, block) for i, file in enumerate(recipe.specs.files) for block in file.blocks]
 
     def __call__(self, number: int) -> Packed:
-        """Read, select and pack one block."""
+        """Read, select and pack one block, or take it from the store."""
+        i, file, _ = self._blocks[number]
+        key = self._key(number, made=self._made[file.sample])
+        columns = through(self._store, key, lambda: self._packed(number).to_columns())
+        return Packed.from_columns(columns, sample=file.sample, file=i)
+
+    def _packed(self, number: int) -> Packed:
         recipe = self._recipe
         i, file, _ = self._blocks[number]
         events, _ = self.events(number)
         return pack(events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing)
+
+    def _key(self, number: int, *, made: str = "") -> str:
+        """Name a block in the store, with what decides the split of a file by its name."""
+        _, file, (start, stop, *_) = self._blocks[number]
+        made = made and made + posixpath.basename(file.path)
+        return key_of(
+            uuid=file.uuid, entries=file.entries, tree=file.tree, names=self._names[file.sample],
+            start=start, stop=stop, made=made,
+        )  # fmt: skip
 
     def events(self, number: int) -> tuple[Events, Columns]:
         """Read one block, and return its selected events and the branches of all its entries.
@@ -137,9 +156,9 @@ class Reader:
         recipe = self._recipe
         _, file, (start, stop, *counts) = self._blocks[number]
         sample = recipe.config.samples[file.sample]
-        names = needed_branches(recipe.config, sample)
-        key = key_of(uuid=file.uuid, entries=file.entries, tree=file.tree, names=names, start=start, stop=stop)
-        raw = through(self._store, key, lambda: self._read(file, names, start, stop))
+        store = self._store if is_remote(file.path) else None  # a file of this machine is as quick to read
+        names = self._names[file.sample]
+        raw = through(store, self._key(number), lambda: self._read(file, names, start, stop), last=True)
         block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
         events = select(recipe.config, sample, raw, block=block, part=recipe.part)
         if len(events) != counts[recipe.part]:
@@ -170,6 +189,14 @@ class Reader:
     def close(self) -> None:
         """Close the files."""
         self._opener.close()
+
+
+def _made_of(recipe: Recipe, sample: Sample) -> str:
+    """Name all that decides what becomes of a sample's branches."""
+    config = {f.name: getattr(recipe.config, f.name) for f in dataclasses.fields(DataConfig) if f.name != "samples"}
+    own = {f.name: getattr(sample, f.name) for f in dataclasses.fields(Sample) if f.name != "files"}
+    text = repr((config, own, recipe.layout, sorted(recipe.transforms.items()), recipe.part))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def slabs(

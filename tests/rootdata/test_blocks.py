@@ -178,7 +178,6 @@ def test_columns_in_any_form_are_kept_as_plain_ones(store):
         [1.0, 2.0],
         ak.Array([[1.0], []]),
         Jagged(np.array([0, 1]), np.array(["a"])),
-        Jagged(np.array([0, 1]), np.zeros((1, 2))),
     ],
     ids=lambda column: type(column).__name__,
 )

@@ -19,9 +19,7 @@ from files_for_tests import (
 )
 
 from rootdata import files, specs, trees
-from rootdata.blocks import open_store
-from rootdata.config import PARTS, CacheConfig, parse_data
-from rootdata.dataset import RootDataset
+from rootdata.config import PARTS, parse_data
 from rootdata.errors import BranchError, DataError, FileError
 from rootdata.scan import bar, find_files, scan, specs_for
 from rootdata.specs import layout_of, transforms_of
@@ -363,30 +361,3 @@ def test_block_sizes_are_part_of_the_fingerprint(tmp_path, monkeypatch):
     first = scanned(options(path)).fingerprint
     monkeypatch.setattr(specs, "BLOCK_ENTRIES", 5)
     assert scanned(options(path)).fingerprint != first
-
-
-@pytest.mark.parametrize("where", ["folder", "memory"])
-@pytest.mark.parametrize("fraction", [1.0, 0.3])
-def test_what_the_first_pass_reads_needs_not_be_read_again(several, tmp_path, where, fraction):
-    plain = several | {"fraction": fraction}
-    dataset = RootDataset(plain, cache="memory" if where == "memory" else {"dir": tmp_path / "blocks"})
-    expected = [batch["x"].tolist() for batch in RootDataset(plain)]
-    for path in tmp_path.glob("*.root"):
-        path.unlink()
-    if fraction == 1.0:
-        assert [batch["x"].tolist() for batch in dataset] == expected
-    else:
-        with pytest.raises(FileError, match=r"\.root"):
-            list(dataset)
-
-
-def test_a_second_pass_over_the_same_blocks_takes_them_from_the_store(several, monkeypatch):
-    store = open_store(CacheConfig(dir=None, max_bytes=10**8))
-    read = []
-    original = trees._TTree.read
-    monkeypatch.setattr(trees._TTree, "read", lambda *a: read.append(a) or original(*a))
-    first = scanned(several, store=store)
-    assert read
-    read.clear()
-    assert scanned(several, store=store) == first == scanned(several | {"missing": [-999.0]}, store=store)
-    assert read == []

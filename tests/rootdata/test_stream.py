@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from files_for_tests import make_events, options, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootdata import stream
 from rootdata.ahead import prefetched
-from rootdata.config import parse_data, parse_order
+from rootdata.blocks import open_store
+from rootdata.config import CacheConfig, parse_data, parse_order
+from rootdata.dataset import RootDataset
 from rootdata.errors import DataError
 from rootdata.scan import specs_for
 from rootdata.stream import make_recipe, plan_of, slabs
@@ -232,3 +235,50 @@ def test_the_end_of_the_source_is_the_end():
     source = ({"number": np.array(i)} for i in range(5))
     assert [int(s["number"]) for s in prefetched(source, depth=2)] == [0, 1, 2, 3, 4]
     assert threads() == []
+
+
+@pytest.fixture
+def several(tmp_path):
+    """Options for three files of two samples."""
+    paths = [write(tmp_path / f"{name}.root", make_events(60, i)) for i, name in enumerate(("a1", "a2", "b"))]
+    samples = {"a": {"files": [str(p) for p in paths[:2]], "label": 0}, "b": {"files": str(paths[2]), "label": 1}}
+    return options("", samples=samples, split={"train": 0.7, "val": 0.3}, batch_size=16)
+
+
+def epoch(plain, cache, part="train"):
+    dataset = RootDataset(plain, part, index=True, cache=cache)
+    return [{name: values.tolist() for name, values in batch.items()} for batch in dataset]
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_the_second_epoch_from_a_cache_needs_no_files(several, tmp_path, where, small_blocks):
+    plain = several | {"shuffle": False}
+    dataset = RootDataset(plain, cache="memory" if where == "memory" else {"dir": tmp_path / "blocks"})
+    first = [batch["x"].tolist() for batch in dataset]
+    for path in tmp_path.glob("*.root"):
+        path.unlink()
+    assert [batch["x"].tolist() for batch in dataset] == first
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"cut": "met > 20"},
+        {"scale": "minmax"},
+        {"split": {"train": 0.4, "val": 0.6}},
+        {"split": {"by": "event % 2", "train": [0], "val": [1]}},
+        {"layout": "tokens"},
+        {"jagged": {"jets": {"branches": ["Jet_pt"], "sort": "-Jet_pt", "length": 2}}},
+        {"jagged": {"jets": {"branches": ["Jet_pt", "Jet_eta"], "cut": "Jet_pt > 30", "length": 4}}},
+        {"missing": [-999.0]},
+        {"weight": "weight"},
+        {"label": "is_signal"},
+        {"pad": -5.0},
+    ],
+    ids=str,
+)
+def test_other_settings_never_get_the_blocks_of_these(several, other):
+    store = open_store(CacheConfig(dir=None, max_bytes=10**8))
+    for part in ("train", "val"):
+        assert epoch(several, store, part) == epoch(several, None, part)
+        assert epoch(several | other, store, part) == epoch(several | other, None, part)
