@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -20,7 +20,7 @@ from rootdata.cursor import Cursor, cursor_of, identity_of, state_of
 from rootdata.errors import ConfigError, DataError, ResumeError
 from rootdata.scan import specs_for
 from rootdata.specs import Specs
-from rootdata.stream import make_recipe, plan_of, share_of, slabs
+from rootdata.stream import Arrays, make_recipe, plan_of, share_of, slabs
 
 Batch = dict[str, torch.Tensor]
 
@@ -228,17 +228,25 @@ class RootDataset(IterableDataset[Batch]):
             self._recipe, self._plan, epoch=epoch, start=start, rank=self._rank, world_size=self._world,
             store=self._store, stop=stop,
         )  # fmt: skip
-        ahead = prefetched(source, depth=self._recipe.read.prefetch, stop=stop)
+        ahead = prefetched(self._cut(source, size), depth=self._recipe.read.prefetch, stop=stop)
         try:
-            for slab in ahead:
-                for low in range(0, len(slab["label"]), size):
+            for batches in ahead:
+                for batch in batches:
                     if not left:
                         return
                     left -= 1
-                    yield self._tensors({name: v[low : low + size] for name, v in slab.items()})
+                    yield batch
         finally:
             ahead.close()  # type: ignore[attr-defined]
 
-    def _tensors(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Batch:
-        tensors = {n: torch.from_numpy(v) for n, v in arrays.items() if self._index or n != "index"}
-        return {n: t.pin_memory() for n, t in tensors.items()} if self._pin else tensors
+    def _cut(self, source: Generator[Arrays, None, None], size: int) -> Iterator[list[Batch]]:
+        """Cut slabs into batches, in the thread that makes them: the one that trains only takes them out of a list."""
+        with contextlib.closing(source):
+            for slab in source:
+                starts = range(0, len(slab["label"]), size)
+                kept = {n: v for n, v in slab.items() if self._index or n != "index"}
+                if self._pin:  # views of a pinned tensor, so that its memory is not used again while a copy reads it
+                    pinned = {n: torch.from_numpy(v).pin_memory() for n, v in kept.items()}
+                    yield [{n: t[low : low + size] for n, t in pinned.items()} for low in starts]
+                else:
+                    yield [{n: torch.from_numpy(v[low : low + size]) for n, v in kept.items()} for low in starts]

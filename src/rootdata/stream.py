@@ -10,7 +10,7 @@ import functools
 import gc
 import hashlib
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -209,7 +209,7 @@ def slabs(
     world_size: int = 1,
     store: Store | None = None,
     stop: Stop | None = None,
-) -> Iterator[Arrays]:
+) -> Generator[Arrays, None, None]:
     """Yield a rank's events of an epoch as dense arrays, several batches at a time.
 
     Parameters

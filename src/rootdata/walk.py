@@ -96,7 +96,9 @@ class Walk:
         self._seed = [seed, epoch, *stream.seed]
         self._shuffle = shuffle
         self._pass = -1
-        self._rows: dict[int, Ints] = {}
+        # A line for each open block. Many small blocks are open at a time: no step goes over them one by one.
+        self._rows = np.empty((stream.window, int(stream.counts.max(initial=0))), np.int64)
+        self._opened = 0
         self._step: tuple[int, Ints, Ints] = (-1, _NONE, _NONE)
 
     def take(self, start: int, stop: int) -> Order:
@@ -160,7 +162,7 @@ class Walk:
         if number == self._pass:
             return
         self._pass = number
-        self._rows.clear()
+        self._opened = 0
         self._step = (-1, _NONE, _NONE)
         window, n = self._stream.window, len(self._stream.counts)
         self._visit = self._order_of_blocks(n)
@@ -188,23 +190,29 @@ class Walk:
         """Return the events of a step: an even share of every block that is open in it, permuted."""
         if self._step[0] == step:
             return self._step[1], self._step[2]
-        self._rows = {place: rows for place, rows in self._rows.items() if place >= step}
-        parts, places = [], []
-        for place in range(step, step + self._stream.window):
-            block = int(self._visit[place])
-            n, stays, turn = int(self._stream.counts[block]), int(self._stays[place]), step - int(self._first[place])
-            part = self._rows_of(place, block)[turn * n // stays : (turn + 1) * n // stays]
-            parts.append(part)
-            places.append(np.full(len(part), block, np.int64))
-        row, where = np.concatenate(parts), np.concatenate(places)
+        self._open(step)
+        places = np.arange(step, step + self._stream.window)
+        blocks = self._visit[places]
+        n, stays, turn = self._stream.counts[blocks], self._stays[places], step - self._first[places]
+        low = turn * n // stays
+        sizes = (turn + 1) * n // stays - low
+        starts = offsets_of(sizes)
+        slots = places % self._stream.window * self._rows.shape[1]
+        row = self._rows.reshape(-1)[np.repeat(slots + low - starts[:-1], sizes) + np.arange(starts[-1])]
+        where = np.repeat(blocks, sizes)
         if self._shuffle:
             mixed = self._random(_STEP, step).permutation(len(row))
             row, where = row[mixed], where[mixed]
         self._step = (step, where, row)
         return where, row
 
-    def _rows_of(self, place: int, block: int) -> Ints:
-        if place not in self._rows:
+    def _open(self, step: int) -> None:
+        """Lay out the rows of the blocks that are open in a step: a line each, in the place of one that is closed."""
+        if step < self._step[0]:
+            self._opened = 0
+        for place in range(max(step, self._opened), step + self._stream.window):
+            block = int(self._visit[place])
             first, n = int(self._stream.first[block]), int(self._stream.counts[block])
-            self._rows[place] = first + (self._random(_ROWS, block).permutation(n) if self._shuffle else np.arange(n))
-        return self._rows[place]
+            rows = self._random(_ROWS, block).permutation(n) if self._shuffle else np.arange(n)
+            self._rows[place % self._stream.window, :n] = first + rows
+        self._opened = step + self._stream.window
