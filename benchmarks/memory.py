@@ -1,6 +1,7 @@
 """Memory over many epochs of many files: ``python -m benchmarks.memory --files 200 --epochs 20``.
 
-The resident set, without what the kernel can take back (pages of files), ten times an epoch; ``--plot`` draws it.
+The resident set, without what the kernel can take back (pages of files), ten times an epoch; ``--plot`` draws it, and
+``--max-memory`` sets the bound in bytes beside which it is to be seen.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ def resident_mb() -> float:
     return int(fields["RssAnon"].split()[0]) / 1024
 
 
-def measure(paths: list[Path], *, epochs: int) -> list[tuple[float, float]]:
+def measure(paths: list[Path], *, epochs: int, max_memory: int | None) -> list[tuple[float, float]]:
     """Read a set again and again: (epochs done, MB above the start) ten times an epoch."""
-    events = RootDataset(data.options(paths, rntuple=False))
+    events = RootDataset(data.options(paths, rntuple=False) | {"max_memory": max_memory})
     gc.collect()
     start, points = resident_mb(), []
     for epoch in range(epochs):
@@ -59,11 +60,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--clusters", type=int, default=1, help="of 10,000 events in each file")
+    parser.add_argument("--max-memory", type=int, help="bytes, as the option of that name")
     parser.add_argument("--plot", type=Path, help="picture to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        paths = data.make(Path(folder), files=arguments.files, clusters=1)
-        points = measure(paths, epochs=arguments.epochs)
+        paths = data.make(Path(folder), files=arguments.files, clusters=arguments.clusters)
+        points = measure(paths, epochs=arguments.epochs, max_memory=arguments.max_memory)
     by_epoch = [max(mb for at, mb in points if epoch < at <= epoch + 1) for epoch in range(arguments.epochs)]
     shown = [0, *range(4, arguments.epochs, 5)]
     print("| " + " | ".join(["peak in epoch", *(str(e + 1) for e in shown), "growth an epoch"]) + " |")

@@ -123,8 +123,10 @@ class DataConfig:
 
     def scaling_of(self, column: str) -> Scaling:
         """Return the scaling of a column: its own, that of its fixed-size branch, or the default one."""
-        branch = column if column in self.features else column.rsplit("[", 1)[0]
-        return self.scale.get(column, self.scale.get(branch, self.default_scale))
+        if column in self.scale:
+            return self.scale[column]
+        branch = column.rsplit("[", 1)[0]
+        return self.scale[branch] if branch in self.scale and column not in self.features else self.default_scale
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -143,6 +145,7 @@ class OrderConfig:
     chunk_size : events that are mixed at a time; rounded up to whole batches
     open_blocks : blocks of a sample that are open at a time; ``None`` chooses as many as hold twice a chunk
     partitions : streams that an epoch's events are dealt to, so that each rank reads its own ones
+    max_memory : bytes that reading and mixing may take; as many blocks are open as that allows, if fewer than usual
     """
 
     mix: Literal["sample", "file"] | Mapping[str, float] = "sample"
@@ -153,6 +156,7 @@ class OrderConfig:
     drop_last: bool = False
     open_blocks: int | None = None
     partitions: int = 4
+    max_memory: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,7 +255,9 @@ def parse_order(options: Mapping[str, Any], *, samples: Sequence[str]) -> OrderC
     """
     values.reject_unknown(options, [f.name for f in dataclasses.fields(OrderConfig)], where="the order options")
     given = {k: v for k, v in options.items() if v is not None}
-    open_blocks = given.get("open_blocks")
+    open_blocks, max_memory = given.get("open_blocks"), given.get("max_memory")
+    if open_blocks is not None and max_memory is not None:
+        raise ConfigError("open_blocks, max_memory: got both; max_memory chooses open_blocks: leave one out")
     return OrderConfig(
         mix=_mix(given.get("mix", "sample"), samples),
         batch_size=values.positive(given.get("batch_size", 1024), "batch_size"),
@@ -261,6 +267,7 @@ def parse_order(options: Mapping[str, Any], *, samples: Sequence[str]) -> OrderC
         drop_last=values.typed(given.get("drop_last", False), bool, "drop_last"),
         open_blocks=None if open_blocks is None else values.positive(open_blocks, "open_blocks"),
         partitions=values.positive(given.get("partitions", 4), "partitions"),
+        max_memory=None if max_memory is None else values.positive(max_memory, "max_memory"),
     )
 
 

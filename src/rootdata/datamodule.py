@@ -136,6 +136,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
     batch_size : global, divided by the number of ranks
     chunk_size : events mixed at a time
     open_blocks : blocks of a sample open at a time; by default as many as hold two chunks over all samples
+    max_memory : bytes that reading and mixing may take: fewer blocks are open then, and mixed
     partitions : parts of the training events that ranks read on their own; set it to the number of GPUs, or a multiple
     shuffle : whether training events are shuffled
     seed : of the order
@@ -179,6 +180,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         batch_size: int = 1024,
         chunk_size: int = 100_000,
         open_blocks: int | None = None,
+        max_memory: int | None = None,
         partitions: int = 4,
         shuffle: bool = True,
         seed: int = 42,
@@ -204,6 +206,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         order = {
             "mix": mix, "batch_size": batch_size, "chunk_size": chunk_size, "open_blocks": open_blocks,
             "shuffle": shuffle, "seed": seed, "drop_last": drop_last, "partitions": partitions,
+            "max_memory": max_memory,
         }  # fmt: skip
         self.data = parse_data(data)
         self.order = parse_order(order, samples=[s.name for s in self.data.samples])

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from rootdata.ahead import Start, Stop, reading
 from rootdata.blocks import Store, key_of, through
+from rootdata.budget import bytes_per_event, fitting, memory_of
 from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig, Sample
 from rootdata.dense import Layout, Packed, Pool, pack
 from rootdata.errors import FileError
@@ -77,15 +78,27 @@ def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool, world_size: i
         sizes = {s.name: s.size for s in sources}
         weighted = quotas(sizes, {n: order.mix[n] for n in sizes})
         sources = [dataclasses.replace(s, quota=weighted[s.name]) for s in sources]
-    return make_plan(
-        sources,
-        chunk_size=order.chunk_size,
-        batch_size=order.batch_size,
-        shuffle=order.shuffle and training,
-        seed=order.seed,
-        open_blocks=order.open_blocks,
-        partitions=world_size if not training else order.partitions if order.shuffle else 1,
+
+    def make(open_blocks: int | None) -> Plan:
+        return make_plan(
+            sources,
+            chunk_size=order.chunk_size,
+            batch_size=order.batch_size,
+            shuffle=order.shuffle and training,
+            seed=order.seed,
+            open_blocks=open_blocks,
+            partitions=world_size if not training else order.partitions if order.shuffle else 1,
+        )
+
+    if order.max_memory is None:
+        return make(order.open_blocks)
+    memory = functools.partial(
+        memory_of,
+        event=bytes_per_event(recipe.layout, recipe.specs),
+        slab=max(SLAB_BYTES, order.batch_size * _bytes_per_event(recipe.layout)),
     )
+    usual = max(s.window for streams in make(None).streams for s in streams) * order.partitions
+    return fitting(make, order.max_memory, memory=memory, most=usual)
 
 
 def _sources(recipe: Recipe, *, by_file: bool) -> list[Source]:
