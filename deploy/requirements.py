@@ -9,7 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 
-TRAINING = frozenset({"hydra-core", "numba", "onnxscript", "pytorch-lightning", "rich", "torch"})
+TRAINING = frozenset({"hydra-core", "onnxscript", "pytorch-lightning", "rich", "torch"})
 
 
 def requirements() -> list[str]:

@@ -24,8 +24,11 @@ HOMES = {
     "uproot": ("trees", "remote", "tth", "inspection", "callbacks"),
     "fsspec": ("remote",),
     "distributed": ("distributed",),
-    "isal": ("trees", "blocks"),
-    "numba": ("kernels",),
+    "isal": ("inflate", "blocks"),
+    "cramjam": ("inflate",),
+    "xxhash": ("inflate", "pages"),
+    "numba": ("kernels", "decoding", "tally"),
+    "llvmlite": ("kernels",),  # comes with numba
     "hydra": ("launch", "checking", "composing"),
     "omegaconf": ("launch", "checking", "composing", "rebuild", "resume"),
     "yaml": ("composing",),  # comes with omegaconf; its errors pass through there

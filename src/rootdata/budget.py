@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from rootdata.dense import Layout
@@ -13,7 +12,7 @@ from rootdata.specs import Specs
 # Bytes, measured with benchmarks.memory: what open files, libraries and the allocator take besides events.
 FIXED = 40_000_000
 # A block that is being read is there as it lies in the file, inflated, as columns and as rows.
-COPIES_WHILE_READ = 4
+COPIES_WHILE_READ = 3
 # What the number of readers and of slabs made ahead are taken for, whatever they are: the order depends on it.
 READERS, SLABS = 4, 4
 ORDER_BYTES = 160  # an event of a chunk: where it is, several times while it is mixed
@@ -39,17 +38,14 @@ def memory_of(plan: Plan, *, event: float, slab: int) -> int:
     event : bytes of an event in an open block
     slab : bytes of the batches that are made at a time
     """
-    events, largest = 0, 0
-    for stream, total in zip(
-        (s for streams in plan.streams for s in streams), plan.taken[-1].reshape(-1).tolist(), strict=True
-    ):
-        if not len(stream.counts):
-            continue
-        block = int(stream.counts.max())
-        # the window, and what the next chunk opens meanwhile
-        following = math.ceil(total / plan.num_chunks / max(1.0, float(stream.counts.mean()))) + 1
-        events += min(len(stream.counts), stream.window + following) * block
-        largest = max(largest, block)
+    events, largest = 0.0, 0
+    streams = [stream for streams in plan.streams for stream in streams]
+    for stream, total in zip(streams, plan.taken[-1].reshape(-1).tolist(), strict=True):
+        if len(stream.counts):
+            # the open blocks, those that a chunk has closed, and those that the next one opens meanwhile
+            seen = stream.window * float(stream.counts.mean()) + 2 * total / plan.num_chunks
+            events += min(float(stream.size), seen)
+            largest = max(largest, int(stream.counts.max()))
     held = event * (events + COPIES_WHILE_READ * READERS * largest)
     return int(FIXED + held + SLABS * slab + ORDER_BYTES * min(plan.chunk_size, plan.num_events))
 

@@ -200,3 +200,33 @@ def gather_facts(table: Ints, which: Ints, rows: Ints, label: Ints, weight: Sing
         label[i] = _ints_at(block[0])[row]
         weight[i] = _singles_at(block[1])[row]
         index[i, 0], index[i, 1], index[i, 2] = block[3], block[4], _ints_at(block[2])[row]
+
+
+@_compiled(_INTS, _INTS, _OUT_TABLE)
+def deal(shares: Ints, ends: Ints, table: Ints) -> None:
+    """Deal units of several sources in proportion, earliest due date first: see :func:`rootdata.proportion.apportion`.
+
+    Parameters
+    ----------
+    shares : (k,) units of each source; their sum squared fits int64
+    ends : (n,) where each stretch ends
+    table : (n, k) becomes the units taken from each source before each end
+    """
+    total, taken, is_owed = shares.sum(), np.zeros(len(shares), np.int64), np.zeros(len(shares), np.bool_)
+    for row in range(len(ends)):
+        spare = ends[row]
+        for s in range(len(shares)):
+            exact = ends[row] * shares[s]
+            taken[s] = max(taken[s], exact // total)
+            is_owed[s] = taken[s] * total < exact
+            spare -= taken[s]
+        for _ in range(spare):
+            first, earliest = -1, np.inf
+            for s in range(len(shares)):
+                due = (taken[s] + 1) * total / shares[s] if is_owed[s] else np.inf
+                if due < earliest:
+                    first, earliest = s, due
+            if first >= 0:
+                taken[first] += 1
+                is_owed[first] = False
+        table[row] = taken

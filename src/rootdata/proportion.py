@@ -8,6 +8,8 @@ import numpy as np
 
 from rootdata.jagged import Ints
 
+EXACT_BELOW = 3_000_000_000  # events in all: int64 holds the square of so many
+
 
 def quotas(sizes: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, int]:
     """Turn mixing weights into events an epoch, as many in all as the weighted samples hold.
@@ -51,9 +53,20 @@ def apportion(shares: Sequence[int], ends: Sequence[int] | Ints) -> Ints:
     >>> apportion([3, 5], [3, 6, 8]).tolist()
     [[1, 2], [2, 4], [3, 5]]
     """
+    from rootdata.kernels import deal  # here, so that what never plans loads no compiler
+
     total = sum(shares)
-    # int64 holds total squared up to three milliards of events; beyond, Python's own integers
-    n = np.array(shares, dtype=np.int64 if total < 3_000_000_000 else object)
+    if total >= EXACT_BELOW:
+        return _apportion_plainly(shares, ends)
+    table = np.zeros((len(ends), len(shares)), np.int64)
+    deal(np.array(shares, np.int64), np.array(ends, np.int64), table)
+    return table
+
+
+def _apportion_plainly(shares: Sequence[int], ends: Sequence[int] | Ints) -> Ints:
+    """Do the same with integers of any size."""
+    total = sum(shares)
+    n = np.array(shares, dtype=object)
     table = np.zeros((len(ends), len(shares)), np.int64)
     taken = table[0]
     for row, end in enumerate(map(int, ends)):

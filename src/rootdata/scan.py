@@ -365,10 +365,20 @@ def _begin(
         looked = looked[: next((i + 1 for i, one in enumerate(looked) if isinstance(one, Bad)), len(looked))]
     if progress is not None:
         progress.expect(sum(one.entries for one in looked if isinstance(one, Survey)))
-    return [
-        (one, [] if isinstance(one, Bad) else crew.submit(_portions(bare, sample, one, crew.blocks)))
+    tasks = [
+        [] if isinstance(one, Bad) else _portions(bare, sample, one, crew.blocks)
         for one, sample in zip(looked, samples, strict=False)
     ]
+    return list(zip(looked, _submit_in_turns(crew, tasks), strict=True))
+
+
+def _submit_in_turns(crew: _Crew, tasks: Sequence[Sequence[Task[T]]]) -> list[list[_Result[T]]]:
+    """Hand in the first task of every file, then the second of each: two readers in one file would open it twice."""
+    turns = sorted((turn, file) for file, own in enumerate(tasks) for turn in range(len(own)))
+    results: list[list[_Result[T]]] = [[] for _ in tasks]
+    for (_, file), result in zip(turns, crew.submit([tasks[file][turn] for turn, file in turns]), strict=True):
+        results[file].append(result)
+    return results
 
 
 def _portions(config: DataConfig, sample: Sample, survey: Survey, size: int) -> list[Measure]:

@@ -20,6 +20,7 @@ from rootdata.statistics import ColumnStats
 from rootdata.trees import BLOCK_BYTES, BLOCK_ENTRIES
 
 VERSION = 2
+_HEAD = '{"checksum": "'  # of a file of specs
 AUTO_KEEPS = 0.999  # of all objects; what length="auto" promises
 
 
@@ -112,9 +113,9 @@ class Specs:
 
     def save(self, path: str | Path) -> None:
         """Write the specs as JSON, atomically."""
-        plain = self.to_dict()
-        plain["checksum"] = _checksum(plain)
-        cache.write_atomic(Path(path), json.dumps(plain, indent=None, separators=(",", ":")) + "\n")
+        text = _canonical(self.to_dict())
+        # "checksum" comes first in the order of keys, so that all of the file but this one entry is what was hashed.
+        cache.write_atomic(Path(path), f'{_HEAD}{_hash_text(text)}", {text[1:]}\n')
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -126,13 +127,14 @@ class Specs:
             For a file that is absent, no specs, or of another version.
         """
         try:
-            plain = json.loads(Path(path).read_text())
+            text = Path(path).read_text()
+            plain = json.loads(text)
         except (OSError, ValueError) as error:
             raise SpecsError(f"specs {path} can't be read ({error}); scan again, or leave `specs` out") from error
         if not isinstance(plain, dict) or plain.get("version") != VERSION:
             got = plain.get("version") if isinstance(plain, dict) else None
             raise SpecsError(f"specs {path} are of version {got}, this is version {VERSION}; scan again")
-        if plain.pop("checksum", None) != _checksum(plain):
+        if not _is_whole(text, plain):
             raise SpecsError(f"specs {path} are damaged (the checksum differs); scan again")
         try:
             return cls.from_dict(plain)
@@ -142,7 +144,7 @@ class Specs:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain |= {k: [dataclasses.asdict(f) for f in plain[k]] for k in ("files", "skipped")}
+        plain |= {k: [_plain(f) for f in plain[k]] for k in ("files", "skipped")}
         plain["columns"] = {name: stats.to_dict() for name, stats in self.columns.items()}
         plain["multiplicity"] = {k: list(v) for k, v in self.multiplicity.items()}
         return plain
@@ -150,10 +152,10 @@ class Specs:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """Rebuild what :meth:`to_dict` gave."""
-        rest = {k: v for k, v in plain.items() if k not in {"files", "skipped", "columns", "multiplicity"}}
+        rest = {k: v for k, v in plain.items() if k not in {"checksum", "files", "skipped", "columns", "multiplicity"}}
         rest |= {k: _tuples(rest[k]) for k in ("samples", "flat", "labels")}
         return cls(
-            files=tuple(FileSpecs(**{k: _tuples(v) for k, v in f.items()}) for f in plain["files"]),
+            files=tuple(_file(f) for f in plain["files"]),
             skipped=tuple(SkippedFile(**f) for f in plain["skipped"]),
             columns={name: ColumnStats.from_dict(c) for name, c in plain["columns"].items()},
             multiplicity={k: tuple(v) for k, v in plain["multiplicity"].items()},
@@ -161,8 +163,17 @@ class Specs:
         )
 
 
+def _plain(known: FileSpecs | SkippedFile) -> dict[str, Any]:
+    return {f.name: getattr(known, f.name) for f in dataclasses.fields(known)}  # not a copy, as of `asdict`
+
+
+def _file(plain: Mapping[str, Any]) -> FileSpecs:
+    lists = {k: tuple(plain[k]) for k in ("before", "replicas")}
+    return FileSpecs(**{**plain, **lists, "blocks": tuple(map(tuple, plain["blocks"]))})
+
+
 def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def key_of(config: DataConfig) -> str:
@@ -195,12 +206,25 @@ def stamps_of(files: Sequence[tuple[int, Location]]) -> list[Stamp]:
     return stamps([location for _, location in files])
 
 
-def _checksum(plain: Mapping[str, Any]) -> str:
-    return _hash(json.loads(json.dumps({k: v for k, v in plain.items() if k != "checksum"})))
+def _is_whole(text: str, plain: Mapping[str, Any]) -> bool:
+    """Say whether specs are as they were written, in whatever form; in the form of :meth:`Specs.save` it is cheap."""
+    checksum = plain.get("checksum")
+    head = f'{_HEAD}{checksum}", '
+    if text.startswith(head) and _hash_text("{" + text[len(head) :].rstrip()) == checksum:
+        return True
+    return checksum == _hash({k: v for k, v in plain.items() if k != "checksum"})
 
 
 def _hash(plain: Any) -> str:
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return _hash_text(_canonical(plain))
+
+
+def _canonical(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True, default=str)
+
+
+def _hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def check_matches(specs: Specs, config: DataConfig, files: Sequence[tuple[int, Location]], *, where: str) -> None:

@@ -25,13 +25,10 @@ class Moments:
     m2: float = 0.0
 
     @classmethod
-    def of(cls, values: npt.NDArray[np.float64]) -> Self:
-        """Measure values (n,), all finite."""
-        if not len(values):
-            return cls()
-        mean = float(values.mean())
-        deviations = values - mean
-        return cls(count=len(values), mean=mean, m2=float(np.square(deviations, out=deviations).sum()))
+    def of(cls, values: npt.NDArray[Any]) -> Self:
+        """Measure values (n,) float32 or float64, all finite."""
+        _, _, mean, m2 = _moments_of(values)
+        return cls(count=len(values), mean=mean, m2=m2)
 
     def merge(self, other: Moments) -> Moments:
         """Add two parts, after Chan, Golub and LeVeque (1979)."""
@@ -84,15 +81,16 @@ class ColumnStats:
         log, sketch : whether to collect what log and robust scaling need
         """
         real, nans, infinities, sentinels = _real_values(values, missing)
+        low, high, mean, m2 = _moments_of(real)
         return cls(
             nans=nans,
             infinities=infinities,
             sentinels=sentinels,
-            low=float(real.min()) if len(real) else math.inf,
-            high=float(real.max()) if len(real) else -math.inf,
-            moments=Moments.of(real),
-            log_moments=Moments.of(signed_log(real)) if log else None,
-            sketch=_sketch(real) if sketch else None,
+            low=low,
+            high=high,
+            moments=Moments(count=len(real), mean=mean, m2=m2),
+            log_moments=Moments.of(signed_log(real.astype(np.float64))) if log else None,
+            sketch=_sketch(real.astype(np.float64)) if sketch else None,
         )
 
     @property
@@ -213,7 +211,31 @@ def _as_type(sentinel: float, dtype: np.dtype[Any]) -> Any:
     return dtype.type(int(sentinel)) if info.min <= int(sentinel) <= info.max else None
 
 
-def _real_values(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[np.float64], int, int, int]:
+def _moments_of(values: npt.NDArray[Any]) -> tuple[float, float, float, float]:
+    """Return low, high, mean and sum of squared deviations of values (n,) float32 or float64, all finite."""
+    from rootdata import tally  # here: who only applies a scaling, as servers do, need not wait for numba
+
+    if not len(values):
+        return math.inf, -math.inf, 0.0, 0.0
+    low, high, mean, m2 = tally.moments_of(values)
+    return low, high, mean, m2
+
+
+def _real_values(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
+    """Return what is not missing, as float32 or float64, and count what is: NaN, infinities, sentinels."""
+    if values.dtype not in (np.float32, np.float64):
+        return _real_numbers(values, missing)
+    from rootdata import tally  # here, as above
+
+    values = np.require(values, requirements=("C", "A"))
+    own = {_as_type(sentinel, values.dtype) for sentinel in missing} - {None}
+    counts = tally.count_missing(values, np.array(list(own), values.dtype))
+    marks = is_missing(values, missing) if any(counts) else None
+    return (values if marks is None else values[~marks], *counts)
+
+
+def _real_numbers(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[np.float64], int, int, int]:
+    """Do the same for other types, in which alone some of their numbers can be told from a sentinel."""
     marks = is_missing(values, missing)
     if marks is None:
         return values.astype(np.float64), 0, 0, 0

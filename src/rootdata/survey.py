@@ -15,6 +15,7 @@ from rootdata.errors import BranchError, DataError, FileError, RootDataError
 from rootdata.events import Block, Events, flat_features, needed_branches, select
 from rootdata.files import Location
 from rootdata.opening import Opener
+from rootdata.remote import is_remote
 from rootdata.specs import collects
 from rootdata.statistics import ColumnStats
 from rootdata.trees import Branch, Tree, blocks_of, check_same_kinds
@@ -147,7 +148,8 @@ class Measure:
                 _check_counters(survey, tree, raw, block)
             return raw
 
-        if not full:  # training needs more than that: nobody would look for it
+        # Part of a block nobody would look for, and files of this machine are read again as quickly.
+        if not full or not is_remote(survey.location.path):
             return opener.use(survey.location, read)
         # The key of the reader: what the first pass puts into the store, training finds there.
         key = blocks.key_of(
@@ -227,35 +229,40 @@ def _counter(tree: Tree, name: str, block: Block) -> Any:
 
 
 def _statistics(config: DataConfig, events: Events, block: Block) -> Measured:
-    parts = range(len(PARTS))
     train = events.part == TRAIN
-    labels = np.array(
-        [
-            np.bincount(events.label[(events.part == p) & (events.label >= 0)], minlength=len(config.classes))
-            for p in parts
-        ]
-    )
-    columns = {name: _column(config, name, values[train]) for name, values in events.flat.items()}
+    rows = None if train.all() else np.flatnonzero(train)
+    columns = {name: _column(config, name, values, rows) for name, values in events.flat.items()}
     multiplicity = {}
     for collection in config.jagged:
         objects = events.objects[collection.name]
         counts = np.diff(objects.offsets)
-        multiplicity[collection.name] = tuple(int(n) for n in np.bincount(counts[train]))
-        owner = np.repeat(train, counts)
+        multiplicity[collection.name] = tuple(np.bincount(counts if rows is None else counts[rows]).tolist())
+        owned = None if rows is None else np.flatnonzero(np.repeat(train, counts))
         for name, values in objects.columns.items():
-            stats = _column(config, name, values if owner.all() else values[owner])
+            stats = _column(config, name, values, owned)
             # Two collections may share a branch: central and forward jets. It has one scaling, learnt from both.
             columns[name] = columns[name].merge(stats) if name in columns else stats
-    counts_by_part = np.bincount(events.part, minlength=len(PARTS))
+    by_part = np.bincount(events.part, minlength=len(PARTS))
     return Measured(
-        counts=(block.start, block.stop, *(int(n) for n in counts_by_part)),
-        before=tuple(int(n) for n in events.before),
-        labels=labels,
+        counts=(block.start, block.stop, *by_part.tolist()),
+        before=tuple(events.before.tolist()),
+        labels=_labels(events, len(config.classes)),
         flat=tuple(events.flat),
         columns=columns,
         multiplicity=multiplicity,
     )
 
 
-def _column(config: DataConfig, name: str, values: np.ndarray[Any, Any]) -> ColumnStats:
+def _labels(events: Events, num_classes: int) -> np.ndarray[Any, Any]:
+    """Count the events of each class in each part."""
+    has_label = events.label >= 0
+    where = events.part[has_label].astype(np.int64) * num_classes + events.label[has_label]
+    return np.bincount(where, minlength=len(PARTS) * num_classes).reshape(len(PARTS), num_classes)
+
+
+def _column(
+    config: DataConfig, name: str, values: np.ndarray[Any, Any], chosen: np.ndarray[Any, Any] | None
+) -> ColumnStats:
+    """Measure a column, or the values of it at the positions ``chosen``."""
+    values = values if chosen is None else values.take(chosen)
     return ColumnStats.of(values, missing=config.missing, **collects(config, name))

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
+import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import uproot
 
-from rootdata import remote
+from rootdata import pages, remote
 from rootdata.errors import BranchError, RootDataError, nearest
 from rootdata.files import Location
 from rootdata.jagged import Columns, Jagged
 from rootdata.patience import PlaceError, brief, is_absent, is_passing
+
+if TYPE_CHECKING:
+    from rootdata.baskets import BasketTable
 
 Kind = Literal["flat", "jagged", "fixed", "unusable"]
 
@@ -219,6 +225,14 @@ class _Named:
 
 
 class _TTree(_Named):
+    def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
+        super().__init__(source, asked, location, file, place)
+        self._tables: dict[str, BasketTable | None] = {}  # by name; None for what uproot is to read
+        self._handle: int | None = None
+        if not remote.is_remote(place):
+            self._handle = os.open(place, os.O_RDONLY)
+            self._end = weakref.finalize(self, os.close, self._handle)
+
     def _list_keys(self) -> list[str]:
         return list(self._source.keys(recursive=True, full_paths=True))
 
@@ -248,14 +262,49 @@ class _TTree(_Named):
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
         keys = {n: self.key_of(n) for n in names}
         try:
-            got = self._source.arrays(
-                list(dict.fromkeys(keys.values())), entry_start=start, entry_stop=stop, library="ak", how=dict
-            )
+            columns = self._read_baskets(names, start, stop)
+            plain = {n: k for n, k in keys.items() if n not in columns}
+            got = self._read_plainly(plain.values(), start, stop) if plain else {}
         except RootDataError:
             raise
         except Exception as error:
             raise self._read_error(start, stop, error) from error
-        return {n: _plain(got[k], self.describe(n)) for n, k in keys.items()}
+        columns |= {n: _plain(got[k], self.describe(n)) for n, k in plain.items()}
+        return {n: columns[n] for n in keys}
+
+    def _read_plainly(self, keys: Iterable[str], start: int, stop: int) -> dict[str, Any]:
+        """Read branches by uproot: key to array."""
+        unique = list(dict.fromkeys(keys))
+        got = self._source.arrays(unique, entry_start=start, entry_stop=stop, library="ak", how=dict)
+        return cast("dict[str, Any]", got)
+
+    def _read_baskets(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        """Read the branches of ordinary baskets; uproot reads the others, or says what is wrong with them."""
+        if self._handle is None or not 0 <= start <= stop <= self.num_entries:
+            return {}
+        from rootdata.baskets import UnusualError, read_block  # takes a second: not for those who only look
+
+        try:
+            tables = [table for n in names if (table := self._table(n)) is not None]
+            return read_block(self._handle, tables, start, stop)
+        except UnusualError as error:
+            self._tables[error.name] = None
+            return {}
+
+    def _table(self, name: str) -> BasketTable | None:
+        if name not in self._tables:
+            from rootdata.baskets import table_of
+
+            usable = self.describe(name).kind != "unusable"
+            branch = self._source[self.key_of(name)]
+            found = table_of(name, branch, num_entries=self.num_entries, size=self.size) if usable else None
+            self._tables[name] = found
+        return self._tables[name]
+
+    def close(self) -> None:
+        super().close()
+        if self._handle is not None:
+            self._end()
 
 
 class _NTuple(_Named):
@@ -263,6 +312,7 @@ class _NTuple(_Named):
         self._source, self._file = source, file
         with self._together(record.page_list_link.locator for record in source.footer.cluster_group_records):
             self._clusters = list(source.cluster_summaries)
+        self._made_of: dict[str, pages.Field | None] = {}  # by name; None for what uproot is to read
         super().__init__(source, asked, location, file, place)
 
     def _list_keys(self) -> list[str]:
@@ -285,18 +335,57 @@ class _NTuple(_Named):
         return float(sum(4 if self.describe(n).kind == "flat" else 40 for n in names))
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        fields = {n: self._source[self.key_of(n)] for n in names}
-        lengths: dict[str, Any] = {}  # of the lists of a collection, which all its fields share
+        is_usual = 0 <= start <= stop <= self.num_entries
+        simple = {n: field for n in names if is_usual and (field := self._simple(n))}
         try:
-            with self._up_to(stop), self._together(self._pages(names, start, stop)):
-                return {
-                    n: _plain(f.array(entry_start=start, entry_stop=stop, array_cache=lengths), self.describe(n))
-                    for n, f in fields.items()
-                }
+            with self._together(self._pages(names, start, stop)):
+                got = self._read_pages(simple, start, stop) if simple else {}
+                got |= self._read_plainly([n for n in names if n not in simple], start, stop)
         except RootDataError:
             raise
         except Exception as error:
             raise self._read_error(start, stop, error) from error
+        return {n: got[n] for n in names}
+
+    def _read_pages(self, fields: Mapping[str, pages.Field], start: int, stop: int) -> Columns:
+        source = self._file.file.source
+        if source.closed:
+            raise OSError(f"{self.place} is closed")
+        if remote.is_remote(self.place):
+            return pages.read(lambda at, n: source.chunk(at, at + n).raw_data, fields, self._contents, start, stop)
+        with Path(self.place).open("rb", buffering=0) as file:
+            number, end = file.fileno(), os.fstat(file.fileno()).st_size
+
+            def fetch(at: int, n: int) -> bytes:
+                return os.pread(number, max(0, min(n, end - at)), at)
+
+            return pages.read(fetch, fields, self._contents, start, stop)
+
+    def _read_plainly(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        """Read fields by uproot."""
+        fields = {n: self._source[self.key_of(n)] for n in names}
+        lengths: dict[str, Any] = {}  # of the lists of a collection, which all its fields share
+        with self._up_to(stop):
+            return {
+                n: _plain(f.array(entry_start=start, entry_stop=stop, array_cache=lengths), self.describe(n))
+                for n, f in fields.items()
+            }
+
+    def _simple(self, name: str) -> pages.Field | None:
+        """Say what a field is made of, where its pages can be read and mean what uproot reads."""
+        if name not in self._made_of:
+            found, branch = self._schema.find(self._source[self.key_of(name)].field_id), self.describe(name)
+            self._made_of[name] = found if found and (found.kind, found.dtype) == (branch.kind, branch.dtype) else None
+        return self._made_of[name]
+
+    @functools.cached_property
+    def _schema(self) -> pages.Schema:
+        return pages.Schema(self._source.field_records, self._source.column_records)
+
+    @functools.cached_property
+    def _contents(self) -> list[pages.Cluster]:
+        of_columns = zip(self._clusters, self._source.page_link_list, strict=True)
+        return [pages.cluster_of(summary, columns) for summary, columns in of_columns]
 
     @contextmanager
     def _up_to(self, stop: int) -> Iterator[None]:
@@ -312,15 +401,16 @@ class _NTuple(_Named):
         source = self._file.file.source
         if not isinstance(source, remote.RemoteSource):
             return nullcontext()
-        return source.ahead([(where.offset, where.offset + where.num_bytes) for where in locators])
+        behind = pages.CHECKSUM.size  # that of a page lies behind it
+        return source.ahead([(where.offset, where.offset + where.num_bytes + behind) for where in locators])
 
     def _pages(self, names: Sequence[str], start: int, stop: int) -> Iterator[Any]:
         """List where the pages of some fields lie, in the clusters that hold the entries."""
         columns = self._columns(names)
-        for cluster, pages in zip(self._clusters, self._source.page_link_list, strict=True):
+        for cluster, lists in zip(self._clusters, self._source.page_link_list, strict=True):
             first = cluster.num_first_entry
             if first < stop and first + cluster.num_entries > start:
-                yield from (page.locator for i in columns if i < len(pages) for page in pages[i].pages)
+                yield from (page.locator for i in columns if i < len(lists) for page in lists[i].pages)
 
     def _columns(self, names: Sequence[str]) -> set[int]:
         """Find the columns of fields, of all that is in them, and of the lists that they are in."""

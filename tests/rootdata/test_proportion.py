@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from rootdata import proportion
 from rootdata.proportion import apportion, quotas
 
 shares = st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(sum)
@@ -64,3 +65,11 @@ def test_quotas_equal_sizes_where_weights_do():
     assert quotas({"a": 30, "b": 70}, {"a": 3, "b": 7}) == {"a": 30, "b": 70}
     assert quotas({"a": 10, "b": 90}, {"a": 1, "b": 1}) == {"a": 50, "b": 50}
     assert quotas({"a": 10, "b": 90}, {"a": 1, "b": 0}) == {"a": 10, "b": 0}
+
+
+@given(
+    st.lists(st.integers(0, 10**6), min_size=1, max_size=6).filter(any), st.lists(st.integers(0, 10**6), max_size=30)
+)
+def test_the_compiled_dealing_is_the_plain_one(shares, steps):
+    ends = sorted({min(s, sum(shares)) for s in steps} | {sum(shares)})
+    np.testing.assert_array_equal(apportion(shares, ends), proportion._apportion_plainly(shares, ends))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments
+from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments, is_missing
 from strategies import SENTINEL, number_columns, ordinary
 
 parted = st.lists(st.integers(0, 40), max_size=5)
@@ -50,6 +50,37 @@ def test_a_column_is_measured_as_numpy_does(values):
         assert (stats.low, stats.high) == (real.min(), real.max())
         assert stats.moments.mean == pytest.approx(real.mean(), rel=1e-12, abs=1e-9)
         assert stats.moments.std == pytest.approx(real.std(), rel=1e-9, abs=1e-9)
+
+
+def in_plain_numpy(values, missing):
+    """Measure a column with passes of numpy over copies in float64."""
+    marks = is_missing(values, missing)
+    gone, real = (values[:0], values) if marks is None else (values[marks], values[~marks])
+    gone, real = gone.astype(np.float64), real.astype(np.float64)
+    nans, infinities = int(np.isnan(gone).sum()), int(np.isinf(gone).sum())
+    counts = nans, infinities, len(gone) - nans - infinities, len(real)
+    return counts, (real.min(), real.max(), real.mean(), real.std()) if len(real) else None
+
+
+missing_values = st.lists(st.sampled_from([SENTINEL, 0.0, -1.0, 1e300, 1.5, 2.0**53]), max_size=4)
+
+
+@given(number_columns(), missing_values, st.integers(1, 30), st.sampled_from(["as it is", "strided", "swapped"]))
+def test_the_compiled_way_finds_what_plain_numpy_finds(values, missing, times, form):
+    column = np.tile(values, times)
+    expected, numbers = in_plain_numpy(column, missing)
+    if form == "strided":
+        column = np.repeat(column, 2)[::2]
+    if form == "swapped":
+        column = column.astype(column.dtype.newbyteorder())
+    stats = ColumnStats.of(column, missing=missing)
+    assert (stats.nans, stats.infinities, stats.sentinels, stats.count) == expected
+    if numbers:
+        low, high, mean, std = numbers
+        scale = max(abs(low), abs(high))
+        assert (stats.low, stats.high) == (low, high)
+        assert stats.moments.mean == pytest.approx(mean, rel=1e-12, abs=1e-12 * scale)
+        assert stats.moments.std == pytest.approx(std, rel=1e-12, abs=1e-12 * scale)
 
 
 @given(number_columns(), parted)

@@ -1,0 +1,135 @@
+"""Compiled inner loops of reading: bytes as they are stored to numbers, and positions of lists to their offsets.
+
+Compiled on first use and kept on disk by numba; they release the interpreter lock. Whoever calls has checked lengths.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from rootdata.jagged import Ints
+
+Bytes = npt.NDArray[np.uint8]
+
+_SOURCE = numba.types.Array(numba.uint8, 1, "C", readonly=True)  # what is inflated may be read-only
+_OUT = numba.types.Array(numba.uint8, 1, "C")
+_INTS = numba.types.Array(numba.int64, 1, "C")
+_UNSIGNED = (numba.uint16, numba.uint32, numba.uint64)
+
+
+def _compiled(result: Any, *arguments: Any) -> Any:
+    return numba.njit([result(*arguments)], nogil=True, cache=True)
+
+
+@_compiled(numba.void, _SOURCE, numba.int64, _OUT)
+def swap(source: Bytes, size: int, out: Bytes) -> None:
+    """Turn the order of the bytes of ``len(out) // size`` numbers; ``source`` has at least as many bytes as ``out``."""
+    if size == 1:
+        out[:] = source[: len(out)]
+    elif size == 2:
+        for i in range(0, len(out), 2):
+            out[i], out[i + 1] = source[i + 1], source[i]
+    elif size == 4:
+        for j in range(len(out) // 4):
+            i = 4 * j
+            out[i], out[i + 1], out[i + 2], out[i + 3] = source[i + 3], source[i + 2], source[i + 1], source[i]
+    else:
+        for j in range(len(out) // 8):
+            for k in range(8):
+                out[8 * j + k] = source[8 * j + 7 - k]
+
+
+@_compiled(numba.void, _SOURCE, numba.int64, numba.int64, _INTS, _OUT)
+def swap_lists(source: Bytes, header: int, size: int, offsets: Ints, out: Bytes) -> None:
+    """Do the same with lists that have ``header`` bytes in front each; ``offsets`` (n + 1,) count their numbers."""
+    first = offsets[0]
+    for i in range(len(offsets) - 1):
+        gap = (i + 1) * header
+        for j in range((offsets[i] - first) * size, (offsets[i + 1] - first) * size, size):
+            for k in range(size):
+                out[j + k] = source[gap + j + size - 1 - k]
+
+
+@_compiled(numba.boolean, _SOURCE, numba.int64, numba.int64, numba.int64, _INTS)
+def agrees(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints) -> bool:
+    """Say whether lists are as long as known ones.
+
+    Parameters
+    ----------
+    positions : (4 * n,) big-endian, where each list begins
+    nbytes : from the first list to the end of the last
+    offsets : (n + 1,)
+    """
+    n = len(offsets) - 1
+    if nbytes != (offsets[n] - offsets[0]) * size + n * header:
+        return False
+    base = 0
+    for i in range(n):
+        j = 4 * i
+        at = positions[j] << 24 | positions[j + 1] << 16 | positions[j + 2] << 8 | positions[j + 3]
+        if i == 0:
+            base = at
+        if at - base != (offsets[i] - offsets[0]) * size + i * header:
+            return False
+    return True
+
+
+@_compiled(numba.boolean, _SOURCE, numba.int64, numba.int64, numba.int64, _INTS)
+def decode(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints) -> bool:
+    """Write the offsets of lists, from ``offsets[0]`` on; false where their positions make no sense.
+
+    Parameters
+    ----------
+    positions, nbytes, offsets : as in :func:`agrees`
+    """
+    n = len(offsets) - 1
+    base, before = 0, 0
+    for i in range(n + 1):
+        at = base + nbytes
+        if i < n:
+            j = 4 * i
+            at = positions[j] << 24 | positions[j + 1] << 16 | positions[j + 2] << 8 | positions[j + 3]
+        if i == 0:
+            base, before = at, at
+            continue
+        count = at - before - header
+        if count < 0 or count % size:
+            return False
+        offsets[i] = offsets[i - 1] + count // size
+        before = at
+    return True
+
+
+@numba.njit(
+    [numba.void(_SOURCE, numba.int64, numba.boolean, numba.types.Array(n, 1, "C")) for n in _UNSIGNED],
+    nogil=True,
+    cache=True,
+)
+def unsplit(raw: Bytes, skip: int, is_zigzag: bool, out: npt.NDArray[Any]) -> None:
+    """Put the bytes of elements together that are stored as all first bytes, all second ones, and so on.
+
+    Parameters
+    ----------
+    raw : (width * n,) a page of n elements
+    skip : the first elements, that are not wanted
+    is_zigzag : whether the sign is in the lowest bit
+    out : (m,) unsigned, at most n - skip
+    """
+    one = out.dtype.type(1)
+    width = out.itemsize
+    n = len(raw) // width
+    for begin in range(0, len(out), 1024):
+        part = out[begin : begin + 1024]
+        for j in range(width):
+            plane = raw[j * n + skip + begin : j * n + skip + begin + len(part)]
+            shift = out.dtype.type(8 * j)
+            for i in range(len(part)):
+                byte = out.dtype.type(plane[i]) << shift
+                part[i] = byte if j == 0 else part[i] | byte
+        if is_zigzag:
+            for i in range(len(part)):
+                part[i] = (part[i] >> one) ^ (~(part[i] & one) + one)

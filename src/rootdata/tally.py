@@ -1,0 +1,92 @@
+"""Compiled inner loops: what is missing of a column, and extremes and moments of the rest, without a copy in float64.
+
+Sums run in a fixed number of accumulators, and nothing is reassociated: a column gives the same bits on every machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+LANES = 64  # accumulators of a sum: so many that they fill the vector registers of any processor
+
+_SINGLES = numba.types.Array(numba.float32, 1, "C", readonly=True)  # or not: a cache hands out read-only ones
+_DOUBLES = numba.types.Array(numba.float64, 1, "C", readonly=True)
+_COUNTS = numba.types.UniTuple(numba.int64, 3)
+_NUMBERS = numba.types.UniTuple(numba.float64, 4)
+
+
+def _compiled(*signatures: Any) -> Any:
+    return numba.njit(list(signatures), nogil=True, cache=True)
+
+
+@_compiled(_COUNTS(_SINGLES, _SINGLES), _COUNTS(_DOUBLES, _DOUBLES))
+def count_missing(values: npt.NDArray[Any], sentinels: npt.NDArray[Any]) -> tuple[int, int, int]:
+    """Count the values that are missing.
+
+    Parameters
+    ----------
+    values : (n,) float32 or float64
+    sentinels : (k,) of the same type, finite, each once: what stands for "none"
+
+    Returns
+    -------
+    nans, infinities, sentinels : values of each kind
+    """
+    # Loops over numbers, as numba makes vector instructions of no others.
+    strange = nans = hits = 0
+    for i in range(len(values)):
+        strange += values[i] - values[i] != 0  # NaN and infinities
+    if strange:
+        for i in range(len(values)):
+            nans += values[i] != values[i]
+    for sentinel in sentinels:
+        for i in range(len(values)):
+            hits += values[i] == sentinel
+    return nans, strange - nans, hits
+
+
+@_compiled(_NUMBERS(_SINGLES), _NUMBERS(_DOUBLES))
+def moments_of(values: npt.NDArray[Any]) -> tuple[float, float, float, float]:
+    """Measure finite values in two passes over memory.
+
+    Parameters
+    ----------
+    values : (n,) float32 or float64, at least one
+
+    Returns
+    -------
+    low, high : smallest and largest value
+    mean, m2 : and the sum of squared deviations from it
+    """
+    low = high = values[0]
+    for value in values:
+        low = min(low, value)
+        high = max(high, value)
+    whole = len(values) // LANES * LANES
+    lanes = np.zeros(LANES)
+    for start in range(0, whole, LANES):
+        part = values[start : start + LANES]
+        for j in range(LANES):
+            lanes[j] += part[j]
+    for j, value in enumerate(values[whole:]):
+        lanes[j] += value
+    total = 0.0
+    for lane in lanes:
+        total += lane
+    mean = total / len(values)
+
+    lanes[:] = 0.0
+    for start in range(0, whole, LANES):
+        part = values[start : start + LANES]
+        for j in range(LANES):
+            lanes[j] += (part[j] - mean) * (part[j] - mean)
+    for j, value in enumerate(values[whole:]):
+        lanes[j] += (value - mean) * (value - mean)
+    m2 = 0.0
+    for lane in lanes:
+        m2 += lane
+    return low, high, mean, m2
