@@ -19,7 +19,8 @@ from typing import Any
 from benchmarks import data
 from benchmarks.measure import in_process, peak_mb, timed
 
-BASELINES = ("concatenate", "iterate")
+BASELINES = ("concatenate", "concatenate, same inflate", "iterate")
+WARM = ("memory", "disk")
 
 
 def measure_baseline(name: str, paths: list[Path], *, rntuple: bool) -> dict[str, Any]:
@@ -37,7 +38,11 @@ def measure_baseline(name: str, paths: list[Path], *, rntuple: bool) -> dict[str
     def iterate() -> int:
         return sum(len(chunk) for chunk in uproot.iterate(files, branches, step_size=100_000))
 
-    run = concatenate if name == "concatenate" else iterate
+    if name == "concatenate, same inflate":
+        from rootdata.trees import use_fast_inflate
+
+        use_fast_inflate()
+    run = iterate if name == "iterate" else concatenate
     uproot.concatenate(files[:1], branches[:1])  # what is loaded on first use
     return {"epoch": timed(run), "memory": peak_mb() - before}
 
@@ -85,6 +90,60 @@ def measure_rootdata(paths: list[Path], *, rntuple: bool, workers: int) -> dict[
     return result
 
 
+def measure_warm(kind: str, paths: list[Path], *, rntuple: bool, workers: int, folder: str) -> dict[str, Any]:
+    """Measure an epoch from a cache, after one that filled it, at which everything was loaded, too."""
+    from rootdata.dataset import RootDataset
+
+    cache: Any = "memory" if kind == "memory" else {"dir": folder}
+    events = RootDataset(data.options(paths, rntuple=rntuple), cache=cache, num_workers=workers)
+
+    def epoch() -> int:
+        return sum(len(batch["label"]) for batch in events)
+
+    epoch()
+    return {"epoch": timed(epoch)}
+
+
+def measure_memmap(paths: list[Path], *, rntuple: bool, folder: str) -> dict[str, Any]:
+    """Take batches from padded arrays that lie on disk ready-made: in a row, and shuffled over all."""
+    import numpy as np
+    import torch
+
+    from rootdata.dataset import RootDataset
+
+    events = RootDataset(data.options(paths, rntuple=rntuple) | {"shuffle": False})
+    shapes = {"x": np.float32, "mask": np.bool_}
+    width, n, size = events.shapes["x"][0], events.num_events, 1024
+    arrays = {
+        name: np.lib.format.open_memmap(f"{folder}/{name}.npy", "w+", dtype, (n, width))
+        for name, dtype in shapes.items()
+    }
+    at = 0
+    for batch in events:
+        for name, array in arrays.items():
+            array[at : at + len(batch["label"])] = batch[name].numpy()
+        at += len(batch["label"])
+    order = np.random.default_rng(0).permutation(n)
+
+    def in_a_row() -> int:
+        total = 0
+        for low in range(0, n, size):
+            batch = {name: torch.from_numpy(np.array(array[low : low + size])) for name, array in arrays.items()}
+            total += len(batch["x"])
+        return total
+
+    def shuffled() -> int:
+        total = 0
+        for low in range(0, n, size):
+            rows = order[low : low + size]
+            batch = {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
+            total += len(batch["x"])
+        return total
+
+    in_a_row()
+    return {"in a row": timed(in_a_row), "shuffled": timed(shuffled)}
+
+
 def rounds(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure everything in turn, several times."""
     common = [
@@ -97,10 +156,9 @@ def rounds(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     common += ["--workers", str(options.workers), *(["--rntuple"] if options.rntuple else [])]
     found = []
+    names = (*BASELINES, "rootdata", *WARM, "memmap")
     for i in range(options.rounds):
-        found.append(
-            {name: in_process("benchmarks.stream", [*common, "--only", name]) for name in (*BASELINES, "rootdata")}
-        )
+        found.append({name: in_process("benchmarks.stream", [*common, "--only", name]) for name in names})
         print(f"round {i + 1} of {options.rounds} done", file=sys.stderr)
     return found
 
@@ -113,11 +171,13 @@ def report(found: list[dict[str, Any]]) -> dict[str, Any]:
 
     steps = {name: (name, "epoch") for name in BASELINES}
     steps |= {name: ("rootdata", name) for name in ("scan", "first epoch", "later epoch")}
+    steps |= {f"epoch from {name}": (name, "epoch") for name in WARM}
+    steps |= {f"memmap, {name}": ("memmap", name) for name in ("in a row", "shuffled")}
     table: dict[str, Any] = {}
     for name, (who, what) in steps.items():
         row = {f"{c} events/s": statistics.median(rate(r[who][what], c) for r in found) for c in ("cpu", "wall")}
-        for base in BASELINES:
-            for clock in ("cpu", "wall"):
+        for base, clocks in (("concatenate", ("cpu", "wall")), ("concatenate, same inflate", ("cpu",))):
+            for clock in clocks:
                 ratios = [rate(r[who][what], clock) / rate(r[base]["epoch"], clock) for r in found]
                 row[f"{clock} / {base}"] = statistics.median(ratios)
         table[name] = row
@@ -164,6 +224,15 @@ def main() -> None:
 
             os.environ["ROOTDATA_CACHE"] = cache
             print(json.dumps(measure_rootdata(paths, rntuple=options.rntuple, workers=options.workers)))
+    elif options.only in (*WARM, "memmap"):
+        common = {"paths": paths, "rntuple": options.rntuple}
+        with tempfile.TemporaryDirectory() as folder:
+            if options.only == "memmap":
+                print(json.dumps(measure_memmap(**common, folder=folder)))
+            elif options.only == "memory" and options.workers:
+                print(json.dumps({"epoch": {"events": 0, "cpu": 1, "wall": 1}}))  # it serves threads alone
+            else:
+                print(json.dumps(measure_warm(options.only, **common, workers=options.workers, folder=folder)))
     elif options.only:
         print(json.dumps(measure_baseline(options.only, paths, rntuple=options.rntuple)))
     else:

@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from rootdata.errors import ReaderError
+from rootdata.passing import Receiver, Sender
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -196,6 +197,7 @@ class _Process(Generic[T]):
     def __init__(self, make: Callable[[], Reader[T]], *, start: Start | None) -> None:
         context: Any = multiprocessing.get_context(start or "fork")
         self._connection, theirs = context.Pipe()
+        self._receiver = Receiver(self._connection)
         self._process = context.Process(
             target=_serve, args=(make, theirs, os.getpid()), name="rootdata-read", daemon=True
         )
@@ -205,20 +207,20 @@ class _Process(Generic[T]):
 
     def __call__(self, number: int) -> T:
         try:
-            self._connection.send(number)
-            block, error, trace = self._answer()
+            self._connection.send((number, self._receiver.freed()))
+            block, error, trace = self._receiver.loads(self._answer())
         except (EOFError, ConnectionError):
             raise self._why_it_ended(number) from None
         if error is not None:
             raise error from _TracebackThere(trace)
         return block  # type: ignore[no-any-return]
 
-    def _answer(self) -> Any:
+    def _answer(self) -> bytes:
         while not self._connection.poll(1):
             # Where another process inherited the pipe, it does not break.
             if not self._process.is_alive():
                 raise EOFError
-        return self._connection.recv()
+        return bytes(self._connection.recv_bytes())
 
     def _why_it_ended(self, number: int) -> ReaderError:
         self._process.join(1)
@@ -233,6 +235,7 @@ class _Process(Generic[T]):
         """End the process; the second time, when its thread has ended too, close the pipe."""
         if self._has_ended:
             self._connection.close()
+            self._receiver.close()
             self._process.close()
             return
         with suppress(OSError):
@@ -258,12 +261,15 @@ def _serve(make: Callable[[], Reader[Any]], connection: Any, parent: int) -> Non
     _thread("rootdata-watch", _end_with, parent).start()
     reader: Reader[Any] | None = None
     with suppress(EOFError, ConnectionError):
-        while (number := connection.recv()) is not None:
+        sender = Sender(connection)
+        while (request := connection.recv()) is not None:
+            number, freed = request
+            sender.free(freed)
             try:
                 reader = reader or make()
-                answer = pickle.dumps((reader(number), None, ""), protocol=5)
+                answer = sender.dumps((reader(number), None, ""))
             except Exception as error:  # noqa: BLE001 - it is raised again where the block is taken
-                answer = pickle.dumps((None, _sendable(error), "".join(traceback.format_exception(error))))
+                answer = sender.dumps((None, _sendable(error), "".join(traceback.format_exception(error))))
             connection.send_bytes(answer)
     if reader is not None:
         reader.close()
