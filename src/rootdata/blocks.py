@@ -36,6 +36,7 @@ from isal.isal_zlib import crc32
 from rootdata.config import CacheConfig
 from rootdata.errors import FileError
 from rootdata.jagged import Columns, Jagged
+from rootdata.lending import Lender
 
 SUFFIX = ".block"
 FORMAT = b"RDBLOCK1"
@@ -155,11 +156,22 @@ class _DiskStore:
         self._max_bytes = max_bytes
         self._is_writing = True
         self._has_waited = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lender = Lender()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lender"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
 
     def get(self, key: str, *, last: bool = False) -> Columns | None:
         try:
             with _path_of(self._folder, key).open("rb", buffering=0) as file:
-                content = _checked(file)
+                content = _checked(file, self._lender)
                 if content is not None and not last:
                     _touch(file.fileno())
         except OSError:
@@ -364,7 +376,7 @@ def _touch(handle: int) -> None:
         os.utime(handle, ns=(now, now))
 
 
-def _checked(file: FileIO) -> memoryview | None:
+def _checked(file: FileIO, lender: Lender) -> memoryview | None:
     """Read a file into memory; ``None`` where it is not what was written.
 
     Not mapped: a page that can't be read would kill the process, and what is delivered is what was checked.
@@ -372,7 +384,7 @@ def _checked(file: FileIO) -> memoryview | None:
     size = os.fstat(file.fileno()).st_size
     if size < _PREFIX.size:
         return None
-    content = np.empty(size, np.uint8).data
+    content = lender.empty(size, np.uint8).data
     at = 0
     while at < size:
         got = file.readinto(content[at:])

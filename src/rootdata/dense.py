@@ -8,7 +8,7 @@ pass.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from rootdata.events import Events
 from rootdata.jagged import Columns, Ints, Jagged, offsets_of
 from rootdata.kernels import gather_facts, gather_objects, gather_values, lay_out
 from rootdata.scaling import Floats, Transform, singles_of
+
+Empty = Callable[[tuple[int, ...], Any], npt.NDArray[Any]]
+"""Makes an array of a shape and a type, as ``np.empty`` does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,10 +64,10 @@ class Layout:
         objects = (f"{b}[{i}]" for c in self.collections for i in range(c.length) for b in c.branches)
         return (*self.flat, *objects)
 
-    def empty(self, num_events: int) -> dict[str, npt.NDArray[Any]]:
+    def empty(self, num_events: int, *, make: Empty = np.empty) -> dict[str, npt.NDArray[Any]]:
         """Allocate the arrays of ``num_events`` events."""
         return {
-            name: np.empty((num_events, *shape), np.bool_ if name.endswith("mask") else np.float32)
+            name: make((num_events, *shape), np.bool_ if name.endswith("mask") else np.float32)
             for name, shape in self.shapes.items()
         }
 
@@ -114,6 +117,7 @@ def pack(
     sample: int,
     file: int,
     missing: tuple[float, ...] = (),
+    make: Empty = np.empty,
 ) -> Packed:
     """Scale the features of a block and lay them out in rows.
 
@@ -122,15 +126,16 @@ def pack(
     transforms : feature name to its scaling
     sample, file : numbers that the index of an event carries
     missing : sentinels
+    make : allocates the arrays of features
     """
     objects = {}
     for collection in layout.collections:
         source = events.objects[collection.name]
         columns = {name: source.columns[name] for name in collection.branches}
-        rows = _side_by_side(columns, transforms, int(source.offsets[-1]), missing)
+        rows = _side_by_side(columns, transforms, int(source.offsets[-1]), missing, make)
         objects[collection.name] = Jagged(_checked(source.offsets, len(events)), rows)
     return Packed(
-        flat=_side_by_side({name: events.flat[name] for name in layout.flat}, transforms, len(events), missing),
+        flat=_side_by_side({name: events.flat[name] for name in layout.flat}, transforms, len(events), missing, make),
         objects=objects,
         label=events.label,
         weight=events.weight,
@@ -141,10 +146,14 @@ def pack(
 
 
 def _side_by_side(
-    columns: Mapping[str, npt.NDArray[Any]], transforms: Mapping[str, Transform], n: int, missing: tuple[float, ...]
+    columns: Mapping[str, npt.NDArray[Any]],
+    transforms: Mapping[str, Transform],
+    n: int,
+    missing: tuple[float, ...],
+    make: Empty,
 ) -> Floats:
     """Scale columns (n,) into the columns of one array."""
-    out = np.empty((n, len(columns)), np.float32)
+    out = make((n, len(columns)), np.float32)
     ready, scales = [], []
     for name, values in columns.items():
         if len(values) != n:
@@ -175,10 +184,11 @@ class Pool:
     Parameters
     ----------
     packed : the blocks, which are kept
+    make : allocates what is gathered
     """
 
-    def __init__(self, layout: Layout, packed: Sequence[Packed]) -> None:
-        self._layout = layout
+    def __init__(self, layout: Layout, packed: Sequence[Packed], *, make: Empty = np.empty) -> None:
+        self._layout, self._make = layout, make
         # What the addresses below point to; contiguous, or copied to be.
         self._parts = [_arrays_of(layout, block) for block in packed]
         n = len(packed)
@@ -203,7 +213,7 @@ class Pool:
         n, layout, values = len(which), self._layout, self._values
         label, weight, index = np.empty(n, np.int64), np.empty(n, np.float32), np.empty((n, 3), np.int64)
         gather_facts(self._facts, which, rows, label, weight, index)
-        arrays = layout.empty(n)
+        arrays = layout.empty(n, make=self._make)
         widths, lengths = np.array(_sizes(layout), np.int64).T.copy()
         if layout.kind == "vector":
             gather_values(values, which, rows, widths, lengths, layout.pad, arrays["x"], arrays["mask"])

@@ -79,6 +79,15 @@ def _place(table: Ints, block: int, row: int, collection: int) -> tuple[int, int
 
 
 @numba.njit(nogil=True, inline="always")
+def _objects(table: Ints, block: int, row: int, collection: int, width: int, length: int) -> Singles:
+    """View the features of an event's leading objects: loops over a view are twice as fast as over a pointer."""
+    start, count = _place(table, block, row, collection)
+    address = table[block, 2 * collection] + 4 * width * start
+    values: Singles = numba.carray(_singles_at(address), (min(count, length) * width,))
+    return values
+
+
+@numba.njit(nogil=True, inline="always")
 def _fetch_ahead(table: Ints, which: Ints, rows: Ints, i: int, collection: int, width: int, length: int) -> None:
     """Ask for the objects of the event ``AHEAD`` of the i-th, and for the offsets of one that is twice as far."""
     far, near = i + 2 * AHEAD, i + AHEAD
@@ -105,14 +114,14 @@ def lay_out(columns: Ints, shifts: Singles, factors: Singles, sentinels: Singles
     for low in range(0, len(out), STRIP):
         high = min(low + STRIP, len(out))
         for c in range(len(columns)):
-            values, shift, factor = _singles_at(columns[c]), shifts[c], factors[c]
-            for i in range(low, high):
-                value = values[i]
-                out[i, c] = (value - shift) * factor if abs(value) < np.inf else np.nan
+            values = numba.carray(_singles_at(columns[c]), (len(out),))[low:high]
+            strip, shift, factor = out[low:high, c], shifts[c], factors[c]
+            for i in range(len(values)):
+                strip[i] = (values[i] - shift) * factor if abs(values[i]) < np.inf else np.nan
             for sentinel in sentinels:
-                for i in range(low, high):
+                for i in range(len(values)):
                     if values[i] == sentinel:
-                        out[i, c] = np.nan
+                        strip[i] = np.nan
 
 
 @_compiled(_TABLE, _INTS, _INTS, _INTS, _INTS, numba.float32, _OUT, _BOOLS)
@@ -136,16 +145,15 @@ def gather_values(
             _fetch_ahead(table, which, rows, i, c, width, length)
             if i < 0:
                 continue
-            start, count = _place(table, which[i], rows[i], c)
-            values, first = _singles_at(table[which[i], 2 * c]), start * width
-            there, end = column + min(count, length) * width, column + length * width
-            for j in range(column, there):
-                value = values[first + j - column]
-                out[i, j] = value if value == value else pad
-                mask[i, j] = value == value
-            for j in range(there, end):
-                out[i, j] = pad
-                mask[i, j] = False
+            values = _objects(table, which[i], rows[i], c, width, length)
+            there, end = column + len(values), column + length * width
+            kept, marks = out[i, column:there], mask[i, column:there]
+            for j in range(len(values)):
+                is_real = values[j] == values[j]
+                kept[j] = values[j] if is_real else pad
+                marks[j] = is_real
+            out[i, there:end] = pad
+            mask[i, there:end] = False
             column = end
 
 
@@ -174,15 +182,14 @@ def gather_objects(
         _fetch_ahead(table, which, rows, i, collection, width, length)
         if i < 0:
             continue
-        start, count = _place(table, which[i], rows[i], collection)
-        values, first, count = _singles_at(table[which[i], 2 * collection]), start * width, min(count, length)
-        for j in range(count * width):
-            value = values[first + j]
-            out[i, j] = value if value == value else pad
-        for j in range(count * width, length * width):
-            out[i, j] = pad
-        for j in range(length):
-            mask[i, j] = j < count
+        values = _objects(table, which[i], rows[i], collection, width, length)
+        kept = out[i, : len(values)]
+        for j in range(len(values)):
+            kept[j] = values[j] if values[j] == values[j] else pad
+        out[i, len(values) :] = pad
+        _, count = _place(table, which[i], rows[i], collection)
+        mask[i, : min(count, length)] = True
+        mask[i, min(count, length) :] = False
 
 
 @_compiled(_TABLE, _INTS, _INTS, _OUT_INTS, _OUT_SINGLES, _OUT_TABLE)

@@ -25,6 +25,7 @@ from rootdata.dense import Layout, Packed, Pool, pack
 from rootdata.errors import FileError
 from rootdata.events import Block, Events, needed_branches, select
 from rootdata.jagged import Columns
+from rootdata.lending import Lender
 from rootdata.opening import Opener
 from rootdata.plan import Plan, Source, make_plan
 from rootdata.proportion import quotas
@@ -130,6 +131,7 @@ class Reader:
         use_fast_inflate()
         self._recipe = recipe
         self._store = store
+        self._lender = Lender()
         self._opener = Opener(patience=recipe.read.patience, deadline=recipe.read.deadline)
         self._names = [needed_branches(recipe.config, sample) for sample in recipe.config.samples]
         self._made = [_made_of(recipe, sample) for sample in recipe.config.samples]
@@ -147,7 +149,10 @@ class Reader:
         recipe = self._recipe
         i, file, _ = self._blocks[number]
         events, _ = self.events(number)
-        return pack(events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing)
+        return pack(
+            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing,
+            make=self._lender.empty,
+        )  # fmt: skip
 
     def _key(self, number: int, *, made: str = "") -> str:
         """Name a block in the store, with what decides the split of a file by its name."""
@@ -239,7 +244,7 @@ def slabs(
     batch = share_of(plan.batch_size, rank, world_size)
     size = batch * max(1, SLAB_BYTES // (batch * _bytes_per_event(layout)))
     first, skipped = divmod(start, plan.chunk_size // plan.batch_size)
-    make = functools.partial(Reader, recipe, store)
+    make, lender = functools.partial(Reader, recipe, store), Lender()
     # The XRootD client hangs in processes that are forked after it was used.
     begin: Start = "spawn" if any(is_remote(f.path) for f in recipe.specs.files) else "fork"
     with reading(make, processes=recipe.read.num_workers, start=begin, stop=stop) as submit:
@@ -251,7 +256,7 @@ def slabs(
             for number in wanted:
                 if number not in held:
                     held[number] = submit(number)
-            pool = Pool(layout, [held[number].result() for number in chunk.blocks.tolist()])
+            pool = Pool(layout, [held[number].result() for number in chunk.blocks.tolist()], make=lender.empty)
             for low in range(skipped * batch, len(chunk), size):
                 yield pool.gather(chunk.which[low : low + size], chunk.rows[low : low + size])
             skipped = 0
