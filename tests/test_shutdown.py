@@ -226,12 +226,15 @@ def fail():
 def main(folder):
     import warnings
 
+    import fsspec.asyn
+
     from rootdata import trees
 
     trees.BLOCK_ENTRIES = 1  # blocks end with baskets: several a file
     warnings.simplefilter("ignore")
     trainings = Trainings(Path(folder))
-    trainings.run("end", 2)  # what libraries start once and keep
+    fsspec.asyn.get_loop()  # what libraries start once and keep
+    trainings.run("end", 2)
     ways = [(way, readers) for way in ENDS for readers in READERS]
     ways += [("ctrl_c_any_time", readers) for readers in READERS for _ in range(MOMENTS)]
     for way, readers in ways:
