@@ -17,6 +17,7 @@ from rootdata.ahead import Stop, prefetched
 from rootdata.blocks import Store, open_store
 from rootdata.config import PARTS, DataConfig, OrderConfig, parse_data, parse_order, parse_read
 from rootdata.cursor import Cursor, cursor_of, identity_of, state_of
+from rootdata.directories import Directories
 from rootdata.errors import ConfigError, DataError, ResumeError
 from rootdata.scan import specs_for
 from rootdata.specs import Specs
@@ -93,6 +94,7 @@ class RootDataset(IterableDataset[Batch]):
                 "cache": None if isinstance(cache, Store) else cache,
             }
         )
+        self._directories = Directories()
         self._store = cache if isinstance(cache, Store) else open_store(read.cache)
         self.specs = specs_for(
             self.data, given=specs, progress=progress, read=read, store=self._store, scheduler=scheduler
@@ -226,7 +228,7 @@ class RootDataset(IterableDataset[Batch]):
         stop = Stop()
         source = slabs(
             self._recipe, self._plan, epoch=epoch, start=start, rank=self._rank, world_size=self._world,
-            store=self._store, stop=stop,
+            store=self._store, directories=self._directories, stop=stop,
         )  # fmt: skip
         ahead = prefetched(self._cut(source, size), depth=self._recipe.read.prefetch, stop=stop)
         try:

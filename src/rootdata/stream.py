@@ -22,6 +22,7 @@ from rootdata.blocks import Store, key_of, through
 from rootdata.budget import bytes_per_event, fitting, memory_of
 from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig, Sample
 from rootdata.dense import Layout, Packed, Pool, pack
+from rootdata.directories import Directories
 from rootdata.errors import FileError
 from rootdata.events import Block, Events, needed_branches, select
 from rootdata.jagged import Columns
@@ -125,12 +126,14 @@ class Reader:
     Parameters
     ----------
     store : where decoded blocks are looked for first, and kept
+    directories : what is known of files that were opened before
     """
 
-    def __init__(self, recipe: Recipe, store: Store | None = None) -> None:
+    def __init__(self, recipe: Recipe, store: Store | None = None, directories: Directories | None = None) -> None:
         use_fast_inflate()
         self._recipe = recipe
         self._store = store
+        self._directories = directories or Directories()
         self._lender = Lender()
         self._opener = Opener(patience=recipe.read.patience, deadline=recipe.read.deadline)
         self._names = [needed_branches(recipe.config, sample) for sample in recipe.config.samples]
@@ -188,10 +191,15 @@ class Reader:
 
     def _read(self, file: FileSpecs, names: Sequence[str], start: int, stop: int) -> Columns:
         def read(tree: Tree) -> Columns | None:
-            is_same = (tree.uuid, tree.num_entries) == (file.uuid, file.entries)
-            return tree.read(names, start, stop) if is_same else None
+            if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
+                return None
+            columns = tree.read(names, start, stop)
+            self._directories.keep(file.path, lambda: tree.directory(names))
+            return columns
 
-        columns = self._opener.use(file.location, read)
+        columns = self._directories.read(file.path, names, start, stop)
+        if columns is None:
+            columns = self._opener.use(file.location, read)
         if columns is None:
             raise self._changed(f"{file.path} is not the file that the first pass saw")
         return columns
@@ -226,6 +234,7 @@ def slabs(
     rank: int = 0,
     world_size: int = 1,
     store: Store | None = None,
+    directories: Directories | None = None,
     stop: Stop | None = None,
 ) -> Generator[Arrays, None, None]:
     """Yield a rank's events of an epoch as dense arrays, several batches at a time.
@@ -234,6 +243,7 @@ def slabs(
     ----------
     start : number of the first batch
     store : where decoded blocks are kept
+    directories : what is known of files that were opened before, and becomes known
     stop : the word on which to give up waiting for blocks
 
     Yields
@@ -244,7 +254,7 @@ def slabs(
     batch = share_of(plan.batch_size, rank, world_size)
     size = batch * max(1, SLAB_BYTES // (batch * _bytes_per_event(layout)))
     first, skipped = divmod(start, plan.chunk_size // plan.batch_size)
-    make, lender = functools.partial(Reader, recipe, store), Lender()
+    make, lender = functools.partial(Reader, recipe, store, directories), Lender()
     # The XRootD client hangs in processes that are forked after it was used.
     begin: Start = "spawn" if any(is_remote(f.path) for f in recipe.specs.files) else "fork"
     with reading(make, processes=recipe.read.num_workers, start=begin, stop=stop) as submit:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import uproot
 
 from rootdata import pages, remote
+from rootdata.directories import Directory, directory_of
 from rootdata.errors import BranchError, RootDataError, nearest
 from rootdata.files import Location
 from rootdata.jagged import Columns, Jagged
@@ -81,6 +82,9 @@ class Tree(Protocol):
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
         """Read entries ``start`` to ``stop``."""
+
+    def directory(self, names: Sequence[str]) -> Directory | None:
+        """Say where the baskets of branches lie, for reading them without the tree; ``None`` where that can't be."""
 
     def close(self) -> None:
         """Close the file."""
@@ -220,6 +224,9 @@ class _Named:
             return PlaceError(what)
         return PlaceError(f"{what}; the file is truncated or damaged: replace it, or take it out of the sample")
 
+    def directory(self, names: Sequence[str]) -> Directory | None:  # noqa: ARG002 - of most kinds there is none
+        return None
+
     def close(self) -> None:
         self._file.close()
 
@@ -300,6 +307,10 @@ class _TTree(_Named):
             found = table_of(name, branch, num_entries=self.num_entries, size=self.size) if usable else None
             self._tables[name] = found
         return self._tables[name]
+
+    def directory(self, names: Sequence[str]) -> Directory | None:
+        tables = [table for n in names if (table := self._table(n)) is not None]
+        return directory_of(self._handle, tables) if self._handle is not None and len(tables) == len(names) else None
 
     def close(self) -> None:
         super().close()
