@@ -156,17 +156,7 @@ class _DiskStore:
         self._max_bytes = max_bytes
         self._is_writing = True
         self._has_waited = False
-        self._begin()
-
-    def _begin(self) -> None:
         self._lender = Lender()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lender"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._begin()
 
     def get(self, key: str, *, last: bool = False) -> Columns | None:
         try:

@@ -24,6 +24,9 @@ class Lender:
     def __init__(self) -> None:
         self._free: dict[int, queue.SimpleQueue[npt.NDArray[np.uint8]]] = {}
 
+    def __reduce__(self) -> tuple[type[Lender], tuple[()]]:
+        return Lender, ()  # memory stays where it is
+
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
         """Return an array of any content."""
         count = math.prod(shape) if isinstance(shape, tuple) else shape

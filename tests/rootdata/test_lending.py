@@ -1,3 +1,4 @@
+import pickle
 import threading
 
 import numpy as np
@@ -63,6 +64,12 @@ def test_arrays_are_like_those_of_numpy(sizes, dtype):
         assert array.flags.c_contiguous
         assert array.flags.aligned
     assert all((array == i % 2).all() for i, array in enumerate(arrays))
+
+
+def test_a_lender_goes_to_another_process_without_its_memory():
+    lender = Lender()
+    lender.empty(LARGE, np.float32)
+    assert len(pickle.dumps(lender)) < 100
 
 
 def test_small_arrays_are_numpys_own():
