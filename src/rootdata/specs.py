@@ -113,8 +113,8 @@ class Specs:
 
     def save(self, path: str | Path) -> None:
         """Write the specs as JSON, atomically."""
-        text = _canonical(self.to_dict())
-        # "checksum" comes first in the order of keys, so that all of the file but this one entry is what was hashed.
+        text = json.dumps(self.to_dict())
+        # "checksum" comes first, so that all of the file but this one entry is what was hashed.
         cache.write_atomic(Path(path), f'{_HEAD}{_hash_text(text)}", {text[1:]}\n')
 
     @classmethod
@@ -212,15 +212,11 @@ def _is_whole(text: str, plain: Mapping[str, Any]) -> bool:
     head = f'{_HEAD}{checksum}", '
     if text.startswith(head) and _hash_text("{" + text[len(head) :].rstrip()) == checksum:
         return True
-    return checksum == _hash({k: v for k, v in plain.items() if k != "checksum"})
+    return checksum == _hash_text(json.dumps({k: v for k, v in plain.items() if k != "checksum"}))
 
 
 def _hash(plain: Any) -> str:
-    return _hash_text(_canonical(plain))
-
-
-def _canonical(plain: Any) -> str:
-    return json.dumps(plain, sort_keys=True, default=str)
+    return _hash_text(json.dumps(plain, sort_keys=True, default=str))
 
 
 def _hash_text(text: str) -> str:

@@ -55,7 +55,9 @@ def with_value(specs, path, key, value):
 
 def test_specs_survive_json(specs, tmp_path):
     specs.save(tmp_path / "specs.json")
-    assert Specs.load(tmp_path / "specs.json") == specs
+    again = Specs.load(tmp_path / "specs.json")
+    assert again == specs
+    assert list(again.columns) == list(specs.columns) != sorted(specs.columns)
     plain = json.loads(json.dumps(specs.to_dict(), allow_nan=False))
     saved = json.loads((tmp_path / "specs.json").read_text())
     assert {name: saved[name] for name in plain} == plain
