@@ -7,23 +7,22 @@ kind raises :class:`UnusualError`, and is for uproot to read, or to say what is 
 from __future__ import annotations
 
 import dataclasses
-import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rootdata import decoding
+from rootdata.fetching import announce, borrow, read_into
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns, Ints, Jagged
+from rootdata.lending import shared
 
 Bytes = npt.NDArray[np.uint8]
 
-# Baskets this close are read by one call: copying the bytes between them takes less time than another call.
-GAP = 32_768
-LONGEST_READ = 1 << 26  # bytes; the system reads no more than 2 GB at once
+GAP = 32_768  # bytes between two baskets that the system may read along
 
 # Of the key: fNbytes, fVersion, fObjlen, fDatime, fKeylen, fCycle; at its end: fVersion, fBufferSize, fNevBufSize,
 # fNevBuf, fLast and a flag (TKey::Streamer and TBasket::Streamer of ROOT).
@@ -132,13 +131,11 @@ def read_block(handle: int, tables: Sequence[BasketTable], start: int, stop: int
         Where it can't be read.
     """
     spans = [_span(table, start, stop) for table in tables]
-    seeks = np.concatenate([np.zeros(0, np.int64), *(t.seeks[s] for t, s in zip(tables, spans, strict=True))])
-    nbytes = np.concatenate([np.zeros(0, np.int64), *(t.nbytes[s] for t, s in zip(tables, spans, strict=True))])
-    stored = iter(_fetch(handle, seeks.tolist(), nbytes.tolist()))
+    _announce(handle, tables, spans)
     known: list[Ints] = []
     columns: Columns = {}
     for table, span in zip(tables, spans, strict=True):
-        baskets = [_parse(table, k, next(stored), start, stop) for k in range(span.start, span.stop)]
+        baskets = [_read(handle, table, k, start, stop) for k in range(span.start, span.stop)]
         columns[table.name] = _lists(table, baskets, known) if table.width < 0 else _numbers(table, baskets)
     return columns
 
@@ -151,106 +148,98 @@ def _span(table: BasketTable, start: int, stop: int) -> slice:
     return slice(first, int(table.entry_offsets.searchsorted(stop, "left")))
 
 
-def _fetch(handle: int, seeks: Sequence[int], nbytes: Sequence[int]) -> list[memoryview]:
-    """Read pieces of a file, in the order of the file, neighbours together."""
-    found: list[memoryview] = [memoryview(b"")] * len(seeks)
-    for begin, end, members in _runs(seeks, nbytes):
-        content = os.pread(handle, end - begin, begin)
-        if len(content) != end - begin:
-            raise EOFError(f"{len(content):,} of {end - begin:,} bytes at {begin:,}")
-        view = memoryview(content)
-        for i in members:
-            found[i] = view[seeks[i] - begin : seeks[i] - begin + nbytes[i]]
-    return found
-
-
-def _runs(seeks: Sequence[int], nbytes: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:
+def _announce(handle: int, tables: Sequence[BasketTable], spans: Sequence[slice]) -> None:
+    """Say which parts of the file will be read, neighbours together: baskets are then read one by one."""
+    places = sorted(
+        place
+        for table, span in zip(tables, spans, strict=True)
+        for place in zip(table.seeks[span].tolist(), table.nbytes[span].tolist(), strict=True)
+    )
     begin, end = 0, 0
-    members: list[int] = []
-    for i in sorted(range(len(seeks)), key=seeks.__getitem__):
-        low, high = seeks[i], seeks[i] + nbytes[i]
-        if members and (low > end + GAP or high - begin > LONGEST_READ):
-            yield begin, end, members
-            members = []
-        if not members:
-            begin, end = low, high
-        members.append(i)
-        end = max(end, high)
-    if members:
-        yield begin, end, members
+    for at, size in places:
+        if end and at > end + GAP:
+            announce(handle, begin, end)
+            end = 0
+        begin, end = begin if end else at, at + size
+    if end:
+        announce(handle, begin, end)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Basket:
-    """A basket as it is stored, and its wanted events ``low`` to ``high`` of the ``entries`` that it holds.
+    """What a basket holds, inflated, and its wanted events ``low`` to ``high`` of the ``entries`` that it has.
 
-    ``border`` bytes of the ``size`` inflated ones are numbers; the positions of lists follow.
+    ``border`` bytes are numbers; the positions of lists follow, which count from ``keylen`` bytes before.
     """
 
-    stored: memoryview
+    data: Bytes
     keylen: int
-    size: int
     border: int
     entries: int
     low: int
     high: int
 
 
-def _parse(table: BasketTable, k: int, stored: memoryview, start: int, stop: int) -> _Basket:
+def _read(handle: int, table: BasketTable, k: int, start: int, stop: int) -> _Basket:
+    """Read a basket, and inflate it while it is in the processor's cache."""
     first, following = table.entry_offsets[k : k + 2].tolist()
+    stored = borrow(int(table.nbytes[k]))
+    read_into(handle, int(table.seeks[k]), stored)
     if len(stored) < _HEAD.size:
         raise UnusualError(table.name, "a basket is too short")
-    nbytes, _, size, _, keylen, _ = _HEAD.unpack_from(stored)
+    nbytes, _, size, _, keylen, _ = _HEAD.unpack_from(stored.data)
     if nbytes != len(stored) or not _HEAD.size + _FOOT.size <= keylen < nbytes:
         raise UnusualError(table.name, "a basket has another length than the tree says")
-    *_, entries, last, _ = _FOOT.unpack_from(stored, keylen - _FOOT.size)
+    *_, entries, last, _ = _FOOT.unpack_from(stored.data, keylen - _FOOT.size)
     if entries != following - first or not 0 <= last - keylen <= size:
         raise UnusualError(table.name, "a basket holds other entries than the tree says")
-    low, high = max(start, first) - first, min(stop, following) - first
-    return _Basket(stored[keylen:], keylen, size, last - keylen, entries, low, high)
+    border, low, high = last - keylen, max(start, first) - first, min(stop, following) - first
+    if table.width >= 0 and border != entries * _row(table):
+        raise UnusualError(table.name, "a basket holds more or fewer numbers than its entries have")
+    return _Basket(_inflate(table.name, stored[keylen:], size), keylen, border, entries, low, high)
+
+
+def _row(table: BasketTable) -> int:
+    """Count the bytes of an entry that is no list."""
+    return max(1, table.width) * np.dtype(table.dtype).itemsize
 
 
 def _numbers(table: BasketTable, baskets: Sequence[_Basket]) -> npt.NDArray[Any]:
     dtype = np.dtype(table.dtype)
-    width = max(1, table.width)
-    row = width * dtype.itemsize
-    for basket in baskets:
-        if basket.border != basket.entries * row:
-            raise UnusualError(table.name, "a basket holds more or fewer numbers than its entries have")
-    column = np.empty(sum(b.high - b.low for b in baskets) * width, dtype)
+    row = _row(table)
+    column = shared().empty(sum(b.high - b.low for b in baskets) * (row // dtype.itemsize), dtype)
     out, at = column.view(np.uint8), 0
     for basket in baskets:
         n = (basket.high - basket.low) * row
-        decoding.swap(_inflate(table.name, basket)[basket.low * row :], dtype.itemsize, out[at : at + n])
+        decoding.swap(basket.data[basket.low * row :], dtype.itemsize, out[at : at + n])
         at += n
-    return column.reshape(-1, width) if table.width else column
+    return column.reshape(-1, table.width) if table.width else column
 
 
 def _lists(table: BasketTable, baskets: Sequence[_Basket], known: list[Ints]) -> Jagged:
     dtype = np.dtype(table.dtype)
-    inflated = [_inflate(table.name, basket) for basket in baskets]
-    positions = [_positions(table.name, b, data) for b, data in zip(baskets, inflated, strict=True)]
+    positions = [_positions(table.name, basket) for basket in baskets]
     offsets = _offsets(table, baskets, positions, known)
-    column = np.empty(int(offsets[-1]), dtype)
+    column = shared().empty(int(offsets[-1]), dtype)
     out, at = column.view(np.uint8), 0
-    for basket, data, (begin, end, _) in zip(baskets, inflated, positions, strict=True):
+    for basket, (begin, end, _) in zip(baskets, positions, strict=True):
         counts = offsets[at : at + basket.high - basket.low + 1]
         into = out[int(counts[0]) * dtype.itemsize : int(counts[-1]) * dtype.itemsize]
         if table.header:
-            decoding.swap_lists(data[begin:end], table.header, dtype.itemsize, counts, into)
+            decoding.swap_lists(basket.data[begin:end], table.header, dtype.itemsize, counts, into)
         else:
-            decoding.swap(data[begin:end], dtype.itemsize, into)
+            decoding.swap(basket.data[begin:end], dtype.itemsize, into)
         at += basket.high - basket.low
     return Jagged(offsets, column)
 
 
-def _positions(name: str, basket: _Basket, data: Bytes) -> tuple[int, int, Bytes]:
+def _positions(name: str, basket: _Basket) -> tuple[int, int, Bytes]:
     """Find where the wanted lists of a basket begin and end, and the stored positions of each but the end.
 
     Positions count from the beginning of the key; a number in front says how many there are, and the last of them
     means nothing: the border does.
     """
-    section = data[basket.border :]
+    section = basket.data[basket.border :]
     if len(section) != 4 * (basket.entries + 2):
         raise UnusualError(name, "a basket of lists does not say where they begin")
     wanted = section[4 * (basket.low + 1) : 4 * (basket.high + 1)]
@@ -283,9 +272,9 @@ def _offsets(
     return offsets
 
 
-def _inflate(name: str, basket: _Basket) -> Bytes:
-    """Return the inflated bytes of a basket, exactly as many as it says."""
+def _inflate(name: str, stored: Bytes, size: int) -> Bytes:
+    """Return the inflated bytes of a basket, exactly as many as it says, in memory of their own."""
     try:
-        return inflate(basket.stored, basket.size)
+        return stored.copy() if len(stored) == size else inflate(stored.data, size)
     except Exception as error:  # the libraries have no common base for what broken bytes raise
         raise ValueError(f"a basket of branch {name!r} can't be decompressed ({error})") from error

@@ -35,8 +35,9 @@ from isal.isal_zlib import crc32
 
 from rootdata.config import CacheConfig
 from rootdata.errors import FileError
+from rootdata.fetching import read_into
 from rootdata.jagged import Columns, Jagged
-from rootdata.lending import Lender
+from rootdata.lending import Lender, shared
 
 SUFFIX = ".block"
 FORMAT = b"RDBLOCK1"
@@ -156,7 +157,7 @@ class _DiskStore:
         self._max_bytes = max_bytes
         self._is_writing = True
         self._has_waited = False
-        self._lender = Lender()
+        self._lender = shared()
 
     def get(self, key: str, *, last: bool = False) -> Columns | None:
         try:
@@ -374,13 +375,12 @@ def _checked(file: FileIO, lender: Lender) -> memoryview | None:
     size = os.fstat(file.fileno()).st_size
     if size < _PREFIX.size:
         return None
-    content = lender.empty(size, np.uint8).data
-    at = 0
-    while at < size:
-        got = file.readinto(content[at:])
-        if not got:
-            return None
-        at += got
+    array = lender.empty(size, np.uint8)
+    try:
+        read_into(file.fileno(), 0, array)
+    except EOFError:
+        return None
+    content = array.data
     kind, checksum, _, whole = _PREFIX.unpack_from(content)
     is_whole = kind == FORMAT and whole == size and crc32(content[_UNCHECKED:]) == checksum
     return content.toreadonly() if is_whole else None

@@ -22,7 +22,12 @@ def specs_path(fingerprint: str) -> Path:
     return folder() / "specs" / f"{fingerprint}.json"
 
 
-def write_atomic(path: Path, text: str) -> None:
+def directories_path(fingerprint: str) -> Path:
+    """Return where is kept where the baskets of small files lie."""
+    return folder() / "directories" / f"{fingerprint}.bin"
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file under its name only once it is whole.
 
     Raises
@@ -33,8 +38,8 @@ def write_atomic(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

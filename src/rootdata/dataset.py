@@ -15,10 +15,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 from rootdata import values
 from rootdata.ahead import Stop, prefetched
 from rootdata.blocks import Store, open_store
+from rootdata.cache import directories_path
 from rootdata.config import PARTS, DataConfig, OrderConfig, parse_data, parse_order, parse_read
 from rootdata.cursor import Cursor, cursor_of, identity_of, state_of
 from rootdata.directories import Directories
 from rootdata.errors import ConfigError, DataError, ResumeError
+from rootdata.lending import shared
 from rootdata.scan import specs_for
 from rootdata.specs import Specs
 from rootdata.stream import Arrays, make_recipe, plan_of, share_of, slabs
@@ -94,11 +96,12 @@ class RootDataset(IterableDataset[Batch]):
                 "cache": None if isinstance(cache, Store) else cache,
             }
         )
-        self._directories = Directories()
+        self._lender = shared()  # so that it lives from one epoch to the next
         self._store = cache if isinstance(cache, Store) else open_store(read.cache)
         self.specs = specs_for(
             self.data, given=specs, progress=progress, read=read, store=self._store, scheduler=scheduler
         )
+        self._directories = Directories.load(directories_path(self.specs.fingerprint))
         self.part = part
         self._is_training = part == "train" and not ordered
         self._index = index

@@ -20,7 +20,7 @@ from rootdata.jagged import Columns, Ints, Jagged, offsets_of
 from rootdata.kernels import gather_facts, gather_objects, gather_values, lay_out
 from rootdata.scaling import Floats, Transform, singles_of
 
-Empty = Callable[[tuple[int, ...], Any], npt.NDArray[Any]]
+Empty = Callable[[int | tuple[int, ...], Any], npt.NDArray[Any]]
 """Makes an array of a shape and a type, as ``np.empty`` does."""
 
 
@@ -211,15 +211,16 @@ class Pool:
         sample, file, entry
         """
         n, layout, values = len(which), self._layout, self._values
-        label, weight, index = np.empty(n, np.int64), np.empty(n, np.float32), np.empty((n, 3), np.int64)
+        make = self._make
+        label, weight, index = make(n, np.int64), make(n, np.float32), make((n, 3), np.int64)
         gather_facts(self._facts, which, rows, label, weight, index)
-        arrays = layout.empty(n, make=self._make)
+        arrays = layout.empty(n, make=make)
         widths, lengths = np.array(_sizes(layout), np.int64).T.copy()
         if layout.kind == "vector":
             gather_values(values, which, rows, widths, lengths, layout.pad, arrays["x"], arrays["mask"])
         else:
             if layout.flat:
-                some = np.empty((n, 1), np.bool_)
+                some = make((n, 1), np.bool_)
                 gather_objects(values, 0, which, rows, widths[0], 1, layout.pad, arrays["flat"], some)
             for i, c in enumerate(layout.collections, start=1):
                 out, mask = arrays[c.name].reshape(n, widths[i] * c.length), arrays[f"{c.name}_mask"]

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
+import json
 import os
 import sys
+import zlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from rootdata import cache
 from rootdata.jagged import Columns, Ints
 
 if TYPE_CHECKING:
     from rootdata.baskets import BasketTable
 
 MAX_BYTES = 64_000_000  # of all that is remembered: some 5,000 files of 200 branches with a basket each
+HEADER_BYTES = 100  # of a ROOT file: what is before the first key
+DIGEST_BYTES = 16
 
 Kind = tuple[str, str, int, int]
 """Name, number type, width and header of a branch, as in a :class:`~rootdata.baskets.BasketTable`."""
+
+Place = tuple[str, str]
+"""Path of a file, and the tree in it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,11 +38,11 @@ class Directory:
 
     Parameters
     ----------
-    stamp : size and time of change, in ns, of the file as it was
+    stamp : size, time of change in ns, and a checksum of the header, which has the UUID, of the file as it was
     numbers : for each branch how many baskets it has, then their entries, places and lengths
     """
 
-    stamp: tuple[int, int]
+    stamp: tuple[int, int, int]
     kinds: tuple[Kind, ...]
     numbers: Ints
 
@@ -56,34 +67,81 @@ def directory_of(handle: int, tables: Sequence[BasketTable]) -> Directory:
 
 
 class Directories:
-    """Remembers where baskets lie, by the path of their file, within a bound.
+    """Remembers where baskets lie, by file and tree, within a bound.
 
     Threads may share it. A file that has changed is forgotten.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._known: dict[str, Directory] = {}
+        self._known: dict[Place, Directory] = {}
         self._kinds: dict[tuple[Kind, ...], tuple[Kind, ...]] = {}  # the same for most files: kept once
         self._left = max_bytes
 
-    def keep(self, path: str, look_up: Callable[[], Directory | None]) -> None:
-        """Remember a file, if there is room, and it is not known yet."""
-        directory = None if path in self._known else look_up()
-        if directory is None or self._left < directory.numbers.nbytes:
-            return
-        self._left -= directory.numbers.nbytes
-        kinds = self._kinds.setdefault(directory.kinds, directory.kinds)
-        self._known[path] = dataclasses.replace(directory, kinds=kinds)
+    def save(self, path: Path) -> None:
+        """Write what is remembered, if anything, for a later run.
 
-    def read(self, path: str, names: Sequence[str], start: int, stop: int) -> Columns | None:
-        """Read entries of a remembered file; ``None`` where it is not known, has changed, or can't be read so."""
-        known = self._known.get(path)
+        Raises
+        ------
+        OSError
+            Where it can't be written.
+        """
+        if not self._known:
+            return
+        known, kinds = list(self._known.values()), list(self._kinds)
+        text = json.dumps({"places": list(self._known), "kinds": kinds})
+        content = io.BytesIO()
+        np.savez(
+            content,
+            text=np.frombuffer(text.encode(), np.uint8),
+            kind=np.array([kinds.index(d.kinds) for d in known], np.int64),
+            stamps=np.array([d.stamp for d in known], np.int64).reshape(-1, 3),
+            lengths=np.array([len(d.numbers) for d in known], np.int64),
+            numbers=np.concatenate([np.zeros(0, np.int64), *(d.numbers for d in known)]),
+        )
+        cache.write_atomic(path, _digest(content.getbuffer()) + content.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Remember what :meth:`save` wrote; nothing where it is absent or damaged."""
+        directories = cls()
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return directories
+        if _digest(content[DIGEST_BYTES:]) != content[:DIGEST_BYTES]:
+            return directories
+        with np.load(io.BytesIO(content[DIGEST_BYTES:])) as found:
+            text, kind, stamps = json.loads(found["text"].tobytes()), found["kind"].tolist(), found["stamps"].tolist()
+            numbers, edges = found["numbers"], np.cumsum([0, *found["lengths"].tolist()]).tolist()
+        kinds = [tuple((str(a), str(b), int(c), int(d)) for a, b, c, d in one) for one in text["kinds"]]
+        for (where, tree), k, (size, changed, header), begin, end in zip(
+            text["places"], kind, stamps, edges[:-1], edges[1:], strict=True
+        ):
+            directories.add((where, tree), Directory((size, changed, header), kinds[k], numbers[begin:end]))
+        return directories
+
+    def keep(self, place: Place, look_up: Callable[[], Directory | None]) -> None:
+        """Remember a tree, if there is room, and it is not known yet."""
+        directory = None if place in self._known else look_up()
+        if directory is not None:
+            self.add(place, directory)
+
+    def add(self, place: Place, directory: Directory) -> None:
+        """Remember a tree, if there is room."""
+        if self._left >= directory.numbers.nbytes:
+            self._left -= directory.numbers.nbytes
+            kinds = self._kinds.setdefault(directory.kinds, directory.kinds)
+            self._known[place] = dataclasses.replace(directory, kinds=kinds)
+
+    def read(self, place: Place, names: Sequence[str], start: int, stop: int) -> Columns | None:
+        """Read entries of a remembered tree; ``None`` where it is not known, has changed, or can't be read so."""
+        known = self._known.get(place)
         if known is None or [kind[0] for kind in known.kinds] != list(names):
             return None
         from rootdata.baskets import UnusualError, read_block
 
         try:
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(place[0], os.O_RDONLY)
             try:
                 if _stamp(handle) == known.stamp:
                     return read_block(handle, known.tables(), start, stop)
@@ -91,10 +149,14 @@ class Directories:
                 os.close(handle)
         except (OSError, EOFError, ValueError, UnusualError):
             pass  # whoever opens the file says what is wrong
-        self._known.pop(path, None)
+        self._known.pop(place, None)
         return None
 
 
-def _stamp(handle: int) -> tuple[int, int]:
+def _digest(content: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=b"directories, 1").digest()
+
+
+def _stamp(handle: int) -> tuple[int, int, int]:
     status = os.fstat(handle)
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, zlib.crc32(os.pread(handle, HEADER_BYTES, 0))

@@ -194,8 +194,14 @@ def build(node: DictConfig, *, given: Mapping[str, Any] | None = None) -> Any:
 
 
 def build_all(group: DictConfig | None) -> list[Any]:
-    """Build every object of a group, in its order; none for a group that is empty or null."""
-    return [build(node) for node in (group or {}).values() if node and "_target_" in node]
+    """Build every object of a group, in its order; none for a group that is empty or null.
+
+    What saves a stopped training comes last: a batch is done when all other callbacks have seen its end.
+    """
+    from rootdata.stopping import SaveWhenStopped
+
+    built = [build(node) for node in (group or {}).values() if node and "_target_" in node]
+    return sorted(built, key=lambda thing: isinstance(thing, SaveWhenStopped))
 
 
 def resume(config: DictConfig) -> None:

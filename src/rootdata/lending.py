@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import queue
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-SMALL = 1 << 18  # bytes; below that numpy's own way is as good
-STEP = 1 << 20  # bytes to which sizes are rounded up, so that arrays of about the same size share their memory
+SMALL = 1 << 17  # bytes; below that numpy's own way is as good
 
 
 class Lender:
@@ -24,8 +24,8 @@ class Lender:
     def __init__(self) -> None:
         self._free: dict[int, queue.SimpleQueue[npt.NDArray[np.uint8]]] = {}
 
-    def __reduce__(self) -> tuple[type[Lender], tuple[()]]:
-        return Lender, ()  # memory stays where it is
+    def __reduce__(self) -> tuple[Callable[[], Lender], tuple[()]]:
+        return shared, ()  # memory stays where it is
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
         """Return an array of any content."""
@@ -33,7 +33,9 @@ class Lender:
         size = count * np.dtype(dtype).itemsize
         if size < SMALL:
             return np.empty(shape, dtype)
-        room = -(-size // STEP) * STEP
+        room = (
+            1 << (size - 1).bit_length()
+        )  # arrays of about the same size share memory; what is not touched costs none
         free = self._free.setdefault(room, queue.SimpleQueue())
         try:
             memory = free.get_nowait()
@@ -44,3 +46,16 @@ class Lender:
         weakref.finalize(lent, free.put, memory).atexit = False
         view = memoryview(lent)  # type: ignore[arg-type]
         return np.frombuffer(view, dtype, count).reshape(shape)
+
+
+def shared() -> Lender:
+    """Return the process's lender, which lives as long as somebody has it."""
+    global _shared  # noqa: PLW0603 - one for everybody, so that what one epoch gave back the next takes
+    lender = _shared()
+    if lender is None:
+        lender = Lender()
+        _shared = weakref.ref(lender)
+    return lender
+
+
+_shared: Callable[[], Lender | None] = lambda: None  # noqa: E731 - a weak reference to nobody

@@ -22,11 +22,12 @@ import xxhash
 
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns, Ints, Jagged
+from rootdata.lending import shared
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 Fetch = Callable[[int, int], bytes | memoryview]
-"""Return the bytes of a file from an offset, of a length; fewer where it ends."""
+"""Return the bytes of a file from an offset, of a length, fewer where it ends; they last until the next call."""
 
 LEAF, COLLECTION, RECORD = 0, 1, 2  # roles of fields
 DEFERRED = 1  # flag of a column that begins later than the first entry
@@ -351,7 +352,7 @@ def _read_columns(fetch: Fetch, wanted: Mapping[Column, Ranges], parts: Sequence
             for part, (low, high) in zip(parts, ranges, strict=True)
         ]
         encoding = column.encoding
-        out = np.empty(sum(high - low for low, high in ranges), np.int64 if encoding.is_delta else encoding.dtype)
+        out = shared().empty(sum(high - low for low, high in ranges), np.int64 if encoding.is_delta else encoding.dtype)
         found[column] = out
         at = 0
         for page, skip, n in (one for pages in overlapping for one in pages):

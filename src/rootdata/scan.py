@@ -17,6 +17,7 @@ import numpy as np
 
 from rootdata import cache
 from rootdata.config import PARTS, DataConfig, ReadConfig, Sample
+from rootdata.directories import Directories
 from rootdata.errors import FileError, RootDataError, SpecsError
 from rootdata.files import Location, Stamp, find, identity
 from rootdata.opening import OPEN_TREES, Opener
@@ -132,8 +133,10 @@ def specs_for(
             specs = _cached(path)
             if specs is None:
                 with bar("first pass", show=progress) as reporter:
-                    specs = _scan(config, files, stamps, progress=reporter, read=read, store=store, scheduler=scheduler)
-                _keep(specs, path)
+                    specs, directories = _scan(
+                        config, files, stamps, progress=reporter, read=read, store=store, scheduler=scheduler
+                    )
+                _keep(specs, directories, path)
     _warn_of_skipped(specs)
     return _at_home(specs, files)
 
@@ -158,8 +161,9 @@ def _cached(path: Path) -> Specs | None:
         return None
 
 
-def _keep(specs: Specs, path: Path) -> None:
+def _keep(specs: Specs, directories: Directories, path: Path) -> None:
     try:
+        directories.save(cache.directories_path(specs.fingerprint))
         specs.save(path)
     except OSError as error:
         warnings.warn(f"the specs can't be kept in {path.parent} ({error}); the next run scans again", stacklevel=3)
@@ -169,6 +173,7 @@ def forget(specs: Specs) -> None:
     """Remove specs from the cache: a file is not the one that they describe, though nothing outside it tells."""
     with contextlib.suppress(OSError):
         cache.specs_path(specs.fingerprint).unlink(missing_ok=True)
+        cache.directories_path(specs.fingerprint).unlink(missing_ok=True)
 
 
 def _warn_of_skipped(specs: Specs) -> None:
@@ -220,7 +225,7 @@ def scan(
     """
     return _scan(
         config, files, stamps_of(files), progress=progress, workers=workers, read=read, store=store, scheduler=scheduler
-    )
+    )[0]
 
 
 def _scan(
@@ -233,7 +238,7 @@ def _scan(
     store: Store | None,
     scheduler: str | None,
     workers: int | None = None,
-) -> Specs:
+) -> tuple[Specs, Directories]:
     with _near(read, store, workers) if scheduler is None else _far(read, scheduler) as crew:
         read_files = _read_all(config, files, crew, progress)
     good = [file for file in read_files if isinstance(file, _Good)]
@@ -247,7 +252,11 @@ def _scan(
     )
     specs = dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, stamps), skipped=skipped)
     check_complete(specs, config)
-    return specs
+    directories = Directories()
+    for file in good:
+        if file.survey.directory is not None:
+            directories.add((file.survey.location.path, str(file.survey.location.tree)), file.survey.directory)
+    return specs, directories
 
 
 # Who reads

@@ -18,6 +18,8 @@ class SaveWhenStopped(pl.Callback):
     Lightning's ``OnExceptionCheckpoint`` saves in the middle of all that, and where it is present Lightning resumes
     without being asked to.
 
+    Put it behind all other callbacks: a batch counts as done once this one has seen its end.
+
     Parameters
     ----------
     path : of the checkpoint

@@ -26,7 +26,7 @@ from rootdata.directories import Directories
 from rootdata.errors import FileError
 from rootdata.events import Block, Events, needed_branches, select
 from rootdata.jagged import Columns
-from rootdata.lending import Lender
+from rootdata.lending import shared
 from rootdata.opening import Opener
 from rootdata.plan import Plan, Source, make_plan
 from rootdata.proportion import quotas
@@ -134,7 +134,7 @@ class Reader:
         self._recipe = recipe
         self._store = store
         self._directories = directories or Directories()
-        self._lender = Lender()
+        self._lender = shared()
         self._opener = Opener(patience=recipe.read.patience, deadline=recipe.read.deadline)
         self._names = [needed_branches(recipe.config, sample) for sample in recipe.config.samples]
         self._made = [_made_of(recipe, sample) for sample in recipe.config.samples]
@@ -190,14 +190,16 @@ class Reader:
         return events, raw
 
     def _read(self, file: FileSpecs, names: Sequence[str], start: int, stop: int) -> Columns:
+        place = (file.path, file.tree)
+
         def read(tree: Tree) -> Columns | None:
             if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
                 return None
             columns = tree.read(names, start, stop)
-            self._directories.keep(file.path, lambda: tree.directory(names))
+            self._directories.keep(place, lambda: tree.directory(names))
             return columns
 
-        columns = self._directories.read(file.path, names, start, stop)
+        columns = self._directories.read(place, names, start, stop)
         if columns is None:
             columns = self._opener.use(file.location, read)
         if columns is None:
@@ -254,7 +256,7 @@ def slabs(
     batch = share_of(plan.batch_size, rank, world_size)
     size = batch * max(1, SLAB_BYTES // (batch * _bytes_per_event(layout)))
     first, skipped = divmod(start, plan.chunk_size // plan.batch_size)
-    make, lender = functools.partial(Reader, recipe, store, directories), Lender()
+    make, lender = functools.partial(Reader, recipe, store, directories), shared()
     # The XRootD client hangs in processes that are forked after it was used.
     begin: Start = "spawn" if any(is_remote(f.path) for f in recipe.specs.files) else "fork"
     with reading(make, processes=recipe.read.num_workers, start=begin, stop=stop) as submit:

@@ -11,6 +11,7 @@ import numpy as np
 
 from rootdata import blocks
 from rootdata.config import PARTS, DataConfig, Sample
+from rootdata.directories import Directory
 from rootdata.errors import BranchError, DataError, FileError, RootDataError
 from rootdata.events import Block, Events, flat_features, needed_branches, select
 from rootdata.files import Location
@@ -43,6 +44,7 @@ class Survey:
     Parameters
     ----------
     blocks : (start, stop) of each
+    directory : of a file of one block, which takes longer to open than to read
     """
 
     location: Location
@@ -50,6 +52,7 @@ class Survey:
     entries: int
     branches: Mapping[str, Branch]
     blocks: tuple[tuple[int, int], ...]
+    directory: Directory | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,12 +163,15 @@ class Measure:
 
 
 def _describe(names: Sequence[str], tree: Tree) -> Survey:
+    branches = {name: tree.describe(name) for name in names}
+    blocks = tuple(blocks_of(tree, names))
     return Survey(
         location=tree.location,
         uuid=tree.uuid,
         entries=tree.num_entries,
-        branches={name: tree.describe(name) for name in names},
-        blocks=tuple(blocks_of(tree, names)),
+        branches=branches,
+        blocks=blocks,
+        directory=tree.directory(names) if len(blocks) == 1 else None,
     )
 
 

@@ -19,6 +19,7 @@ import uproot
 from rootdata import pages, remote
 from rootdata.directories import Directory, directory_of
 from rootdata.errors import BranchError, RootDataError, nearest
+from rootdata.fetching import borrow, read_into
 from rootdata.files import Location
 from rootdata.jagged import Columns, Jagged
 from rootdata.patience import PlaceError, brief, is_absent, is_passing
@@ -309,8 +310,13 @@ class _TTree(_Named):
         return self._tables[name]
 
     def directory(self, names: Sequence[str]) -> Directory | None:
-        tables = [table for n in names if (table := self._table(n)) is not None]
-        return directory_of(self._handle, tables) if self._handle is not None and len(tables) == len(names) else None
+        if self._handle is None:
+            return None
+        try:
+            tables = [table for n in names if (table := self._table(n)) is not None]
+            return directory_of(self._handle, tables) if len(tables) == len(names) else None
+        except Exception:  # noqa: BLE001 - whoever reads the file says what is wrong with it
+            return None
 
     def close(self) -> None:
         super().close()
@@ -367,8 +373,10 @@ class _NTuple(_Named):
         with Path(self.place).open("rb", buffering=0) as file:
             number, end = file.fileno(), os.fstat(file.fileno()).st_size
 
-            def fetch(at: int, n: int) -> bytes:
-                return os.pread(number, max(0, min(n, end - at)), at)
+            def fetch(at: int, n: int) -> memoryview:
+                content = borrow(max(0, min(n, end - at)))
+                read_into(number, at, content)
+                return content.data
 
             return pages.read(fetch, fields, self._contents, start, stop)
 

@@ -1,13 +1,15 @@
 import os
+from pathlib import Path
 
 import pytest
+import uproot
 from files_for_tests import listed, make_events, options, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata import opening
+from rootdata import opening, trees
 from rootdata.dataset import RootDataset
-from rootdata.directories import Directories
+from rootdata.directories import HEADER_BYTES, Directories
 from rootdata.errors import FileError
 from rootdata.files import Location
 from rootdata.trees import open_tree
@@ -22,7 +24,7 @@ def path(tmp_path_factory):
 
 def remembered(path, **options):
     directories, tree = Directories(**options), open_tree(Location(path))
-    directories.keep(path, lambda: tree.directory(NAMES))
+    directories.keep((path, "Events"), lambda: tree.directory(NAMES))
     return directories, tree
 
 
@@ -30,7 +32,7 @@ def remembered(path, **options):
 def test_what_is_read_without_opening_is_what_the_tree_gives(path, one, other):
     directories, tree = remembered(path)
     start, stop = sorted((one, other))
-    found, expected = directories.read(path, NAMES, start, stop), tree.read(NAMES, start, stop)
+    found, expected = directories.read((path, "Events"), NAMES, start, stop), tree.read(NAMES, start, stop)
     tree.close()
     assert {n: listed(c) for n, c in found.items()} == {n: listed(c) for n, c in expected.items()}
     assert list(found) == list(NAMES)
@@ -39,8 +41,9 @@ def test_what_is_read_without_opening_is_what_the_tree_gives(path, one, other):
 
 def test_other_branches_and_other_files_are_not_known(path):
     directories, tree = remembered(path)
-    assert directories.read(path, NAMES[:2], 0, 10) is None
-    assert directories.read(path + "x", NAMES, 0, 10) is None
+    assert directories.read((path, "Events"), NAMES[:2], 0, 10) is None
+    assert directories.read((path + "x", "Events"), NAMES, 0, 10) is None
+    assert directories.read((path, "Other"), NAMES, 0, 10) is None
     tree.close()
 
 
@@ -48,16 +51,16 @@ def test_a_file_that_changes_is_forgotten(tmp_path, path):
     other = str(write(tmp_path / "b.root", make_events(50)))
     directories, tree = remembered(other)
     tree.close()
-    assert directories.read(other, NAMES, 0, 50) is not None
+    assert directories.read((other, "Events"), NAMES, 0, 50) is not None
     os.utime(other, ns=(1, 1))
-    assert directories.read(other, NAMES, 0, 50) is None
+    assert directories.read((other, "Events"), NAMES, 0, 50) is None
     os.utime(other, ns=(2, 2))
-    assert directories.read(other, NAMES, 0, 50) is None
+    assert directories.read((other, "Events"), NAMES, 0, 50) is None
 
 
 def test_no_more_is_remembered_than_the_bound(path):
     directories, tree = remembered(path, max_bytes=10)
-    assert directories.read(path, NAMES, 0, 10) is None
+    assert directories.read((path, "Events"), NAMES, 0, 10) is None
     tree.close()
 
 
@@ -78,13 +81,86 @@ def many(tmp_path, monkeypatch):
     return options(tmp_path, batch_size=32), opened
 
 
-def test_a_second_epoch_opens_no_file_again(many):
+def rows_of(dataset):
+    return sorted(row for batch in dataset for row in batch["index"].tolist())
+
+
+def test_small_files_are_opened_by_the_first_pass_and_never_again(many):
     plain, opened = many
     dataset = RootDataset(plain, index=True)
-    first = sorted(row for batch in dataset for row in batch["index"].tolist())
+    assert len(opened) >= opening.OPEN_TREES + 5
     opened.clear()
-    assert sorted(row for batch in dataset for row in batch["index"].tolist()) == first
+    first = rows_of(dataset)
+    assert rows_of(dataset) == first
+    assert rows_of(RootDataset(plain, index=True)) == first  # as in a later run
     assert opened == []
+
+
+def test_without_what_the_first_pass_kept_they_are_opened_once(many, cache_folder):
+    plain, opened = many
+    first = rows_of(RootDataset(plain, index=True))
+    for kept in cache_folder.rglob("*.bin"):
+        kept.unlink()
+    dataset = RootDataset(plain, index=True)
+    opened.clear()
+    assert rows_of(dataset) == first
+    assert len(opened) == opening.OPEN_TREES + 5
+    assert rows_of(dataset) == first
+    assert len(opened) == opening.OPEN_TREES + 5
+
+
+def test_large_files_are_not_remembered(tmp_path, cache_folder, monkeypatch):
+    monkeypatch.setattr(trees, "BLOCK_ENTRIES", 1000)
+    write(tmp_path / "a.root", make_events(3000), steps=(1000, 2000))
+    dataset = RootDataset(options(tmp_path))
+    assert len(dataset.specs.files[0].blocks) > 1
+    assert list(cache_folder.rglob("*.bin")) == []
+
+
+def test_what_is_saved_comes_back(path, tmp_path):
+    directories, tree = remembered(path)
+    other = tree.directory(NAMES[:2])
+    expected = listed(tree.read(NAMES, 5, 95)["Jet_pt"])
+    tree.close()
+    directories.add(("elsewhere", "Events"), other)
+    directories.save(tmp_path / "a.bin")
+    again = Directories.load(tmp_path / "a.bin")
+    assert listed(again.read((path, "Events"), NAMES, 5, 95)["Jet_pt"]) == expected
+    assert again._known.keys() == {(path, "Events"), ("elsewhere", "Events")}
+    assert again._known["elsewhere", "Events"].kinds == other.kinds
+    assert again._known["elsewhere", "Events"].numbers.tolist() == other.numbers.tolist()
+
+
+def test_nothing_is_remembered_of_what_is_damaged(path, tmp_path):
+    directories, tree = remembered(path)
+    tree.close()
+    kept = tmp_path / "a.bin"
+    directories.save(kept)
+    whole = kept.read_bytes()
+    for cut in range(0, len(whole), 37):
+        kept.write_bytes(whole[:cut])
+        assert Directories.load(kept).read((path, "Events"), NAMES, 0, 10) is None
+    expected = listed(directories.read((path, "Events"), NAMES, 0, 200)["met"])
+    for at in range(0, len(whole), 11):
+        kept.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        found = Directories.load(kept).read((path, "Events"), NAMES, 0, 200)
+        assert found is None or listed(found["met"]) == expected
+    assert Directories.load(tmp_path / "absent.bin").read((path, "Events"), NAMES, 0, 10) is None
+
+
+def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_is_noticed(tmp_path):
+    place = str(write(tmp_path / "b.root", make_events(50)))
+    directories, tree = remembered(place)
+    tree.close()
+    status = Path(place).stat()
+    content = bytearray((tmp_path / "b.root").read_bytes())
+    uuid = uproot.open(place).file.uuid.bytes
+    at = content.index(uuid)
+    assert at + len(uuid) <= HEADER_BYTES
+    content[at] ^= 1
+    (tmp_path / "b.root").write_bytes(content)
+    os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert directories.read((place, "Events"), NAMES, 0, 50) is None
 
 
 def test_a_file_that_is_replaced_between_epochs_is_noticed(many, tmp_path):

@@ -215,6 +215,13 @@ def test_build_all_takes_what_has_a_target():
     assert launch.build_all(None) == []
 
 
+def test_what_saves_a_stopped_training_sees_the_end_of_a_batch_last():
+    stopped = {"_target_": "rootdata.stopping.SaveWhenStopped", "path": "x"}
+    others = {name: {"_target_": "pytorch_lightning.Callback"} for name in ("before", "after")}
+    group = OmegaConf.create({"before": others["before"], "stopped": stopped, "after": others["after"]})
+    assert [type(c).__name__ for c in launch.build_all(group)] == ["Callback", "Callback", "SaveWhenStopped"]
+
+
 def test_require_wants_root_files(tmp_path):
     with pytest.raises(FileError, match=r"data\.folder"):
         launch.require(tmp_path, remedy="set data.folder=...")

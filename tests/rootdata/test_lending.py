@@ -1,5 +1,6 @@
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.lending import SMALL, STEP, Lender
+from rootdata.lending import SMALL, Lender, shared
 
 LARGE = (1000, 300)  # of float32: above SMALL
 
@@ -53,7 +54,7 @@ def test_memory_is_not_lent_while_anybody_has_a_view(keep):
     assert place(lender.empty(LARGE, np.float32)) == where
 
 
-@given(st.lists(st.integers(0, 3 * STEP), max_size=8), st.sampled_from(["f4", "i8", "?"]))
+@given(st.lists(st.integers(0, 5 * SMALL), max_size=8), st.sampled_from(["f4", "i8", "?"]))
 def test_arrays_are_like_those_of_numpy(sizes, dtype):
     lender = Lender()
     arrays = [lender.empty(n // np.dtype(dtype).itemsize, dtype) for n in sizes]
@@ -70,6 +71,19 @@ def test_a_lender_goes_to_another_process_without_its_memory():
     lender = Lender()
     lender.empty(LARGE, np.float32)
     assert len(pickle.dumps(lender)) < 100
+    assert pickle.loads(pickle.dumps(lender)) is not lender
+
+
+def test_all_share_one_lender_while_somebody_has_it():
+    lender = shared()
+    assert shared() is lender
+    assert pickle.loads(pickle.dumps(lender)) is lender
+    gone = weakref.ref(lender)
+    array = lender.empty(LARGE, np.float32)
+    del lender
+    assert gone() is None
+    array[:] = 1  # what was lent outlives it
+    assert (array == 1).all()
 
 
 def test_small_arrays_are_numpys_own():
