@@ -40,7 +40,8 @@ from rootdata.walk import Order
 Arrays = dict[str, npt.NDArray[Any]]
 
 MANY_FILES = 32  # above this, what closed files leave behind is worth a collection at the end of an epoch
-SLAB_BYTES = 8_000_000  # dense arrays are made in slabs of about this size, several batches at a time
+SLAB_BYTES = 8_000_000  # dense arrays are made in slabs of about this size, several batches at a time,
+SLAB_BATCHES = 5  # and of up to twice that where batches are large: each slab wakes two threads, which takes 0.1 ms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +98,7 @@ def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool, world_size: i
     memory = functools.partial(
         memory_of,
         event=bytes_per_event(recipe.layout, recipe.specs),
-        slab=max(SLAB_BYTES, order.batch_size * _bytes_per_event(recipe.layout)),
+        slab=max(SLAB_BYTES, _slab_of(order.batch_size, recipe.layout) * _bytes_per_event(recipe.layout)),
     )
     usual = max(s.window for streams in make(None).streams for s in streams) * order.partitions
     return fitting(make, order.max_memory, memory=memory, most=usual)
@@ -254,7 +255,7 @@ def slabs(
     """
     layout = recipe.layout
     batch = share_of(plan.batch_size, rank, world_size)
-    size = batch * max(1, SLAB_BYTES // (batch * _bytes_per_event(layout)))
+    size = _slab_of(batch, layout)
     first, skipped = divmod(start, plan.chunk_size // plan.batch_size)
     make, lender = functools.partial(Reader, recipe, store, directories), shared()
     # The XRootD client hangs in processes that are forked after it was used.
@@ -283,6 +284,12 @@ def slabs(
 def share_of(size: int, rank: int, world_size: int) -> int:
     """Return how many of a batch of ``size`` events a rank gets."""
     return size * (rank + 1) // world_size - size * rank // world_size
+
+
+def _slab_of(batch: int, layout: Layout) -> int:
+    """Return the number of events in a slab: a multiple of those in a batch."""
+    nbytes = batch * _bytes_per_event(layout)
+    return batch * max(1, SLAB_BYTES // nbytes, min(SLAB_BATCHES, 2 * SLAB_BYTES // nbytes))
 
 
 def _with_next(orders: Iterator[Order]) -> Iterator[tuple[Order, Order | None]]:
