@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata import split
+from rootdata.branches import Branch
 from rootdata.config import PARTS, Collection, DataConfig, Sample
 from rootdata.errors import BranchError, ConfigError, DataError, ShapeError
 from rootdata.expressions import parse
 from rootdata.files import Location
 from rootdata.jagged import Bools, Ints, Jagged
-from rootdata.trees import Branch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

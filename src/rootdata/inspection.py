@@ -17,11 +17,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.branches import Branch
 from rootdata.errors import ConfigError, FileError
 from rootdata.files import Location, find
 from rootdata.jagged import Jagged
 from rootdata.statistics import ColumnStats
-from rootdata.trees import Branch, Tree, open_tree, use_fast_inflate
+from rootdata.trees import Tree, open_tree, use_fast_inflate
 
 ENTRIES = 10_000  # of a file that are read
 MEASURED_FILES = 3  # of each argument; of the others only the names and kinds of branches are looked at

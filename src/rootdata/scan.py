@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from rootdata import cache
+from rootdata.branches import Branch
 from rootdata.config import PARTS, DataConfig, ReadConfig, Sample
 from rootdata.directories import Directories
 from rootdata.errors import FileError, RootDataError, SpecsError
@@ -34,7 +35,7 @@ from rootdata.specs import (
 )
 from rootdata.statistics import ColumnStats
 from rootdata.survey import BAD, Bad, Look, Measure, Measured, Survey, Task, check_suits
-from rootdata.trees import Branch, use_fast_inflate
+from rootdata.trees import use_fast_inflate
 
 if TYPE_CHECKING:
     from rootdata.blocks import Store

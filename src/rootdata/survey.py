@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from rootdata import blocks
+from rootdata.branches import Branch, check_same_kinds
 from rootdata.config import PARTS, DataConfig, Sample
 from rootdata.directories import Directory
 from rootdata.errors import BranchError, DataError, FileError, RootDataError
@@ -19,7 +20,7 @@ from rootdata.opening import Opener
 from rootdata.remote import is_remote
 from rootdata.specs import collects
 from rootdata.statistics import ColumnStats
-from rootdata.trees import Branch, Tree, blocks_of, check_same_kinds
+from rootdata.trees import Tree, blocks_of
 
 if TYPE_CHECKING:
     from rootdata.blocks import Store

@@ -10,49 +10,27 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import numpy as np
-import numpy.typing as npt
 import uproot
 
 from rootdata import pages, remote
+from rootdata.branches import Branch, describe_branch, describe_field, to_column
 from rootdata.directories import Directory, directory_of
 from rootdata.errors import BranchError, RootDataError, nearest
 from rootdata.fetching import borrow, read_into
 from rootdata.files import Location
-from rootdata.jagged import Columns, Jagged
+from rootdata.jagged import Columns
 from rootdata.patience import PlaceError, brief, is_absent, is_passing
 
 if TYPE_CHECKING:
     from rootdata.baskets import BasketTable
 
-Kind = Literal["flat", "jagged", "fixed", "unusable"]
 
 # A block is read at once: large enough that the cost of a read call is small beside decompression (measured with
 # benchmarks.stream), small enough that many can be open at a time.
 BLOCK_BYTES = 8_000_000
 BLOCK_ENTRIES = 20_000
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Branch:
-    """What a branch holds.
-
-    Parameters
-    ----------
-    kind : ``flat`` (a number an event), ``jagged`` (a list), ``fixed`` (``width`` numbers an event) or ``unusable``
-    dtype : numpy name of the number type, empty where unusable
-    note : why it is unusable
-    counter : name of the branch that holds the counts of a jagged branch, where the file says so
-    """
-
-    name: str
-    kind: Kind
-    dtype: str = ""
-    width: int = 0
-    note: str = ""
-    counter: str | None = None
 
 
 class Tree(Protocol):
@@ -247,7 +225,7 @@ class _TTree(_Named):
     def describe(self, name: str) -> Branch:
         if name not in self._known:
             branch = self._source[self.key_of(name)]
-            self._known[name] = _describe_branch(name, branch)
+            self._known[name] = describe_branch(name, branch)
         return self._known[name]
 
     def edges(self, names: Sequence[str]) -> list[int]:
@@ -277,7 +255,7 @@ class _TTree(_Named):
             raise
         except Exception as error:
             raise self._read_error(start, stop, error) from error
-        columns |= {n: _plain(got[k], self.describe(n)) for n, k in plain.items()}
+        columns |= {n: to_column(got[k], self.describe(n)) for n, k in plain.items()}
         return {n: columns[n] for n in keys}
 
     def _read_plainly(self, keys: Iterable[str], start: int, stop: int) -> dict[str, Any]:
@@ -340,7 +318,7 @@ class _NTuple(_Named):
     def describe(self, name: str) -> Branch:
         if name not in self._known:
             field = self._source[self.key_of(name)]
-            self._known[name] = _describe_field(name, field)
+            self._known[name] = describe_field(name, field)
         return self._known[name]
 
     def edges(self, names: Sequence[str]) -> list[int]:  # noqa: ARG002 - clusters hold every field
@@ -386,7 +364,7 @@ class _NTuple(_Named):
         lengths: dict[str, Any] = {}  # of the lists of a collection, which all its fields share
         with self._up_to(stop):
             return {
-                n: _plain(f.array(entry_start=start, entry_stop=stop, array_cache=lengths), self.describe(n))
+                n: to_column(f.array(entry_start=start, entry_stop=stop, array_cache=lengths), self.describe(n))
                 for n, f in fields.items()
             }
 
@@ -449,77 +427,6 @@ def _line(field: int, parents: Sequence[int]) -> set[int]:
     return line
 
 
-def _describe_branch(name: str, branch: Any) -> Branch:
-    try:
-        reading = branch.interpretation
-        typename = str(branch.typename)
-    except Exception as error:  # whatever an unknown streamer raises, it can't be read
-        if is_passing(error):
-            raise
-        return Branch(name, "unusable", note=f"uproot can't interpret it ({brief(error)})")
-    kind = type(reading).__name__
-    if kind == "AsJagged" and _number_type(reading.content):
-        counter = branch.member("fLeaves")[0].member("fLeafCount")
-        counter_name = None if counter is None else str(counter.member("fName"))
-        return Branch(name, "jagged", _number_type(reading.content), counter=counter_name)
-    dtype = _number_type(reading)
-    if not dtype:
-        return Branch(name, "unusable", note=f"it holds {typename or kind}, neither a number nor a list of numbers")
-    shape = getattr(reading, "inner_shape", None) or ()
-    if len(shape) > 1:
-        return Branch(name, "unusable", note=f"it holds nested arrays ({typename})")
-    return Branch(name, "fixed" if shape else "flat", dtype, width=shape[0] if shape else 0)
-
-
-def _number_type(reading: Any) -> str:
-    dtype = getattr(reading, "numpy_dtype", None)
-    if dtype is None:
-        return ""
-    base = np.dtype(dtype).base
-    return base.newbyteorder("=").name if base.kind in "iufb" else ""
-
-
-def _form(field: Any) -> Any:
-    """Return the form of what reading a field gives, without reading."""
-    import awkward as ak
-
-    whole, path = field.to_akform()
-    array = ak.Array(whole.length_zero_array())
-    for step in (*(path or [field.name])[:-1], field.name):
-        array = array[step]
-    return array.layout.form
-
-
-def _describe_field(name: str, field: Any) -> Branch:
-    import awkward as ak
-
-    try:
-        form = _form(field)
-    except Exception as error:  # as above
-        if is_passing(error):
-            raise
-        return Branch(name, "unusable", note=f"uproot can't interpret it ({brief(error)})")
-    is_list = isinstance(form, (ak.forms.ListOffsetForm, ak.forms.ListForm))
-    is_fixed = isinstance(form, ak.forms.RegularForm)
-    inner = form.content if is_list or is_fixed else form
-    if not isinstance(inner, ak.forms.NumpyForm) or inner.parameter("__array__") is not None or inner.inner_shape:
-        return Branch(name, "unusable", note=f"it holds {field.typename or 'records'}, not numbers or lists of numbers")
-    kind: Kind = "jagged" if is_list else "fixed" if is_fixed else "flat"
-    return Branch(name, kind, inner.primitive, width=form.size if is_fixed else 0)
-
-
-def _plain(array: Any, branch: Branch) -> npt.NDArray[Any] | Jagged:
-    import awkward as ak
-
-    if branch.kind == "unusable":
-        raise BranchError(f"branch {branch.name!r} can't be used: {branch.note}")
-    if branch.kind == "jagged":
-        return Jagged.from_awkward(array)
-    layout = array.layout
-    values = np.asarray(layout.data if isinstance(layout, ak.contents.NumpyArray) else ak.to_numpy(array))
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
 def _short(key: str) -> str:
     return key.rsplit("/", 1)[-1]
 
@@ -564,19 +471,3 @@ def use_fast_inflate() -> None:
     target = getattr(compression, "_decompress_ZLIB", None)
     if target is not None:
         target.library = "isal"
-
-
-def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:
-    """Raise where a branch is of another kind in this file than in the first one.
-
-    Raises
-    ------
-    BranchError
-        Naming both files, the branch and both kinds.
-    """
-    for name, branch in branches.items():
-        if (branch.kind, branch.width) != (other[name].kind, other[name].width):
-            raise BranchError(
-                f"branch {name!r} is {other[name].kind} in {path} but {branch.kind} in {first}; "
-                "the files of all samples must agree: leave the branch out, or make the files anew"
-            )

@@ -7,11 +7,11 @@ from files_for_tests import branches, lists_of, make_events
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rootdata.branches import Branch
 from rootdata.config import PARTS, parse_data
 from rootdata.errors import BranchError, ConfigError, DataError
 from rootdata.events import Block, flat_features, needed_branches, select
 from rootdata.files import Location
-from rootdata.trees import Branch
 
 WHERE = Location("dir/some.root", "Events")
 

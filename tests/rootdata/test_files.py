@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uproot import compression
 
+from rootdata.branches import Branch, check_same_kinds
 from rootdata.errors import BranchError, FileError
 from rootdata.files import Location, find
-from rootdata.trees import BLOCK_ENTRIES, Branch, blocks_of, check_same_kinds, open_tree, trees_in, use_fast_inflate
+from rootdata.trees import BLOCK_ENTRIES, blocks_of, open_tree, trees_in, use_fast_inflate
 
 KINDS = ("TTree", "RNTuple")
 real = pytest.mark.skipif(not SHARED.exists(), reason="the shared data folder is not here")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from rootdata.branches import Branch
 from rootdata.errors import BranchError, ConfigError, FileError
 from rootdata.files import Location
 from rootdata.inspection import (
@@ -21,7 +22,6 @@ from rootdata.inspection import (
     role_of,
 )
 from rootdata.report import tables
-from rootdata.trees import Branch
 
 REAL = SHARED / "real"
 needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="the folder of real files, shared/data/real, is absent")
