@@ -33,9 +33,8 @@ class Lender:
         size = count * np.dtype(dtype).itemsize
         if size < SMALL:
             return np.empty(shape, dtype)
-        room = (
-            1 << (size - 1).bit_length()
-        )  # arrays of about the same size share memory; what is not touched costs none
+        # Arrays of about the same size share their memory; what of it is not touched costs none.
+        room = 1 << (size - 1).bit_length()
         free = self._free.setdefault(room, queue.SimpleQueue())
         try:
             memory = free.get_nowait()
