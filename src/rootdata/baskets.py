@@ -19,6 +19,7 @@ from rootdata.fetching import announce, borrow, read_into
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns, Ints, Jagged
 from rootdata.lending import shared
+from rootdata.remote import joined
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -150,18 +151,12 @@ def _span(table: BasketTable, start: int, stop: int) -> slice:
 
 def _announce(handle: int, tables: Sequence[BasketTable], spans: Sequence[slice]) -> None:
     """Say which parts of the file will be read, neighbours together: baskets are then read one by one."""
-    places = sorted(
-        place
+    places = (
+        (at, at + size)
         for table, span in zip(tables, spans, strict=True)
-        for place in zip(table.seeks[span].tolist(), table.nbytes[span].tolist(), strict=True)
+        for at, size in zip(table.seeks[span].tolist(), table.nbytes[span].tolist(), strict=True)
     )
-    begin, end = 0, 0
-    for at, size in places:
-        if end and at > end + GAP:
-            announce(handle, begin, end)
-            end = 0
-        begin, end = begin if end else at, at + size
-    if end:
+    for begin, end in joined(places, gap=GAP):
         announce(handle, begin, end)
 
 

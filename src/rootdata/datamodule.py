@@ -142,7 +142,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
     seed : of the order
     specs : what a first pass learnt, or its file; by default looked up in the cache folder, or learnt now
     num_workers : reading processes; 0 reads in threads of this process, which is faster where decoding is cheap
-    prefetch : slabs of batches (about 8 MB each) made ahead of time
+    prefetch : slabs of batches (about 8 MB each, 16 where batches are large) made ahead of time
     patience : seconds during which a remote file that fails is tried again
     deadline : seconds that one attempt to read a block of a remote file may take
     cache : where decoded blocks are kept: ``"memory"``, or ``{"dir": "/scratch/blocks", "max_bytes": 50_000_000_000}``

@@ -45,7 +45,7 @@ class RootDataset(IterableDataset[Batch]):
     part : ``train`` (shuffled, mixed by weight where asked), ``val`` or ``test`` (every event once, in file order)
     specs : what a first pass learnt, or the path of its file; by default it is looked up, or run
     index : put (sample, file, entry) of every event into the batches
-    prefetch : slabs of batches, of about 8 MB each, made ahead of time in a background thread; 0: none
+    prefetch : slabs of batches, of about 8 MB each (16 where batches are large), made ahead by a thread; 0: none
     num_workers : reading processes; 0 reads in threads
     patience : seconds during which a remote file that fails is tried again
     deadline : seconds that one attempt to read a block of a remote file may take

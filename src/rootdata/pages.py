@@ -33,9 +33,7 @@ LEAF, COLLECTION, RECORD = 0, 1, 2  # roles of fields
 DEFERRED = 1  # flag of a column that begins later than the first entry
 
 GAP = 16 * 1024  # bytes between two pages that are read along: less than a request costs
-# Read at once. Few enough that the same memory serves for one request after the other: with 4 MB, what the kernel
-# takes to give fresh memory was a third of all time.
-REQUEST_BYTES = 400_000
+REQUEST_BYTES = 400_000  # read at once: so few that they are in the processor's cache when they are decoded
 MOST_INFLATED = 1 << 16  # bytes that one byte can become at most, with any of the compressions
 CHECKSUM = struct.Struct("<Q")  # of a page, behind it
 

@@ -178,9 +178,9 @@ class Reader:
         recipe = self._recipe
         _, file, (start, stop, *counts) = self._blocks[number]
         sample = recipe.config.samples[file.sample]
-        store = self._store if is_remote(file.path) else None  # a file of this machine is as quick to read
-        names = self._names[file.sample]
-        raw = through(store, self._key(number), lambda: self._read(file, names, start, stop), last=True)
+        read = functools.partial(self._read, file, self._names[file.sample], start, stop)
+        # A file of this machine is as quick to read.
+        raw = through(self._store, self._key(number), read, last=True) if is_remote(file.path) else read()
         block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
         events = select(recipe.config, sample, raw, block=block, part=recipe.part)
         if len(events) != counts[recipe.part]:

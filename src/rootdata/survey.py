@@ -165,14 +165,14 @@ class Measure:
 
 def _describe(names: Sequence[str], tree: Tree) -> Survey:
     branches = {name: tree.describe(name) for name in names}
-    blocks = tuple(blocks_of(tree, names))
+    bounds = tuple(blocks_of(tree, names))
     return Survey(
         location=tree.location,
         uuid=tree.uuid,
         entries=tree.num_entries,
         branches=branches,
-        blocks=blocks,
-        directory=tree.directory(names) if len(blocks) == 1 else None,
+        blocks=bounds,
+        directory=tree.directory(names) if len(bounds) == 1 else None,
     )
 
 
