@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rootdata import lending
 from rootdata.lending import SMALL, Lender, shared
 
 LARGE = (1000, 300)  # of float32: above SMALL
@@ -74,7 +75,8 @@ def test_a_lender_goes_to_another_process_without_its_memory():
     assert pickle.loads(pickle.dumps(lender)) is not lender
 
 
-def test_all_share_one_lender_while_somebody_has_it():
+def test_all_share_one_lender_while_somebody_has_it(monkeypatch):
+    monkeypatch.setattr(lending, "_shared", lambda: None)  # data sets of other tests may still be there
     lender = shared()
     assert shared() is lender
     assert pickle.loads(pickle.dumps(lender)) is lender
