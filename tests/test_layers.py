@@ -26,7 +26,7 @@ HOMES = {
     "distributed": ("distributed",),
     "isal": ("inflate", "blocks"),
     "cramjam": ("inflate",),
-    "xxhash": ("inflate", "pages"),
+    "xxhash": ("inflate", "jagged", "pages"),
     "numba": ("kernels", "decoding", "tally"),
     "llvmlite": ("kernels",),  # comes with numba
     "hydra": ("launch", "checking", "composing"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from rootdata.blocks import open_store
 from rootdata.config import OrderConfig, parse_data, parse_order, parse_read
-from rootdata.cursor import Cursor, cursor_of, state_of
+from rootdata.cursor import Cursor, cursor_of, identity_of, state_of
 from rootdata.dataset import Batch, RootDataset
 from rootdata.errors import ConfigError
 from rootdata.scan import specs_for
@@ -243,6 +244,11 @@ class RootDataModule(_Base):  # type: ignore[misc]
                 self.data, given=self._given, read=self.read, store=self._store, scheduler=self._scheduler
             )
         return self._specs
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides which event is the n-th of an epoch, and what of it is seen; as primitives."""
+        return identity_of(self.data, dataclasses.replace(self.order, batch_size=self.batch_size), self.specs)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -96,6 +96,30 @@ class Packed:
     def __len__(self) -> int:
         return len(self.label)
 
+    def __post_init__(self) -> None:
+        """Compare the arrays with each other: compiled loops trust them.
+
+        Raises
+        ------
+        ShapeError
+            Where a length or type differs, or lists do not lie within their objects.
+        """
+        n = self.label.size
+        facts: list[tuple[npt.NDArray[Any], type, int]] = [(self.label, np.int64, 1), (self.entry, np.int64, 1)]
+        facts += [(self.weight, np.float32, 1), (self.flat, np.float32, 2)]
+        if any(a.dtype != dtype or a.ndim != ndim or len(a) != n for a, dtype, ndim in facts):
+            raise ShapeError(f"got arrays of different events, or of another type, for {n} events")
+        for name, jagged in self.objects.items():
+            content, offsets = jagged.content, _checked(jagged.offsets, n)
+            if content.dtype != np.float32 or content.ndim != 2 or len(content) < offsets[-1]:
+                raise ShapeError(f"{name}: got {content.shape} {content.dtype} for lists of {offsets[-1]} objects")
+
+    def is_of(self, layout: Layout) -> bool:
+        """Say whether the features are those of a layout, in number."""
+        wanted = {c.name: len(c.branches) for c in layout.collections}
+        widths = {name: jagged.content.shape[1] for name, jagged in self.objects.items()}
+        return self.flat.shape[1] == len(layout.flat) and widths == wanted
+
     def to_columns(self) -> Columns:
         """Return the arrays by name, for a store."""
         facts: Columns = {"flat": self.flat, "label": self.label, "weight": self.weight, "entry": self.entry}
@@ -103,9 +127,13 @@ class Packed:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], *, sample: int, file: int) -> Packed:
-        """Put together what :meth:`to_columns` took apart."""
+        """Put together what :meth:`to_columns` took apart; :class:`ShapeError` where something is not there."""
         objects = {n.removeprefix("objects/"): c for n, c in columns.items() if n.startswith("objects/")}
-        facts = {name: columns[name] for name in ("flat", "label", "weight", "entry")}
+        facts = {name: columns[name] for name in ("flat", "label", "weight", "entry") if name in columns}
+        if len(facts) < 4 or any(isinstance(c, Jagged) for c in facts.values()):
+            raise ShapeError(f"got no block, but {', '.join(columns) or 'nothing'}")
+        if not all(isinstance(c, Jagged) for c in objects.values()):
+            raise ShapeError(f"got numbers where lists must be: {', '.join(objects)}")
         return cls(objects=objects, sample=sample, file=file, **facts)
 
 
@@ -185,10 +213,18 @@ class Pool:
     ----------
     packed : the blocks, which are kept
     make : allocates what is gathered
+
+    Raises
+    ------
+    ShapeError
+        For blocks that are not of the layout.
     """
 
     def __init__(self, layout: Layout, packed: Sequence[Packed], *, make: Empty = np.empty) -> None:
         self._layout, self._make = layout, make
+        self._lengths = np.array([len(block) for block in packed], np.int64)
+        if not all(block.is_of(layout) for block in packed):
+            raise ShapeError("got blocks of other features than the layout has")
         # What the addresses below point to; contiguous, or copied to be.
         self._parts = [_arrays_of(layout, block) for block in packed]
         n = len(packed)
@@ -212,6 +248,10 @@ class Pool:
         """
         n, layout, values = len(which), self._layout, self._values
         make = self._make
+        if n and (which.min() < 0 or which.max() >= len(self._lengths) or rows.min() < 0):
+            raise ShapeError(f"got events of blocks that are none of the {len(self._lengths)}")
+        if (rows >= self._lengths[which]).any():
+            raise ShapeError("got events that are in none of the blocks")
         label, weight, index = make(n, np.int64), make(n, np.float32), make((n, 3), np.int64)
         gather_facts(self._facts, which, rows, label, weight, index)
         arrays = layout.empty(n, make=make)

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from rootdata import cache
+from rootdata.files import state_of_open
 from rootdata.jagged import Columns, Ints
+from rootdata.location import State
 
 if TYPE_CHECKING:
     from rootdata.baskets import BasketTable
 
 MAX_BYTES = 64_000_000  # of all that is remembered: some 5,000 files of 200 branches with a basket each
-HEADER_BYTES = 100  # of a ROOT file: what is before the first key
 DIGEST_BYTES = 16
 
 Kind = tuple[str, str, int, int]
@@ -38,11 +38,11 @@ class Directory:
 
     Parameters
     ----------
-    stamp : size, time of change in ns, and a checksum of the header, which has the UUID, of the file as it was
+    state : of the file as it was
     numbers : for each branch how many baskets it has, then their entries, places and lengths
     """
 
-    stamp: tuple[int, int, int]
+    state: State
     kinds: tuple[Kind, ...]
     numbers: Ints
 
@@ -63,7 +63,7 @@ def directory_of(handle: int, tables: Sequence[BasketTable]) -> Directory:
     """Pack the tables of an open file."""
     parts = [np.concatenate([[len(t.seeks)], t.entry_offsets, t.seeks, t.nbytes]) for t in tables]
     kinds = tuple((sys.intern(t.name), sys.intern(t.dtype), t.width, t.header) for t in tables)
-    return Directory(_stamp(handle), kinds, np.concatenate([np.zeros(0, np.int64), *parts]))
+    return Directory(state_of_open(handle), kinds, np.concatenate([np.zeros(0, np.int64), *parts]))
 
 
 class Directories:
@@ -88,13 +88,13 @@ class Directories:
         if not self._known:
             return
         known, kinds = list(self._known.values()), list(self._kinds)
-        text = json.dumps({"places": list(self._known), "kinds": kinds})
+        states = [dataclasses.astuple(d.state) for d in known]
+        text = json.dumps({"places": list(self._known), "kinds": kinds, "states": states})
         content = io.BytesIO()
         np.savez(
             content,
             text=np.frombuffer(text.encode(), np.uint8),
             kind=np.array([kinds.index(d.kinds) for d in known], np.int64),
-            stamps=np.array([d.stamp for d in known], np.int64).reshape(-1, 3),
             lengths=np.array([len(d.numbers) for d in known], np.int64),
             numbers=np.concatenate([np.zeros(0, np.int64), *(d.numbers for d in known)]),
         )
@@ -111,13 +111,13 @@ class Directories:
         if _digest(content[DIGEST_BYTES:]) != content[:DIGEST_BYTES]:
             return directories
         with np.load(io.BytesIO(content[DIGEST_BYTES:])) as found:
-            text, kind, stamps = json.loads(found["text"].tobytes()), found["kind"].tolist(), found["stamps"].tolist()
+            text, kind = json.loads(found["text"].tobytes()), found["kind"].tolist()
             numbers, edges = found["numbers"], np.cumsum([0, *found["lengths"].tolist()]).tolist()
         kinds = [tuple((str(a), str(b), int(c), int(d)) for a, b, c, d in one) for one in text["kinds"]]
-        for (where, tree), k, (size, changed, header), begin, end in zip(
-            text["places"], kind, stamps, edges[:-1], edges[1:], strict=True
+        for (where, tree), k, state, begin, end in zip(
+            text["places"], kind, text["states"], edges[:-1], edges[1:], strict=True
         ):
-            directories.add((where, tree), Directory((size, changed, header), kinds[k], numbers[begin:end]))
+            directories.add((where, tree), Directory(State(*state), kinds[k], numbers[begin:end]))
         return directories
 
     def keep(self, place: Place, look_up: Callable[[], Directory | None]) -> None:
@@ -143,7 +143,7 @@ class Directories:
         try:
             handle = os.open(place[0], os.O_RDONLY)
             try:
-                if _stamp(handle) == known.stamp:
+                if state_of_open(handle) == known.state:
                     return read_block(handle, known.tables(), start, stop)
             finally:
                 os.close(handle)
@@ -154,9 +154,4 @@ class Directories:
 
 
 def _digest(content: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=b"directories, 1").digest()
-
-
-def _stamp(handle: int) -> tuple[int, int, int]:
-    status = os.fstat(handle)
-    return status.st_size, status.st_mtime_ns, zlib.crc32(os.pread(handle, HEADER_BYTES, 0))
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=b"directories, 2").digest()

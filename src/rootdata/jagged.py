@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from rootdata.errors import ShapeError
 
@@ -86,6 +88,33 @@ def _is_plain(layout: Any) -> bool:
 
     is_list = isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
     return is_list and layout.offsets.data.dtype == np.int64 and len(layout.offsets) > 0 and layout.offsets[0] == 0
+
+
+def digest(columns: Mapping[str, npt.NDArray[Any] | Jagged]) -> str:
+    """Return what no other columns have: a checksum of 128 bits over names, types, shapes and every bit of the values.
+
+    The same however the columns were read, alone or as part of a longer array.
+
+    Examples
+    --------
+    >>> digest({"a": np.arange(3)}) == digest({"a": np.arange(9)[:3]}), digest({"a": np.arange(3)}) == digest({})
+    (True, False)
+    """
+    found = xxhash.xxh3_128()
+    known: dict[int, bytes] = {}  # branches of a collection share their offsets
+    for name, column in columns.items():
+        if isinstance(column, Jagged):
+            first, last = int(column.offsets[0]), int(column.offsets[-1])
+            if id(column.offsets) not in known:
+                known[id(column.offsets)] = _digest(column.offsets - first if first else column.offsets)
+            found.update(f"{name} list ".encode() + known[id(column.offsets)])
+            column = column.content[first:last]
+        found.update(f"{name} {column.dtype.str} {column.shape} ".encode() + _digest(column))
+    return found.hexdigest()
+
+
+def _digest(array: npt.NDArray[Any]) -> bytes:
+    return xxhash.xxh3_128_digest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def offsets_of(counts: npt.NDArray[Any]) -> Ints:

@@ -204,11 +204,15 @@ def build_all(group: DictConfig | None) -> list[Any]:
     return sorted(built, key=lambda thing: isinstance(thing, SaveWhenStopped))
 
 
-def resume(config: DictConfig) -> None:
+def resume(config: DictConfig, data: Any) -> None:
     """Where ``resume=auto`` asks for it, let a training go on from the last checkpoint of the same configuration.
 
     ``ckpt_path`` and ``paths.output_dir`` are set to it and its folder. Every process finds the same one: none is
     written before all of them train.
+
+    Parameters
+    ----------
+    data : the data module that was built of the configuration
 
     Raises
     ------
@@ -221,7 +225,8 @@ def resume(config: DictConfig) -> None:
         raise ConfigError(f"resume: got {config.resume!r}; allowed: null, auto; a checkpoint is named by ckpt_path=...")
     if config.ckpt_path is not None:
         raise ConfigError(f"resume=auto looks for a checkpoint, ckpt_path={config.ckpt_path} names one; leave out one")
-    found = find(typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)), say=say)
+    plain = typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
+    found = find(plain, identity=getattr(data, "identity", None), say=say)
     if found is None:
         folder = Path(config.paths.output_dir).parent
         say(f"no checkpoint of this configuration in {folder}; starting from the beginning")

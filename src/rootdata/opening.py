@@ -86,8 +86,6 @@ class Opener:
         try:
             result = attempt() if not remote.is_remote(place) else self._in_time(attempt, place)
         except Exception as error:
-            if is_passing(error):
-                remote.drop(place)
             if is_passing(error) or isinstance(error, PlaceError):
                 raise failed(error, place) from error
             raise

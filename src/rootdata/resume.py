@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from rootdata import cursor
+from rootdata.config import READING
+
 CONFIG = "config.yaml"  # written by a training into its folder, resolved
 LOG = "metrics.csv"
-
-READING = ("num_workers", "prefetch", "pin_memory", "patience", "deadline", "cache", "specs", "scheduler")
-"""Options of the data that change how events are read, not which."""
 
 MATHEMATICS = (
     *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
@@ -35,6 +35,7 @@ class Found:
     epoch : in which it was written, from 0
     step : how often the weights had been changed
     is_over : whether early stopping had ended the training
+    identity : of the events and their order, as the data module saved it; empty where it saved none
     """
 
     path: Path
@@ -42,14 +43,17 @@ class Found:
     epoch: int
     step: int
     is_over: bool
+    identity: Options = dataclasses.field(default_factory=dict)
 
 
-def find(config: Options, *, say: Callable[[str], object]) -> Found | None:
+def find(config: Options, *, identity: Options | None = None, say: Callable[[str], object]) -> Found | None:
     """Find the last checkpoint of a configuration beside the folder that it would write to.
 
     Parameters
     ----------
     config : resolved
+    identity : of the events and their order now, see :func:`rootdata.cursor.identity_of`: what a checkpoint must have
+        been made with. Where there is none, as of another data module, the options of the data are compared
     say : told what is passed over, and why
 
     Returns
@@ -59,11 +63,16 @@ def find(config: Options, *, say: Callable[[str], object]) -> Found | None:
     nearly = ""
     for folder in runs_beside(Path(config["paths"]["output_dir"])):
         other = read_config(folder)
-        different = "" if other is None else difference(essence(config), essence(other))
-        if other is None or different:
-            nearly = nearly or (different and f"{folder.name} differs in {different}")
-        elif found := furthest(folder, say=say):
+        if other is None:
+            continue
+        by_options = identity is None
+        different = difference(essence(config, data=by_options), essence(other, data=by_options))
+        found = None if different else furthest(folder, say=say)
+        if found and identity and found.identity:
+            different = cursor.difference(found.identity, identity)
+        if found and not different:
             return found
+        nearly = nearly or (different and f"{folder.name} differs in {different}")
     if nearly:
         say(nearly)
     return None
@@ -87,11 +96,16 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     return cast("dict[str, Any]", config) if is_ours else None
 
 
-def essence(config: Options) -> dict[str, Any]:
-    """Take from a configuration what decides the weights, as dotted keys; its own folder becomes a word."""
-    data = {key: value for key, value in config["data"].items() if key not in READING}
+def essence(config: Options, *, data: bool = True) -> dict[str, Any]:
+    """Take from a configuration what decides the weights, as dotted keys; its own folder becomes a word.
+
+    Parameters
+    ----------
+    data : whether the options of the data are among it, but for those that change how events are read
+    """
+    options = {key: value for key, value in config["data"].items() if data and key not in (*READING, "pin_memory")}
     trainer = {key: config["trainer"].get(key) or None for key in MATHEMATICS}  # 0, false and null are one
-    kept = {"seed": config.get("seed"), "data": data, "model": config["model"], "trainer": trainer}
+    kept = {"seed": config.get("seed"), "data": options, "model": config["model"], "trainer": trainer}
     folder = str(config["paths"].get("output_dir"))
     return {key: v.replace(folder, "<folder>") if isinstance(v, str) else v for key, v in leaves(kept)}
 
@@ -143,6 +157,7 @@ def read(path: Path, *, folder: Path) -> Found:
         epoch=int(content["epoch"]),
         step=int(content["global_step"]),
         is_over=any(is_patience_gone(state) for state in content.get("callbacks", {}).values()),
+        identity=next((s["identity"] for s in content.values() if isinstance(s, dict) and s.get("identity")), {}),
     )
 
 

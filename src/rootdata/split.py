@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import posixpath
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from rootdata.config import PARTS, Split
 from rootdata.errors import ConfigError, DataError
 from rootdata.expressions import parse
-from rootdata.files import Location
+from rootdata.files import Location, name_of, without_query
 
 Parts = npt.NDArray[np.uint8]
 NO_PART = len(PARTS)
@@ -56,6 +55,11 @@ def assign(
     return _by_value(split, columns, len(entries), location)
 
 
+def place_of(split: Split, path: str) -> str:
+    """Return what of the place of a file decides the parts of its events."""
+    return {"hash": name_of(path), "files": without_query(path)}.get(split.by, "")
+
+
 def part_of_file(split: Split, location: Location) -> int:
     """Return the part whose patterns match a file.
 
@@ -64,7 +68,7 @@ def part_of_file(split: Split, location: Location) -> int:
     ConfigError
         Where no part or more than one claims the file.
     """
-    path, name = location.path, posixpath.basename(location.path)
+    path, name = without_query(location.path), name_of(location.path)
     shares: dict[str, Sequence[str]] = {p: getattr(split, p) for p in PARTS}
 
     def claimed(pattern: str) -> bool:
@@ -107,7 +111,7 @@ def _by_value(split: Split, columns: Mapping[str, Any], num_events: int, locatio
 
 def _file_key(location: Location) -> int:
     # The file's name and tree, not its path: a set that is copied or made again keeps its split.
-    text = f"{posixpath.basename(location.path)}:{location.tree}"
+    text = f"{name_of(location.path)}:{location.tree}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 

@@ -19,8 +19,9 @@ from rootdata.branches import Branch, describe_branch, describe_field, to_column
 from rootdata.directories import Directory, directory_of
 from rootdata.errors import BranchError, RootDataError, nearest
 from rootdata.fetching import borrow, read_into
-from rootdata.files import Location
+from rootdata.files import Location, state_of, state_of_open
 from rootdata.jagged import Columns
+from rootdata.location import State
 from rootdata.patience import PlaceError, brief, is_absent, is_passing
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Tree(Protocol):
     """An open TTree or RNTuple.
 
     ``asked`` is the location that was to be opened, ``location`` the same with the tree's name, ``place`` the path at
-    which it was opened: the location's or a replica's.
+    which it was opened: the location's or a replica's. ``state`` is that of the file when it was opened.
     """
 
     asked: Location
@@ -45,7 +46,7 @@ class Tree(Protocol):
     place: str
     num_entries: int
     uuid: str
-    size: int
+    state: State
 
     def names(self) -> list[str]:
         """Return the names of all branches."""
@@ -84,13 +85,16 @@ def open_tree(location: Location, *, place: str | None = None) -> Tree:
         Where the tree is absent, or none was named and the file holds several.
     """
     place = place or location.path
+    before = state_of(Location(place))
     file = _open(place)
     try:
         _check_whole(file, place)
-        return _open_object(file, location, place)
+        tree = _open_object(file, location, place)
+        _check_same(tree, before)
     except Exception:
         file.close()
         raise
+    return tree
 
 
 def _open(place: str) -> Any:
@@ -122,6 +126,12 @@ def _check_whole(file: Any, place: str) -> None:
         raise PlaceError(
             f"{place}: the file is truncated: it has {size:,} of {end:,} bytes; replace or remove the file"
         )
+
+
+def _check_same(tree: Tree, before: State) -> None:
+    if not remote.is_remote(tree.place) and tree.state != before:
+        tree.close()
+        raise PlaceError(f"{tree.place} was replaced by another file while it was opened; start again")
 
 
 def _open_object(file: Any, location: Location, place: str) -> Tree:
@@ -175,7 +185,7 @@ class _Named:
         self.asked, self.location, self.place = asked, location, place
         self.num_entries = int(source.num_entries)
         self.uuid = str(file.file.uuid)
-        self.size = _size(file, place)
+        self.state = file.file.source.state if remote.is_remote(place) else state_of(Location(place))
         self._source = source
         self._file = file
         self._known: dict[str, Branch] = {}
@@ -218,6 +228,7 @@ class _TTree(_Named):
         if not remote.is_remote(place):
             self._handle = os.open(place, os.O_RDONLY)
             self._end = weakref.finalize(self, os.close, self._handle)
+            self.state = state_of_open(self._handle)
 
     def _list_keys(self) -> list[str]:
         return list(self._source.keys(recursive=True, full_paths=True))
@@ -283,7 +294,7 @@ class _TTree(_Named):
 
             usable = self.describe(name).kind != "unusable"
             branch = self._source[self.key_of(name)]
-            found = table_of(name, branch, num_entries=self.num_entries, size=self.size) if usable else None
+            found = table_of(name, branch, num_entries=self.num_entries, size=self.state.size) if usable else None
             self._tables[name] = found
         return self._tables[name]
 
