@@ -51,7 +51,7 @@ REQUEST_BYTES = 16_000_000  # at most in one request
 
 VERSION_TAGS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified")  # the first that a server gives
 
-UNSETTLED_SECONDS = 5.0  # after a change that a server dates to the second, clocks of two machines allowed for
+UNSETTLED_SECONDS = 3.0  # after a change that a server dates to the second; two clocks may differ a little
 
 LOOK_SECONDS = 20.0  # for what is asked about files before they are opened
 CLOSE_SECONDS = 1.0

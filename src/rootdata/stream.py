@@ -152,10 +152,11 @@ class Reader:
 
     def __call__(self, number: int) -> Packed:
         """Read, select and pack one block, or take it from the store."""
-        if self._store is None:
+        store = self._store_of(self._blocks[number][0])
+        if store is None:
             return self._packed(number)
         columns = through(
-            self._store,
+            store,
             self._key(number),
             lambda: self._packed(number).to_columns(),
             is_good=lambda kept: self._parsed(kept, number) is not None,
@@ -192,6 +193,14 @@ class Reader:
         start, stop = file.blocks[k][:2]
         return key_of(content, names=self._names[file.sample], start=start, stop=stop, made=made)
 
+    def _store_of(self, i: int) -> Store | None:
+        """Return where blocks of a file are kept; nowhere while it may change without a trace, or where it is gone."""
+        if self._store is None:
+            return None
+        now = self._state(i)
+        is_gone = now == State() and not is_remote(self._recipe.specs.files[i].path)
+        return None if is_gone or not now.is_settled else self._store
+
     def _state(self, i: int) -> State:
         """Look at a file, once; a server that did not answer once is not asked again, and stands for no change."""
         file = self._recipe.specs.files[i]
@@ -226,12 +235,13 @@ class Reader:
         if not file.measured[k] and self._state(i).differs_from(file.state):
             self._raw(number - k)  # of what was not measured nothing is known: the file's first block always was
         read = functools.partial(self._read_again, number)
-        if self._store is None or not is_remote(file.path):  # a file of this machine is as quick to read
+        store = self._store_of(i) if is_remote(file.path) else None  # a file of this machine is as quick to read
+        if store is None or self._state(i).differs_from(file.state):
             return read()
         start, stop = file.blocks[k][:2]
         names = self._names[file.sample]
         key = key_of_raw(file.uuid, file.entries, file.state, tree=file.tree, names=names, start=start, stop=stop)
-        return through(self._store, key, read, is_good=lambda kept: self._is_as_scanned(kept, file, k), last=True)
+        return through(store, key, read, is_good=lambda kept: self._is_as_scanned(kept, file, k), last=True)
 
     def _read_again(self, number: int) -> Columns:
         _, file, k = self._blocks[number]
