@@ -22,6 +22,11 @@ def specs_path(fingerprint: str) -> Path:
     return folder() / "specs" / f"{fingerprint}.json"
 
 
+def names_path() -> Path:
+    """Return the file that notes under which names contents were read."""
+    return folder() / "names.jsonl"
+
+
 def directories_path(fingerprint: str) -> Path:
     """Return where is kept where the baskets of small files lie."""
     return folder() / "directories" / f"{fingerprint}.bin"

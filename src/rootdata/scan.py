@@ -17,13 +17,14 @@ import numpy as np
 
 from rootdata import cache
 from rootdata.branches import Branch
-from rootdata.config import PARTS, DataConfig, ReadConfig, Sample
+from rootdata.config import PARTS, DataConfig, ReadConfig, Sample, Split
 from rootdata.directories import Directories
 from rootdata.errors import FileError, RootDataError, SpecsError
 from rootdata.files import Location, find, identity, state_of, states_of
 from rootdata.location import State
 from rootdata.opening import OPEN_TREES, Opener
 from rootdata.remote import is_remote
+from rootdata.renaming import renamed
 from rootdata.specs import (
     FileSpecs,
     SkippedFile,
@@ -138,7 +139,7 @@ def specs_for(
                     specs, directories = _scan(
                         config, files, states, progress=reporter, read=read, store=store, scheduler=scheduler
                     )
-                _keep(specs, directories, path)
+                _keep(specs, directories, path, config.split)
     _warn_of_skipped(specs)
     return _at_home(specs, files)
 
@@ -163,12 +164,24 @@ def _cached(path: Path) -> Specs | None:
         return None
 
 
-def _keep(specs: Specs, directories: Directories, path: Path) -> None:
+def _keep(specs: Specs, directories: Directories, path: Path, split: Split) -> None:
     try:
+        _warn_of_renamed(renamed(cache.names_path(), specs.files, split))
         directories.save(cache.directories_path(specs.fingerprint))
         specs.save(path)
     except OSError as error:
         warnings.warn(f"the specs can't be kept in {path.parent} ({error}); the next run scans again", stacklevel=3)
+
+
+def _warn_of_renamed(names: Mapping[str, str]) -> None:
+    if names:
+        new, old = next(iter(names.items()))
+        warnings.warn(
+            f"{len(names)} files hold what an earlier first pass read under another name ({new}: {old}): a split by "
+            "names deals their events to other parts now, and a network that was trained before has seen some of the "
+            "new test part; keep the names, or split by entries or by an expression such as 'event % 5'",
+            stacklevel=4,
+        )
 
 
 def forget(specs: Specs) -> None:

@@ -85,7 +85,9 @@ def gone(path):
 
 # What was done to a file, and the values that it holds then: none where it can't be read.
 CHANGES = {
-    rewritten: NEW, replaced: NEW, updated: NEW, exchanged: NEW, touched: OLD, truncated: None, gone: None, halved: None,
+    rewritten: NEW, replaced: NEW, updated: NEW, exchanged: NEW,
+    touched: OLD,
+    truncated: None, gone: None, halved: None,
 }  # fmt: skip
 
 
