@@ -194,12 +194,8 @@ class Reader:
         return key_of(content, names=self._names[file.sample], start=start, stop=stop, made=made)
 
     def _store_of(self, i: int) -> Store | None:
-        """Return where blocks of a file are kept; nowhere while it may change without a trace, or where it is gone."""
-        if self._store is None:
-            return None
-        now = self._state(i)
-        is_gone = now == State() and not is_remote(self._recipe.specs.files[i].path)
-        return None if is_gone or not now.is_settled else self._store
+        """Return where blocks of a file are kept; nowhere while it may change without a trace."""
+        return self._store if self._store is not None and self._state(i).is_settled else None
 
     def _state(self, i: int) -> State:
         """Look at a file, once; a server that did not answer once is not asked again, and stands for no change."""

@@ -146,6 +146,23 @@ def test_how_it_is_run_may_change(found, run, words):
     assert (got.folder, said) == (folder, [])
 
 
+def test_with_an_identity_the_events_decide_and_no_option_of_the_data(tmp_path, composed, run, checkpoint):
+    """What ``ckpt_path`` goes on from, ``resume=auto`` goes on from as well: the comparison is one."""
+    folder = run("theirs", "data.on_bad_file=skip", "data.index=true", "data.folder=/elsewhere")
+    identity = {"cut": None, "seed": 1, "files": ["ttH: a.root"]}
+    data = {"version": 2, "epoch": 1, "batch": 3, "identity": identity}
+    torch.save({**checkpoint, "RootDataModule": data}, folder / "last.ckpt")
+    config = OmegaConf.to_container(composed(tmp_path / "new"), resolve=True)
+    said = []
+    assert resume.find(config, identity=identity, say=said.append).folder == folder
+    for other in ({"seed": 2}, {"files": ["ttH: a.root", "ttH: b.root"]}):
+        assert resume.find(config, identity=identity | other, say=said.append) is None
+    assert [s.split(" was ")[0].split(" had ")[0] for s in said] == [
+        "theirs differs in seed",
+        "theirs differs in files",
+    ]
+
+
 def test_a_folder_inside_the_options_does_not_matter(found, run):
     word = "+model.where=${paths.output_dir}/figures"
     run("theirs", word, last=10)
