@@ -13,6 +13,7 @@ import numpy.typing as npt
 # Relative accuracy of a quantile read from the logarithmic histogram; DDSketch (Masson, Rim, Lee, VLDB 2019).
 SKETCH_ACCURACY = 0.005
 _LOG_GAMMA = math.log((1 + SKETCH_ACCURACY) / (1 - SKETCH_ACCURACY))
+_LONG = 8  # bytes of an integer of which float64 may not hold every digit
 _TINY = 1e-12  # absolute values below it count as zero in the sketch
 
 
@@ -53,7 +54,7 @@ class ColumnStats:
     Parameters
     ----------
     nans, infinities, sentinels : values that are missing, by kind
-    low, high : smallest and largest value that is not missing
+    low, high : smallest and largest value that is not missing; whole numbers exactly
     moments : of the values that are not missing
     log_moments : of ``sign(x) log(1 + |x|)``, where a scaling asks for them
     sketch : logarithmic histogram for quantiles, where a scaling asks for it: signed bin number to count
@@ -81,7 +82,10 @@ class ColumnStats:
         log, sketch : whether to collect what log and robust scaling need
         """
         real, nans, infinities, sentinels = _real_values(values, missing)
-        low, high, mean, m2 = _moments_of(real)
+        wide = real if real.dtype in (np.float32, np.float64) else real.astype(np.float64)
+        low, high, mean, m2 = _moments_of(wide)
+        if real.dtype.kind in "iu" and real.dtype.itemsize == _LONG and len(real):  # float64 holds shorter ones exactly
+            low, high = int(real.min()), int(real.max())
         return cls(
             nans=nans,
             infinities=infinities,
@@ -89,8 +93,8 @@ class ColumnStats:
             low=low,
             high=high,
             moments=Moments(count=len(real), mean=mean, m2=m2),
-            log_moments=Moments.of(signed_log(real.astype(np.float64))) if log else None,
-            sketch=_sketch(real.astype(np.float64)) if sketch else None,
+            log_moments=Moments.of(signed_log(wide.astype(np.float64))) if log else None,
+            sketch=_sketch(wide.astype(np.float64)) if sketch else None,
         )
 
     @property
@@ -135,7 +139,7 @@ class ColumnStats:
         bins = np.array(sorted(self.sketch))
         counts = np.array([self.sketch[int(b)] for b in bins])
         at = int(np.searchsorted(np.cumsum(counts), q * counts.sum(), side="left"))
-        return float(np.clip(_bin_value(int(bins[min(at, len(bins) - 1)])), self.low, self.high))
+        return float(min(max(_bin_value(int(bins[min(at, len(bins) - 1)])), self.low), self.high))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -222,7 +226,7 @@ def _moments_of(values: npt.NDArray[Any]) -> tuple[float, float, float, float]:
 
 
 def _real_values(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
-    """Return what is not missing, as float32 or float64, and count what is: NaN, infinities, sentinels."""
+    """Return what is not missing, and count what is: NaN, infinities, sentinels."""
     if values.dtype not in (np.float32, np.float64):
         return _real_numbers(values, missing)
     from rootdata import tally  # here, as above
@@ -234,15 +238,15 @@ def _real_values(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[np
     return (values if marks is None else values[~marks], *counts)
 
 
-def _real_numbers(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[np.float64], int, int, int]:
+def _real_numbers(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
     """Do the same for other types, in which alone some of their numbers can be told from a sentinel."""
     marks = is_missing(values, missing)
     if marks is None:
-        return values.astype(np.float64), 0, 0, 0
+        return values, 0, 0, 0
     gone = values[marks]
     nans = int(np.isnan(gone).sum()) if values.dtype.kind == "f" else 0
     infinities = int(np.isinf(gone).sum()) if values.dtype.kind == "f" else 0
-    return values[~marks].astype(np.float64), nans, infinities, len(gone) - nans - infinities
+    return values[~marks], nans, infinities, len(gone) - nans - infinities
 
 
 def _sketch(values: npt.NDArray[np.float64]) -> dict[int, int]:

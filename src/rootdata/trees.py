@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import uproot
 
 from rootdata import pages, remote
-from rootdata.branches import Branch, describe_branch, describe_field, to_column
+from rootdata.branches import Branch, check_usable, describe_branch, describe_field, to_column
+from rootdata.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.directories import Directory, directory_of
 from rootdata.errors import BranchError, RootDataError, nearest
 from rootdata.fetching import borrow, read_into
 from rootdata.files import Location, state_of, state_of_open
+from rootdata.guard import Unusable, concerns_all, guarded, reason_of
 from rootdata.jagged import Columns
 from rootdata.location import State
 from rootdata.patience import PlaceError, brief, is_absent, is_passing
@@ -135,30 +137,16 @@ def _check_same(tree: Tree, before: State) -> None:
 
 
 def _open_object(file: Any, location: Location, place: str) -> Tree:
-    classes = _trees(file)
     name = location.tree
-    if name is None:
-        if len(classes) != 1:
-            held = ", ".join(repr(c) for c in sorted(classes)) or "none"
-            raise BranchError(f"{place} holds {len(classes)} trees: {held}; name one with tree=... or path:tree")
-        name = next(iter(classes))
-    if name.split(";")[0].strip("/") not in classes:
-        raise BranchError(f"tree {name!r} not found in {place}; {nearest(name, classes)}; check `tree`")
     try:
-        source = file[name]
-        kind = _NTuple if "RNTuple" in source.classname else _TTree
-        return kind(source, location, dataclasses.replace(location, tree=name), file, place)
+        name, key = find_only(file, place) if name is None else (name, find_named(file, name, place))
+        kind = _NTuple if kind_of(key) == "RNTuple" else _TTree
+        return kind(key.get(), location, dataclasses.replace(location, tree=name), file, place)
+    except (RootDataError, MemoryError):
+        raise
     except Exception as error:
-        remedy = "" if is_passing(error) else "; replace the file"
-        raise PlaceError(f"{place}: tree {name!r} can't be read ({brief(error)}){remedy}") from error
-
-
-def _trees(file: Any) -> dict[str, str]:
-    return {
-        key.split(";")[0]: name
-        for key, name in file.classnames(recursive=True).items()
-        if name in {"TTree", "TNtuple", "TNtupleD", "TChain"} or "RNTuple" in name
-    }
+        what = f"{place}: tree {name!r} can't be read ({reason_of(error)})"
+        raise PlaceError(what if concerns_all(error) else f"{what}; replace the file, or read another tree") from error
 
 
 def _why_not_root(path: str) -> str:
@@ -172,10 +160,27 @@ def _why_not_root(path: str) -> str:
     return "the file is truncated or damaged" if head == b"root" else "this is not a ROOT file"
 
 
+def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lambda _: None) -> Contents:
+    """List the trees of a file, with those that can't be used and why.
+
+    Parameters
+    ----------
+    leave : as :func:`rootdata.contents.contents_of` takes it
+
+    Raises
+    ------
+    FileError
+        As :func:`open_tree`.
+    """
+    file = _open(place)
+    with file:
+        _check_whole(file, place)
+        return contents_of(file, leave=leave)
+
+
 def trees_in(path: str) -> dict[str, int]:
-    """List the trees of a file with their numbers of entries."""
-    with uproot.open(path) as file:
-        return {name: int(file[name].num_entries) for name in _trees(file)}
+    """List the trees of a file that can be used, with their numbers of entries."""
+    return {tree.name: tree.entries for tree in look_into(path).usable if tree.entries is not None}
 
 
 class _Named:
@@ -207,6 +212,12 @@ class _Named:
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
         raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
 
+    def _check_usable(self, names: Iterable[str]) -> None:
+        check_usable(map(self.describe, names), path=self.place, tree=self.location.tree)
+
+    def describe(self, name: str) -> Branch:
+        raise NotImplementedError
+
     def _read_error(self, start: int, stop: int, error: Exception) -> Exception:
         what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read ({brief(error)})"
         if remote.is_remote(self.place) and is_passing(error):
@@ -231,16 +242,38 @@ class _TTree(_Named):
             self.state = state_of_open(self._handle)
 
     def _list_keys(self) -> list[str]:
-        return list(self._source.keys(recursive=True, full_paths=True))
+        paths = list(_walk(self._source))
+        self._times = collections.Counter(path for path, _ in paths)
+        self._branches = dict(reversed(paths))  # of several with one path the first, as in ROOT
+        return list(self._times)
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            branch = self._source[self.key_of(name)]
-            self._known[name] = describe_branch(name, branch)
+            key = self.key_of(name)
+            branch = describe_branch(name, self._branches[key])
+            if branch.kind != "unusable":
+                why = self._why_not_found(key) or self._why_not_whole(self._branches[key])
+                note = f"the first of {self._times[key]} branches of this name" if self._times[key] > 1 else ""
+                branch = Branch(name, "unusable", note=why) if why else dataclasses.replace(branch, note=note)
+            self._known[name] = branch
         return self._known[name]
 
+    def _why_not_found(self, key: str) -> str:
+        """Say why uproot would not read a branch by its path; nothing where it does."""
+        found = guarded(lambda: self._source.get(key))
+        return "" if found is self._branches[key] else f"uproot takes {key!r} for another branch, or for none"
+
+    def _why_not_whole(self, branch: Any) -> str:
+        """Say why the entries of a branch can't be found; nothing where they can."""
+        baskets = guarded(lambda: (branch.num_baskets, branch.entry_offsets, branch.uncompressed_bytes))
+        if isinstance(baskets, Unusable):
+            return f"its baskets can't be found ({baskets.why})"
+        _, edges, _ = baskets
+        held = int(edges[-1])
+        return "" if held >= self.num_entries else f"it has {held:,} of the {self.num_entries:,} entries of its tree"
+
     def edges(self, names: Sequence[str]) -> list[int]:
-        branches = [self._source[self.key_of(n)] for n in names]
+        branches = [self._branches[self.key_of(n)] for n in names]
         filled = [b for b in branches if b.num_baskets]
         if not self.num_entries or not filled:
             return [0, self.num_entries]
@@ -253,11 +286,12 @@ class _TTree(_Named):
         return [0, *sorted(inner), self.num_entries]
 
     def bytes_per_entry(self, names: Sequence[str]) -> float:
-        total = sum(self._source[self.key_of(n)].uncompressed_bytes for n in names)
+        total = sum(self._branches[self.key_of(n)].uncompressed_bytes for n in names)
         return float(total) / max(1, self.num_entries)
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
         keys = {n: self.key_of(n) for n in names}
+        self._check_usable(names)
         try:
             columns = self._read_baskets(names, start, stop)
             plain = {n: k for n, k in keys.items() if n not in columns}
@@ -293,7 +327,7 @@ class _TTree(_Named):
             from rootdata.baskets import table_of
 
             usable = self.describe(name).kind != "unusable"
-            branch = self._source[self.key_of(name)]
+            branch = self._branches[self.key_of(name)]
             found = table_of(name, branch, num_entries=self.num_entries, size=self.state.size) if usable else None
             self._tables[name] = found
         return self._tables[name]
@@ -323,13 +357,17 @@ class _NTuple(_Named):
 
     def _list_keys(self) -> list[str]:
         # The same as ``keys(recursive=True)``, which takes a time that is quadratic in the number of fields.
-        fields = self._source.all_fields
-        return [f.path for f in fields if f.path and not f.is_anonymous and not f.in_variant]
+        paths = (guarded(functools.partial(_path_of, field)) for field in self._source.all_fields)
+        return list(dict.fromkeys(path for path in paths if isinstance(path, str) and path))
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            field = self._source[self.key_of(name)]
-            self._known[name] = describe_field(name, field)
+            key = self.key_of(name)
+            field = guarded(lambda: self._source[key])
+            if isinstance(field, Unusable):
+                self._known[name] = Branch(name, "unusable", note=f"uproot does not find it ({field.why})")
+            else:
+                self._known[name] = describe_field(name, field)
         return self._known[name]
 
     def edges(self, names: Sequence[str]) -> list[int]:  # noqa: ARG002 - clusters hold every field
@@ -341,6 +379,7 @@ class _NTuple(_Named):
         return float(sum(4 if self.describe(n).kind == "flat" else 40 for n in names))
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        self._check_usable(names)
         is_usual = 0 <= start <= stop <= self.num_entries
         simple = {n: field for n in names if is_usual and (field := self._simple(n))}
         try:
@@ -429,6 +468,16 @@ class _NTuple(_Named):
         return {c.idx for c in self._source.column_records if c.field_id in related}
 
 
+def _walk(holder: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the branches below a tree or a branch, in all depths, with their paths."""
+    for i, branch in enumerate(holder.branches):
+        name = guarded(functools.partial(getattr, branch, "name"))
+        path = f"{above}{name if isinstance(name, str) else i}"
+        yield path, branch
+        if not isinstance(guarded(functools.partial(getattr, branch, "branches")), Unusable):
+            yield from _walk(branch, f"{path}/")
+
+
 def _line(field: int, parents: Sequence[int]) -> set[int]:
     """Return a field and all that it is in."""
     line = {field}
@@ -438,8 +487,12 @@ def _line(field: int, parents: Sequence[int]) -> set[int]:
     return line
 
 
+def _path_of(field: Any) -> str:
+    return "" if field.is_anonymous or field.in_variant else str(field.path or "")
+
+
 def _short(key: str) -> str:
-    return key.rsplit("/", 1)[-1]
+    return key.rsplit("/", 1)[-1] or key
 
 
 def _size(file: Any, place: str) -> int:
