@@ -16,8 +16,8 @@ from rootdata.jagged import Jagged
 
 Kind = Literal["flat", "jagged", "fixed", "unusable"]
 
-# Of Double32_t and Float16_t (TStreamerElement.cxx of ROOT, GetRange): the types of members that may have a range, where
-# arrays count 20 or 40 more, and the bounds that ROOT and uproot understand alike.
+# Of Double32_t and Float16_t (TStreamerElement.cxx of ROOT, GetRange): the types of members that may have a range, of
+# arrays 20 or 40 more, and the bounds that ROOT and uproot understand alike.
 _FEW_BITS, _OF_ARRAYS = {9, 19}, 20
 _BRACKETS = re.compile(r"\[([^\]]*)\]")
 _BOUND = r"[-]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|twopi|2\*pi|pi(/[24])?)"
@@ -105,8 +105,14 @@ def _reading_of(branch: Any) -> _Reading:
 
 
 def _counter_of(branch: Any) -> str | None:
-    counter = branch.member("fLeaves")[0].member("fLeafCount")
-    return None if counter is None else str(counter.member("fName"))
+    """Return the name of what counts the objects of lists: a branch, or as ``Jet_`` a collection that is split."""
+    leaf = branch.member("fLeaves")[0].member("fLeafCount")
+    if leaf is None:
+        return None
+    owner = branch.count_branch
+    if owner is None or owner is branch or len(owner.branches):
+        return str(leaf.member("fName"))
+    return str(owner.name) if len(owner.member("fLeaves")) == 1 else None
 
 
 def _range_of(branch: Any) -> str | None:

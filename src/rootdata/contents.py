@@ -13,6 +13,7 @@ from rootdata.patience import PlaceError
 
 _TREES = {"TTree": "TTree", "TNtuple": "TTree", "TNtupleD": "TTree", "TChain": "TChain"}
 _FOLDERS = {"TDirectory", "TDirectoryFile"}
+_OF_A_CHAIN = "it is a TChain, which names trees in other files and holds no data; name those files instead"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def find_named(file: Any, name: str, place: str) -> Any:
     if isinstance(key, Unusable) or not kind_of(key):
         raise _not_found(_keys(file), name, place)
     if kind_of(key) == "TChain":
-        raise BranchError(f"tree {name!r} of {place} can't be used: {_of_a_chain(key)}")
+        raise BranchError(f"tree {name!r} of {place} can't be used: {_OF_A_CHAIN}")
     return key
 
 
@@ -149,14 +150,8 @@ def _listed(name: str, key: Any, *, is_left: bool) -> Listed:
         return Listed(name, "folder", None, f"it can't be looked into ({key.why})")
     kind = kind_of(key)
     if kind == "TChain":
-        return Listed(name, kind, None, _of_a_chain(key))
+        return Listed(name, kind, None, _OF_A_CHAIN)
     entries = None if is_left else guarded(lambda: int(key.get().num_entries))
     if isinstance(entries, Unusable):
         return Listed(name, kind, None, f"it can't be read ({entries.why})")
     return Listed(name, kind, entries)
-
-
-def _of_a_chain(key: Any) -> str:
-    files = guarded(lambda: [str(element.member("fTitle")) for element in key.get().member("fFiles")])
-    held = "" if isinstance(files, Unusable) else f" ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})"
-    return f"it is a TChain, which is a list of files{held} and holds no data; name those files"

@@ -66,11 +66,11 @@ def concerns_all(error: BaseException) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return in a few words what really went wrong; where the error has none, the place where it was raised.
+    r"""Return in a few words what really went wrong; where the error has none, the place where it was raised.
 
     Examples
     --------
-    >>> reason_of(ValueError("a\\nb"))
+    >>> reason_of(ValueError("a\nb"))
     'ValueError: a'
     """
     last = list(causes(error))[-1]
