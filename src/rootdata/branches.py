@@ -91,28 +91,23 @@ def _reading_of(branch: Any) -> _Reading:
         raise reading
     kind = type(reading).__name__
     content = reading.content if kind == "AsJagged" else reading
-    dtype = None if kind == "AsGrouped" else getattr(content, "numpy_dtype", None)
-    numbers = None if dtype is None else np.dtype(dtype).base
+    dtype = None if kind == "AsGrouped" else np.dtype(content.numpy_dtype).base
+    is_number = dtype is not None and dtype.kind in "iufb"
+    has_range = is_number and hasattr(content, "to_dims")
     return _Reading(
         kind=kind,
         typename=str(branch.typename or kind),
-        dtype=numbers if numbers is not None and numbers.kind in "iufb" else None,
-        shape=tuple(int(n) for n in getattr(content, "inner_shape", None) or ()),
+        dtype=dtype if is_number else None,
+        shape=tuple(content.to_dims if has_range else content.inner_shape if is_number else ()),
         counter=_counter_of(branch) if kind == "AsJagged" else None,
-        range=_range_of(branch) if numbers is not None and numbers.kind == "f" else None,
-        has_range=type(content).__name__ in {"AsDouble32", "AsFloat16"},
+        range=_range_of(branch) if is_number else None,
+        has_range=has_range,
     )
 
 
 def _counter_of(branch: Any) -> str | None:
-    """Return the name of what counts the objects of lists: a branch, or as ``Jet_`` a collection that is split."""
-    leaf = branch.member("fLeaves")[0].member("fLeafCount")
-    if leaf is None:
-        return None
-    owner = branch.count_branch
-    if owner is None or owner is branch or len(owner.branches):
-        return str(leaf.member("fName"))
-    return str(owner.name) if len(owner.member("fLeaves")) == 1 else None
+    counter = branch.member("fLeaves")[0].member("fLeafCount")
+    return None if counter is None else str(counter.member("fName"))
 
 
 def _range_of(branch: Any) -> str | None:

@@ -254,7 +254,9 @@ class _TTree(_Named):
             if branch.kind != "unusable":
                 why = self._why_not_found(key) or self._why_not_whole(self._branches[key])
                 note = f"the first of {self._times[key]} branches of this name" if self._times[key] > 1 else ""
-                branch = Branch(name, "unusable", note=why) if why else dataclasses.replace(branch, note=note)
+                counter = branch.counter if self._counts(branch.counter, self._branches[key]) else None
+                known = dataclasses.replace(branch, counter=counter, note=note)
+                branch = Branch(name, "unusable", note=why) if why else known
             self._known[name] = branch
         return self._known[name]
 
@@ -262,6 +264,12 @@ class _TTree(_Named):
         """Say why uproot would not read a branch by its path; nothing where it does."""
         found = guarded(lambda: self._source.get(key))
         return "" if found is self._branches[key] else f"uproot takes {key!r} for another branch, or for none"
+
+    def _counts(self, counter: str | None, branch: Any) -> bool:
+        """Say whether a counter is not another branch than the one that counts, which may be part of a leaf list."""
+        other = self._branches.get(self._by_name.get(counter or "", ""))
+        owned = guarded(lambda: (branch.member("fLeaves")[0].member("fLeafCount"), other.member("fLeaves")))
+        return other is None or (not isinstance(owned, Unusable) and any(leaf is owned[0] for leaf in owned[1]))
 
     def _why_not_whole(self, branch: Any) -> str:
         """Say why the entries of a branch can't be found; nothing where they can."""
