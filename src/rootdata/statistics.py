@@ -14,7 +14,7 @@ import numpy.typing as npt
 SKETCH_ACCURACY = 0.005
 _LOG_GAMMA = math.log((1 + SKETCH_ACCURACY) / (1 - SKETCH_ACCURACY))
 _LONG = 8  # bytes of an integer of which float64 may not hold every digit
-_TINY = 1e-12  # absolute values below it count as zero in the sketch
+_TINY, _HUGE = 1e-12, 1e290  # absolute values below the one count as zero in the sketch, above the other as that
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,7 +250,7 @@ def _real_numbers(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[n
 
 
 def _sketch(values: npt.NDArray[np.float64]) -> dict[int, int]:
-    size = np.abs(values)
+    size = np.minimum(np.abs(values), _HUGE)
     bins = np.ceil(np.log(np.maximum(size, _TINY) / _TINY) / _LOG_GAMMA).astype(np.int64)
     numbers, counts = np.unique(np.where(values < 0, -bins, bins), return_counts=True)
     return {int(b): int(n) for b, n in zip(numbers, counts, strict=True)}
