@@ -134,14 +134,15 @@ def _keys(file: Any) -> dict[str, Any]:
             if not _kind(classname) and classname not in _FOLDERS:
                 continue
             key = guarded(functools.partial(folder.key, name))
-            inner = guarded(key.get) if classname in _FOLDERS and not isinstance(key, Unusable) else key
-            if inner is key:
+            if isinstance(key, Unusable) or classname not in _FOLDERS:
                 found[above + name] = key
-            elif isinstance(inner, Unusable):
-                found[above + name] = inner
             elif key.fSeekKey not in seen:  # a damaged one may lie in itself
                 seen.add(key.fSeekKey)
-                folders.append((f"{above}{name}/", inner))
+                inner = guarded(key.get)
+                if isinstance(inner, Unusable):
+                    found[above + name] = inner
+                else:
+                    folders.append((f"{above}{name}/", inner))
     return found
 
 

@@ -268,8 +268,11 @@ class _TTree(_Named):
     def _counts(self, counter: str | None, branch: Any) -> bool:
         """Say whether a counter is not another branch than the one that counts, which may be part of a leaf list."""
         other = self._branches.get(self._by_name.get(counter or "", ""))
-        owned = guarded(lambda: (branch.member("fLeaves")[0].member("fLeafCount"), other.member("fLeaves")))
-        return other is None or (not isinstance(owned, Unusable) and any(leaf is owned[0] for leaf in owned[1]))
+        if other is None:  # such as Jet_ of a collection
+            return True
+        counting = guarded(lambda: branch.member("fLeaves")[0].member("fLeafCount"))
+        own = guarded(lambda: list(other.member("fLeaves")))
+        return not isinstance(own, Unusable) and any(leaf is counting for leaf in own)
 
     def _why_not_whole(self, branch: Any) -> str:
         """Say why the entries of a branch can't be found; nothing where they can."""

@@ -1,4 +1,4 @@
-"""What a branch holds, whatever uproot makes of it: a branch that can't be used is told, and takes nothing else along."""
+"""What a branch holds, whatever uproot makes of it: one that can't be used is told, and takes nothing else along."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from uproot.interpretation.jagged import AsJagged
 from uproot.interpretation.numerical import AsDtype
 from uproot.models.RNTuple import RField
 
-from rootdata.errors import BranchError, FileError
+from rootdata.errors import BranchError
 from rootdata.files import Location
 from rootdata.inspection import finding, inspect
 from rootdata.trees import blocks_of, open_tree
@@ -98,8 +98,11 @@ def is_short_list(reading):
 
 
 @pytest.mark.parametrize("error", OF_ONE, ids=repr)
-@pytest.mark.parametrize(("kind", "step", "where"), [(TBranch, "interpretation", is_bad), (AsDtype, "numpy_dtype", is_short),
-                                                    (TBranch, "entry_offsets", is_bad)], ids=["made", "asked", "baskets"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "step", "where"),
+    [(TBranch, "interpretation", is_bad), (AsDtype, "numpy_dtype", is_short), (TBranch, "entry_offsets", is_bad)],
+    ids=["made", "asked", "baskets"],
+)
 def test_any_error_becomes_a_reason(path, monkeypatch, kind, step, where, error):
     let_fail(monkeypatch, kind, step, error, where=where)
     tree = open_tree(Location(path["TTree"]))

@@ -4,10 +4,11 @@ import errno
 import struct
 
 import pytest
+from troubles_for_tests import OF_ALL, OF_ONE, WordlessError, chain, raising
+
 from rootdata.errors import BranchError, ConfigError, FileError, ShapeError
 from rootdata.guard import Unusable, concerns_all, guarded, reason_of
 from rootdata.patience import LateError, PlaceError
-from troubles_for_tests import OF_ALL, OF_ONE, WordlessError, chain, raising
 
 
 def test_what_nothing_is_wrong_with_is_returned():
