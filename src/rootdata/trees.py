@@ -10,22 +10,22 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uproot
 
 from rootdata import pages, remote
-from rootdata.branches import Branch, describe_branch, describe_field, to_column
+from rootdata.branches import Branch, Kind, describe_branch, describe_field, to_column
 from rootdata.directories import Directory, directory_of
-from rootdata.errors import BranchError, RootDataError, nearest
-from rootdata.fetching import borrow, read_into
+from rootdata.errors import BranchError, DataError, RootDataError, nearest
+from rootdata.fetching import ContradictionError, LocalSource, Source, borrow, read_into
 from rootdata.files import Location, state_of, state_of_open
 from rootdata.jagged import Columns
 from rootdata.location import State
 from rootdata.patience import PlaceError, brief, is_absent, is_passing
 
 if TYPE_CHECKING:
-    from rootdata.baskets import BasketTable
+    from rootdata.baskets import BasketTable, Owners
 
 
 # A block is read at once: large enough that the cost of a read call is small beside decompression (measured with
@@ -207,11 +207,26 @@ class _Named:
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
         raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
 
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self.num_entries:
+            raise PlaceError(
+                f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read, it has "
+                f"{self.num_entries:,}; scan the file anew"
+            )
+
     def _read_error(self, start: int, stop: int, error: Exception) -> Exception:
-        what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read ({brief(error)})"
-        if remote.is_remote(self.place) and is_passing(error):
+        is_damaged = isinstance(error, (ContradictionError, EOFError))
+        why = str(error) if isinstance(error, ContradictionError) else brief(error)
+        what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read ({why})"
+        if not is_damaged:
             return PlaceError(what)
         return PlaceError(f"{what}; the file is truncated or damaged: replace it, or take it out of the sample")
+
+    def _unusable(self, name: str, why: str) -> BranchError:
+        return BranchError(
+            f"branch {name!r} can't be used: {why} ({self.place}, tree {self.location.tree!r}); remove it from "
+            "features, derived columns and cuts"
+        )
 
     def directory(self, names: Sequence[str]) -> Directory | None:  # noqa: ARG002 - of most kinds there is none
         return None
@@ -223,11 +238,13 @@ class _Named:
 class _TTree(_Named):
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
         super().__init__(source, asked, location, file, place)
-        self._tables: dict[str, BasketTable | None] = {}  # by name; None for what uproot is to read
+        self._tables: dict[str, BasketTable] = {}  # by name
         self._handle: int | None = None
+        self._bytes: Source = file.file.source
         if not remote.is_remote(place):
             self._handle = os.open(place, os.O_RDONLY)
             self._end = weakref.finalize(self, os.close, self._handle)
+            self._bytes = LocalSource(self._handle)
             self.state = state_of_open(self._handle)
 
     def _list_keys(self) -> list[str]:
@@ -235,21 +252,39 @@ class _TTree(_Named):
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            branch = self._source[self.key_of(name)]
-            self._known[name] = describe_branch(name, branch)
+            found = describe_branch(name, self._source[self.key_of(name)])
+            self._known[name] = found if found.kind == "unusable" else self._as_stored(found)
         return self._known[name]
 
+    def _as_stored(self, branch: Branch) -> Branch:
+        """Describe a branch as its baskets can be read."""
+        from rootdata.baskets import UnusualError
+
+        try:
+            table = self._table(branch.name)
+        except UnusualError as error:
+            return Branch(branch.name, "unusable", note=str(error))
+        except ContradictionError:  # whoever reads it says so
+            return branch
+        if table.width < -1:
+            return Branch(branch.name, "unusable", note=f"each object of its lists has {-table.width} numbers")
+        kind: Kind = "jagged" if table.width < 0 else "fixed" if table.width else "flat"
+        return dataclasses.replace(branch, kind=kind, dtype=table.dtype, width=max(0, table.width))
+
     def edges(self, names: Sequence[str]) -> list[int]:
-        branches = [self._source[self.key_of(n)] for n in names]
-        filled = [b for b in branches if b.num_baskets]
+        usable = [n for n in dict.fromkeys(names) if self.describe(n).kind != "unusable"]
+        try:
+            found = {n: set(self._table(n).entry_offsets.tolist()) for n in usable}
+        except ContradictionError as error:
+            raise self._read_error(0, self.num_entries, error) from error
+        filled = {n: edges for n, edges in found.items() if len(edges) > 1}
         if not self.num_entries or not filled:
             return [0, self.num_entries]
-        common = set.intersection(*(set(b.entry_offsets) for b in filled))
-        inner = {int(e) for e in common if 0 < e < self.num_entries}
+        inner = {e for e in set.intersection(*filled.values()) if 0 < e < self.num_entries}
         if not inner:
             # Baskets that never align: cut at those of the largest branch, so that memory stays bounded.
-            largest = max(filled, key=lambda b: b.uncompressed_bytes)
-            inner = {int(e) for e in largest.entry_offsets if 0 < e < self.num_entries}
+            largest = max(filled, key=lambda n: self._source[self.key_of(n)].uncompressed_bytes)
+            inner = {e for e in filled[largest] if 0 < e < self.num_entries}
         return [0, *sorted(inner), self.num_entries]
 
     def bytes_per_entry(self, names: Sequence[str]) -> float:
@@ -257,59 +292,46 @@ class _TTree(_Named):
         return float(total) / max(1, self.num_entries)
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        keys = {n: self.key_of(n) for n in names}
+        from rootdata.baskets import CountsError, UnusualError, read_block
+
+        self._check_range(start, stop)
         try:
-            columns = self._read_baskets(names, start, stop)
-            plain = {n: k for n, k in keys.items() if n not in columns}
-            got = self._read_plainly(plain.values(), start, stop) if plain else {}
+            return read_block(self._bytes, [self._table(n) for n in dict.fromkeys(names)], start, stop)
         except RootDataError:
             raise
+        except UnusualError as error:
+            raise self._unusable(error.name, str(error)) from error
+        except CountsError as error:
+            raise DataError(f"{error} of {self.place}; the file is damaged: make it anew") from error
         except Exception as error:
             raise self._read_error(start, stop, error) from error
-        columns |= {n: to_column(got[k], self.describe(n)) for n, k in plain.items()}
-        return {n: columns[n] for n in keys}
 
-    def _read_plainly(self, keys: Iterable[str], start: int, stop: int) -> dict[str, Any]:
-        """Read branches by uproot: key to array."""
-        unique = list(dict.fromkeys(keys))
-        got = self._source.arrays(unique, entry_start=start, entry_stop=stop, library="ak", how=dict)
-        return cast("dict[str, Any]", got)
-
-    def _read_baskets(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        """Read the branches of ordinary baskets; uproot reads the others, or says what is wrong with them."""
-        if self._handle is None or not 0 <= start <= stop <= self.num_entries:
-            return {}
-        from rootdata.baskets import UnusualError, read_block  # takes a second: not for those who only look
-
-        try:
-            tables = [table for n in names if (table := self._table(n)) is not None]
-            return read_block(self._handle, tables, start, stop)
-        except UnusualError as error:
-            self._tables[error.name] = None
-            return {}
-
-    def _table(self, name: str) -> BasketTable | None:
+    def _table(self, name: str) -> BasketTable:
         if name not in self._tables:
             from rootdata.baskets import table_of
 
-            usable = self.describe(name).kind != "unusable"
-            branch = self._source[self.key_of(name)]
-            found = table_of(name, branch, num_entries=self.num_entries, size=self.state.size) if usable else None
-            self._tables[name] = found
+            self._tables[name] = table_of(name, self._source[self.key_of(name)], self._owners)
         return self._tables[name]
+
+    @functools.cached_property
+    def _owners(self) -> Owners:
+        from rootdata.baskets import owners_of
+
+        return owners_of(self._source, size=self.state.size)
 
     def directory(self, names: Sequence[str]) -> Directory | None:
         if self._handle is None:
             return None
         try:
-            tables = [table for n in names if (table := self._table(n)) is not None]
-            return directory_of(self._handle, tables) if len(tables) == len(names) else None
+            tables = [self._table(n) for n in names]
+            return directory_of(self._handle, tables) if all(t.is_plain for t in tables) else None
         except Exception:  # noqa: BLE001 - whoever reads the file says what is wrong with it
             return None
 
     def close(self) -> None:
         super().close()
         if self._handle is not None:
+            self._bytes = LocalSource(-1)  # its number may be another file's now
             self._end()
 
 
