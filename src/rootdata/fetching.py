@@ -61,6 +61,8 @@ class LocalSource:
 
     def fetch(self, at: int, size: int) -> memoryview:
         """Return bytes from some place on; see :class:`Source`."""
+        if self._handle < 0:
+            raise OSError("the file is closed")
         end = os.fstat(self._handle).st_size
         if at < 0 or size < 0 or at + size > end:  # before memory is asked for
             raise EOFError(f"{max(0, end - at):,} of {size:,} bytes at {at:,}")
@@ -73,6 +75,10 @@ class LocalSource:
         for begin, end in joined(ranges, gap=GAP):
             announce(self._handle, begin, end)
         return nullcontext()
+
+    def forget(self) -> None:
+        """Read no more: the number of a file that is closed may be another file's."""
+        self._handle = -1
 
 
 def read_into(handle: int, at: int, out: Bytes) -> None:
