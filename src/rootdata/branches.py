@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from rootdata.errors import BranchError
-from rootdata.jagged import Jagged
 from rootdata.patience import brief, is_passing
 
 Kind = Literal["flat", "jagged", "fixed", "unusable"]
@@ -95,25 +93,6 @@ def describe_field(name: str, field: Any) -> Branch:
         return Branch(name, "unusable", note=f"it holds {field.typename or 'records'}, not numbers or lists of numbers")
     kind: Kind = "jagged" if is_list else "fixed" if is_fixed else "flat"
     return Branch(name, kind, inner.primitive, width=form.size if is_fixed else 0)
-
-
-def to_column(array: Any, branch: Branch) -> npt.NDArray[Any] | Jagged:
-    """Turn what uproot read of a branch into numbers (n,) or (n, width), or lists, in the byte order of the machine.
-
-    Raises
-    ------
-    BranchError
-        For a branch that can't be used.
-    """
-    import awkward as ak
-
-    if branch.kind == "unusable":
-        raise BranchError(f"branch {branch.name!r} can't be used: {branch.note}")
-    if branch.kind == "jagged":
-        return Jagged.from_awkward(array)
-    layout = array.layout
-    values = np.asarray(layout.data if isinstance(layout, ak.contents.NumpyArray) else ak.to_numpy(array))
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:

@@ -25,11 +25,11 @@ from uproot.source.fsspec import FSSpecSource
 from uproot.source.futures import TrivialFuture
 
 from rootdata.errors import FileError
+from rootdata.fetching import Range, joined
 from rootdata.location import State
 from rootdata.patience import PlaceError, failed, persist, within
 
 T = TypeVar("T")
-Range = tuple[int, int]
 
 # The defaults of the XRootD client wait for minutes, and some failures it never reports. These make it say soon that
 # something is wrong; how long to go on trying is decided by `persist`. Seconds, except for the number of retries.
@@ -212,23 +212,6 @@ class Pieces:
         return self._parts[i][start - self._starts[i] : stop - self._starts[i]]
 
 
-def joined(ranges: Iterable[Range], *, gap: int) -> list[Range]:
-    """Join ranges that overlap or are at most ``gap`` bytes apart.
-
-    Examples
-    --------
-    >>> joined([(90, 95), (0, 10), (12, 20)], gap=5)
-    [(0, 20), (90, 95)]
-    """
-    wide: list[Range] = []
-    for start, stop in sorted(ranges):
-        if wide and start - wide[-1][1] <= gap:
-            wide[-1] = (wide[-1][0], max(stop, wide[-1][1]))
-        else:
-            wide.append((start, stop))
-    return wide
-
-
 def in_requests(ranges: Iterable[Range], *, limit: int) -> Iterator[list[Range]]:
     """Deal ranges to requests of at most ``limit`` bytes; a range that is longer has one of its own."""
     group: list[Range] = []
@@ -313,6 +296,12 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         for chunk in found:
             notifications.put(chunk)
         return found
+
+    def fetch(self, at: int, size: int) -> memoryview:
+        """Return bytes from some place on; see :class:`rootdata.fetching.Source`."""
+        if at < 0 or (self._size and at + size > self._size):
+            raise EOFError(f"{max(0, self._size - at):,} of {size:,} bytes at {at:,}")
+        return memoryview(self.chunk(at, at + size).raw_data)
 
     @contextmanager
     def ahead(self, ranges: Sequence[Range]) -> Iterator[None]:
