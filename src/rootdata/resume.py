@@ -82,9 +82,13 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         config = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     except Exception:  # noqa: BLE001 - whatever a file of this name may hold: it is somebody else's
         return None
+    return cast("dict[str, Any]", config) if is_ours(config) else None
+
+
+def is_ours(config: Any) -> bool:
+    """Tell whether plain values are a configuration of ``train.py``."""
     wanted = ("paths", "data", "model", "trainer")
-    is_ours = isinstance(config, dict) and all(isinstance(config.get(key), dict) for key in wanted)
-    return cast("dict[str, Any]", config) if is_ours else None
+    return isinstance(config, dict) and all(isinstance(config.get(key), dict) for key in wanted)
 
 
 def essence(config: Options) -> dict[str, Any]:
