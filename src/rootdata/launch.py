@@ -289,7 +289,8 @@ def own_folder(config: DictConfig) -> Iterator[None]:
         If another training has one of them, or left results there that this one would mix with its own.
     """
     if runs.follows(trainer_of(config)):  # the first process of this training holds them
-        resume(config)
+        if config.get("resume"):
+            resume(config)
         yield
         return
     text, hydras = OmegaConf.to_yaml(config), Path(HydraConfig.get().runtime.output_dir)
