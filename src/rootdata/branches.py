@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from rootdata.errors import BranchError
 from rootdata.guard import Unusable, guarded
-from rootdata.jagged import Jagged
 
 Kind = Literal["flat", "jagged", "fixed", "unusable"]
 
@@ -151,20 +149,23 @@ def describe_field(name: str, field: Any) -> Branch:
     import awkward as ak
 
     form = guarded(lambda: _form(field))
-    typename = guarded(lambda: str(field.typename or ""))
-    typename = "" if isinstance(typename, Unusable) else typename
     if isinstance(form, Unusable):
-        return Branch(name, "unusable", note=f"uproot can't interpret {typename or 'it'} ({form.why})")
+        return Branch(name, "unusable", note=f"uproot can't interpret {type_of(field)} ({form.why})")
     is_list = isinstance(form, (ak.forms.ListOffsetForm, ak.forms.ListForm))
     is_fixed = isinstance(form, ak.forms.RegularForm)
     inner = form.content if is_list or is_fixed else form
     if not isinstance(inner, ak.forms.NumpyForm) or inner.parameter("__array__") is not None or inner.inner_shape:
         # Below a list, the type of a field is that of an object, and the form that of an event.
-        shape = str(form.type)
-        held = f"{typename or 'records'} ({shape})" if len(shape) <= _WIDTH and is_list else typename or "records"
-        return Branch(name, "unusable", note=f"it holds {held}, not numbers or lists of numbers")
+        shape = f" ({form.type})" if is_list and len(str(form.type)) <= _WIDTH else ""
+        return Branch(name, "unusable", note=f"it holds {type_of(field)}{shape}, not numbers or lists of numbers")
     kind: Kind = "jagged" if is_list else "fixed" if is_fixed else "flat"
     return Branch(name, kind, inner.primitive, width=form.size if is_fixed else 0)
+
+
+def type_of(field: Any) -> str:
+    """Return the type of a field of an RNTuple, as the file spells it."""
+    typename = guarded(lambda: str(field.typename or ""))
+    return "records" if isinstance(typename, Unusable) or not typename else typename
 
 
 def _form(field: Any) -> Any:
@@ -176,33 +177,6 @@ def _form(field: Any) -> Any:
     for step in (*(path or [field.name])[:-1], field.name):
         array = array[step]
     return array.layout.form
-
-
-def to_column(array: Any, branch: Branch) -> npt.NDArray[Any] | Jagged:
-    """Turn what uproot read of a branch into numbers (n,) or (n, width), or lists, in the byte order of the machine."""
-    import awkward as ak
-
-    if branch.kind == "jagged":
-        return Jagged.from_awkward(array)
-    layout = array.layout
-    values = np.asarray(layout.data if isinstance(layout, ak.contents.NumpyArray) else ak.to_numpy(array))
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def check_usable(branches: Iterable[Branch], *, path: str, tree: str | None) -> None:
-    """Raise where a branch can't be used.
-
-    Raises
-    ------
-    BranchError
-        Naming the branch, the reason, the file and its tree.
-    """
-    for branch in branches:
-        if branch.kind == "unusable":
-            raise BranchError(
-                f"branch {branch.name!r} can't be used: {branch.note} ({path}, tree {tree!r}); "
-                "remove it from features, derived columns and cuts"
-            )
 
 
 def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 64_000_000  # of all that is remembered: some 5,000 files of 200 branches with a basket each
 DIGEST_BYTES = 16
 
-Kind = tuple[str, str, int, int]
-"""Name, number type, width and header of a branch, as in a :class:`~rootdata.baskets.BasketTable`."""
+Kind = tuple[str, str, int, int, int]
+"""Name, number type, width and header of a branch, as in a :class:`~rootdata.baskets.BasketTable`, and which of the
+branches counts its lists, or -1. A branch without a name is there only to count."""
 
 Place = tuple[str, str]
 """Path of a file, and the tree in it."""
@@ -55,14 +56,23 @@ class Directory:
             n = int(self.numbers[at])
             edges, seeks, nbytes, at = at + 1, at + n + 2, at + 2 * n + 2, at + 3 * n + 2
             parts = (self.numbers[edges:seeks], self.numbers[seeks:nbytes], self.numbers[nbytes:at])
-            found.append(BasketTable(*kind, *parts))
-        return found
+            found.append(BasketTable(*kind[:-1], *parts))
+        return [
+            dataclasses.replace(table, counter=None if kind[-1] < 0 else found[kind[-1]])
+            for kind, table in zip(self.kinds, found, strict=True)
+            if table.name
+        ]
 
 
 def directory_of(handle: int, tables: Sequence[BasketTable]) -> Directory:
     """Pack the tables of an open file."""
-    parts = [np.concatenate([[len(t.seeks)], t.entry_offsets, t.seeks, t.nbytes]) for t in tables]
-    kinds = tuple((sys.intern(t.name), sys.intern(t.dtype), t.width, t.header) for t in tables)
+    counters = {id(t.counter): t.counter for t in tables if t.counter is not None}
+    places = {which: len(tables) + i for i, which in enumerate(counters)}
+    named = [(t.name, t) for t in tables] + [("", t) for t in counters.values()]
+    parts = [np.concatenate([[len(t.seeks)], t.entry_offsets, t.seeks, t.nbytes]) for _, t in named]
+    kinds = tuple(
+        (sys.intern(name), sys.intern(t.dtype), t.width, t.header, places.get(id(t.counter), -1)) for name, t in named
+    )
     return Directory(state_of_open(handle), kinds, np.concatenate([np.zeros(0, np.int64), *parts]))
 
 
@@ -113,7 +123,7 @@ class Directories:
         with np.load(io.BytesIO(content[DIGEST_BYTES:])) as found:
             text, kind = json.loads(found["text"].tobytes()), found["kind"].tolist()
             numbers, edges = found["numbers"], np.cumsum([0, *found["lengths"].tolist()]).tolist()
-        kinds = [tuple((str(a), str(b), int(c), int(d)) for a, b, c, d in one) for one in text["kinds"]]
+        kinds = [tuple((str(a), str(b), *map(int, rest)) for a, b, *rest in one) for one in text["kinds"]]
         for (where, tree), k, state, begin, end in zip(
             text["places"], kind, text["states"], edges[:-1], edges[1:], strict=True
         ):
@@ -136,22 +146,23 @@ class Directories:
     def read(self, place: Place, names: Sequence[str], start: int, stop: int) -> Columns | None:
         """Read entries of a remembered tree; ``None`` where it is not known, has changed, or can't be read so."""
         known = self._known.get(place)
-        if known is None or [kind[0] for kind in known.kinds] != list(names):
+        if known is None or [kind[0] for kind in known.kinds if kind[0]] != list(names):
             return None
-        from rootdata.baskets import UnusualError, read_block
+        from rootdata.baskets import read_block
+        from rootdata.fetching import ContradictionError, LocalSource
 
         try:
             handle = os.open(place[0], os.O_RDONLY)
             try:
                 if state_of_open(handle) == known.state:
-                    return read_block(handle, known.tables(), start, stop)
+                    return read_block(LocalSource(handle), known.tables(), start, stop)
             finally:
                 os.close(handle)
-        except (OSError, EOFError, ValueError, UnusualError):
+        except (OSError, EOFError, ContradictionError):
             pass  # whoever opens the file says what is wrong
         self._known.pop(place, None)
         return None
 
 
 def _digest(content: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=b"directories, 2").digest()
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=b"directories, 3").digest()

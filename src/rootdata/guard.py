@@ -75,7 +75,7 @@ def reason_of(error: BaseException) -> str:
     """
     last = list(causes(error))[-1]
     try:
-        words = brief(last)
+        words = str(last).splitlines()[0] if type(last).__module__.startswith("rootdata") else brief(last)
     except Exception:  # noqa: BLE001 - libraries make their messages when they are asked for, and that may fail
         return type(last).__name__
     if words != type(last).__name__ or last.__traceback__ is None:

@@ -25,11 +25,11 @@ from uproot.source.fsspec import FSSpecSource
 from uproot.source.futures import TrivialFuture
 
 from rootdata.errors import FileError
+from rootdata.fetching import Range, joined
 from rootdata.location import State
 from rootdata.patience import PlaceError, failed, persist, within
 
 T = TypeVar("T")
-Range = tuple[int, int]
 
 # The defaults of the XRootD client wait for minutes, and some failures it never reports. These make it say soon that
 # something is wrong; how long to go on trying is decided by `persist`. Seconds, except for the number of retries.
@@ -51,7 +51,7 @@ REQUEST_BYTES = 16_000_000  # at most in one request
 
 VERSION_TAGS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified")  # the first that a server gives
 
-UNSETTLED_SECONDS = 3.0  # after a change that a server dates to the second; two clocks may differ a little
+UNSETTLED_SECONDS = 2.0  # after a change that a server dates to the second; two clocks may differ a little
 
 LOOK_SECONDS = 20.0  # for what is asked about files before they are opened
 CLOSE_SECONDS = 1.0
@@ -134,15 +134,16 @@ def find(pattern: str) -> list[str]:
         raise FileError(f"{error}; where the server can't list, name every file") from error
 
 
-def state_of(places: Sequence[str]) -> State:
+def state_of(places: Sequence[str], *, patience: float = LOOK_SECONDS) -> State:
     """Return the state of a remote file.
 
     Parameters
     ----------
     places : addresses of the file and of its copies. Copies carry different times: where there are any, none is told
+    patience : seconds during which servers that fail are asked again
     """
     try:
-        about = persist(places, _asking(_about), patience=LOOK_SECONDS)
+        about = persist(places, _asking(_about), patience=patience)
     except FileError:  # whoever opens it says what is wrong
         return State()
     return State(_size_in(about)) if len(places) > 1 else _state_in(about)
@@ -209,23 +210,6 @@ class Pieces:
         if i < 0 or stop > self._starts[i] + len(self._parts[i]):
             return None
         return self._parts[i][start - self._starts[i] : stop - self._starts[i]]
-
-
-def joined(ranges: Iterable[Range], *, gap: int) -> list[Range]:
-    """Join ranges that overlap or are at most ``gap`` bytes apart.
-
-    Examples
-    --------
-    >>> joined([(90, 95), (0, 10), (12, 20)], gap=5)
-    [(0, 20), (90, 95)]
-    """
-    wide: list[Range] = []
-    for start, stop in sorted(ranges):
-        if wide and start - wide[-1][1] <= gap:
-            wide[-1] = (wide[-1][0], max(stop, wide[-1][1]))
-        else:
-            wide.append((start, stop))
-    return wide
 
 
 def in_requests(ranges: Iterable[Range], *, limit: int) -> Iterator[list[Range]]:
@@ -312,6 +296,12 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         for chunk in found:
             notifications.put(chunk)
         return found
+
+    def fetch(self, at: int, size: int) -> memoryview:
+        """Return bytes from some place on; see :class:`rootdata.fetching.Source`."""
+        if at < 0 or (self._size and at + size > self._size):
+            raise EOFError(f"{max(0, self._size - at):,} of {size:,} bytes at {at:,}")
+        return memoryview(self.chunk(at, at + size).raw_data)
 
     @contextmanager
     def ahead(self, ranges: Sequence[Range]) -> Iterator[None]:

@@ -202,7 +202,7 @@ class Reader:
         file = self._recipe.specs.files[i]
         if i not in self._states:
             is_deaf = is_remote(file.path) and State() in self._states.values()
-            self._states[i] = State() if is_deaf else state_of(file.location)
+            self._states[i] = State() if is_deaf else state_of(file.location, patience=0.0)
         return self._states[i]
 
     def events(self, number: int) -> tuple[Events, Columns]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from rootdata import blocks
-from rootdata.branches import Branch, check_same_kinds, check_usable
+from rootdata.branches import Branch, check_same_kinds
 from rootdata.config import PARTS, DataConfig, Sample
 from rootdata.directories import Directory
 from rootdata.errors import BranchError, DataError, FileError, RootDataError
@@ -107,9 +107,11 @@ class Look:
         """Open the file; what is wrong with it is returned."""
         names = needed_branches(self.config, self.sample)
         try:
-            return opener.use(self.location, functools.partial(_describe, names))
+            survey = opener.use(self.location, functools.partial(_describe, names))
+            _check_usable(survey)
         except BAD as error:
             return Bad(error=error)
+        return survey
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +178,6 @@ def key_of_raw(uuid: str, entries: int, state: State, *, tree: str, names: Seque
 
 def _describe(names: Sequence[str], tree: Tree) -> Survey:
     branches = {name: tree.describe(name) for name in names}
-    check_usable(branches.values(), path=tree.location.path, tree=tree.location.tree)
     bounds = tuple(blocks_of(tree, names))
     return Survey(
         location=tree.location,
@@ -187,6 +188,15 @@ def _describe(names: Sequence[str], tree: Tree) -> Survey:
         blocks=bounds,
         directory=tree.directory(names) if len(bounds) == 1 else None,
     )
+
+
+def _check_usable(survey: Survey) -> None:
+    for branch in survey.branches.values():
+        if branch.kind == "unusable":
+            raise BranchError(
+                f"branch {branch.name!r} can't be used: {branch.note} ({survey.location.path}, tree "
+                f"{survey.location.tree!r}); remove it from features, derived columns and cuts"
+            )
 
 
 def check_suits(config: DataConfig, survey: Survey, kinds: Mapping[str, tuple[Branch, str]]) -> None:

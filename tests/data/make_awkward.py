@@ -19,6 +19,7 @@ TREES = r"""
 #include <TLorentzVector.h>
 #include <TNtupleD.h>
 #include <TObjString.h>
+#include <TParameter.h>
 #include <TTree.h>
 
 void write_events() {
@@ -63,13 +64,13 @@ void write_events() {
   t.Write();
 }
 
-void write_twice() {  // x is i, and again -i; below the second P lies what is not below the first
+void write_twice() {  // x is i, and again -i; below the second P lies P.fVal, which is -i
   TTree t("twice", "");
   float x, y, z;
   TLorentzVector p;
-  TObjString o;
+  TParameter<double> o;
   t.Branch("x", &x); t.Branch("x", &y); t.Branch("z", &z); t.Branch("P.", &p); t.Branch("P.", &o);
-  for (int i = 0; i < 30; i++) { x = z = i; y = -i; p.SetPxPyPzE(i, i, i, i); t.Fill(); }
+  for (int i = 0; i < 30; i++) { x = z = i; y = -i; o.SetVal(-i); t.Fill(); }
   t.Write();
 }
 

@@ -154,9 +154,9 @@ def test_with_an_identity_the_events_decide_and_no_option_of_the_data(tmp_path, 
     torch.save({**checkpoint, "RootDataModule": data}, folder / "last.ckpt")
     config = OmegaConf.to_container(composed(tmp_path / "new"), resolve=True)
     said = []
-    assert resume.find(config, identity=identity, say=said.append).folder == folder
+    assert resume.find(config, identity=lambda: identity, say=said.append).folder == folder
     for other in ({"seed": 2}, {"files": ["ttH: a.root", "ttH: b.root"]}):
-        assert resume.find(config, identity=identity | other, say=said.append) is None
+        assert resume.find(config, identity=lambda: identity | other, say=said.append) is None
     assert [s.split(" was ")[0].split(" had ")[0] for s in said] == [
         "theirs differs in seed",
         "theirs differs in files",
@@ -226,7 +226,7 @@ def test_it_is_known_whether_early_stopping_ended_it(found, run, checkpoint):
 def test_the_configuration_goes_on_in_the_same_folder(run, composed, tmp_path, capsys, recwarn):
     folder = run("a", last=10)
     config = composed(tmp_path / "new")
-    launch.resume(config, None)
+    launch.resume(config)
     assert config.ckpt_path == str(folder / "checkpoints" / "last.ckpt")
     assert config.callbacks.checkpoint.dirpath == str(folder / "checkpoints")
     assert config.logger.csv.save_dir == str(folder)
@@ -238,13 +238,13 @@ def test_a_training_that_was_ended_trains_no_more(run, composed, tmp_path, check
     stopping = {"EarlyStopping{}": {"wait_count": 2, "patience": 2}}
     torch.save({**checkpoint, "callbacks": stopping, "epoch": 4}, folder / "last.ckpt")
     config = composed(tmp_path / "new", "trainer.max_epochs=9")
-    launch.resume(config, None)
+    launch.resume(config)
     assert config.trainer.max_epochs == 5
 
 
 def test_without_a_checkpoint_it_starts_from_the_beginning(composed, tmp_path, capsys):
     config = composed(tmp_path / "new")
-    launch.resume(config, None)
+    launch.resume(config)
     assert (config.ckpt_path, config.paths.output_dir) == (None, str(tmp_path / "new"))
     printed = capsys.readouterr().out
     assert "from the beginning" in printed
@@ -254,7 +254,7 @@ def test_without_a_checkpoint_it_starts_from_the_beginning(composed, tmp_path, c
 def test_nothing_is_looked_for_without_being_asked(run, composed, tmp_path, capsys):
     run("a", last=10)
     config = composed(tmp_path / "new", "resume=null")
-    launch.resume(config, None)
+    launch.resume(config)
     assert (config.ckpt_path, capsys.readouterr().out) == (None, "")
 
 
@@ -265,7 +265,7 @@ def test_nothing_is_looked_for_without_being_asked(run, composed, tmp_path, caps
 )  # fmt: skip
 def test_a_contradiction_is_an_error(composed, tmp_path, words, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        launch.resume(composed(tmp_path / "new", *words), None)
+        launch.resume(composed(tmp_path / "new", *words))
 
 
 def test_logs_are_kept_in_their_order(tmp_path):

@@ -247,7 +247,7 @@ def test_what_a_model_needs_is_read_beside_branches_and_trees_that_cant_be_used(
         ("Events", flat("fn"), "uproot can't interpret fn"),
         ("Events", jagged("dn", "jets"), "its numbers are stored in the range"),
         ("Events", flat("m"), "it holds no numbers itself"),
-        ("short", flat("late"), "it has 10 of the 30 entries of its tree"),
+        ("short", flat("late"), "it has 10 entries, its tree 30"),
     ],
 )
 def test_a_needed_branch_that_cant_be_used_is_named_with_the_reason(tree: str, branch: Any, reason: str) -> None:
