@@ -154,8 +154,7 @@ class Reader:
         i, file, _ = self._blocks[number]
         events, _ = self.events(number)
         return pack(
-            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing,
-            make=self._lender.empty,
+            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, make=self._lender.empty,
         )  # fmt: skip
 
     def _key(self, number: int, *, made: str = "") -> str:

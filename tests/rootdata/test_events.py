@@ -280,10 +280,10 @@ BAD = [
     ({"split": {"by": "met * 0.5", "val": [1]}}, DataError, r"split by 'met \* 0.5': expected one whole number"),
     ({"label": "kind"}, DataError, r"label 'kind' is 2 at entry 101 of dir/some\.root \(sample 'all'\); allowed: 0 \("),
     ({"label": "half"}, DataError, r"label 'half' is 0.5 at entry 102"),
-    ({"label": "broken"}, DataError, r"label 'broken' is nan at entry 101"),
+    ({"label": "broken"}, DataError, r"label 'broken' is missing at entry 101"),
     ({"label": "-kind"}, DataError, r"label '-kind' is -1 at entry 100"),
-    ({"weight": "broken"}, DataError, r"the weight of entry 101 of dir/some\.root is not finite"),
-    ({"weight": "1 / (kind - 1)"}, DataError, r"the weight of entry 100 of dir/some\.root is not finite"),
+    ({"weight": "broken"}, DataError, r"weight 'broken' is missing at entry 101 of dir/some\.root"),
+    ({"weight": "1 / (kind - 1)"}, DataError, r"weight '1 / .*' is missing at entry 100 of dir/some\.root"),
     ({"weight": "huge"}, DataError, r"the weight of entry 102 of dir/some\.root is not finite"),
 ]
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments, is_missing
+from rootdata.missing import find_missing, mask_sentinels
+from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments
 from strategies import SENTINEL, number_columns, ordinary
 
 parted = st.lists(st.integers(0, 40), max_size=5)
@@ -54,7 +55,7 @@ def test_a_column_is_measured_as_numpy_does(values):
 
 def in_plain_numpy(values, missing):
     """Measure a column with passes of numpy over copies in float64."""
-    marks = is_missing(values, missing)
+    marks = find_missing(mask_sentinels(values, missing))
     gone, real = (values[:0], values) if marks is None else (values[marks], values[~marks])
     gone, real = gone.astype(np.float64), real.astype(np.float64)
     nans, infinities = int(np.isnan(gone).sum()), int(np.isinf(gone).sum())
