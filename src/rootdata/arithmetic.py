@@ -29,6 +29,7 @@ Doubt = Callable[[Array, Array, np.dtype[Any]], "Bools | None"]
 
 # Whether a result fits is told by estimates in float64; the margin is wider than all their roundings.
 _MARGIN = 2.0**-40
+_HUGE_POWER = 100
 _SMALL = 63  # bits of a result that fits in any case
 _LARGEST = np.iinfo(np.int64).max
 _SIGNED, _UNSIGNED = np.dtype(np.int64), np.dtype(np.uint64)
@@ -182,7 +183,7 @@ def _in_type(
     result = np.asarray(ufunc(x.astype(dtype, copy=False), y.astype(dtype, copy=False)))
     doubtful = doubt(x, y, dtype)
     if doubtful is not None:
-        places = np.flatnonzero(doubtful if valid is None else doubtful & valid)
+        places = np.flatnonzero(np.broadcast_to(doubtful if valid is None else doubtful & valid, result.shape))
         lefts, rights = (np.broadcast_to(z, result.shape).reshape(-1)[places].tolist() for z in (x, y))
         fill_exact(result, places, (python(p, q) for p, q in zip(lefts, rights, strict=True)))
     return masked(result, valid)
@@ -311,7 +312,7 @@ def maximum(a: Numbers, b: Numbers) -> Numbers:
 
 def _floored(x: Numbers) -> Numbers:
     """Make whole numbers unsigned, those below 0 to 0."""
-    return masked(np.maximum(bare(x), 0).astype(_UNSIGNED), validity(x))
+    return masked(np.maximum(np.asarray(bare(x)), 0).astype(_UNSIGNED), validity(x))
 
 
 def power(a: Numbers, b: Numbers) -> Numbers:
@@ -331,12 +332,12 @@ def power(a: Numbers, b: Numbers) -> Numbers:
 
 
 def _whole_power(a: Numbers, b: Numbers) -> Numbers:
-    exponent = np.asarray(bare(b))
+    exponent, dtype = np.asarray(bare(b)), common(a, b)
     none = exponent < 0
-    if not none.any():
-        return _exactly(np.power, _power_of, _doubt_powers, a, b)
-    some = masked(np.where(none, exponent.dtype.type(0), exponent), validity(b))
-    return known(_exactly(np.power, _power_of, _doubt_powers, a, some), np.asarray(~none))
+    # From there on only 0, 1 and -1 have powers that fit, and these look at no more than the last bit.
+    some = np.where(exponent > _HUGE_POWER, _HUGE_POWER + exponent % 2, np.where(none, 0, exponent))
+    powers = _in_type(dtype, np.power, _power_of, _doubt_powers, a, masked(some.astype(exponent.dtype), validity(b)))
+    return known(powers, np.asarray(~none))
 
 
 # Real numbers
