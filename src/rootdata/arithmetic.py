@@ -283,10 +283,9 @@ def _dividing(ufunc: np.ufunc, python: Callable[[int, int], int]) -> Operation:
         none = divisor == 0
         if not none.any():
             return _exactly(ufunc, python, _doubt_quotients, a, b)
-        one = masked(np.where(none, divisor.dtype.type(1), divisor), validity(b))
+        one = known(masked(np.where(none, divisor.dtype.type(1), divisor), validity(b)), np.asarray(~none))
         dtype = common(a, b)  # of the operands as they were given: a literal 0 has no sign
-        quotient = _in_type(dtype, ufunc, python, _doubt_quotients, a, one)
-        return known(quotient, np.asarray(~none))
+        return _in_type(dtype, ufunc, python, _doubt_quotients, a, one)
 
     return apply
 

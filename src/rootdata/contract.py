@@ -139,8 +139,8 @@ def _ranges(specs: Specs) -> dict[str, Range]:
     """Take the ranges of training events; a feature without a single value has none."""
     return {
         name: Range(
-            low=stats.low,
-            high=stats.high,
+            low=float(stats.low),
+            high=float(stats.high),
             mean=stats.moments.mean,
             std=stats.moments.std,
             missing=stats.missing / (stats.count + stats.missing),

@@ -26,7 +26,8 @@ def deltaphi(phi1: npt.ArrayLike, phi2: npt.ArrayLike) -> Floats:
     >>> float(deltaphi(3.0, -3.0).round(4))
     -0.2832
     """
-    difference = np.asarray(np.subtract(phi1, phi2, dtype=np.float64))
+    with np.errstate(over="ignore"):
+        difference = np.asarray(np.subtract(phi1, phi2, dtype=np.float64))
     # Every step is exact: a remainder is, and so is the difference of numbers within a factor of 2.
     if (np.abs(difference) >= _TURN).any():
         apart = np.subtract(np.fmod(phi1, _TURN, dtype=np.float64), np.fmod(phi2, _TURN, dtype=np.float64))

@@ -19,7 +19,7 @@ from rootdata.files import Location, Stamp, stamps
 from rootdata.statistics import ColumnStats
 from rootdata.trees import BLOCK_BYTES, BLOCK_ENTRIES
 
-VERSION = 2
+VERSION = 3
 _HEAD = '{"checksum": "'  # of a file of specs
 AUTO_KEEPS = 0.999  # of all objects; what length="auto" promises
 

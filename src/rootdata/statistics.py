@@ -55,7 +55,7 @@ class ColumnStats:
     Parameters
     ----------
     nans, infinities, sentinels : values that are missing, by kind
-    low, high : smallest and largest value that is not missing
+    low, high : smallest and largest value that is not missing, exactly
     moments : of the values that are not missing
     log_moments : of ``sign(x) log(1 + |x|)``, where a scaling asks for them
     sketch : logarithmic histogram for quantiles, where a scaling asks for it: signed bin number to count
@@ -90,8 +90,11 @@ class ColumnStats:
         masked = 0
         if isinstance(values, Masked):
             masked, values = int((~values.valid).sum()), values.values[values.valid]
-        real, nans, infinities, sentinels = _real_values(values, missing)
+        present, nans, infinities, sentinels = _present(values, missing)
+        real = present if present.dtype in (np.float32, np.float64) else present.astype(np.float64)
         low, high, mean, m2 = _moments_of(real)
+        if len(present) and present.dtype.itemsize == 8 and present.dtype.kind in "iu":
+            low, high = int(present.min()), int(present.max())
         return cls(
             nans=nans + masked,
             infinities=infinities,
@@ -199,10 +202,10 @@ def _moments_of(values: npt.NDArray[Any]) -> tuple[float, float, float, float]:
     return low, high, mean, m2
 
 
-def _real_values(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
-    """Return what is not missing, as float32 or float64, and count what is: NaN, infinities, sentinels."""
+def _present(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
+    """Return what is not missing, and count what is: NaN, infinities, sentinels."""
     if values.dtype not in (np.float32, np.float64):
-        return _real_numbers(values, missing)
+        return _present_in_numpy(values, missing)
     from rootdata import tally  # here, as above
 
     values = np.require(values, requirements=("C", "A"))
@@ -212,15 +215,15 @@ def _real_values(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[np
     return (values if marks is None else values[~marks], *counts)
 
 
-def _real_numbers(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[np.float64], int, int, int]:
+def _present_in_numpy(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
     """Do the same for other types, in which alone some of their numbers can be told from a sentinel."""
     marks = find_missing(mask_sentinels(values, missing))
     if marks is None:
-        return values.astype(np.float64), 0, 0, 0
+        return values, 0, 0, 0
     gone = values[marks]
     nans = int(np.isnan(gone).sum()) if values.dtype.kind == "f" else 0
     infinities = int(np.isinf(gone).sum()) if values.dtype.kind == "f" else 0
-    return values[~marks].astype(np.float64), nans, infinities, len(gone) - nans - infinities
+    return values[~marks], nans, infinities, len(gone) - nans - infinities
 
 
 def _sketch(values: npt.NDArray[np.float64]) -> dict[int, int]:

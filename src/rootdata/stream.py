@@ -33,7 +33,7 @@ from rootdata.proportion import quotas
 from rootdata.remote import is_remote
 from rootdata.scaling import Transform
 from rootdata.scan import forget
-from rootdata.specs import FileSpecs, Specs, layout_of, transforms_of
+from rootdata.specs import VERSION, FileSpecs, Specs, layout_of, transforms_of
 from rootdata.trees import Tree, use_fast_inflate
 from rootdata.walk import Order
 
@@ -223,7 +223,7 @@ def _made_of(recipe: Recipe, sample: Sample) -> str:
     """Name all that decides what becomes of a sample's branches."""
     config = {f.name: getattr(recipe.config, f.name) for f in dataclasses.fields(DataConfig) if f.name != "samples"}
     own = {f.name: getattr(sample, f.name) for f in dataclasses.fields(Sample) if f.name != "files"}
-    text = repr((config, own, recipe.layout, sorted(recipe.transforms.items()), recipe.part))
+    text = repr((VERSION, config, own, recipe.layout, sorted(recipe.transforms.items()), recipe.part))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rootdata.missing import find_missing, mask_sentinels
+from rootdata.missing import Masked, find_missing, mask_sentinels
 from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments
 from strategies import SENTINEL, number_columns, ordinary
 
@@ -167,3 +167,16 @@ def test_an_empty_column_has_no_numbers():
     stats = measure(np.empty(0, np.float32))
     assert (stats.count, stats.missing, stats.low, stats.high) == (0, 0, math.inf, -math.inf)
     assert stats.moments.std == 0.0
+
+
+def test_what_is_masked_is_missing():
+    stats = ColumnStats.of(Masked(np.array([7, 2**60 + 1, 5]), np.array([False, True, True])), missing=[7.0])
+    assert (stats.nans, stats.sentinels, stats.count, stats.low, stats.high) == (1, 0, 2, 5, 2**60 + 1)
+
+
+def test_extremes_of_whole_numbers_are_exact():
+    event = ColumnStats.of(np.array([2**63 + 1, 2**60 + 1, 0], np.uint64), missing=[0.0])
+    assert (event.low, event.high) == (2**60 + 1, 2**63 + 1)
+    again = ColumnStats.from_dict(json.loads(json.dumps(event.to_dict())))
+    assert (again.low, again.high) == (2**60 + 1, 2**63 + 1)
+    assert event.merge(ColumnStats.of(np.array([1]))).low == 1
