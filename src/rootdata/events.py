@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from rootdata import missing, split
 from rootdata.branches import Branch
-from rootdata.columns import Flat, is_true, order_of
+from rootdata.arithmetic import OperandError
+from rootdata.columns import Flat, is_true, load, order_of
 from rootdata.config import PARTS, Collection, DataConfig, Sample
 from rootdata.errors import BranchError, ConfigError, DataError, ExpressionError, ShapeError
 from rootdata.expressions import Expression, parse
@@ -210,8 +211,18 @@ class _Columns(Mapping[str, Any]):
 
     def _branch(self, name: str) -> Any:
         if name not in self._branches:
-            self._branches[name] = _masked(self._raw[name], self._config.missing)
+            self._branches[name] = _masked(self._plain(name), self._config.missing)
         return self._branches[name]
+
+    def _plain(self, name: str) -> Any:
+        """Return a branch as arrays; what can't be is refused where it is used."""
+        column = self._raw[name]
+        if isinstance(column, np.ndarray | Jagged):
+            return column
+        try:
+            return load(column, self._block.stop - self._block.start)
+        except OperandError:
+            return column
 
     def evaluate(self, text: str, *, what: str) -> Any:
         """Evaluate an expression of these columns."""

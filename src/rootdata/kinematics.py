@@ -29,9 +29,12 @@ def deltaphi(phi1: npt.ArrayLike, phi2: npt.ArrayLike) -> Floats:
     with np.errstate(over="ignore"):
         difference = np.asarray(np.subtract(phi1, phi2, dtype=np.float64))
     # Every step is exact: a remainder is, and so is the difference of numbers within a factor of 2.
-    if (np.abs(difference) >= _TURN).any():
-        apart = np.subtract(np.fmod(phi1, _TURN, dtype=np.float64), np.fmod(phi2, _TURN, dtype=np.float64))
-        difference = np.fmod(np.where(np.isinf(difference), apart, difference), _TURN)
+    far = np.abs(difference) >= _TURN
+    if far.any():
+        if np.isinf(difference).any():
+            apart = np.subtract(*(np.fmod(phi, _TURN, dtype=np.float64) for phi in (phi1, phi2)))
+            difference = np.where(np.isinf(difference), apart, difference)
+        difference = np.fmod(difference, _TURN, out=difference.copy(), where=far)
     turned = np.where(difference > np.pi, difference - _TURN, difference)
     return np.where(turned <= -np.pi, turned + _TURN, turned)
 

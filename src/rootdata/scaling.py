@@ -92,7 +92,7 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
 
 def _location(kind: str, stats: ColumnStats) -> tuple[float, float, bool]:
     if kind == "minmax":
-        return stats.low, stats.high - stats.low, False
+        return float(stats.low), float(stats.high - stats.low), False
     if kind == "robust":
         return stats.quantile(0.5), stats.quantile(0.75) - stats.quantile(0.25), False
     if kind == "log":
