@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata import missing, split
-from rootdata.branches import Branch
 from rootdata.arithmetic import OperandError
+from rootdata.branches import Branch
 from rootdata.columns import Flat, is_true, load, order_of
 from rootdata.config import PARTS, Collection, DataConfig, Sample
 from rootdata.errors import BranchError, ConfigError, DataError, ExpressionError, ShapeError
@@ -156,7 +156,7 @@ def select(
     for text in (config.cut, sample.cut):
         if text is not None:
             passes &= _decision(text, _per_event(text, columns, block, what="cut"), block)
-    _check_known(parts != split.UNKNOWN, passes, block, what=f"split by {config.split.by!r}")
+    _check_known(parts != split.UNKNOWN, passes, block, what=f"split by {config.split.by!r} is missing")
     keep = passes & (parts < split.NO_PART if part is None else parts == part)
     return Events(
         entry=np.flatnonzero(keep) + block.start,
@@ -269,12 +269,12 @@ def _decision(text: str, values: Flat, block: Block) -> Bools:
     return is_true(values)
 
 
-def _known(text: str, columns: _Columns, keep: Bools, block: Block, *, what: str) -> npt.NDArray[Any]:
+def _known(text: str, columns: _Columns, keep: Bools, block: Block, *, what: str, wrong: str) -> npt.NDArray[Any]:
     """Evaluate what no selected event may lack, and return it of those."""
     values = _per_event(text, columns, block, what=what)
     gone = missing.find_missing(values)
     if gone is not None:
-        _check_known(~gone, keep, block, what=f"{what} {text!r}")
+        _check_known(~gone, keep, block, what=f"{what} {text!r} {wrong}")
     return missing.values_of(values)[keep]
 
 
@@ -282,19 +282,19 @@ def _check_known(is_known: Bools, keep: Bools, block: Block, *, what: str) -> No
     bad = np.flatnonzero(keep & ~is_known)
     if len(bad):
         raise DataError(
-            f"{what} is missing at entry {block.start + int(bad[0])} of {block.location.path} (selected events without "
-            f"it in this block: {len(bad)}); cut such events away, or give them a value: where(isnan(x), 0, x)"
+            f"{what} at entry {block.start + int(bad[0])} of {block.location.path} (selected events like it in this "
+            f"block: {len(bad)}); cut such events away, or give them a value: where(isnan(x), 0, x)"
         )
 
 
 def _labels(config: DataConfig, sample: Sample, columns: _Columns, keep: Bools, block: Block) -> Ints:
     if config.label is None:
         return np.full(int(keep.sum()), -1 if sample.label is None else sample.label, np.int64)
-    values = _known(config.label, columns, keep, block, what="label")
+    allowed = ", ".join(f"{i} ({c})" for i, c in enumerate(config.classes))
+    values = _known(config.label, columns, keep, block, what="label", wrong=f"is missing (allowed: {allowed})")
     labels: Ints = values.astype(np.int64)
     bad = np.flatnonzero((labels != values) | (labels < 0) | (labels >= len(config.classes)))
     if len(bad):
-        allowed = ", ".join(f"{i} ({c})" for i, c in enumerate(config.classes))
         entry = block.start + int(np.flatnonzero(keep)[bad[0]])
         raise DataError(
             f"label {config.label!r} is {values[bad[0]]} at entry {entry} of {block.location.path} (sample "
@@ -309,7 +309,7 @@ def _weights(
     weights = np.ones(int(keep.sum()), np.float64)
     for weight in (config.weight, sample.weight):
         if isinstance(weight, str):
-            weights *= _known(weight, columns, keep, block, what="weight")
+            weights *= _known(weight, columns, keep, block, what="weight", wrong="is missing or not finite")
         elif weight is not None:
             weights *= weight
     with np.errstate(over="ignore"):
