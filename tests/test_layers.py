@@ -31,7 +31,7 @@ HOMES = {
     "distributed": ("distributed",),
     "isal": ("inflate", "blocks"),
     "cramjam": ("inflate",),
-    "xxhash": ("inflate", "jagged", "pages"),
+    "xxhash": ("envelopes", "inflate", "jagged", "pages"),
     "numba": ("kernels", "decoding", "tally"),
     "llvmlite": ("kernels",),  # comes with numba
     "hydra": ("launch", "checking", "composing"),

@@ -128,6 +128,7 @@ def _deployed(
         specs=draft.inputs,
         transforms=transforms_of(data.data, data.specs),
         missing=data.data.missing,
+        derived=data.data.derived,
         activation=activation,
         reveal_empty=reveal_empty,
     ).to(_device_of(network))

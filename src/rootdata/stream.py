@@ -34,7 +34,7 @@ from rootdata.proportion import quotas
 from rootdata.remote import is_remote
 from rootdata.scaling import Transform
 from rootdata.scan import forget
-from rootdata.specs import FileSpecs, Specs, layout_of, transforms_of
+from rootdata.specs import VERSION, FileSpecs, Specs, layout_of, transforms_of
 from rootdata.split import place_of
 from rootdata.survey import key_of_raw
 from rootdata.trees import Tree, use_fast_inflate
@@ -178,8 +178,7 @@ class Reader:
         i, file, _ = self._blocks[number]
         events, _ = self.events(number)
         return pack(
-            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing,
-            make=self._lender.empty,
+            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, make=self._lender.empty,
         )  # fmt: skip
 
     def _key(self, number: int) -> str:
@@ -290,7 +289,8 @@ class Reader:
 def _made_of(recipe: Recipe, sample: Sample) -> str:
     """Name all that decides what becomes of a sample's branches."""
     config = dataclasses.replace(recipe.config, samples=(sample,))
-    text = repr((described(config, "specs", "inputs"), recipe.layout, sorted(recipe.transforms.items()), recipe.part))
+    options = described(config, "specs", "inputs")
+    text = repr((VERSION, options, recipe.layout, sorted(recipe.transforms.items()), recipe.part))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -117,7 +117,7 @@ def test_of_two_as_far_the_later_is_found(found, run):
         ("data.flat=[HT]", "data.flat.1"),
         ("model.hidden=[64,128]", "model.hidden.0"),
         ("model.dropout=0.0", "model.dropout"),
-        ("model=deepsets", "data.layout"),
+        ("model=deepsets", "model._target_"),
         ("trainer.precision=bf16-mixed", "trainer.precision"),
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches"),
         ("trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val"),
@@ -156,7 +156,8 @@ def test_with_an_identity_the_events_decide_and_no_option_of_the_data(tmp_path, 
     said = []
     assert resume.find(config, identity=lambda: identity, say=said.append).folder == folder
     for other in ({"seed": 2}, {"files": ["ttH: a.root", "ttH: b.root"]}):
-        assert resume.find(config, identity=lambda: identity | other, say=said.append) is None
+        now = identity | other
+        assert resume.find(config, identity=lambda now=now: now, say=said.append) is None
     assert [s.split(" was ")[0].split(" had ")[0] for s in said] == [
         "theirs differs in seed",
         "theirs differs in files",
