@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.fetching import ContradictionError, Range, Source
-from rootdata.guard import Unusable, guarded
+from rootdata.guard import Unusable, concerns_all, guarded, reason_of
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns, Ints, Jagged, offsets_of
 from rootdata.lending import shared
-from rootdata.patience import brief
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -195,9 +194,11 @@ def table_of(name: str, branch: Any, owners: Owners) -> BasketTable:
     except (ContradictionError, UnusualError):
         raise
     except Exception as error:  # whatever uproot raises for what it can't make sense of
+        if concerns_all(error):
+            raise
         if _bits_of(branch):
-            raise UnusualError(name, f"uproot can't interpret its baskets ({brief(error)})") from error
-        raise ContradictionError(f"branch {name!r}: its baskets can't be listed ({brief(error)})") from error
+            raise UnusualError(name, f"uproot can't interpret its baskets ({reason_of(error)})") from error
+        raise ContradictionError(f"branch {name!r}: its baskets can't be listed ({reason_of(error)})") from error
     if table.is_bare and table.counter is None:
         raise UnusualError(name, "its lists do not say where they begin, and no branch counts them")
     _check_sound(table, owners)

@@ -280,14 +280,17 @@ class _TTree(_Named):
         from rootdata.baskets import UnusualError
 
         source = self._branches[key]
-        baskets = guarded(lambda: (source.num_baskets, source.entry_offsets, source.uncompressed_bytes))
-        if isinstance(baskets, Unusable):
-            return Branch(branch.name, "unusable", note=f"its baskets can't be found ({baskets.why})")
+        size = guarded(lambda: int(source.uncompressed_bytes))
+        if isinstance(size, Unusable):
+            return Branch(branch.name, "unusable", note=f"nobody knows how large it is ({size.why})")
         try:
             table = self._table(branch.name)
         except UnusualError as error:
             return Branch(branch.name, "unusable", note=str(error))
-        except ContradictionError:  # whoever reads it says so
+        except ContradictionError:  # whoever reads it says so, if it is one
+            baskets = guarded(lambda: (source.num_baskets, source.entry_offsets))
+            if isinstance(baskets, Unusable):
+                return Branch(branch.name, "unusable", note=f"its baskets can't be found ({baskets.why})")
             return branch
         kind: Kind = "jagged" if table.width < 0 else "fixed" if table.width else "flat"
         return dataclasses.replace(

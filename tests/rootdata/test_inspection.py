@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from rich.console import Console
 from servers_for_tests import HTTPServer, Proxy, xrootd
+from troubles_for_tests import OF_ALL, raising
 
 from rootdata import inspection, trees
 from rootdata.branches import Branch
@@ -31,6 +32,7 @@ from rootdata.inspection import (
     measure,
     role_of,
 )
+from rootdata.patience import causes
 from rootdata.report import tables
 from rootdata.suggest import choose_features, suggest
 from rootdata.trees import _TTree
@@ -259,6 +261,15 @@ def test_branches_that_cant_be_read_are_told_whatever_their_number(tmp_path):
         assert [n for n, c in found.columns.items() if not c.is_usable] == bad
         assert {c.stats.count for c in found.columns.values() if c.is_usable} <= {100}
         assert all(finding(found.columns[n]).startswith("it can't be read (") for n in bad)
+
+
+@pytest.mark.parametrize("error", [e for e in OF_ALL if not isinstance(e, FileError)], ids=repr)
+def test_what_concerns_all_is_no_fault_of_the_branch_that_was_read(tmp_path, monkeypatch, error):
+    path = write(tmp_path / "a.root", {"x": np.arange(30.0), "y": np.arange(30.0)})
+    monkeypatch.setattr("rootdata.baskets.read_block", lambda *_: raising(error)())
+    with pytest.raises((type(error), FileError)) as caught:
+        inspect([str(path)])
+    assert error in causes(caught.value)
 
 
 def test_a_branch_that_cant_be_read_in_one_file_is_not_taken_for_whole(tmp_path):
