@@ -9,6 +9,7 @@ its bytes: a layout that is not known here raises :class:`UnusualError`, and byt
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -37,6 +38,8 @@ _LONG_NAME = 255  # the length of a name that is as long or longer, followed by 
 VECTOR_HEADER = 10  # bytes before the numbers of a std::vector: how many follow, a version, how many numbers
 POINTER_HEADER = 1  # a byte before the numbers of a C array of a class: whether there are any
 GENERATES_POSITIONS = 1  # bit of a branch whose lists do not say where they begin (kGenerateOffsetMap of ROOT)
+_BRACKETS = re.compile(r"\[[^\]]*\]")
+_ROUNDED, _EACH = {9, 19}, 20  # kDouble32 and kFloat16 of TVirtualStreamerInfo; 20 or 40 more are arrays of them
 BITS = 15  # type of a member that holds bits (TVirtualStreamerInfo::kBits): more bytes where the object is referenced
 
 
@@ -210,6 +213,8 @@ def _layout(name: str, branch: Any) -> BasketTable:
     wanted = content.to_dtype
     if wanted.base.kind not in "iufb" or len(wanted.shape) > 1:
         raise UnusualError(name, f"it holds {branch.typename}, neither numbers nor lists of numbers")
+    if bounds := _hidden_bounds(branch):
+        raise UnusualError(name, f"its numbers lie between bounds, {bounds}, that uproot does not see behind others")
     header = int(reading.header_bytes) if is_list else 0
     is_plain = _is_plain(content)
     if header not in {0, POINTER_HEADER, VECTOR_HEADER} or (header and (wanted.shape or not is_plain)):
@@ -229,6 +234,20 @@ def _layout(name: str, branch: Any) -> BasketTable:
         convert=None if is_plain else _converter(content),
         has_bits=branch.member("fStreamerType", none_if_missing=True) == BITS,
     )
+
+
+def _hidden_bounds(branch: Any) -> str:
+    """Return the bounds of numbers that are stored as steps between them, where uproot takes another bracket for them.
+
+    It looks at the first one of a title alone: in ``x[n]/d[0,1000,16]`` at ``[n]``.
+    """
+    leaves = branch.member("fLeaves")
+    kind = leaves[0].classname if len(leaves) == 1 else ""
+    titles = [str(leaves[0].member("fTitle"))] if kind in {"TLeafD32", "TLeafF16"} else []
+    if kind == "TLeafElement" and (of_member := leaves[0].member("fType")) > 0 and of_member % _EACH in _ROUNDED:
+        titles = [str(getattr(branch.streamer, "title", ""))]
+    brackets = [found for title in titles for found in _BRACKETS.findall(title)]
+    return next((b for b in brackets[1:] if "," in b and "," not in brackets[0]), "")
 
 
 def _is_plain(content: Any) -> bool:

@@ -462,7 +462,9 @@ def test_lists_of_pages_that_lie_are_refused(lie):
     file.found[0][0] = [
         lie(p) if p.elements == max(q.elements for q in file.found[0][0]) else p for p in file.found[0][0]
     ]
-    with pytest.raises(ContradictionError, match=r"can't hold|differs|can be read|lies in another|compressed blocks of|needed|unknown"):
+    with pytest.raises(
+        ContradictionError, match=r"can't hold|differs|can be read|lies in another|compressed blocks of|needed|unknown"
+    ):
         pages.read(file.fetch, {"x": field}, file.clusters, 0, 300)
 
 
