@@ -18,11 +18,10 @@ def main(config: DictConfig) -> float | None:
 
     from rootdata.rebuild import export_best
 
+    console, folder = Console(), config.paths.output_dir
     pl.seed_everything(config.seed, workers=True)
     data = launch.build(config.data)
     data.prepare_data()
-    launch.resume(config, data)
-    console, folder = Console(), config.paths.output_dir
     model = launch.build(config.model, given={"shapes": data.shapes, "classes": len(data.classes)})
     callbacks, loggers = launch.build_all(config.get("callbacks")), launch.build_all(config.get("logger"))
     trainer = launch.build(config.trainer, given={"callbacks": callbacks, "logger": loggers or False})

@@ -18,7 +18,8 @@ from rootdata.errors import ShapeError
 from rootdata.events import Events
 from rootdata.jagged import Columns, Ints, Jagged, offsets_of
 from rootdata.kernels import gather_facts, gather_objects, gather_values, lay_out
-from rootdata.scaling import Floats, Transform, singles_of
+from rootdata.missing import Array, Masked
+from rootdata.scaling import Floats, Transform
 
 Empty = Callable[[int | tuple[int, ...], Any], npt.NDArray[Any]]
 """Makes an array of a shape and a type, as ``np.empty`` does."""
@@ -144,7 +145,6 @@ def pack(
     *,
     sample: int,
     file: int,
-    missing: tuple[float, ...] = (),
     make: Empty = np.empty,
 ) -> Packed:
     """Scale the features of a block and lay them out in rows.
@@ -153,17 +153,16 @@ def pack(
     ----------
     transforms : feature name to its scaling
     sample, file : numbers that the index of an event carries
-    missing : sentinels
     make : allocates the arrays of features
     """
     objects = {}
     for collection in layout.collections:
         source = events.objects[collection.name]
         columns = {name: source.columns[name] for name in collection.branches}
-        rows = _side_by_side(columns, transforms, int(source.offsets[-1]), missing, make)
+        rows = _side_by_side(columns, transforms, int(source.offsets[-1]), make)
         objects[collection.name] = Jagged(_checked(source.offsets, len(events)), rows)
     return Packed(
-        flat=_side_by_side({name: events.flat[name] for name in layout.flat}, transforms, len(events), missing, make),
+        flat=_side_by_side({name: events.flat[name] for name in layout.flat}, transforms, len(events), make),
         objects=objects,
         label=events.label,
         weight=events.weight,
@@ -174,10 +173,9 @@ def pack(
 
 
 def _side_by_side(
-    columns: Mapping[str, npt.NDArray[Any]],
+    columns: Mapping[str, Array | Masked],
     transforms: Mapping[str, Transform],
     n: int,
-    missing: tuple[float, ...],
     make: Empty,
 ) -> Floats:
     """Scale columns (n,) into the columns of one array."""
@@ -186,15 +184,17 @@ def _side_by_side(
     for name, values in columns.items():
         if len(values) != n:
             raise ShapeError(f"{name}: got {len(values)} values for {n} places")
-        column, transform = np.ascontiguousarray(values), transforms[name]
-        if column.dtype != np.float32 or transform.log:
+        transform = transforms[name]
+        if isinstance(values, Masked) or values.dtype != np.float32 or transform.log:
             column = np.empty(n, np.float32)
-            transform.apply(values, column, missing=missing)
+            transform.apply(values, column)
             transform = Transform()
+        else:
+            column = np.ascontiguousarray(values)
         ready.append(column)
         scales.append((transform.shift, transform.factor))
     shifts, factors = np.array(scales, np.float32).reshape(-1, 2).T.copy()
-    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, singles_of(missing), out)
+    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, out)
     return out
 
 

@@ -152,10 +152,15 @@ def _neighbours(path: str) -> str:
     return f"; {nearest(Path(path).name, names)}" if names else ""
 
 
-def state_of(location: Location) -> State:
-    """Return the state of a file now; that of a local one costs a look at its folder, of a remote one a request."""
+def state_of(location: Location, *, patience: float = remote.LOOK_SECONDS) -> State:
+    """Return the state of a file now: of a local one by a look at its folder, of a remote one by a request.
+
+    Parameters
+    ----------
+    patience : seconds during which a server that fails is asked again; what it does not tell is not known
+    """
     if remote.is_remote(location.path):
-        return remote.state_of((location.path, *location.replicas))
+        return remote.state_of((location.path, *location.replicas), patience=patience)
     try:
         return _state(Path(location.path).stat())
     except OSError:  # whoever opens it says what is wrong

@@ -51,7 +51,7 @@ REQUEST_BYTES = 16_000_000  # at most in one request
 
 VERSION_TAGS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified")  # the first that a server gives
 
-UNSETTLED_SECONDS = 3.0  # after a change that a server dates to the second; two clocks may differ a little
+UNSETTLED_SECONDS = 2.0  # after a change that a server dates to the second; two clocks may differ a little
 
 LOOK_SECONDS = 20.0  # for what is asked about files before they are opened
 CLOSE_SECONDS = 1.0
@@ -134,15 +134,16 @@ def find(pattern: str) -> list[str]:
         raise FileError(f"{error}; where the server can't list, name every file") from error
 
 
-def state_of(places: Sequence[str]) -> State:
+def state_of(places: Sequence[str], *, patience: float = LOOK_SECONDS) -> State:
     """Return the state of a remote file.
 
     Parameters
     ----------
     places : addresses of the file and of its copies. Copies carry different times: where there are any, none is told
+    patience : seconds during which servers that fail are asked again
     """
     try:
-        about = persist(places, _asking(_about), patience=LOOK_SECONDS)
+        about = persist(places, _asking(_about), patience=patience)
     except FileError:  # whoever opens it says what is wrong
         return State()
     return State(_size_in(about)) if len(places) > 1 else _state_in(about)

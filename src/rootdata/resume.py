@@ -46,14 +46,16 @@ class Found:
     identity: Options = dataclasses.field(default_factory=dict)
 
 
-def find(config: Options, *, identity: Options | None = None, say: Callable[[str], object]) -> Found | None:
+def find(
+    config: Options, *, identity: Callable[[], Options | None] = lambda: None, say: Callable[[str], object]
+) -> Found | None:
     """Find the last checkpoint of a configuration beside the folder that it would write to.
 
     Parameters
     ----------
     config : resolved
-    identity : of the events and their order now, see :func:`rootdata.cursor.identity_of`: what a checkpoint must have
-        been made with. Where there is none, as of another data module, the options of the data are compared
+    identity : tells what the events and their order are now, see :func:`rootdata.cursor.identity_of`: what a checkpoint
+        must have been made with. Where there is none, as of another data module, the options of the data are compared
     say : told what is passed over, and why
 
     Returns
@@ -65,17 +67,23 @@ def find(config: Options, *, identity: Options | None = None, say: Callable[[str
         other = read_config(folder)
         if other is None:
             continue
-        by_options = identity is None
-        different = difference(essence(config, data=by_options), essence(other, data=by_options))
+        different = difference(essence(config, data=False), essence(other, data=False))
         found = None if different else furthest(folder, say=say)
-        if found and identity and found.identity:
-            different = cursor.difference(found.identity, identity)
+        if found:
+            different = other_data(config, other, found, identity=identity)
         if found and not different:
             return found
         nearly = nearly or (different and f"{folder.name} differs in {different}")
     if nearly:
         say(nearly)
     return None
+
+
+def other_data(config: Options, other: Options, found: Found, *, identity: Callable[[], Options | None]) -> str:
+    """Name the first difference between the events of a checkpoint and those of now; empty where there is none."""
+    if found.identity and (now := identity()):
+        return cursor.difference(found.identity, now)
+    return difference(essence(config), essence(other))
 
 
 def runs_beside(folder: Path) -> list[Path]:
@@ -91,9 +99,13 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         config = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     except Exception:  # noqa: BLE001 - whatever a file of this name may hold: it is somebody else's
         return None
+    return cast("dict[str, Any]", config) if is_ours(config) else None
+
+
+def is_ours(config: Any) -> bool:
+    """Tell whether plain values are a configuration of ``train.py``."""
     wanted = ("paths", "data", "model", "trainer")
-    is_ours = isinstance(config, dict) and all(isinstance(config.get(key), dict) for key in wanted)
-    return cast("dict[str, Any]", config) if is_ours else None
+    return isinstance(config, dict) and all(isinstance(config.get(key), dict) for key in wanted)
 
 
 def essence(config: Options, *, data: bool = True) -> dict[str, Any]:

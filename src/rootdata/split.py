@@ -14,9 +14,11 @@ from rootdata.config import PARTS, Split
 from rootdata.errors import ConfigError, DataError
 from rootdata.expressions import parse
 from rootdata.files import Location, name_of, without_query
+from rootdata.missing import Bools, Masked, values_of
 
 Parts = npt.NDArray[np.uint8]
 NO_PART = len(PARTS)
+UNKNOWN = NO_PART + 1
 
 
 def branches_of(split: Split) -> frozenset[str]:
@@ -37,7 +39,8 @@ def assign(
 
     Returns
     -------
-    (stop - start,) uint8, position in ``PARTS``, or ``NO_PART`` for events that belong to none
+    (stop - start,) uint8, position in ``PARTS``, ``NO_PART`` for events that belong to none, or ``UNKNOWN`` where what
+    the split goes by is missing
 
     Raises
     ------
@@ -90,7 +93,7 @@ def _by_share(split: Split, position: npt.NDArray[np.float64]) -> Parts:
 
 def _by_value(split: Split, columns: Mapping[str, Any], num_events: int, location: Location) -> Parts:
     values = parse(split.by, where="split.by").evaluate(columns, num_events=num_events)
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iub":
+    if not isinstance(values, np.ndarray | Masked) or values.dtype.kind not in "iub":
         raise DataError(
             f"split by {split.by!r}: expected one whole number an event ({location.path}); use `//` and `%`"
         )
@@ -102,11 +105,20 @@ def _by_value(split: Split, columns: Mapping[str, Any], num_events: int, locatio
         if wanted is None:
             rest = i
             continue
-        hits = np.isin(values, wanted)
+        hits = _is_one_of(values_of(values), wanted)
         parts[hits] = i
         claimed |= hits
     parts[~claimed] = rest
+    if isinstance(values, Masked):
+        parts[~values.valid] = UNKNOWN
     return parts
+
+
+def _is_one_of(values: npt.NDArray[Any], wanted: Sequence[int]) -> Bools:
+    """Compare in the type of the values: with others, numpy would go through float64."""
+    limits = np.iinfo(np.int64 if values.dtype.kind == "b" else values.dtype)
+    held = np.array([w for w in wanted if limits.min <= w <= limits.max], limits.dtype)
+    return np.isin(values.astype(limits.dtype, copy=False), held)
 
 
 def _file_key(location: Location) -> int:

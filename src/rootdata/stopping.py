@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,10 @@ class SaveWhenStopped(pl.Callback):
         """Save, if what is in memory is a state that an unbroken training passes through."""
         is_for_real = not getattr(trainer, "fast_dev_run", False)
         if self._is_exact and trainer.training and trainer.world_size == 1 and is_for_real:
-            trainer.save_checkpoint(self.path)
+            try:
+                trainer.save_checkpoint(self.path)
+            except OSError as error:  # what stopped the training is the news
+                warnings.warn(str(error), stacklevel=2)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Remove the file after a training; a test must leave it."""

@@ -34,7 +34,7 @@ from rootdata.proportion import quotas
 from rootdata.remote import is_remote
 from rootdata.scaling import Transform
 from rootdata.scan import forget
-from rootdata.specs import FileSpecs, Specs, layout_of, transforms_of
+from rootdata.specs import VERSION, FileSpecs, Specs, layout_of, transforms_of
 from rootdata.split import place_of
 from rootdata.survey import key_of_raw
 from rootdata.trees import Tree, use_fast_inflate
@@ -178,8 +178,7 @@ class Reader:
         i, file, _ = self._blocks[number]
         events, _ = self.events(number)
         return pack(
-            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing,
-            make=self._lender.empty,
+            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, make=self._lender.empty,
         )  # fmt: skip
 
     def _key(self, number: int) -> str:
@@ -194,19 +193,15 @@ class Reader:
         return key_of(content, names=self._names[file.sample], start=start, stop=stop, made=made)
 
     def _store_of(self, i: int) -> Store | None:
-        """Return where blocks of a file are kept; nowhere while it may change without a trace, or where it is gone."""
-        if self._store is None:
-            return None
-        now = self._state(i)
-        is_gone = now == State() and not is_remote(self._recipe.specs.files[i].path)
-        return None if is_gone or not now.is_settled else self._store
+        """Return where blocks of a file are kept; nowhere while it may change without a trace."""
+        return self._store if self._store is not None and self._state(i).is_settled else None
 
     def _state(self, i: int) -> State:
         """Look at a file, once; a server that did not answer once is not asked again, and stands for no change."""
         file = self._recipe.specs.files[i]
         if i not in self._states:
             is_deaf = is_remote(file.path) and State() in self._states.values()
-            self._states[i] = State() if is_deaf else state_of(file.location)
+            self._states[i] = State() if is_deaf else state_of(file.location, patience=0.0)
         return self._states[i]
 
     def events(self, number: int) -> tuple[Events, Columns]:
@@ -294,7 +289,8 @@ class Reader:
 def _made_of(recipe: Recipe, sample: Sample) -> str:
     """Name all that decides what becomes of a sample's branches."""
     config = dataclasses.replace(recipe.config, samples=(sample,))
-    text = repr((described(config, "specs", "inputs"), recipe.layout, sorted(recipe.transforms.items()), recipe.part))
+    options = described(config, "specs", "inputs")
+    text = repr((VERSION, options, recipe.layout, sorted(recipe.transforms.items()), recipe.part))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

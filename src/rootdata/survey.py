@@ -11,6 +11,7 @@ import numpy as np
 
 from rootdata import blocks
 from rootdata.branches import Branch, check_same_kinds
+from rootdata.columns import Flat
 from rootdata.config import PARTS, DataConfig, Sample
 from rootdata.directories import Directory
 from rootdata.errors import BranchError, DataError, FileError, RootDataError
@@ -18,6 +19,7 @@ from rootdata.events import Block, Events, flat_features, needed_branches, selec
 from rootdata.files import Location
 from rootdata.jagged import digest
 from rootdata.location import State
+from rootdata.missing import values_of
 from rootdata.opening import Opener
 from rootdata.remote import is_remote
 from rootdata.specs import collects
@@ -283,9 +285,9 @@ def _labels(events: Events, num_classes: int) -> np.ndarray[Any, Any]:
     return np.bincount(where, minlength=len(PARTS) * num_classes).reshape(len(PARTS), num_classes)
 
 
-def _column(
-    config: DataConfig, name: str, values: np.ndarray[Any, Any], chosen: np.ndarray[Any, Any] | None
-) -> ColumnStats:
-    """Measure a column, or the values of it at the positions ``chosen``."""
+def _column(config: DataConfig, name: str, column: Flat, chosen: np.ndarray[Any, Any] | None) -> ColumnStats:
+    """Measure a column, or the values of it at the positions ``chosen``; of a branch, what was read."""
+    is_derived = name in config.derived
+    values = column if is_derived else values_of(column)
     values = values if chosen is None else values.take(chosen)
-    return ColumnStats.of(values, missing=config.missing, **collects(config, name))
+    return ColumnStats.of(values, missing=() if is_derived else config.missing, **collects(config, name))

@@ -144,7 +144,7 @@ def check(change, step, *, folder, url, options):
             return
         found = None
     case = f"{change.__name__} before {step}"
-    if change is gone and url and options["cache"]:  # what is kept outlives a server
+    if change is gone and options["cache"]:  # what is kept outlives the file
         assert found in (None, OLD.tolist()), case
     elif found is not None and change is not halved:
         assert expected is not None, case

@@ -16,7 +16,7 @@ from isal import isal_zlib
 
 from rootdata import pages
 from rootdata.envelopes import Cluster, Page
-from rootdata.errors import BranchError, FileError
+from rootdata.errors import FileError
 from rootdata.fetching import ContradictionError
 from rootdata.files import Location
 from rootdata.jagged import Jagged

@@ -136,7 +136,7 @@ def test_remote_events_equal_local_ones(base, folder, kind):
     with Opener() as opener:
         for block in [(0, EVENTS), (0, STEP), (450, 1234), (EVENTS - 1, EVENTS)]:
             assert read(opener, where, block) == local(folder, kind, *block)
-        size, tree_edges = opener.use(where, lambda tree: (tree.size, tree.edges(NAMES)))
+        size, tree_edges = opener.use(where, lambda tree: (tree.state.size, tree.edges(NAMES)))
     assert size == (folder / "sub" / f"{kind}.root").stat().st_size
     assert tree_edges == list(range(0, EVENTS + 1, STEP))
 

@@ -117,7 +117,7 @@ def test_of_two_as_far_the_later_is_found(found, run):
         ("data.flat=[HT]", "data.flat.1"),
         ("model.hidden=[64,128]", "model.hidden.0"),
         ("model.dropout=0.0", "model.dropout"),
-        ("model=deepsets", "data.layout"),
+        ("model=deepsets", "model._target_"),
         ("trainer.precision=bf16-mixed", "trainer.precision"),
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches"),
         ("trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val"),
@@ -144,6 +144,24 @@ def test_how_it_is_run_may_change(found, run, words):
     folder = run("theirs", last=10)
     got, said = found(*words)
     assert (got.folder, said) == (folder, [])
+
+
+def test_with_an_identity_the_events_decide_and_no_option_of_the_data(tmp_path, composed, run, checkpoint):
+    """What ``ckpt_path`` goes on from, ``resume=auto`` goes on from as well: the comparison is one."""
+    folder = run("theirs", "data.on_bad_file=skip", "data.index=true", "data.folder=/elsewhere")
+    identity = {"cut": None, "seed": 1, "files": ["ttH: a.root"]}
+    data = {"version": 2, "epoch": 1, "batch": 3, "identity": identity}
+    torch.save({**checkpoint, "RootDataModule": data}, folder / "last.ckpt")
+    config = OmegaConf.to_container(composed(tmp_path / "new"), resolve=True)
+    said = []
+    assert resume.find(config, identity=lambda: identity, say=said.append).folder == folder
+    for other in ({"seed": 2}, {"files": ["ttH: a.root", "ttH: b.root"]}):
+        now = identity | other
+        assert resume.find(config, identity=lambda now=now: now, say=said.append) is None
+    assert [s.split(" was ")[0].split(" had ")[0] for s in said] == [
+        "theirs differs in seed",
+        "theirs differs in files",
+    ]
 
 
 def test_a_folder_inside_the_options_does_not_matter(found, run):
@@ -209,7 +227,7 @@ def test_it_is_known_whether_early_stopping_ended_it(found, run, checkpoint):
 def test_the_configuration_goes_on_in_the_same_folder(run, composed, tmp_path, capsys, recwarn):
     folder = run("a", last=10)
     config = composed(tmp_path / "new")
-    launch.resume(config, None)
+    launch.resume(config)
     assert config.ckpt_path == str(folder / "checkpoints" / "last.ckpt")
     assert config.callbacks.checkpoint.dirpath == str(folder / "checkpoints")
     assert config.logger.csv.save_dir == str(folder)
@@ -221,13 +239,13 @@ def test_a_training_that_was_ended_trains_no_more(run, composed, tmp_path, check
     stopping = {"EarlyStopping{}": {"wait_count": 2, "patience": 2}}
     torch.save({**checkpoint, "callbacks": stopping, "epoch": 4}, folder / "last.ckpt")
     config = composed(tmp_path / "new", "trainer.max_epochs=9")
-    launch.resume(config, None)
+    launch.resume(config)
     assert config.trainer.max_epochs == 5
 
 
 def test_without_a_checkpoint_it_starts_from_the_beginning(composed, tmp_path, capsys):
     config = composed(tmp_path / "new")
-    launch.resume(config, None)
+    launch.resume(config)
     assert (config.ckpt_path, config.paths.output_dir) == (None, str(tmp_path / "new"))
     printed = capsys.readouterr().out
     assert "from the beginning" in printed
@@ -237,7 +255,7 @@ def test_without_a_checkpoint_it_starts_from_the_beginning(composed, tmp_path, c
 def test_nothing_is_looked_for_without_being_asked(run, composed, tmp_path, capsys):
     run("a", last=10)
     config = composed(tmp_path / "new", "resume=null")
-    launch.resume(config, None)
+    launch.resume(config)
     assert (config.ckpt_path, capsys.readouterr().out) == (None, "")
 
 
@@ -248,7 +266,7 @@ def test_nothing_is_looked_for_without_being_asked(run, composed, tmp_path, caps
 )  # fmt: skip
 def test_a_contradiction_is_an_error(composed, tmp_path, words, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        launch.resume(composed(tmp_path / "new", *words), None)
+        launch.resume(composed(tmp_path / "new", *words))
 
 
 def test_logs_are_kept_in_their_order(tmp_path):

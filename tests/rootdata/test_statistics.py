@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments, is_missing
+from rootdata.missing import Masked, find_missing, mask_sentinels
+from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments
 from strategies import SENTINEL, number_columns, ordinary
 
 parted = st.lists(st.integers(0, 40), max_size=5)
@@ -54,7 +55,7 @@ def test_a_column_is_measured_as_numpy_does(values):
 
 def in_plain_numpy(values, missing):
     """Measure a column with passes of numpy over copies in float64."""
-    marks = is_missing(values, missing)
+    marks = find_missing(mask_sentinels(values, missing))
     gone, real = (values[:0], values) if marks is None else (values[marks], values[~marks])
     gone, real = gone.astype(np.float64), real.astype(np.float64)
     nans, infinities = int(np.isnan(gone).sum()), int(np.isinf(gone).sum())
@@ -166,3 +167,16 @@ def test_an_empty_column_has_no_numbers():
     stats = measure(np.empty(0, np.float32))
     assert (stats.count, stats.missing, stats.low, stats.high) == (0, 0, math.inf, -math.inf)
     assert stats.moments.std == 0.0
+
+
+def test_what_is_masked_is_missing():
+    stats = ColumnStats.of(Masked(np.array([7, 2**60 + 1, 5]), np.array([False, True, True])), missing=[7.0])
+    assert (stats.nans, stats.sentinels, stats.count, stats.low, stats.high) == (1, 0, 2, 5, 2**60 + 1)
+
+
+def test_extremes_of_whole_numbers_are_exact():
+    event = ColumnStats.of(np.array([2**63 + 1, 2**60 + 1, 0], np.uint64), missing=[0.0])
+    assert (event.low, event.high) == (2**60 + 1, 2**63 + 1)
+    again = ColumnStats.from_dict(json.loads(json.dumps(event.to_dict())))
+    assert (again.low, again.high) == (2**60 + 1, 2**63 + 1)
+    assert event.merge(ColumnStats.of(np.array([1]))).low == 1
