@@ -9,6 +9,7 @@ its bytes: a layout that is not known here raises :class:`UnusualError`, and byt
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.fetching import ContradictionError, Range, Source
+from rootdata.guard import Unusable, guarded
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns, Ints, Jagged, offsets_of
 from rootdata.lending import shared
@@ -146,14 +148,19 @@ class Owners:
 
 def owners_of(tree: Any, *, size: int) -> Owners:
     """List the branches of one of uproot's trees."""
-    every = list(_below(tree))
-    names = frozenset(str(b.member("fName")).encode() for b in every)
-    leaves = ((b.member("fLeaves"), b) for b in every)
-    return Owners(int(tree.num_entries), size, names, {id(found[0]): b for found, b in leaves if len(found) == 1})
+    known = [(b, guarded(functools.partial(_name_and_leaves, b))) for b in _below(tree)]
+    found = [(b, *about) for b, about in known if not isinstance(about, Unusable)]
+    names = frozenset(name.encode() for _, name, _ in found)
+    return Owners(int(tree.num_entries), size, names, {id(leaves[0]): b for b, _, leaves in found if len(leaves) == 1})
+
+
+def _name_and_leaves(branch: Any) -> tuple[str, list[Any]]:
+    return str(branch.member("fName")), list(branch.member("fLeaves"))
 
 
 def _below(branch: Any) -> Iterator[Any]:
-    for inner in branch.member("fBranches"):
+    inside = guarded(lambda: list(branch.member("fBranches")))
+    for inner in [] if isinstance(inside, Unusable) else inside:
         yield inner
         yield from _below(inner)
 
@@ -202,23 +209,19 @@ def table_of(name: str, branch: Any, owners: Owners) -> BasketTable:
 
 def _layout(name: str, branch: Any) -> BasketTable:
     """Say what baskets hold, without looking at them."""
-    try:
-        reading = branch.interpretation
-    except Exception as error:  # whatever an unknown streamer raises
-        raise UnusualError(name, f"uproot can't interpret it ({brief(error)})") from error
-    is_list = type(reading).__name__ == "AsJagged"
-    content = reading.content if is_list else reading
-    if type(content).__name__ not in {"AsDtype", "AsDouble32", "AsFloat16"}:
-        raise UnusualError(name, f"it holds {branch.typename}, neither numbers nor lists of numbers")
-    wanted = content.to_dtype
-    if wanted.base.kind not in "iufb" or len(wanted.shape) > 1:
-        raise UnusualError(name, f"it holds {branch.typename}, neither numbers nor lists of numbers")
-    if bounds := _hidden_bounds(branch):
+    seen = guarded(lambda: _seen(branch))
+    if isinstance(seen, Unusable):
+        raise UnusualError(name, f"uproot can't interpret it ({seen.why})")
+    content, wanted, header, typename, bounds = seen
+    is_list = header is not None
+    header = header or 0
+    if wanted is None or wanted.base.kind not in "iufb" or len(wanted.shape) > 1:
+        raise UnusualError(name, f"it holds {typename}, neither numbers nor lists of numbers")
+    if bounds:
         raise UnusualError(name, f"its numbers lie between bounds, {bounds}, that uproot does not see behind others")
-    header = int(reading.header_bytes) if is_list else 0
     is_plain = _is_plain(content)
     if header not in {0, POINTER_HEADER, VECTOR_HEADER} or (header and (wanted.shape or not is_plain)):
-        raise UnusualError(name, f"its lists ({branch.typename}) have {header} bytes before their numbers")
+        raise UnusualError(name, f"its lists ({typename}) have {header} bytes before their numbers")
     width = wanted.shape[0] if wanted.shape else 0
     nothing = np.zeros(0, np.int64)
     return BasketTable(
@@ -248,6 +251,17 @@ def _hidden_bounds(branch: Any) -> str:
         titles = [str(getattr(branch.streamer, "title", ""))]
     brackets = [found for title in titles for found in _BRACKETS.findall(title)]
     return next((b for b in brackets[1:] if "," in b and "," not in brackets[0]), "")
+
+
+def _seen(branch: Any) -> tuple[Any, np.dtype[Any] | None, int | None, str, str]:
+    """Return uproot's interpretation of numbers, their type, the bytes before a list of them, all as C++ has it, bounds."""
+    reading = branch.interpretation
+    is_list = type(reading).__name__ == "AsJagged"
+    content = reading.content if is_list else reading
+    is_known = type(content).__name__ in {"AsDtype", "AsDouble32", "AsFloat16"}
+    wanted = content.to_dtype if is_known else None
+    bounds = _hidden_bounds(branch) if is_known else ""
+    return content, wanted, int(reading.header_bytes) if is_list else None, str(branch.typename), bounds
 
 
 def _is_plain(content: Any) -> bool:

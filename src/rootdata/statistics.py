@@ -15,7 +15,7 @@ from rootdata.missing import Masked, as_type, find_missing, mask_sentinels
 # Relative accuracy of a quantile read from the logarithmic histogram; DDSketch (Masson, Rim, Lee, VLDB 2019).
 SKETCH_ACCURACY = 0.005
 _LOG_GAMMA = math.log((1 + SKETCH_ACCURACY) / (1 - SKETCH_ACCURACY))
-_TINY = 1e-12  # absolute values below it count as zero in the sketch
+_TINY, _HUGE = 1e-12, 1e290  # absolute values below the one count as zero in the sketch, above the other as that
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,7 +148,7 @@ class ColumnStats:
         bins = np.array(sorted(self.sketch))
         counts = np.array([self.sketch[int(b)] for b in bins])
         at = int(np.searchsorted(np.cumsum(counts), q * counts.sum(), side="left"))
-        return float(np.clip(_bin_value(int(bins[min(at, len(bins) - 1)])), self.low, self.high))
+        return float(min(max(_bin_value(int(bins[min(at, len(bins) - 1)])), self.low), self.high))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -227,7 +227,7 @@ def _present_in_numpy(values: npt.NDArray[Any], missing: Sequence[float]) -> tup
 
 
 def _sketch(values: npt.NDArray[np.float64]) -> dict[int, int]:
-    size = np.abs(values)
+    size = np.minimum(np.abs(values), _HUGE)
     bins = np.ceil(np.log(np.maximum(size, _TINY) / _TINY) / _LOG_GAMMA).astype(np.int64)
     numbers, counts = np.unique(np.where(values < 0, -bins, bins), return_counts=True)
     return {int(b): int(n) for b, n in zip(numbers, counts, strict=True)}

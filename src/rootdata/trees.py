@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import uproot
 
 from rootdata import pages, remote
-from rootdata.branches import Branch, Kind, describe_branch, describe_field
+from rootdata.branches import Branch, Kind, describe_branch, describe_field, type_of
+from rootdata.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.directories import Directory, directory_of
 from rootdata.envelopes import Cluster, Group, clusters_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
 from rootdata.fetching import ContradictionError, LocalSource, Range, Source
 from rootdata.files import Location, state_of, state_of_open
+from rootdata.guard import Unusable, concerns_all, guarded, reason_of
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns
 from rootdata.location import State
@@ -137,30 +139,16 @@ def _check_same(tree: Tree, before: State) -> None:
 
 
 def _open_object(file: Any, location: Location, place: str) -> Tree:
-    classes = _trees(file)
     name = location.tree
-    if name is None:
-        if len(classes) != 1:
-            held = ", ".join(repr(c) for c in sorted(classes)) or "none"
-            raise BranchError(f"{place} holds {len(classes)} trees: {held}; name one with tree=... or path:tree")
-        name = next(iter(classes))
-    if name.split(";")[0].strip("/") not in classes:
-        raise BranchError(f"tree {name!r} not found in {place}; {nearest(name, classes)}; check `tree`")
     try:
-        source = file[name]
-        kind = _NTuple if "RNTuple" in source.classname else _TTree
-        return kind(source, location, dataclasses.replace(location, tree=name), file, place)
+        name, key = find_only(file, place) if name is None else (name, find_named(file, name, place))
+        kind = _NTuple if kind_of(key) == "RNTuple" else _TTree
+        return kind(key.get(), location, dataclasses.replace(location, tree=name), file, place)
+    except (RootDataError, MemoryError):
+        raise
     except Exception as error:
-        remedy = "" if is_passing(error) else "; replace the file"
-        raise PlaceError(f"{place}: tree {name!r} can't be read ({brief(error)}){remedy}") from error
-
-
-def _trees(file: Any) -> dict[str, str]:
-    return {
-        key.split(";")[0]: name
-        for key, name in file.classnames(recursive=True).items()
-        if name in {"TTree", "TNtuple", "TNtupleD", "TChain"} or "RNTuple" in name
-    }
+        what = f"{place}: tree {name!r} can't be read ({reason_of(error)})"
+        raise PlaceError(what if concerns_all(error) else f"{what}; replace the file, or read another tree") from error
 
 
 def _why_not_root(path: str) -> str:
@@ -174,10 +162,27 @@ def _why_not_root(path: str) -> str:
     return "the file is truncated or damaged" if head == b"root" else "this is not a ROOT file"
 
 
+def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lambda _: None) -> Contents:
+    """List the trees of a file, with those that can't be used and why.
+
+    Parameters
+    ----------
+    leave : as :func:`rootdata.contents.contents_of` takes it
+
+    Raises
+    ------
+    FileError
+        As :func:`open_tree`.
+    """
+    file = _open(place)
+    with file:
+        _check_whole(file, place)
+        return contents_of(file, leave=leave)
+
+
 def trees_in(path: str) -> dict[str, int]:
-    """List the trees of a file with their numbers of entries."""
-    with uproot.open(path) as file:
-        return {name: int(file[name].num_entries) for name in _trees(file)}
+    """List the trees of a file that can be used, with their numbers of entries."""
+    return {tree.name: tree.entries for tree in look_into(path).usable if tree.entries is not None}
 
 
 class _Named:
@@ -258,31 +263,50 @@ class _TTree(_Named):
         return int(self._source.num_entries)
 
     def _list_keys(self) -> list[str]:
-        return list(self._source.keys(recursive=True, full_paths=True))
+        paths = list(_walk(self._source))
+        self._times = collections.Counter(path for path, _ in paths)
+        self._branches = dict(reversed(paths))  # of several with one path the first, as in ROOT
+        return list(self._times)
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            found = describe_branch(name, self._source[self.key_of(name)])
-            self._known[name] = found if found.kind == "unusable" else self._as_stored(found)
+            key = self.key_of(name)
+            found = describe_branch(name, self._branches[key])
+            self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key)
         return self._known[name]
 
-    def _as_stored(self, branch: Branch) -> Branch:
+    def _as_stored(self, branch: Branch, key: str) -> Branch:
         """Describe a branch as its baskets can be read."""
         from rootdata.baskets import UnusualError
 
+        source = self._branches[key]
+        baskets = guarded(lambda: (source.num_baskets, source.entry_offsets, source.uncompressed_bytes))
+        if isinstance(baskets, Unusable):
+            return Branch(branch.name, "unusable", note=f"its baskets can't be found ({baskets.why})")
         try:
             table = self._table(branch.name)
         except UnusualError as error:
             return Branch(branch.name, "unusable", note=str(error))
         except ContradictionError:  # whoever reads it says so
             return branch
-        if table.width < -1:
-            return Branch(branch.name, "unusable", note=f"each object of its lists has {-table.width} numbers")
         kind: Kind = "jagged" if table.width < 0 else "fixed" if table.width else "flat"
-        return dataclasses.replace(branch, kind=kind, dtype=table.dtype, width=max(0, table.width))
+        return dataclasses.replace(
+            branch,
+            kind=kind,
+            dtype=table.dtype,
+            width=max(0, table.width),
+            counter=branch.counter if self._counts(branch.counter, source) else None,
+            note=f"the first of {self._times[key]} branches of this name" if self._times[key] > 1 else "",
+        )
+
+    def _counts(self, counter: str | None, source: Any) -> bool:
+        """Say whether the branch called as a counter is the one that counts, which may be a leaf of another."""
+        called = self._branches.get(self._by_name.get(counter or "", ""))
+        leaf = guarded(lambda: source.member("fLeaves")[0].member("fLeafCount"))
+        return called is None or self._owners.by_leaf.get(id(leaf)) is called
 
     def edges(self, names: Sequence[str]) -> list[int]:
-        usable = [n for n in dict.fromkeys(names) if self.describe(n).kind != "unusable"]
+        usable = self._usable(names)
         try:
             found = {n: set(self._table(n).entry_offsets.tolist()) for n in usable}
         except ContradictionError as error:
@@ -293,18 +317,24 @@ class _TTree(_Named):
         inner = {e for e in set.intersection(*filled.values()) if 0 < e < self.num_entries}
         if not inner:
             # Baskets that never align: cut at those of the largest branch, so that memory stays bounded.
-            largest = max(filled, key=lambda n: self._source[self.key_of(n)].uncompressed_bytes)
+            largest = max(filled, key=lambda n: self._branches[self.key_of(n)].uncompressed_bytes)
             inner = {e for e in filled[largest] if 0 < e < self.num_entries}
         return [0, *sorted(inner), self.num_entries]
 
+    def _usable(self, names: Sequence[str]) -> list[str]:
+        return [n for n in dict.fromkeys(names) if self.describe(n).kind != "unusable"]
+
     def bytes_per_entry(self, names: Sequence[str]) -> float:
-        total = sum(self._source[self.key_of(n)].uncompressed_bytes for n in names)
+        total = sum(self._branches[self.key_of(n)].uncompressed_bytes for n in self._usable(names))
         return float(total) / max(1, self.num_entries)
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
         from rootdata.baskets import CountsError, UnusualError, read_block
 
         self._check_range(start, stop)
+        for name in names:
+            if (branch := self.describe(name)).kind == "unusable":
+                raise self._unusable(name, branch.note)
         try:
             return read_block(self._bytes, [self._table(n) for n in dict.fromkeys(names)], start, stop)
         except RootDataError:
@@ -320,7 +350,7 @@ class _TTree(_Named):
         if name not in self._tables:
             from rootdata.baskets import table_of
 
-            self._tables[name] = table_of(name, self._source[self.key_of(name)], self._owners)
+            self._tables[name] = table_of(name, self._branches[self.key_of(name)], self._owners)
         return self._tables[name]
 
     @functools.cached_property
@@ -370,20 +400,32 @@ class _NTuple(_Named):
 
     def _list_keys(self) -> list[str]:
         # The same as ``keys(recursive=True)``, which takes a time that is quadratic in the number of fields.
-        fields = self._source.all_fields
-        return [f.path for f in fields if f.path and not f.is_anonymous and not f.in_variant]
+        paths = (guarded(functools.partial(_path_of, field)) for field in self._source.all_fields)
+        return list(dict.fromkeys(path for path in paths if isinstance(path, str) and path))
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            field = self._source[self.key_of(name)]
-            found = describe_field(name, field)
-            made_of = self._schema.find(field.field_id) if found.kind != "unusable" else None
-            if made_of is not None and (made_of.kind, made_of.dtype) == (found.kind, found.dtype):
-                self._made_of[name] = made_of
-            elif found.kind != "unusable":
-                found = Branch(name, "unusable", note=f"it holds {field.typename}, stored in a way that is not known")
+            key = self.key_of(name)
+            field = guarded(lambda: self._source[key])
+            if isinstance(field, Unusable):
+                found = Branch(name, "unusable", note=f"uproot does not find it ({field.why})")
+            else:
+                found = self._as_stored(describe_field(name, field), field)
             self._known[name] = found
         return self._known[name]
+
+    def _as_stored(self, branch: Branch, field: Any) -> Branch:
+        """Describe a field as its pages can be read."""
+        if branch.kind == "unusable":
+            return branch
+        try:
+            made_of = self._schema.find(field.field_id)
+        except ContradictionError as error:
+            return Branch(branch.name, "unusable", note=str(error))
+        if made_of is None or (made_of.kind, made_of.dtype) != (branch.kind, branch.dtype):
+            return Branch(branch.name, "unusable", note=f"it holds {type_of(field)}, stored in a way that is not known")
+        self._made_of[branch.name] = made_of
+        return branch
 
     def edges(self, names: Sequence[str]) -> list[int]:  # noqa: ARG002 - clusters hold every field
         starts = [c.first for c in self._clusters if c.entries]
@@ -416,8 +458,26 @@ class _NTuple(_Named):
         return pages.Schema(self._source.field_records, self._source.column_records)
 
 
+def _path_of(field: Any) -> str:
+    return "" if field.is_anonymous or field.in_variant else str(field.path or "")
+
+
+def _walk(holder: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the branches below a tree or a branch, in all depths, with their paths."""
+    for i, branch in enumerate(holder.branches):
+        name = guarded(functools.partial(getattr, branch, "name"))
+        path = f"{above}{name if isinstance(name, str) else i}"
+        yield path, branch
+        if not isinstance(guarded(functools.partial(getattr, branch, "branches")), Unusable):
+            yield from _walk(branch, f"{path}/")
+
+
+def _path_of(field: Any) -> str:
+    return "" if field.is_anonymous or field.in_variant else str(field.path or "")
+
+
 def _short(key: str) -> str:
-    return key.rsplit("/", 1)[-1]
+    return key.rsplit("/", 1)[-1] or key
 
 
 def _size(file: Any, place: str) -> int:

@@ -125,6 +125,37 @@ def test_quantiles_are_as_accurate_as_promised(values, q, cuts):
     assert estimate == pytest.approx(exact, rel=SKETCH_ACCURACY * (1 + 1e-6), abs=1e-12)
 
 
+@st.composite
+def long_integers(draw):
+    dtype = draw(st.sampled_from([np.int64, np.uint64]))
+    ends = np.iinfo(dtype)
+    near = st.sampled_from([ends.min, ends.max, 2**53, 2**62]).flatmap(lambda end: st.integers(end - 3, end + 3))
+    values = draw(st.lists((near | st.integers(-5, 5)).filter(lambda n: ends.min <= n <= ends.max), max_size=40))
+    return np.array(values, dtype)
+
+
+@given(long_integers(), parted, st.sampled_from([(), (0.0,), (-1.0, 2.0**53), (2.0**64, -(2.0**63))]))
+def test_extremes_of_whole_numbers_stay_exact_in_parts_and_in_json(values, cuts, missing):
+    whole = measure(values, missing=missing)
+    kept = [n for n in values.tolist() if n not in {int(m) for m in missing}]
+    assert (whole.count, whole.sentinels) == (len(kept), len(values) - len(kept))
+    edges = [0, *sorted(min(c, len(values)) for c in cuts), len(values)]
+    parts = merged([measure(values[a:b], missing=missing) for a, b in itertools.pairwise(edges)])
+    for stats in (whole, parts, ColumnStats.from_dict(json.loads(json.dumps(whole.to_dict(), allow_nan=False)))):
+        if kept:
+            assert (stats.low, stats.high) == (min(kept), max(kept))
+            assert isinstance(stats.low, int)
+            assert float(min(kept)) <= stats.quantile(0.5) <= float(max(kept))
+            assert stats.moments.mean == pytest.approx(sum(kept) / len(kept), rel=1e-12, abs=1e4)
+        else:
+            assert stats.count == 0
+
+
+def test_a_sketch_holds_the_largest_numbers():
+    ends = np.array([np.finfo(np.float64).min, -1e300, 1.0, 1e300, np.finfo(np.float64).max])
+    assert ColumnStats.of(ends, sketch=True).quantile(0.5) == pytest.approx(1.0, rel=SKETCH_ACCURACY)
+
+
 def test_a_quantile_needs_a_sketch():
     with pytest.raises(ValueError, match="no sketch"):
         ColumnStats.of(np.ones(3)).quantile(0.5)
