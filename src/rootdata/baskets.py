@@ -254,7 +254,7 @@ def _hidden_bounds(branch: Any) -> str:
 
 
 def _seen(branch: Any) -> tuple[Any, np.dtype[Any] | None, int | None, str, str]:
-    """Return uproot's interpretation of numbers, their type, the bytes before a list of them, all as C++ has it, bounds."""
+    """Return what uproot makes of numbers: them, their type, bytes before a list, the name in C++, bounds."""
     reading = branch.interpretation
     is_list = type(reading).__name__ == "AsJagged"
     content = reading.content if is_list else reading
