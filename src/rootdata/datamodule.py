@@ -94,7 +94,8 @@ class TrainLoader(Loader):
             yield from self.events
             return
         # Asked for at the first batch: a trainer makes iterators before it knows that it goes on within an epoch.
-        length = int(min(len(self), trainer.num_training_batches))
+        limit = trainer.limit_train_batches
+        length = min(len(self), limit) if isinstance(limit, int) else int(len(self) * limit)
         cursor, fit = self._progress.begin(trainer, self.events.identity, length=length)
         epoch, last = 0 if trainer.overfit_batches else cursor.epoch, length - cursor.batch
         batches = self.events.batches(epoch, start=cursor.batch)

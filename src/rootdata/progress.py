@@ -168,16 +168,17 @@ class Progress:
             Where the trainer goes on from a checkpoint without a place, or with one in other events.
         """
         counts, fit = trainer.fit_loop.epoch_loop.batch_progress, self._fit
+        is_idle = counts.current.ready == counts.current.processed
         if fit is None or fit.counts is not counts:
             start = self._first(trainer, identity)
-        elif not fit.learnt:  # somebody had a look at what is there
+        elif is_idle and not fit.learnt:  # what was begun was a look at what is there
             start = fit.start
         elif not counts.current.ready:
             start = _whole(fit.place())
-        else:  # within an epoch
+        else:  # within an epoch: again, beside a longer loader, or to have a look, which counts for nothing
             after = fit.after(fit.given)
-            # Beside a longer loader it is gone through again; or somebody has a look, which counts for nothing.
-            return _whole(after), Fit(counts, _whole(after), length=length) if after.batch else fit
+            is_again = is_idle and not after.batch and not counts.is_last_batch
+            return _whole(after), fit if is_again else Fit(counts, _whole(after), length=length)
         if start.batch >= length:  # what was left of the epoch is too small for these ranks, or cut by a limit
             start = _whole(start)
         self._fit, self._loaded, self._identity = Fit(counts, start, length=length), None, identity
