@@ -31,6 +31,8 @@ class Fit:
         self.given = 0
         self._length = length
         self._before = int(counts.total.processed)
+        # Going on at the end of an epoch, a trainer may take the first batch for an epoch of its own.
+        self._goes_on = bool(counts.is_last_batch)
 
     @property
     def learnt(self) -> int:
@@ -50,9 +52,14 @@ class Fit:
 
     def place(self) -> Cursor:
         """Return the place after what was learnt from; the next epoch, where the trainer has left one early."""
-        place, current = self.after(self.learnt), self.counts.current
+        current = self.counts.current
         is_over = self.counts.is_last_batch and current.ready == current.processed and not self.ahead
-        return _whole(place) if is_over and self.learnt else place
+        return self.next_epoch() if is_over and self.learnt else self.after(self.learnt)
+
+    def next_epoch(self) -> Cursor:
+        """Return the place at which the trainer's next epoch begins."""
+        place = self.after(self.learnt)
+        return place if self._goes_on else _whole(place)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -173,8 +180,8 @@ class Progress:
             start = self._first(trainer, identity)
         elif is_idle and not fit.learnt:  # what was begun was a look at what is there
             start = fit.start
-        elif not counts.current.ready:
-            start = _whole(fit.place())
+        elif not counts.current.processed:  # which the trainer resets for every epoch
+            start = fit.next_epoch()
         else:  # within an epoch: again, beside a longer loader, or to have a look, which counts for nothing
             after = fit.after(fit.given)
             is_again = is_idle and not after.batch and not counts.is_last_batch
