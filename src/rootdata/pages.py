@@ -468,12 +468,13 @@ def _requests(pieces: Iterable[_Piece]) -> Iterator[tuple[int, int, list[_Piece]
     """Join neighbouring pages: where to read from and to, and what comes."""
     group: list[_Piece] = []
     start = stop = 0
-    before: Page | None = None
+    before: Range = (0, 0)
     for piece in pieces:
         page = piece.page
-        if before is not None and page.offset < before.stop and page != before:
+        place = (page.offset, page.stop)
+        if page.offset < before[1] and place != before:  # pages of the same bytes may lie in one place
             raise ContradictionError(f"{piece.where()}: a page lies in another")
-        before = page
+        before = place
         if group and (page.offset - stop > GAP or max(stop, page.stop) - start > REQUEST_BYTES):
             yield start, stop, group
             group = []

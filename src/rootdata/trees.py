@@ -475,10 +475,6 @@ def _walk(holder: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield from _walk(branch, f"{path}/")
 
 
-def _path_of(field: Any) -> str:
-    return "" if field.is_anonymous or field.in_variant else str(field.path or "")
-
-
 def _short(key: str) -> str:
     return key.rsplit("/", 1)[-1] or key
 
