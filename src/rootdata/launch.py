@@ -309,7 +309,9 @@ def own_folder(config: DictConfig) -> Iterator[None]:
             runs.refuse_twin(Path(config.paths.output_dir).absolute(), plain(config))
             resume(config, hold=hold)
         if OmegaConf.select(config, "paths.output_dir"):
-            runs.refuse_mixture(hold(config.paths.output_dir), plain(config))
+            place, has_found = hold(config.paths.output_dir), config.get("resume") and config.ckpt_path
+            if not has_found:
+                runs.refuse_mixture(place, plain(config))
         save_command(text, folder=hydras / ".hydra")
         yield
 

@@ -141,7 +141,7 @@ def _who(owner: disk.Owner | None) -> str:
 
 
 def refuse_mixture(folder: Path, config: Options) -> None:
-    """Refuse a folder that holds the results of another training, or of this one where it does not go on from there.
+    """Refuse a folder that holds results, unless the same training goes on from a checkpoint that is named.
 
     Parameters
     ----------
@@ -157,11 +157,12 @@ def refuse_mixture(folder: Path, config: Options) -> None:
     other = read_config(folder)
     if other is None:
         raise ConfigError(f"{folder} holds results of a training, and no {CONFIG} that says of which; {ELSEWHERE}")
-    is_resumed = bool(config.get("resume") and config.get("ckpt_path"))  # the events of the checkpoint were compared
-    different = difference(essence(config, data=not is_resumed), essence(other, data=not is_resumed))
+    different = difference(essence(config), essence(other))
     if different:
         raise ConfigError(f"{folder} holds a training that differs in {different}; {ELSEWHERE}")
-    if config.get("ckpt_path") is None and config.get("resume") is None:
+    if config.get("resume") is not None:
+        raise ConfigError(f"{folder} holds results, and no checkpoint that this training can go on from; {ELSEWHERE}")
+    if config.get("ckpt_path") is None:
         raise ConfigError(f"{folder} holds a training of this configuration; resume=auto goes on with it; {ELSEWHERE}")
 
 

@@ -221,8 +221,13 @@ def test_another_training_is_never_mixed_in(used, changed, place, further):
 def test_the_same_training_is_gone_on_with_and_not_begun_again(used):
     with pytest.raises(ConfigError, match=r"a training of this configuration; resume=auto goes on with it"):
         runs.refuse_mixture(used, config())
-    for further in ({"ckpt_path": "a.ckpt"}, {"resume": "auto"}, {"ckpt_path": "a.ckpt", "trainer": {"max_epochs": 9}}):
-        runs.refuse_mixture(used, config(**further))
+    for trainer in ({"max_epochs": 3}, {"max_epochs": 9}):
+        runs.refuse_mixture(used, config(ckpt_path="a.ckpt", trainer=trainer))
+
+
+def test_where_no_checkpoint_is_found_to_go_on_from_nothing_is_begun_among_the_results(used):
+    with pytest.raises(ConfigError, match="holds results, and no checkpoint that this training can go on from"):
+        runs.refuse_mixture(used, config(resume="auto"))
 
 
 def test_results_of_nobody_knows_what_are_not_mixed_with(used):
