@@ -24,11 +24,16 @@ LAUNCH_SECONDS = 300.0  # that the processes of a training may start after each 
 RESULTS = ("checkpoints/*.ckpt", "metrics.json", "bundle/manifest.json")
 ELSEWHERE = "choose another folder: hydra.run.dir=... or paths.output_dir=..."
 
-# The number of a process among those of its training, as torchrun, Lightning, SLURM and IBM's launcher call it, ...
-_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-# ... and what these processes have in common, and with no others.
+# The number of a process among those of its training: torchrun's, which may run inside the others; Lightning's own, on
+# one node and several; SLURM's, IBM's, Open MPI's and those of other MPIs. The first that is there counts.
+_RANKS = (
+    ("RANK",),
+    ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"),
+    *(("SLURM_PROCID",), ("JSM_NAMESPACE_RANK",), ("OMPI_COMM_WORLD_RANK",), ("PMIX_RANK",), ("PMI_RANK",)),
+)
+# What these processes have in common, and with no others.
 _LAUNCHES = (
-    *("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "LSB_JOBID"),
+    *("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "LSB_JOBID", "PMIX_NAMESPACE"),
     *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT"),
 )
 
@@ -40,8 +45,11 @@ Options = Mapping[str, Any]
 
 def rank() -> int:
     """Return the number of this process among those that were started together, from its environment; 0 alone."""
-    words = [os.environ.get(name, "") for name in _RANKS]
-    return max((int(word) for word in words if word.isdecimal()), default=0)
+    for names in _RANKS:
+        numbers = [int(word) for name in names if (word := os.environ.get(name, "")).isdecimal()]
+        if numbers:
+            return max(numbers)
+    return 0
 
 
 def follows(trainer: Options | None) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ DDP = {"strategy": "ddp", "devices": 2}
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     """Leave out what started these tests."""
-    for name in (*runs._RANKS, *runs._LAUNCHES):
+    for name in (*itertools.chain(*runs._RANKS), *runs._LAUNCHES):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -66,6 +67,8 @@ def other(tmp_path):
         ({"RANK": "4", "LOCAL_RANK": "0", "GROUP_RANK": "1"}, 4),
         ({"NODE_RANK": "1"}, 1),  # Lightning on the second node, before it starts others
         ({"SLURM_PROCID": "3", "SLURM_LOCALID": "0"}, 3),
+        ({"RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "3"}, 0),  # a torchrun in each task of a job
+        ({"OMPI_COMM_WORLD_RANK": "2", "PMIX_RANK": "2"}, 2),
         ({"RANK": "", "LOCAL_RANK": "x"}, 0),
     ],
 )
