@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.causes import brief
 from rootdata.errors import BranchError
 from rootdata.jagged import Jagged
-from rootdata.patience import brief, is_passing
+from rootdata.patience import is_passing
 
 Kind = Literal["flat", "jagged", "fixed", "unusable"]
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import lzma
-
-import cramjam
 import numpy as np
 import numpy.typing as npt
-import xxhash
-from isal import isal_zlib
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -26,7 +21,9 @@ def inflate(stored: memoryview, size: int) -> Bytes:
     Raises
     ------
     ValueError
-        Where sizes or checksums disagree, or for an unknown algorithm; and what the libraries raise.
+        Where sizes or checksums disagree; and what the libraries raise.
+    NotImplementedError
+        For the algorithm that ROOT used twenty years ago.
     """
     if len(stored) == size:
         return np.frombuffer(stored, np.uint8)
@@ -45,18 +42,30 @@ def inflate(stored: memoryview, size: int) -> Bytes:
 
 
 def _inflate_block(algorithm: bytes, packed: memoryview, size: int) -> Bytes:
+    # Imported where they are used: a library that is absent concerns the files that need it, and no others.
     if algorithm == b"ZL":
+        from isal import isal_zlib
+
         found = np.frombuffer(isal_zlib.decompress(packed, bufsize=size), np.uint8)
     elif algorithm == b"ZS":
+        import cramjam
+
         found = np.empty(size, np.uint8)
         found = found[: cramjam.zstd.decompress_into(packed, found.data)]
     elif algorithm == b"L4":
+        import cramjam
+        import xxhash
+
         if xxhash.xxh64_intdigest(packed[8:]) != int.from_bytes(packed[:8], "big"):
             raise ValueError("the checksum is wrong")
         found = np.empty(size, np.uint8)
         found = found[: cramjam.lz4.decompress_block_into(packed[8:], found.data, output_len=size)]
     elif algorithm == b"XZ":
+        import lzma  # which an interpreter may be built without
+
         found = np.frombuffer(lzma.LZMADecompressor().decompress(packed, max_length=size + 1), np.uint8)
+    elif algorithm == b"CS":
+        raise NotImplementedError("compression 'CS', which ROOT used twenty years ago, can't be undone")
     else:
         raise ValueError(f"unknown compression {algorithm!r}")
     if len(found) != size:

@@ -108,7 +108,7 @@ def _by_value(split: Split, columns: Mapping[str, Any], num_events: int, locatio
 def _file_key(location: Location) -> int:
     # The file's name and tree, not its path: a set that is copied or made again keeps its split.
     text = f"{posixpath.basename(location.path)}:{location.tree}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "little")
 
 
 def _uniform(entries: npt.NDArray[np.int64], key: int) -> npt.NDArray[np.float64]:

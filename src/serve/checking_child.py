@@ -29,6 +29,7 @@ from rootdata.jagged import Jagged, offsets_of
 from serve import archives, graphs
 from serve.archives import LABELS, PREPROCESS
 from serve.errors import InvalidModel, ServeError
+from serve.faults import fault_of
 from serve.graphs import Port
 
 # What three events may take beyond the graph itself, which is in memory a few times while it is parsed and optimised.
@@ -115,6 +116,9 @@ def _blamed(what: str) -> Iterator[None]:
     except ServeError:
         raise
     except Exception as error:
+        fault = None if isinstance(error, MemoryError) else fault_of(error, f"{what} can't be looked at")
+        if fault is not None:
+            raise fault from error
         said = " ".join(str(error).split())[:_SHOWN]
         if isinstance(error, MemoryError) or "alloc" in said:
             limit = resource.getrlimit(resource.RLIMIT_AS)[0]
