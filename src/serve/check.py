@@ -192,7 +192,7 @@ def _failure(code: int | None, complaints: str, limits: Limits) -> ServeError:
             "run it on a machine of your own first"
         )
     why = public("".join(complaints.strip().splitlines()[-1:])[:300]) or f"it ended with status {code}"
-    return OutOfOrder(f"uploads can't be checked here ({why}); whoever runs the server has to mend that")
+    return OutOfOrder(f"the check could not be run ({why}); whoever runs the server has to mend that")
 
 
 def _check_room(file: IO[bytes]) -> None:

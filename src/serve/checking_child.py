@@ -116,9 +116,6 @@ def _blamed(what: str) -> Iterator[None]:
     except ServeError:
         raise
     except Exception as error:
-        fault = None if isinstance(error, MemoryError) else fault_of(error, f"{what} can't be looked at")
-        if fault is not None:
-            raise fault from error
         said = " ".join(str(error).split())[:_SHOWN]
         if isinstance(error, MemoryError) or "alloc" in said:
             limit = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -126,7 +123,8 @@ def _blamed(what: str) -> Iterator[None]:
                 f"{what}: this needs more memory than a graph of its size may have ({limit} bytes for all); "
                 "look for a constant or an axis that is far too large"
             ) from error
-        raise InvalidModel(f"{what}: {said or type(error).__name__}") from error
+        fault = fault_of(error, f"{what} can't be looked at")
+        raise fault or InvalidModel(f"{what}: {said or type(error).__name__}") from error
 
 
 def _size_of(folder: str | None) -> int:

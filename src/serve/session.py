@@ -74,9 +74,9 @@ class Model:
     def _run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
         try:
             found: list[npt.NDArray[Any]] = self._session.run(self._outputs, tensors)
+        except MemoryError:
+            raise
         except Exception as error:
-            if is_lack(error):
-                raise
             raise InvalidEvents(f"model {self.name!r} can't be run on this: {_first_line(error)}") from error
         return found
 
