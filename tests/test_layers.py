@@ -32,7 +32,7 @@ HOMES = {
     "isal": ("inflate", "blocks"),
     "cramjam": ("inflate",),
     "xxhash": ("envelopes", "inflate", "jagged", "pages"),
-    "numba": ("kernels", "decoding", "tally"),
+    "numba": ("kernels", "decoding", "tally", "compiling"),
     "llvmlite": ("kernels",),  # comes with numba
     "hydra": ("launch", "checking", "composing"),
     "omegaconf": ("launch", "checking", "composing", "rebuild", "resume"),

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rootdata import values
-from rootdata.errors import ConfigError, FileError, RootDataError
+from rootdata.causes import sentence_of
+from rootdata.errors import ConfigError, FileError
+from rootdata.printing import print_anything
 from rootdata.tth import command as simulation
 
 if TYPE_CHECKING:
@@ -28,18 +30,27 @@ def main(words: Sequence[str] | None = None) -> int:
     The exit status: 2 after a mistake that the user can mend, told in one sentence; 130 after Ctrl-C.
     """
     arguments = make_parser().parse_args(words)
+    print_anything()
     try:
-        return int(arguments.run(arguments))
-    except RootDataError as error:
+        status = int(arguments.run(arguments))
         sys.stdout.flush()
-        print(f"rootdata: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Whoever read has left, as `head` does; what is still to be flushed goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return 0
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        print(f"rootdata: {sentence}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _print_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -201,9 +212,10 @@ def run_scan(arguments: argparse.Namespace) -> int:
     console.print(data.summary())
     path = cache.specs_path(specs.fingerprint)
     entries = sum(file.entries for file in specs.files)
-    is_new = path.exists() and path.stat().st_mtime >= started
+    kept = _time_of(path)
     speed = f"{entries:,} entries in {seconds:.1f} s, {entries / max(seconds, 1e-3):,.0f} a second"
-    console.print(f"specs: {path} ({speed if is_new else 'known from before'})", highlight=False, soft_wrap=True)
+    words = f"{path} ({'known from before' if kept is not None and kept < started else speed})"
+    console.print(f"specs: {words if kept is not None else f'not kept ({speed})'}", highlight=False, soft_wrap=True)
     if arguments.out is not None:
         try:
             specs.save(arguments.out)
@@ -211,6 +223,14 @@ def run_scan(arguments: argparse.Namespace) -> int:
             raise FileError(f"--out: {arguments.out} can't be written ({error}); choose another place") from error
         console.print(f"specs: {arguments.out}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _time_of(path: Path) -> float | None:
+    """Return when a file was written; None where there is none that can be seen."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 # export

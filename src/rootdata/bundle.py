@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rootdata import cache
+from rootdata.causes import reason_of, told
 from rootdata.config import DataConfig, parse_data
 from rootdata.errors import BundleError, RootDataError, nearest
 
@@ -263,7 +264,7 @@ def load(folder: str | Path) -> Manifest:
     try:
         found = sha256_of(graph)
     except OSError as error:
-        raise BundleError(f"{graph}: the graph can't be read ({error}); export the model again") from error
+        raise BundleError(told(f"{graph}: the graph can't be read", error)) from error
     if found != manifest.sha256:
         raise BundleError(f"{graph} is not the graph that {MANIFEST} describes (its checksum differs); export it again")
     return manifest
@@ -275,7 +276,7 @@ def load_manifest(folder: str | Path) -> Manifest:
     try:
         return Manifest.from_dict(json.loads(path.read_bytes(), parse_constant=_refuse))
     except (OSError, ValueError, RecursionError) as error:
-        sentence = str(error) if isinstance(error, BundleError) else f"it can't be read ({error})"
+        sentence = str(error) if isinstance(error, BundleError) else f"it can't be read ({reason_of(error)})"
         raise BundleError(f"{path}: {sentence}") from error
 
 

@@ -11,10 +11,15 @@ __all__ = ["alone", "directories_path", "folder", "specs_path", "write_atomic"]
 
 
 def folder() -> Path:
-    """Return the cache folder: ``$ROOTDATA_CACHE``, or ``rootdata`` in the user's cache folder."""
-    given = os.environ.get("ROOTDATA_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(given).expanduser() if given else Path(base) / "rootdata"
+    """Return the cache folder: ``$ROOTDATA_CACHE``, or ``rootdata`` in the user's cache folder.
+
+    It may be one that can't be written or read; whoever uses it goes on without.
+    """
+    given, base = os.environ.get("ROOTDATA_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(given).expanduser() if given else Path(base or Path.home() / ".cache") / "rootdata"
+    except RuntimeError:  # a user without a home, as in some containers: no folder at all
+        return Path(os.devnull) / "rootdata"
 
 
 def specs_path(fingerprint: str) -> Path:

@@ -11,6 +11,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.compiling import compiled
 from rootdata.jagged import Ints
 
 Bytes = npt.NDArray[np.uint8]
@@ -22,7 +23,7 @@ _UNSIGNED = (numba.uint16, numba.uint32, numba.uint64)
 
 
 def _compiled(result: Any, *arguments: Any) -> Any:
-    return numba.njit([result(*arguments)], nogil=True, cache=True)
+    return compiled([result(*arguments)])
 
 
 @_compiled(numba.void, _SOURCE, numba.int64, _OUT)
@@ -125,11 +126,7 @@ def decode(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints)
     return -1
 
 
-@numba.njit(
-    [numba.void(_SOURCE, numba.int64, numba.boolean, numba.types.Array(n, 1, "C")) for n in _UNSIGNED],
-    nogil=True,
-    cache=True,
-)
+@compiled([numba.void(_SOURCE, numba.int64, numba.boolean, numba.types.Array(n, 1, "C")) for n in _UNSIGNED])
 def unsplit(raw: Bytes, skip: int, is_zigzag: bool, out: npt.NDArray[Any]) -> None:
     """Put the bytes of elements together that are stored as all first bytes, all second ones, and so on.
 

@@ -8,6 +8,7 @@ Every one is a :class:`RootDataError` and also of a builtin kind, so that both `
     ├── ExpressionError  (ValueError)   a cut, derived column, label, weight or split that can't be parsed or evaluated
     ├── FileError        (OSError)      a file that is absent, unreadable, truncated, not ROOT
     ├── ReaderError      (RuntimeError) a process that reads files ended, or said what can't be sent on
+    ├── MachineError     (RuntimeError) memory, open files, room on a disk or a library that this machine lacks
     ├── BranchError      (KeyError)     a tree or branch that is absent, or that can't be used as asked
     ├── DataError        (ValueError)   contents that contradict the configuration: labels, counts, empty selections
     ├── SpecsError       (ValueError)   specs that were made for other data or by another version
@@ -51,6 +52,10 @@ class FileError(RootDataError, OSError):
 
 class ReaderError(RootDataError, RuntimeError):
     """A process that reads files ended."""
+
+
+class MachineError(RootDataError, RuntimeError):
+    """The machine lacks what the work needs: memory, open files, room on a disk, a library. No file is to blame."""
 
 
 class BranchError(RootDataError, KeyError):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from rootdata import bundle, contract, disk, probe, weaver
 from rootdata.bundle import Manifest, Parity
+from rootdata.causes import OUTSIDE, cause_of
 from rootdata.dense import Layout
 from rootdata.errors import BundleError, FileError
 from rootdata.graph import Call, Deployed, activation_of, call_of
@@ -175,6 +176,8 @@ def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
     try:
         outputs: Any = call(network, batch)
     except Exception as error:
+        if cause_of(error) in OUTSIDE:
+            raise
         raise BundleError(
             f"{type(network).__name__} can't be called with the batches of this data ({shapes}): {_first_line(error)}; "
             "was it made for other data, or does it need `call`?"
@@ -242,6 +245,8 @@ def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
                 verbose=False,
             )
     except Exception as error:
+        if cause_of(error) in OUTSIDE:
+            raise
         raise BundleError(f"the network can't be written as an ONNX graph: {_first_line(error)}") from error
     if program is None:
         raise BundleError("the network can't be written as an ONNX graph")
@@ -294,6 +299,8 @@ def run(graph: bytes, tensors: Tensors) -> Scores:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         scores: Scores = session.run(None, tensors)[0]
     except Exception as error:
+        if cause_of(error) in OUTSIDE:
+            raise
         shapes = ", ".join(f"{name} {values.shape}" for name, values in tensors.items())
         raise BundleError(f"the graph does not run with {shapes}: {_first_line(error)}") from error
     return scores

@@ -7,13 +7,19 @@ import glob
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+import stat
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from rootdata import remote
+from rootdata.causes import Cause, cause_of, told
 from rootdata.errors import FileError, nearest
 from rootdata.location import State
+from rootdata.patience import is_absent
 
 ASKED_AT_ONCE = 16  # remote files whose state is asked for
 
@@ -66,13 +72,15 @@ def _places(pattern: str | tuple[str, ...], tree: str | None, where: str) -> lis
             raise FileError(
                 f"{where}: copies {list(pattern)} must be of one tree, each with its own path; name them so"
             )
-    if not any(remote.is_remote(c.path) or Path(c.path).exists() for c in copies):
+    if not any(remote.is_remote(c.path) or os.path.exists(c.path) for c in copies):  # noqa: PTH110 - never raises
         raise FileError(f"{where}: none of the copies {list(pattern)} exists; check the paths (seen from {Path.cwd()})")
     return [dataclasses.replace(copies[0], replicas=tuple(c.path for c in copies[1:]))]
 
 
 def _place(text: str, tree: str | None) -> Location:
-    """Take a path and a tree's name apart."""
+    """Take a path and a tree's name apart; a file that is called so is meant as it is written."""
+    if os.path.lexists(text):
+        return Location(text, tree)
     text = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111 - globs are text, not paths
     match = _WITH_TREE.match(text)
     return Location(match["path"], match["tree"] or tree) if match else Location(text, tree)
@@ -80,7 +88,9 @@ def _place(text: str, tree: str | None) -> Location:
 
 def has_glob(path: str) -> bool:
     """Say whether a path is a pattern."""
-    return remote.has_glob(path) if remote.is_remote(path) else glob.has_magic(path) and not Path(path).exists()
+    if remote.is_remote(path):
+        return remote.has_glob(path)
+    return glob.has_magic(path) and not os.path.lexists(path)
 
 
 def identity(location: Location) -> Location:
@@ -95,18 +105,63 @@ def _expand(pattern: str, tree: str | None, where: str, lists: tuple[str, ...] =
     path, tree = place.path, place.tree
     if remote.is_remote(path):
         return _expand_remote(place, where)
-    if Path(path).is_dir():
+    status = None if has_glob(path) else _status(path, where)
+    if status is not None and stat.S_ISDIR(status.st_mode):
         path = str(Path(glob.escape(path)) / "*.root")
     if has_glob(path):
-        matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - the pattern may be absolute
-        if not matches:
-            raise FileError(f"{where}: no file matches {path!r} (seen from {Path.cwd()}); check the pattern")
-        return [Location(m, tree) for m in matches]
-    if not Path(path).exists():
-        raise FileError(f"{where}: {path!r} does not exist{_neighbours(path)}; check the path (seen from {Path.cwd()})")
+        return [Location(m, tree) for m in _matches(path, where)]
+    if status is None:
+        raise FileError(f"{where}: {_absent(path)}; check the path (seen from {Path.cwd()})")
     if path.endswith((".txt", ".list")):
         return _expand_list(Path(path), tree, where, lists)
     return [Location(path, tree)]
+
+
+def _status(path: str, where: str) -> os.stat_result | None:
+    """Look at a path; ``None`` where there is nothing."""
+    try:
+        return os.stat(path)  # noqa: PTH116 - the path may be no text that a Path takes
+    except (OSError, ValueError) as error:
+        if is_absent(error):
+            return None
+        raise FileError(told(f"{where}: {path!r} can't be looked at", error)) from error
+
+
+def _absent(path: str) -> str:
+    if os.path.islink(path):  # noqa: PTH114 - never raises
+        return f"{path!r} is a link to {os.readlink(path)!r}, which does not exist"  # noqa: PTH115 - as it is written
+    return f"{path!r} does not exist{_neighbours(path)}"
+
+
+def _matches(pattern: str, where: str) -> list[str]:
+    """Return the files that match a pattern, sorted; a folder that can't be looked into hides none in silence."""
+    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - the pattern may be absolute
+    closed = list(_closed_folders(pattern))
+    if closed and not matches:
+        raise FileError(told(f"{where}: what matches {pattern!r} can't be listed", closed[0]))
+    if not matches:
+        raise FileError(f"{where}: no file matches {pattern!r} (seen from {Path.cwd()}); check the pattern")
+    if closed:
+        words = f"{where}: {len(closed)} folders can't be looked into, what matches {pattern!r} there is left out"
+        warnings.warn(told(words, closed[0]), stacklevel=2)
+    return matches
+
+
+def _closed_folders(pattern: str) -> Iterator[OSError]:
+    """Look for folders on the way of a pattern that can't be listed or passed; what else is wrong with one is none."""
+    parts = Path(pattern).parts
+    for depth, part in enumerate(parts):
+        above = str(Path(*parts[:depth]))
+        is_listed, is_pattern = glob.has_magic(part), glob.has_magic(above)
+        for folder in glob.glob(above, recursive=True) if is_pattern else [above] * is_listed:  # noqa: PTH207
+            try:
+                if is_listed:
+                    os.scandir(folder).close()
+                else:
+                    os.stat(f"{folder}/.")  # noqa: PTH116 - a Path would leave out the point
+            except OSError as error:
+                if cause_of(error) not in {Cause.ABSENT, Cause.PATH}:
+                    yield error
 
 
 def _expand_remote(place: Location, where: str) -> list[Location]:
@@ -122,7 +177,7 @@ def _expand_list(path: Path, tree: str | None, where: str, lists: tuple[str, ...
     if str(path) in lists:
         raise FileError(f"{where}: {path} names itself; take it out of the list")
     lines = (line.split("#", 1)[0].strip() if line.lstrip().startswith("#") else line.strip()
-             for line in path.read_text().splitlines())  # fmt: skip
+             for line in _text_of(path, where).splitlines())  # fmt: skip
     inside, lists = f"{where} ({path})", (*lists, str(path))
     found = [location for line in lines if line for location in _expand(line, tree, inside, lists)]
     if not found:
@@ -146,10 +201,28 @@ def without_query(path: str) -> str:
     return re.split("[?#]", path, maxsplit=1)[0] if remote.is_remote(path) else path
 
 
+def _text_of(path: Path, where: str) -> str:
+    """Read a text of paths, whatever bytes those are made of."""
+    try:
+        return path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise FileError(told(f"{where}: the list {str(path)!r} can't be read", error)) from error
+
+
 def _neighbours(path: str) -> str:
-    folder = Path(path).parent
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    return f"; {nearest(Path(path).name, names)}" if names else ""
+    """Say which files beside an absent one have names like it."""
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(os.path.dirname(path) or ".")  # noqa: PTH208, PTH120
+    name = Path(path).name
+    twins = [n for n in names if n != name and _composed(n) == _composed(name)]
+    if twins:
+        return f"; {twins[0]!a} does: the same letters, in another form of Unicode"
+    return f"; {nearest(name, names)}" if names else ""
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def state_of(location: Location, *, patience: float = remote.LOOK_SECONDS) -> State:

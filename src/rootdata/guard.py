@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from rootdata.patience import brief, causes
+from rootdata.causes import OUTSIDE, Cause, cause_of, causes, origin, reason_of
+from rootdata.errors import RootDataError
 
 T = TypeVar("T")
 
-_OUTSIDE = {"aiohttp", "botocore", "aiobotocore", "fsspec"}  # libraries that raise what servers and networks do
-_IN_FILE = "expected Chunk of length"  # of uproot, which reads where the file says, and finds no bytes there
+_OF_ALL = OUTSIDE - {Cause.SETUP} | {Cause.RESOURCES}  # a codec that is absent concerns what was compressed with it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,30 +54,9 @@ def concerns_all(error: BaseException) -> bool:
     >>> concerns_all(AssertionError()), concerns_all(MemoryError()), concerns_all(ConnectionError())
     (False, True, True)
     """
-    chain = list(causes(error))
-    if any(isinstance(cause, MemoryError) or not isinstance(cause, Exception) for cause in chain):
+    if any(not isinstance(one, Exception) for one in causes(error)):
         return True
-    last = chain[-1]
-    is_theirs = type(last).__module__.split(".")[0] in _OUTSIDE or "Credentials" in type(last).__name__
-    if not (is_theirs or isinstance(last, OSError)):
+    last = origin(error)
+    if getattr(last, "errno", None) == errno.EINVAL:  # no place that a file can have
         return False
-    return _IN_FILE not in str(last) and getattr(last, "errno", None) != errno.EINVAL  # no place that a file can have
-
-
-def reason_of(error: BaseException) -> str:
-    r"""Return in a few words what really went wrong; where the error has none, the place where it was raised.
-
-    Examples
-    --------
-    >>> reason_of(ValueError("a\nb"))
-    'ValueError: a'
-    """
-    last = list(causes(error))[-1]
-    try:
-        words = str(last).splitlines()[0] if type(last).__module__.startswith("rootdata") else brief(last)
-    except Exception:  # noqa: BLE001 - libraries make their messages when they are asked for, and that may fail
-        return type(last).__name__
-    if words != type(last).__name__ or last.__traceback__ is None:
-        return words
-    frame, _ = list(traceback.walk_tb(last.__traceback__))[-1]
-    return f"{words} in {frame.f_globals.get('__name__', '?')}, {frame.f_code.co_name}"
+    return cause_of(error) in _OF_ALL or (isinstance(last, RootDataError) and isinstance(last, OSError))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import lzma
 from collections.abc import Callable
 
-import cramjam
 import numpy as np
 import numpy.typing as npt
-import xxhash
-from isal import isal_zlib
 
 from rootdata.fetching import ContradictionError
 
@@ -33,6 +29,10 @@ def inflate(stored: memoryview, size: int) -> Bytes:
     ------
     ContradictionError
         Where sizes or checksums disagree, or for an unknown algorithm.
+    NotImplementedError
+        For the algorithm that ROOT used twenty years ago.
+    ImportError
+        Where the library that decompresses is absent.
     """
     if len(stored) == size:
         return np.frombuffer(stored, np.uint8)
@@ -51,13 +51,15 @@ def inflate(stored: memoryview, size: int) -> Bytes:
 
 
 def _inflate_block(algorithm: bytes, packed: memoryview, size: int) -> Bytes:
+    if algorithm == b"CS":
+        raise NotImplementedError("compression 'CS', which ROOT used twenty years ago, can't be undone")
     if algorithm not in _ALGORITHMS:
         raise ContradictionError(f"the compression {algorithm!r} is unknown")
     if not size:
         raise ContradictionError("a compressed block of nothing")
     try:
         found = _ALGORITHMS[algorithm](packed, size)
-    except ContradictionError:
+    except (ContradictionError, ImportError, MemoryError):
         raise
     except Exception as error:  # the libraries have no common base for what broken bytes raise
         raise ContradictionError(f"bytes that can't be decompressed ({type(error).__name__}: {error})") from error
@@ -66,7 +68,12 @@ def _inflate_block(algorithm: bytes, packed: memoryview, size: int) -> Bytes:
     return found
 
 
+# Imported where they are used: a library that is absent concerns the files that need it, and no others.
+
+
 def _zlib(packed: memoryview, size: int) -> Bytes:
+    from isal import isal_zlib
+
     stream = isal_zlib.decompressobj()
     found = stream.decompress(packed, size)
     if not stream.eof:  # and so its checksum was not compared
@@ -75,11 +82,16 @@ def _zlib(packed: memoryview, size: int) -> Bytes:
 
 
 def _zstd(packed: memoryview, size: int) -> Bytes:
+    import cramjam
+
     found = np.empty(size, np.uint8)
     return found[: cramjam.zstd.decompress_into(packed, found.data)]
 
 
 def _lz4(packed: memoryview, size: int) -> Bytes:
+    import cramjam
+    import xxhash
+
     if xxhash.xxh64_intdigest(packed[8:]) != int.from_bytes(packed[:8], "big"):
         raise ContradictionError("compressed bytes that differ from their checksum")
     found = np.empty(size, np.uint8)
@@ -87,6 +99,8 @@ def _lz4(packed: memoryview, size: int) -> Bytes:
 
 
 def _lzma(packed: memoryview, size: int) -> Bytes:
+    import lzma  # which an interpreter may be built without
+
     stream = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)
     found = stream.decompress(packed, max_length=size + 1)
     if not stream.eof:

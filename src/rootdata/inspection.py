@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.branches import Branch
+from rootdata.causes import reason_of
 from rootdata.errors import ConfigError, RootDataError
 from rootdata.files import Location, find
-from rootdata.guard import concerns_all, reason_of
+from rootdata.guard import concerns_all
 from rootdata.jagged import Jagged
 from rootdata.opening import Opener
 from rootdata.statistics import ColumnStats

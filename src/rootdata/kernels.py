@@ -15,6 +15,8 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from rootdata.compiling import compiled
+
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -35,7 +37,7 @@ _OUT_TABLE = numba.types.Array(numba.int64, 2, "C")
 
 
 def _compiled(*arguments: Any) -> Any:
-    return numba.njit([numba.void(*arguments)], nogil=True, cache=True)
+    return compiled([numba.void(*arguments)])
 
 
 def _at_address(element: Any) -> Any:

@@ -30,9 +30,11 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from rootdata import runs
+from rootdata.causes import sentence_of
 from rootdata.checking import SPECIAL, check, explain_key, first_line, join, options_of, references, walk
 from rootdata.disk import write_atomic
 from rootdata.errors import ConfigError, FileError, RootDataError, nearest
+from rootdata.printing import print_anything
 from rootdata.resume import CONFIG, find, keep_logs, tidy
 
 Task = Callable[[DictConfig], Any]
@@ -70,6 +72,7 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
 
         @functools.wraps(task)
         def run() -> None:
+            print_anything()
             # Hydra prints what goes wrong in composing, and exits, unless this is set.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             with one_sentence(is_full=is_full == "1", folder=folder, config_name=config_name):
@@ -116,7 +119,7 @@ def stop(sentence: str, *, status: int) -> NoReturn:
 
 
 def explain(error: BaseException, *, folder: Path, config_name: str) -> str | None:
-    """Say in one sentence what the user can mend; None if it is a fault of the program."""
+    """Say in one sentence what the user, or an administrator, can mend; None if it is a fault of the program."""
     if isinstance(error, RootDataError):
         return str(error)
     if isinstance(error, InstantiationException):
@@ -136,9 +139,9 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
         return f"{error}; make room there, or choose another folder: paths.output_dir=...; {GO_ON}"
     lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")  # not worth its import for an error elsewhere
     is_misconfigured = lightning is not None and isinstance(error, lightning.MisconfigurationException)
-    return (
-        first_line(error) if is_misconfigured or isinstance(error, (HydraException, OmegaConfBaseException)) else None
-    )
+    if is_misconfigured or isinstance(error, (HydraException, OmegaConfBaseException)):
+        return first_line(error)
+    return sentence_of(error) if isinstance(error, Exception) else None
 
 
 def explain_choice(error: MissingConfigException) -> str:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from rootdata.errors import FileError, RootDataError
+from rootdata.causes import OF_THE_MACHINE, Cause, cause_of, reason_of, told
+from rootdata.errors import FileError, MachineError, RootDataError
 
 T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two rounds of attempts
 WAKE = 0.1  # seconds after which who waits looks whether it still should
 
-_PASSING_LIBRARIES = {"aiohttp", "botocore", "aiobotocore", "fsspec"}
-# Of the XRootD protocol: not open, not allowed, absent, no file. Of uproot: the file ends before what was asked for.
-_FOR_GOOD = re.compile(r"\[(3005|3010|3011|3016)\]|expected Chunk of length")
-
 
 class PlaceError(FileError):
     """A file can't be read at one place; a copy of it may be better."""
 
 
-class LateError(PlaceError):
+class LateError(PlaceError, TimeoutError):
     """A server does not answer in time."""
 
 
@@ -45,54 +41,48 @@ class Failed(Exception):  # noqa: N818 - an outcome, not an error that anybody s
 
 def failed(error: Exception, place: str) -> Failed:
     """Tell the failure of an attempt by the error that it ended with."""
-    shown = error if isinstance(error, FileError) else FileError(f"{place}: {brief(error)}")
+    shown = error if isinstance(error, FileError) else FileError(f"{place}: {reason_of(error)}")
     if shown is not error:
         shown.__cause__ = error
     return Failed(shown, is_passing=is_passing(error))
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Return an error and what it comes from; the last says what really happened."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
-
-
 def is_absent(error: BaseException) -> bool:
     """Say whether an error means that there is no file."""
-    last = list(causes(error))[-1]
-    is_missing = isinstance(last, FileNotFoundError) or getattr(last, "status", None) in {404, 410}
-    return is_missing or "[3011]" in str(last)
+    return cause_of(error) is Cause.ABSENT
 
 
 def is_passing(error: BaseException) -> bool:
     """Say whether an error may be gone when the same is tried again: what the network and servers do, not the data."""
-    verdict = False
-    if isinstance(error, LateError):
-        return True
-    for cause in causes(error):
-        verdict = _may_pass(cause, verdict)
-    return verdict
+    return cause_of(error) is Cause.NETWORK
 
 
-def _may_pass(error: BaseException, verdict: bool) -> bool:
+def blamed(error: Exception, what: str, *, is_remote: bool = False) -> RootDataError:
+    """Return the error to be raised instead of one that came up while a file was read.
+
+    Parameters
+    ----------
+    what : could not be done, and where
+    is_remote : whether a server was asked
+
+    Returns
+    -------
+    :class:`PlaceError` where the file or its place is to blame, :class:`~rootdata.errors.MachineError` where this
+    machine is
+
+    Raises
+    ------
+    Exception
+        The error itself, with a note of what could not be done, where it is a fault of this program.
+    """
     if isinstance(error, RootDataError):
-        return verdict
-    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
-        return False
-    status = getattr(error, "status", None)
-    if isinstance(status, int) and 400 <= status < 500:
-        return status in {408, 429}
-    if "Credentials" in type(error).__name__ or _FOR_GOOD.search(str(error)):
-        return False
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in _PASSING_LIBRARIES
-
-
-def brief(error: BaseException) -> str:
-    """Return the kind and the first line of an error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+        return error
+    cause = cause_of(error)
+    if cause is Cause.BUG:
+        error.add_note(what)
+        raise error
+    sentence = told(what, error, is_remote=is_remote)
+    return MachineError(sentence) if cause in OF_THE_MACHINE else PlaceError(sentence)
 
 
 def persist(

@@ -14,9 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from rootdata import disk, launch
+from rootdata.causes import OUTSIDE, cause_of
 from rootdata.checking import check, walk
 from rootdata.errors import BundleError, FileError, RootDataError
 from rootdata.export import export
+from rootdata.patience import blamed
 
 CONFIG, SPECS, METRICS, ROC = "config.yaml", "specs.json", "metrics.json", "roc.json"
 
@@ -57,6 +59,8 @@ def _explained(path: Path) -> Iterator[None]:
     except RootDataError:
         raise
     except Exception as error:
+        if cause_of(error) in OUTSIDE:
+            raise blamed(error, f"{path}: what it says can't be built") from error
         sentence = launch.explain(error, folder=path.parent, config_name=path.name) or _in_a_line(error)
         raise BundleError(f"{path}: {sentence}; is it what train.py wrote?") from error
 
@@ -83,6 +87,8 @@ def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
         loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
         found = dict(loaded["state_dict"]) if isinstance(loaded, dict) else {}
     except Exception as error:  # the reader of damaged files fails in any way
+        if cause_of(error) in OUTSIDE:
+            raise blamed(error, f"checkpoint {checkpoint} can't be read") from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{checkpoint} is no checkpoint of Lightning ({reason})") from error
     if not found:

@@ -24,10 +24,11 @@ from uproot.source.chunk import Chunk
 from uproot.source.fsspec import FSSpecSource
 from uproot.source.futures import TrivialFuture
 
+from rootdata import signatures
 from rootdata.errors import FileError
 from rootdata.fetching import Range, joined
 from rootdata.location import State
-from rootdata.patience import PlaceError, failed, persist, within
+from rootdata.patience import PlaceError, blamed, failed, persist, within
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ CLIENT_SETTINGS = {
     "XRD_TIMEOUTRESOLUTION": "1",
     "XRD_RUNFORKHANDLER": "1",
 }
-CLIENTS = {"root": "xrootd", "roots": "xrootd", "s3": "s3fs", "http": "aiohttp", "https": "aiohttp"}
+CLIENTS = {"root": "xrootd", "s3": "s3fs", "http": "aiohttp", "https": "aiohttp"}
 
 HEAD = 512  # bytes at the start of a ROOT file: among them its UUID, its length and when it was written
 NEAR = 256 * 1024  # bytes read around what describes the trees
@@ -102,6 +103,8 @@ def _no_client(url: str, error: Exception) -> FileError:
     if protocol not in CLIENTS:
         known = ", ".join(f"{p}://" for p in CLIENTS)
         return PlaceError(f"{url}: {protocol}:// can't be read ({error}); known: {known} and what fsspec knows")
+    if not isinstance(error, ImportError):
+        return PlaceError(f"{url} can't be asked for ({error}); check the address, and the settings of {protocol}://")
     return PlaceError(
         f"{url}: reading {protocol}:// needs {CLIENTS[protocol]}, which can't be imported ({error}); "
         "pip install 'rootdata[remote]'"
@@ -187,9 +190,16 @@ def _asking(ask: Callable[[str], T]) -> Callable[[str], T]:
         try:
             return within(LOOK_SECONDS / 2, functools.partial(ask, place), place=place)
         except Exception as error:
-            raise failed(error, place) from error
+            raise _unanswered(error, place) from error
 
     return attempt
+
+
+def _unanswered(error: Exception, place: str) -> Exception:
+    shown = blamed(error, f"{place} can't be looked at", is_remote=True)
+    if shown is not error:
+        shown.__cause__ = error
+    return failed(shown, place) if isinstance(shown, FileError) else shown
 
 
 class Pieces:
@@ -241,6 +251,8 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         self.place = file_path
         self.state = _state_in(files.info(path))
         self._size = self.state.size
+        if files.info(path).get("size") == 0:
+            raise PlaceError(f"{file_path}: {signatures.why_not_root(b'')}")
         if "root" in self._fs.protocol:
             # The client keeps handles by address, and goes on reading a file that was replaced: this is our own one.
             self._file_path += f"{'&' if '?' in self._file_path else '?'}rootdata.handle={next(_handles)}"
@@ -259,6 +271,9 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
     def _read_first(self) -> Pieces:
         stop = min(NEAR, self._size or NEAR)
         data = bytes(self._fs.cat_file(self._file_path, start=0, end=stop))
+        why_not = signatures.why_not_root(data[: signatures.LENGTH])
+        if why_not:
+            raise PlaceError(f"{self.place}: {why_not}")
         self._check_parts(data, stop)
         self._head = data[:HEAD]
         return Pieces([(0, data)])

@@ -10,6 +10,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from rootdata import cursor
+from rootdata.causes import OUTSIDE, cause_of
 from rootdata.config import READING
 
 CONFIG = "config.yaml"  # written by a training into its folder, resolved
@@ -150,7 +151,8 @@ def furthest(folder: Path, *, say: Callable[[str], object]) -> Found | None:
             found = read(path, folder=folder)
         except Exception as error:  # noqa: BLE001 - the reader of damaged files fails in any way
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            say(f"{path} is passed over, it is no whole checkpoint ({reason})")
+            why = "it can't be read" if cause_of(error) in OUTSIDE else "it is no whole checkpoint"
+            say(f"{path} is passed over, {why} ({reason})")
         else:
             candidates.append(((found.step, found.epoch, path.stat().st_mtime_ns), found))
     return max(candidates, key=lambda pair: pair[0])[1] if candidates else None

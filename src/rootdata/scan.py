@@ -17,6 +17,7 @@ import numpy as np
 
 from rootdata import cache
 from rootdata.branches import Branch
+from rootdata.causes import reason_of
 from rootdata.config import PARTS, DataConfig, ReadConfig, Sample, Split
 from rootdata.directories import Directories
 from rootdata.errors import FileError, RootDataError, SpecsError
@@ -155,12 +156,11 @@ def _given(given: Specs | str | Path, config: DataConfig, files: Sequence[tuple[
 
 
 def _cached(path: Path) -> Specs | None:
-    if not path.exists():
-        return None
     try:
-        return Specs.load(path)
-    except SpecsError:
-        path.unlink(missing_ok=True)  # written by another version or damaged: made anew
+        return Specs.load(path) if path.exists() else None
+    except (SpecsError, OSError):  # written by another version, damaged, or not to be read: made anew
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         return None
 
 
@@ -170,7 +170,8 @@ def _keep(specs: Specs, directories: Directories, path: Path, split: Split) -> N
         directories.save(cache.directories_path(specs.fingerprint))
         specs.save(path)
     except OSError as error:
-        warnings.warn(f"the specs can't be kept in {path.parent} ({error}); the next run scans again", stacklevel=3)
+        words = f"the specs can't be kept in {path.parent} ({reason_of(error)}); the next run scans again: "
+        warnings.warn(f"{words}let ROOTDATA_CACHE name a folder that can be written", stacklevel=3)
 
 
 def _warn_of_renamed(names: Mapping[str, str]) -> None:

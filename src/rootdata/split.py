@@ -124,7 +124,7 @@ def _is_one_of(values: npt.NDArray[Any], wanted: Sequence[int]) -> Bools:
 def _file_key(location: Location) -> int:
     # The file's name and tree, not its path: a set that is copied or made again keeps its split.
     text = f"{name_of(location.path)}:{location.tree}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "little")
 
 
 def _uniform(entries: npt.NDArray[np.int64], key: int) -> npt.NDArray[np.float64]:

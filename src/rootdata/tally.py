@@ -11,6 +11,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.compiling import compiled
+
 LANES = 64  # accumulators of a sum: so many that they fill the vector registers of any processor
 
 _SINGLES = numba.types.Array(numba.float32, 1, "C", readonly=True)  # or not: a cache hands out read-only ones
@@ -20,7 +22,7 @@ _NUMBERS = numba.types.UniTuple(numba.float64, 4)
 
 
 def _compiled(*signatures: Any) -> Any:
-    return numba.njit(list(signatures), nogil=True, cache=True)
+    return compiled(signatures)
 
 
 @_compiled(_COUNTS(_SINGLES, _SINGLES), _COUNTS(_DOUBLES, _DOUBLES))

@@ -6,27 +6,29 @@ import collections
 import dataclasses
 import functools
 import os
+import stat
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import uproot
 
-from rootdata import pages, remote
+from rootdata import pages, remote, signatures
 from rootdata.branches import Branch, Kind, describe_branch, describe_field, type_of
+from rootdata.causes import Cause, cause_of, reason_of
 from rootdata.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.directories import Directory, directory_of
 from rootdata.envelopes import Cluster, Group, clusters_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
 from rootdata.fetching import ContradictionError, LocalSource, Range, Source
 from rootdata.files import Location, state_of, state_of_open
-from rootdata.guard import Unusable, concerns_all, guarded, reason_of
+from rootdata.guard import Unusable, guarded
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns
 from rootdata.location import State
-from rootdata.patience import PlaceError, brief, is_absent, is_passing
+from rootdata.patience import PlaceError, blamed, is_absent, is_passing
 
 if TYPE_CHECKING:
     from rootdata.baskets import BasketTable, Owners
@@ -36,6 +38,13 @@ if TYPE_CHECKING:
 # benchmarks.stream), small enough that many can be open at a time.
 BLOCK_BYTES = 8_000_000
 BLOCK_ENTRIES = 20_000
+
+_KINDS: Mapping[str, Callable[[int], bool]] = {
+    "a folder": stat.S_ISDIR,
+    "a pipe": stat.S_ISFIFO,
+    "a socket": stat.S_ISSOCK,
+    "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+}
 
 
 class Tree(Protocol):
@@ -107,20 +116,33 @@ def _open(place: str) -> Any:
     try:
         if remote.is_remote(place):
             return uproot.open({place: None}, handler=remote.RemoteSource, **plain)
-        return uproot.open(place, **plain)
+        _check_local(place)
+        return uproot.open({place: None}, **plain)
     except RootDataError:
         raise
     except Exception as error:  # uproot has no common base for what broken bytes raise
-        raise PlaceError(_why_not_open(place, error)) from error
+        raise _why_not_open(place, error) from error
 
 
-def _why_not_open(place: str, error: Exception) -> str:
-    if remote.is_remote(place) and is_passing(error):
-        return f"{place} can't be reached ({brief(error)})"
+def _why_not_open(place: str, error: Exception) -> RootDataError:
     if is_absent(error):
-        return f"{place} does not exist; check the path"
-    why = f"it can't be opened ({brief(error)})" if remote.is_remote(place) else _why_not_root(place)
-    return f"{place}: {why}; replace or remove the file"
+        return PlaceError(f"{place} does not exist; check the path")
+    if cause_of(error) is Cause.BYTES:
+        return PlaceError(f"{place}: the file is truncated or damaged ({reason_of(error)}); replace or remove the file")
+    what = f"{place} can't be {'reached' if is_passing(error) else 'opened'}"
+    return blamed(error, what, is_remote=remote.is_remote(place))
+
+
+def _check_local(path: str) -> None:
+    """Refuse what is no file, which might never end or never begin, and what does not begin as a ROOT file."""
+    mode = os.stat(path).st_mode  # noqa: PTH116 - a Path would cost more than the call
+    if not stat.S_ISREG(mode):
+        kind = next((name for name, is_it in _KINDS.items() if is_it(mode)), "no regular file")
+        raise PlaceError(f"{path} can't be opened, it is {kind}; name a ROOT file")
+    with Path(path).open("rb") as file:
+        why_not = signatures.why_not_root(file.read(signatures.LENGTH))
+    if why_not:
+        raise PlaceError(f"{path}: {why_not}")
 
 
 def _check_whole(file: Any, place: str) -> None:
@@ -147,19 +169,8 @@ def _open_object(file: Any, location: Location, place: str) -> Tree:
     except (RootDataError, MemoryError):
         raise
     except Exception as error:
-        what = f"{place}: tree {name!r} can't be read ({reason_of(error)})"
-        raise PlaceError(what if concerns_all(error) else f"{what}; replace the file, or read another tree") from error
-
-
-def _why_not_root(path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        return f"can't be opened ({brief(error)})"
-    if not head:
-        return "the file is empty"
-    return "the file is truncated or damaged" if head == b"root" else "this is not a ROOT file"
+        what = f"{place}: tree {name!r} can't be read"
+        raise blamed(error, what, is_remote=remote.is_remote(place)) from error
 
 
 def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lambda _: None) -> Contents:
@@ -230,13 +241,9 @@ class _Named:
                 f"{self.num_entries:,}; scan the file anew"
             )
 
-    def _read_error(self, start: int, stop: int, error: Exception) -> Exception:
-        is_damaged = isinstance(error, (ContradictionError, EOFError))
-        why = str(error) if isinstance(error, ContradictionError) else brief(error)
-        what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read ({why})"
-        if not is_damaged:
-            return PlaceError(what)
-        return PlaceError(f"{what}; the file is truncated or damaged: replace it, or take it out of the sample")
+    def _read_error(self, start: int, stop: int, error: Exception) -> RootDataError:
+        what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read"
+        return blamed(error, what, is_remote=remote.is_remote(self.place))
 
     def _unusable(self, name: str, why: str) -> BranchError:
         return BranchError(

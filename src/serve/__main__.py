@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rootdata.errors import ConfigError, RootDataError
+from rootdata.causes import reason_of, sentence_of
+from rootdata.errors import ConfigError
+from rootdata.printing import print_anything
 from serve.errors import ServeError
 from serve.settings import Settings
 
@@ -54,14 +56,25 @@ def main(words: Sequence[str] | None = None) -> int:
     else:
         given = given[1:]
     arguments = parse().parse_args(given)
+    print_anything()
     try:
         return run(arguments)
-    except (RootDataError, ServeError, OSError) as error:
-        sys.stdout.flush()
-        sys.stderr.write(f"serve: {error}\n")
-        return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        sys.stdout.flush()
+        sys.stderr.write(f"serve: {sentence}\n")
+        return 2
+
+
+def _sentence(error: Exception) -> str | None:
+    """Say what the user, or an administrator, can mend; None for a fault of the program."""
+    if isinstance(error, ImportError):
+        return f"{reason_of(error)}; pip install 'rootdata[serve]'"
+    return str(error) if isinstance(error, ServeError) else sentence_of(error)
 
 
 def _serve_parser() -> argparse.ArgumentParser:
@@ -103,9 +116,11 @@ def _serve(arguments: argparse.Namespace) -> int:
     # Processes are forked, which threads would not survive; more cores are used by more workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from serve.keys import check_exposure
+    from serve.keys import Keys, check_exposure
 
     check_exposure(settings.host, settings.keys, is_open=settings.is_open)
+    if settings.keys is not None:
+        Keys(settings.keys).known()  # a file that can't be read would let nobody in
     settings.models.mkdir(parents=True, exist_ok=True)
     for name, bundle in publications:
         _publish_if_new(settings, name, bundle)

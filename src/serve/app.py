@@ -15,7 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rootdata.causes import reason_of
 from serve.errors import NotFound, ServeError
+from serve.faults import fault_of
 from serve.keys import check_exposure
 from serve.routes import documents, health, inference, models, predict, tfaas, uploads
 from serve.routes.operations import Operation, as_json, routes
@@ -119,10 +121,19 @@ def _check_path(scope: Scope) -> None:
         raise NotFound("there is no path with an encoded slash; names have none")
 
 
+def _told(error: Exception, scope: Scope) -> ServeError:
+    """Say what is in the way, where the server is to be mended; the rest is for the log."""
+    fault = fault_of(error)
+    if fault is None:
+        _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+        return ServeError("internal error; the server's log has the rest", code="internal")
+    _log.error("%s %s failed: %s", scope["method"], scope["path"], reason_of(error))
+    return fault
+
+
 def _failed(error: Exception, scope: Scope) -> Response:
     if not isinstance(error, ServeError):
-        _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
-        error = ServeError("internal error; the server's log has the rest", code="internal")
+        error = _told(error, scope)
     is_protocol = scope["path"].startswith(inference.PREFIX)
     body = {"error": error.message} if is_protocol else error.to_dict()
     return as_json(body, status=error.status, headers=error.headers)

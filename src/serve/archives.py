@@ -60,6 +60,8 @@ def unpack(archive: Path, into: Path, *, max_bytes: int) -> list[str]:
                 raise _too_large(limit)
             written[name] = _copy(file, into / name, limit=limit - sum(written.values()))
     except (*_BROKEN, OSError, RuntimeError, ValueError) as error:  # zipfile: RuntimeError for a password
+        if isinstance(getattr(error, "errno", None), int):  # of this machine: no room, say
+            raise
         raise InvalidModel(f"the archive can't be read ({error}); make it again with tar or zip") from error
     if MODEL not in written:
         raise InvalidModel(f"the archive holds no *.onnx; pack {MODEL} and {MANIFEST}, as the export made them")

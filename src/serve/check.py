@@ -21,10 +21,12 @@ from typing import IO, Any
 
 from rootdata.bundle import MANIFEST, MODEL
 from serve.archives import BUNDLE
-from serve.errors import InvalidModel, ServeError, TooLarge
+from serve.errors import InvalidModel, OutOfOrder, Overloaded, ServeError, TooLarge
+from serve.faults import public
 
 MAX_TEXT = 16_000_000  # bytes of manifest.json and its like
 _MAX_ANSWER = 1_000_000
+_PAGE = 8192  # bytes, more than a file system gives away in one piece
 _TIME_IS_OVER = (None, -signal.SIGXCPU, -signal.SIGALRM)
 
 
@@ -135,7 +137,10 @@ def _run(command: str, task: Mapping[str, Any], limits: Limits) -> Any:
         code = _wait(_start(text, output, complaints), limits.seconds)
         if code == 0:
             return _answer(_tail(output, _MAX_ANSWER))
-        raise _failure(code, _tail(complaints, 2000), limits)
+        said = _tail(complaints, 2000)
+        if not said.strip():
+            _check_room(complaints)
+        raise _failure(code, said, limits)
 
 
 def _start(text: str, output: IO[bytes], complaints: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -173,7 +178,7 @@ def _answer(text: str) -> Any:
     found = json.loads(text)
     if "error" not in found:
         return found
-    kind = TooLarge if found["error"] == TooLarge.__name__ else InvalidModel
+    kind = next((k for k in (TooLarge, Overloaded, OutOfOrder) if k.__name__ == found["error"]), InvalidModel)
     raise kind(found["message"], field=found["field"])
 
 
@@ -186,4 +191,18 @@ def _failure(code: int | None, complaints: str, limits: Limits) -> ServeError:
             f"onnxruntime crashed on the graph ({name}), or it needs more than {limits.memory} bytes of memory; "
             "run it on a machine of your own first"
         )
-    return ServeError(f"the check could not be run: {complaints.strip().splitlines()[-1:]}")
+    why = public("".join(complaints.strip().splitlines()[-1:])[:300]) or f"it ended with status {code}"
+    return OutOfOrder(f"the check could not be run ({why}); whoever runs the server has to mend that")
+
+
+def _check_room(file: IO[bytes]) -> None:
+    """Find out whether a child could say nothing because there is no room for it.
+
+    Raises
+    ------
+    OSError
+        If so.
+    """
+    file.seek(0, os.SEEK_END)
+    file.write(b"\n" * _PAGE)
+    file.flush()

@@ -29,6 +29,7 @@ from rootdata.jagged import Jagged, offsets_of
 from serve import archives, graphs
 from serve.archives import LABELS, PREPROCESS
 from serve.errors import InvalidModel, ServeError
+from serve.faults import fault_of
 from serve.graphs import Port
 
 # What three events may take beyond the graph itself, which is in memory a few times while it is parsed and optimised.
@@ -122,7 +123,8 @@ def _blamed(what: str) -> Iterator[None]:
                 f"{what}: this needs more memory than a graph of its size may have ({limit} bytes for all); "
                 "look for a constant or an axis that is far too large"
             ) from error
-        raise InvalidModel(f"{what}: {said or type(error).__name__}") from error
+        fault = fault_of(error, f"{what} can't be looked at")
+        raise fault or InvalidModel(f"{what}: {said or type(error).__name__}") from error
 
 
 def _size_of(folder: str | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,17 +17,21 @@ import numpy.typing as npt
 import orjson
 
 from rootdata.bundle import Manifest
-from rootdata.errors import RootDataError
+from rootdata.causes import reason_of
+from rootdata.errors import MachineError, RootDataError
 from rootdata.inputs import Assembler, Table, Tensors, concatenate
 from rootdata.jagged import Jagged
 from serve.codec import answers, arrow, binary, events, image, inference, media, rootfile, tfaas
 from serve.codec.parsing import parse_object
 from serve.codec.schema import schema_of
 from serve.errors import BadRequest, InvalidEvents, ServeError, UnsupportedType
+from serve.faults import fault_of
 from serve.messages import Reply, Request
 from serve.repository import Repository
 from serve.session import Model, Models
 from serve.settings import Settings
+
+_log = logging.getLogger("serve")
 
 Outputs = list[npt.NDArray[Any]]
 Rows = list[Any]  # events as JSON holds them, not yet checked
@@ -305,10 +310,13 @@ def _guarded(work: Callable[[], Any]) -> Any:
 
 def failed(error: Exception) -> Reply:
     """Make the answer of an error."""
-    if isinstance(error, RootDataError):  # columns that do not fit together
+    if isinstance(error, RootDataError) and not isinstance(error, MachineError):  # columns that do not fit together
         error = InvalidEvents(str(error))
     if isinstance(error, RecursionError):
         error = BadRequest("body: nested too deep")
+    if not isinstance(error, ServeError) and (fault := fault_of(error)):
+        _log.error("a request failed: %s", reason_of(error))
+        error = fault
     if not isinstance(error, ServeError):
         traceback.print_exception(error)
         error = ServeError(f"internal error ({type(error).__name__}); the server's log has the rest", code="internal")

@@ -16,6 +16,7 @@
     ├── InvalidModel     422  an upload that does not pass the check
     ├── HeadTooLarge     431  a request line and headers that are too long
     ├── Overloaded       503  too many requests wait; try again
+    ├── OutOfOrder       503  something that whoever runs the server has to mend: a folder, a file, a library
     ├── WorkerLost       503  the process that worked on it died; try again
     └── DeadlineExceeded 504  the time that the client gave has passed
 """
@@ -168,6 +169,13 @@ class Overloaded(ServeError):
     status = 503
     code = "overloaded"
     retry_after = 1
+
+
+class OutOfOrder(ServeError):
+    """Something is in the way that whoever runs the server has to mend: a folder, a file, a library."""
+
+    status = 503
+    code = "out_of_order"
 
 
 class WorkerLost(ServeError):

@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 
 from rootdata.bundle import DTYPES, EVENTS, BranchSpec, Manifest, OutputSpec, TensorSpec, sha256_of
+from rootdata.causes import OUTSIDE, cause_of
 from serve.errors import InvalidModel
 
 DOMAINS = ("", "ai.onnx.ml")
@@ -48,6 +49,8 @@ def read(path: Path) -> Any:
     try:
         return onnx.load_model(path, load_external_data=False)
     except Exception as error:  # protobuf has a dozen exceptions of its own
+        if cause_of(error) in OUTSIDE:
+            raise
         raise InvalidModel(f"{path.name} is no ONNX graph ({error}); export it again", field=path.name) from error
 
 

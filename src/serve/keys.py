@@ -19,10 +19,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rootdata.causes import reason_of
 from rootdata.errors import ConfigError
 from serve import atomic, names
 from serve.atomic import Watched
-from serve.errors import BadRequest, Forbidden, NotFound, ServeError, Unauthorized
+from serve.errors import BadRequest, Forbidden, NotFound, OutOfOrder, Unauthorized
+from serve.faults import public
 
 SCOPES = ("predict", "publish", "admin")  # each includes those before it
 _KEY = re.compile(r"rk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -139,7 +141,8 @@ class Keys:
         try:
             return self._by_id()
         except (ConfigError, OSError) as error:
-            raise ServeError("the server's file of keys can't be read; tell whoever runs it") from error
+            reason = public(str(error) if isinstance(error, ConfigError) else reason_of(error))
+            raise OutOfOrder(f"the server's file of keys can't be read ({reason}); tell whoever runs it") from error
 
     def _by_id(self) -> dict[str, Key]:
         try:

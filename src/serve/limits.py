@@ -9,7 +9,8 @@ from pathlib import Path
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from serve.errors import BadRequest, Overloaded, TooLarge, UnsupportedType
+from serve.errors import BadRequest, TooLarge, UnsupportedType
+from serve.faults import fault_of
 
 _PIECE = 1 << 20  # bytes that are written to a file at once
 
@@ -49,8 +50,8 @@ async def save(request: Request, path: Path, limit: int, *, pause: float) -> Non
     ------
     TooLarge, BadRequest
         As :func:`read`.
-    Overloaded
-        If there is no room.
+    Overloaded, OutOfOrder
+        If there is no room, or it can't be written.
     """
     kept = bytearray()
     try:
@@ -62,7 +63,10 @@ async def save(request: Request, path: Path, limit: int, *, pause: float) -> Non
                     kept.clear()
             await asyncio.to_thread(file.write, kept)
     except OSError as error:
-        raise Overloaded(f"the body can't be kept ({error.strerror}); try again later", code="no_room") from error
+        fault = fault_of(error, "the body can't be kept")
+        if fault is None:
+            raise
+        raise fault from error
 
 
 def header(request: Request, name: bytes) -> str | None:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from rootdata.bundle import MODEL, Manifest, OutputSpec
 from rootdata.inputs import Assembler, Tensors
-from serve.errors import InvalidEvents
+from serve.errors import InvalidEvents, InvalidModel
+from serve.faults import is_lack, public
 
 SLICE = 1024  # events that go through a graph at a time: what a layer makes of them should stay in the cache
 
@@ -40,7 +41,7 @@ class Model:
         self.name, self.version, self.manifest = name, version, manifest
         self.assembler = Assembler(manifest) if manifest.takes_events else None
         self.has_open_axes = any(isinstance(a, str) for t in manifest.inputs for a in t.shape[1:])
-        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        self._session = _loaded(graph, options, model=f"model {name!r}, version {version},")
         self._outputs = [o.name for o in manifest.outputs]
 
     def run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
@@ -73,15 +74,37 @@ class Model:
     def _run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
         try:
             found: list[npt.NDArray[Any]] = self._session.run(self._outputs, tensors)
+        except MemoryError:
+            raise
         except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise InvalidEvents(f"model {self.name!r} can't be run on this: {reason[0][:300]}") from error
+            raise InvalidEvents(f"model {self.name!r} can't be run on this: {_first_line(error)}") from error
         return found
 
 
 def _nothing(output: OutputSpec) -> npt.NDArray[Any]:
     """Make the values of an output for no events."""
     return np.empty((0, *(size if isinstance(size, int) else 0 for size in output.shape[1:])), output.dtype)
+
+
+def _loaded(graph: Path, options: Any, *, model: str) -> Any:
+    """Make a session; what the runtime can't load is told."""
+    import onnxruntime
+
+    graph.open("rb").close()  # says what is in the way, which the runtime does not
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        if is_lack(error):
+            raise
+        raise InvalidModel(
+            f"{model} can't be loaded by onnxruntime {onnxruntime.__version__} ({public(_first_line(error))}); publish "
+            "it anew, or update the runtime",
+            field="model",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class Models:

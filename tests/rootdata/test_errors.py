@@ -14,6 +14,7 @@ KINDS = {
     "ExpressionError": ValueError,
     "FileError": OSError,
     "ReaderError": RuntimeError,
+    "MachineError": RuntimeError,
     "BranchError": KeyError,
     "DataError": ValueError,
     "SpecsError": ValueError,

@@ -6,8 +6,9 @@ import struct
 import pytest
 from troubles_for_tests import OF_ALL, OF_ONE, WordlessError, chain, raising
 
+from rootdata.causes import reason_of
 from rootdata.errors import BranchError, ConfigError, FileError, ShapeError
-from rootdata.guard import Unusable, concerns_all, guarded, reason_of
+from rootdata.guard import Unusable, concerns_all, guarded
 from rootdata.patience import LateError, PlaceError
 
 

@@ -133,7 +133,7 @@ def test_a_configuration_without_a_label_says_what_to_fill_in(rootdata, tmp_path
 
 
 def test_ctrl_c_ends_quietly(tmp_path, cache_folder):
-    fifo = tmp_path / "slow.root"
+    fifo = tmp_path / "slow.txt"  # a list of files
     os.mkfifo(fifo)
     command = [sys.executable, "-m", "rootdata", "inspect", str(fifo)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}

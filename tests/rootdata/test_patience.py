@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from rootdata.causes import brief
 from rootdata.errors import BranchError, FileError
-from rootdata.patience import Failed, LateError, brief, failed, is_absent, is_passing, persist, within
+from rootdata.patience import Failed, LateError, failed, is_absent, is_passing, persist, within
 
 
 def chain(*errors):

@@ -323,7 +323,7 @@ def test_a_check_that_can_not_be_run_is_not_the_models_fault(folder, monkeypatch
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(ServeError, match="could not be run") as caught:
         check.check(folder)
-    assert caught.value.status == 500
+    assert caught.value.status == 503
 
 
 # Graphs without a manifest

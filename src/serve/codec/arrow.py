@@ -21,6 +21,7 @@ from serve.codec.casting import Array, Locate, in_events, in_lists
 from serve.codec.parsing import check_all_there
 from serve.codec.schema import Schema
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
+from serve.faults import is_lack
 from serve.settings import Settings
 
 MAX_BATCHES = 10_000  # a batch costs more than a row: many empty ones would keep a worker busy
@@ -42,6 +43,8 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
     except ServeError:
         raise
     except Exception as error:  # the library has no common base for what broken bytes raise
+        if is_lack(error):
+            raise
         raise BadRequest(f"body: this is no Arrow stream ({_brief(error)}); send one, not a file") from error
     columns = {name: _column(stream.column(name), spec, settings) for name, spec in wanted.specs.items()}
     return schema.conform(columns, stream.num_rows, wanted, settings)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from rootdata.bundle import Manifest
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
+from serve.faults import is_lack
 from serve.settings import Settings
 
 Floats = npt.NDArray[np.float32]
@@ -102,6 +103,8 @@ def _loaded(body: bytes, max_pixels: int) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise _too_many(max_pixels) from error
     except Exception as error:  # whatever a decoder stumbles over
+        if is_lack(error):
+            raise
         raise BadRequest("image: it is no PNG or JPEG, or broken; send the whole file", field="image") from error
 
 

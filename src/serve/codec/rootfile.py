@@ -12,11 +12,13 @@ import numpy.typing as npt
 import uproot
 
 from rootdata.bundle import Manifest
-from rootdata.errors import BranchError, FileError
+from rootdata.causes import OF_THE_MACHINE, Cause, cause_of
+from rootdata.errors import BranchError
 from rootdata.files import Location
 from rootdata.inputs import Column, Table
 from rootdata.jagged import Jagged
 from rootdata.opening import Opener
+from rootdata.patience import blamed
 from rootdata.trees import BLOCK_ENTRIES, Tree, blocks_of
 from serve.codec import schema
 from serve.codec.parsing import check_all_there
@@ -25,6 +27,7 @@ from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 from serve.settings import Settings
 
 TREE = "scores"
+_OURS = OF_THE_MACHINE | {Cause.BUG, Cause.PERMISSION, Cause.DISK}  # whoever sent the file is not to blame for them
 # Blocks are what baskets and clusters allow, some 8 MB; a file with one huge basket is no reason to run out of memory.
 MAX_BLOCK_BYTES = 1_000_000_000
 
@@ -54,18 +57,15 @@ def tables(path: str | Path, manifest: Manifest, *, tree: str | None, settings: 
         raise
     except BranchError as error:
         raise InvalidEvents(_public(error, path), field="tree") from error
-    except Exception as error:  # broken bytes raise anything
-        sentence = _public(error, path) if isinstance(error, FileError) else f"the file is damaged ({_brief(error)})"
-        raise BadRequest(sentence) from error
+    except Exception as error:
+        if cause_of(error) in _OURS:
+            raise
+        raise BadRequest(_public(blamed(error, f"{path} can't be read"), path)) from error
 
 
 def _public(error: Exception, path: str | Path) -> str:
     """Say the same without the server's own path."""
     return str(error).replace(str(path), "the file").replace("tree=... or path:tree", "the option `tree`")
-
-
-def _brief(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:160]
 
 
 def _check_declared(path: str, tree: str | None) -> None:

@@ -1,0 +1,54 @@
+"""What is wrong with the server itself, and neither with a request nor with its code: told as what it is.
+
+A client is told what is in the way, without the folders of the server; the log has the whole of it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from rootdata.causes import OF_THE_MACHINE, OUTSIDE, Cause, cause_of, reason_of
+from serve.errors import OutOfOrder, Overloaded, ServeError
+
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s:'\"]+/)+")
+_TEMPORARY = re.compile(r"(: )?\.?([\w.]*?)\.?\b[0-9a-f]{32}\b")  # names that nobody knows
+_OF_SERVER = (OUTSIDE | {Cause.PATH}) - {Cause.NETWORK, Cause.CERTIFICATE}
+
+
+def fault_of(error: BaseException, what: str = "the server can't do this now") -> ServeError | None:
+    """Make the answer of an error that whoever runs the server can mend, or that more room would; None for others.
+
+    Parameters
+    ----------
+    what : can't be done
+
+    Examples
+    --------
+    >>> str(fault_of(PermissionError(13, "Permission denied", "/srv/models/ttH")))
+    "the server can't do this now (Permission denied: ttH); whoever runs it has to mend that"
+    >>> fault_of(TypeError("no"))
+    """
+    cause = cause_of(error)
+    if cause not in _OF_SERVER:
+        return None
+    reason = public(reason_of(error))
+    if cause is Cause.RESOURCES:
+        code = "no_room" if re.search("space|quota", reason) else "no_resources"
+        return Overloaded(f"{what} ({reason}); try again later, or ask whoever runs it for more", code=code)
+    return OutOfOrder(f"{what} ({reason}); whoever runs it has to mend that")
+
+
+def is_lack(error: BaseException) -> bool:
+    """Say whether memory, open files, room on a disk or a library is lacking: nothing is wrong with what was sent."""
+    return cause_of(error) in OF_THE_MACHINE
+
+
+def public(text: str) -> str:
+    """Leave out the folders of the server, and names that it makes up.
+
+    Examples
+    --------
+    >>> public("Load model from /srv/models/ttH/1/model.onnx failed")
+    'Load model from model.onnx failed'
+    """
+    return _TEMPORARY.sub(lambda m: f"{m[1] or ''}{m[2]}" if m[2] else "", _FOLDERS.sub("", text))
