@@ -6,8 +6,8 @@ of those are cut with ``index_select``, which is the least that a shuffled batch
 
 *Waiting* is the time within ``next()`` of the loader that the trainer holds over that of the epoch, its first batch
 left out: that one waits for the first blocks, and has a column of its own. *Overhead* is the CPU time that the training
-thread itself spends on a batch, in ``next()`` and in the data module's hook. *One reader* is what a core delivers that
-does nothing but read; where ours are enough for what the trainer takes from memory, the reader suffices.
+thread itself spends on a batch, in ``next()``. *One reader* is what a core delivers that does nothing but read; where
+ours are enough for what the trainer takes from memory, the reader suffices.
 """
 
 from __future__ import annotations
@@ -114,13 +114,6 @@ class Watch(pl.Callback):
             epoch["first" if is_first else "waited"] += wall
             epoch["busy"] += 0.0 if is_first else cpu  # it makes the threads, once
 
-    @contextlib.contextmanager
-    def hook(self) -> Iterator[None]:
-        """Measure what else is done with a batch."""
-        cpu = time.thread_time()
-        yield
-        self.epochs[-1]["busy"] += time.thread_time() - cpu
-
 
 class Watched:
     """A loader, timed."""
@@ -141,18 +134,13 @@ class Watched:
 
 
 class WatchedModule(RootDataModule):
-    """The data module, its loader and its hook timed."""
+    """The data module, its loader timed."""
 
     watch: Watch
 
     def train_dataloader(self) -> Any:
         """Return the loader of the data module, timed."""
         return Watched(super().train_dataloader(), self.watch)
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Do what the data module does, timed."""
-        with self.watch.hook():
-            return super().on_before_batch_transfer(batch, dataloader_idx)
 
 
 class InMemory:

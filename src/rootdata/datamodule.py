@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import importlib.util
 import itertools
@@ -251,6 +252,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update({"trainer": None, "_prepare": None, **state})
+        self._progress = copy.copy(self._progress)  # a copy goes its own way
         self._loaders, self._trainers = weakref.WeakSet(), weakref.WeakSet()
 
     def __repr__(self) -> str:

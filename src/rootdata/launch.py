@@ -261,7 +261,8 @@ def choose_folder(config: DictConfig, mode: str) -> bool:
     """
     node, known = config.hydra[mode], HydraConfig.instance()
     is_first = not runs.follows(trainer_of(config))
-    if "${now:" in str(OmegaConf.to_container(node)["dir"]):
+    name = typing.cast("dict[str, Any]", OmegaConf.to_container(node))["dir"]  # as it is written
+    if "${now:" in name:
         before = known.cfg
         known.set_config(config)  # the folder's name asks for it
         try:
@@ -299,9 +300,9 @@ def own_folder(config: DictConfig) -> Iterator[None]:
 
         def hold(folder: str | Path) -> Path:
             place = Path(folder).absolute()
-            if place not in known:
+            if place.resolve() not in known:
                 held.enter_context(runs.locked(place))
-                known.add(place)
+                known.add(place.resolve())
             return place
 
         hold(hydras)
@@ -309,7 +310,9 @@ def own_folder(config: DictConfig) -> Iterator[None]:
             runs.refuse_twin(Path(config.paths.output_dir).absolute(), plain(config))
             resume(config, hold=hold)
         if OmegaConf.select(config, "paths.output_dir"):
-            runs.refuse_mixture(hold(config.paths.output_dir), plain(config))
+            place, has_found = hold(config.paths.output_dir), config.get("resume") and config.ckpt_path
+            if not has_found:
+                runs.refuse_mixture(place, plain(config))
         save_command(text, folder=hydras / ".hydra")
         yield
 
@@ -317,7 +320,7 @@ def own_folder(config: DictConfig) -> Iterator[None]:
 def save_command(text: str, *, folder: Path) -> None:
     """Write what Hydra was told, each file whole: the configuration before it is resolved, its own, the overrides."""
     write_atomic(folder / "config.yaml", text)
-    write_atomic(folder / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.masked_copy(HydraConfig.instance().cfg, "hydra")))
+    write_atomic(folder / "hydra.yaml", OmegaConf.to_yaml(HydraConfig.instance().cfg))
     write_atomic(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
 
 

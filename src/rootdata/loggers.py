@@ -12,8 +12,8 @@ from typing import Any
 import pytorch_lightning.loggers as lightning_loggers
 from pytorch_lightning.core.saving import save_hparams_to_yaml
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.loggers.logger import rank_zero_experiment
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
+from pytorch_lightning.utilities import rank_zero_only
 
 from rootdata import disk
 

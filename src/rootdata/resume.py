@@ -185,7 +185,8 @@ def is_patience_gone(state: Any) -> bool:
 def keep_logs(folder: Path) -> None:
     """Rename the tables of metrics below a folder, ``metrics.1.csv`` the oldest: a new logger deletes its file."""
     for log in folder.rglob(LOG):
-        number = 1 + len(list(log.parent.glob("metrics.*.csv")))
+        names = (path.name.split(".")[1] for path in log.parent.glob("metrics.*.csv"))
+        number = 1 + max((int(name) for name in names if name.isdecimal()), default=0)
         log.rename(log.with_name(f"metrics.{number}.csv"))
 
 

@@ -24,11 +24,16 @@ LAUNCH_SECONDS = 300.0  # that the processes of a training may start after each 
 RESULTS = ("checkpoints/*.ckpt", "metrics.json", "bundle/manifest.json")
 ELSEWHERE = "choose another folder: hydra.run.dir=... or paths.output_dir=..."
 
-# The number of a process among those of its training, as torchrun, Lightning, SLURM and IBM's launcher call it, ...
-_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-# ... and what these processes have in common, and with no others.
+# The number of a process among those of its training: torchrun's, which may run inside the others; Lightning's own, on
+# one node and several; SLURM's, IBM's, Open MPI's and those of other MPIs. The first that is there counts.
+_RANKS = (
+    ("RANK",),
+    ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"),
+    *(("SLURM_PROCID",), ("JSM_NAMESPACE_RANK",), ("OMPI_COMM_WORLD_RANK",), ("PMIX_RANK",), ("PMI_RANK",)),
+)
+# What these processes have in common, and with no others.
 _LAUNCHES = (
-    *("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "LSB_JOBID"),
+    *("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "LSB_JOBID", "PMIX_NAMESPACE"),
     *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT"),
 )
 
@@ -40,8 +45,11 @@ Options = Mapping[str, Any]
 
 def rank() -> int:
     """Return the number of this process among those that were started together, from its environment; 0 alone."""
-    words = [os.environ.get(name, "") for name in _RANKS]
-    return max((int(word) for word in words if word.isdecimal()), default=0)
+    for names in _RANKS:
+        numbers = [int(word) for name in names if (word := os.environ.get(name, "")).isdecimal()]
+        if numbers:
+            return max(numbers)
+    return 0
 
 
 def follows(trainer: Options | None) -> bool:
@@ -141,7 +149,7 @@ def _who(owner: disk.Owner | None) -> str:
 
 
 def refuse_mixture(folder: Path, config: Options) -> None:
-    """Refuse a folder that holds the results of another training, or of this one where it does not go on from there.
+    """Refuse a folder that holds results, unless the same training goes on from a checkpoint that is named.
 
     Parameters
     ----------
@@ -157,11 +165,12 @@ def refuse_mixture(folder: Path, config: Options) -> None:
     other = read_config(folder)
     if other is None:
         raise ConfigError(f"{folder} holds results of a training, and no {CONFIG} that says of which; {ELSEWHERE}")
-    is_resumed = bool(config.get("resume") and config.get("ckpt_path"))  # the events of the checkpoint were compared
-    different = difference(essence(config, data=not is_resumed), essence(other, data=not is_resumed))
+    different = difference(essence(config), essence(other))
     if different:
         raise ConfigError(f"{folder} holds a training that differs in {different}; {ELSEWHERE}")
-    if config.get("ckpt_path") is None and config.get("resume") is None:
+    if config.get("resume") is not None:
+        raise ConfigError(f"{folder} holds results, and no checkpoint that this training can go on from; {ELSEWHERE}")
+    if config.get("ckpt_path") is None:
         raise ConfigError(f"{folder} holds a training of this configuration; resume=auto goes on with it; {ELSEWHERE}")
 
 

@@ -158,10 +158,7 @@ class Measure:
         def read(tree: Tree) -> dict[str, Any]:
             if (tree.uuid, tree.num_entries) != (survey.uuid, survey.entries) or tree.state.differs_from(survey.state):
                 raise FileError(f"{survey.location.path} was replaced while it was scanned; start again")
-            raw = tree.read(names, block.start, block.stop)
-            if full:
-                _check_counters(survey, tree, raw, block)
-            return raw
+            return tree.read(names, block.start, block.stop)
 
         # Part of a block nobody would look for, and files of this machine are read again as quickly.
         if not full or store is None or not is_remote(survey.location.path):
@@ -226,29 +223,6 @@ def check_suits(config: DataConfig, survey: Survey, kinds: Mapping[str, tuple[Br
                 raise DataError(
                     f"jagged.{collection.name}: {name!r} has one number an event; list it under `flat` ({where})"
                 )
-
-
-def _check_counters(survey: Survey, tree: Tree, raw: Mapping[str, Any], block: Block) -> None:
-    counted = {branch.counter: branch for branch in survey.branches.values() if branch.counter and branch.name in raw}
-    for branch in counted.values():
-        name = str(branch.counter)
-        declared = raw[name] if name in raw else _counter(tree, name, block)
-        found = raw[branch.name].counts
-        if isinstance(declared, np.ndarray) and not np.array_equal(declared, found):
-            at = int(np.flatnonzero(declared != found)[0])
-            raise DataError(
-                f"counter {branch.counter!r} says {declared[at]} but {branch.name!r} has {found[at]} objects in entry "
-                f"{block.start + at} of {block.location.path}; the file is damaged: make it anew"
-            )
-
-
-def _counter(tree: Tree, name: str, block: Block) -> Any:
-    """Read the counter of a branch; None where it is no branch of numbers itself, as in a split TClonesArray."""
-    try:
-        is_flat = tree.describe(name).kind == "flat"
-    except BranchError:
-        return None
-    return tree.read([name], block.start, block.stop)[name] if is_flat else None
 
 
 def _statistics(config: DataConfig, events: Events, block: Block, *, digest: str, full: bool) -> Measured:

@@ -311,13 +311,17 @@ def test_hooks_of_a_child_of_the_data_module_need_not_call_the_parent(samples, t
 # Copies, and other processes
 
 WAYS = {
+    "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
     "cloudpickle": lambda thing: pickle.loads(pytest.importorskip("cloudpickle").dumps(thing)),
 }
 
 
-@pytest.mark.parametrize(("way", "cache"), [("deepcopy", None), ("pickle", "memory"), ("cloudpickle", None)])
+@pytest.mark.parametrize(
+    ("way", "cache"),
+    [("copy", None), ("deepcopy", None), ("pickle", "memory"), ("cloudpickle", None)],
+)
 def test_a_data_module_can_be_copied_and_sent_at_any_time(module, trainer, recorder, samples, way, cache):
     data, net, copies = module(index=True, cache=cache), recorder(), []
 

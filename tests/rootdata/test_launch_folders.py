@@ -134,6 +134,13 @@ def test_processes_that_train_for_themselves_have_folders_of_their_own(start, tm
     assert [len(seeds_of(folder)) for folder in (tmp_path / "outputs").iterdir()] == [1, 1]
 
 
+def test_one_folder_by_two_names_is_one(start, tmp_path):
+    (tmp_path / "outputs" / "real").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "outputs" / "real")
+    assert start("seed=1", "hydra.run.dir=outputs/real", "paths.output_dir=link")() == (0, "")
+    assert seeds_of(tmp_path / "outputs" / "real") == {1}
+
+
 def test_what_a_killed_one_left_is_in_nobodys_way(start, tmp_path):
     assert start("seed=1", "kill=true", "hydra.run.dir=outputs/mine")()[0] == -9
     folder = tmp_path / "outputs" / "mine"

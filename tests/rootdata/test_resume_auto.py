@@ -276,6 +276,10 @@ def test_logs_are_kept_in_their_order(tmp_path):
         resume.keep_logs(tmp_path)
     kept = {path.name: path.read_text() for path in (tmp_path / "csv").iterdir()}
     assert kept == {"metrics.1.csv": "first", "metrics.2.csv": "second"}
+    (tmp_path / "csv" / "metrics.1.csv").unlink()
+    (tmp_path / "csv" / "metrics.csv").write_text("third")
+    resume.keep_logs(tmp_path)
+    assert {path.name for path in (tmp_path / "csv").iterdir()} == {"metrics.2.csv", "metrics.3.csv"}
 
 
 def test_recent_checkpoints_do_not_pile_up(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ DDP = {"strategy": "ddp", "devices": 2}
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     """Leave out what started these tests."""
-    for name in (*runs._RANKS, *runs._LAUNCHES):
+    for name in (*itertools.chain(*runs._RANKS), *runs._LAUNCHES):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -66,6 +67,8 @@ def other(tmp_path):
         ({"RANK": "4", "LOCAL_RANK": "0", "GROUP_RANK": "1"}, 4),
         ({"NODE_RANK": "1"}, 1),  # Lightning on the second node, before it starts others
         ({"SLURM_PROCID": "3", "SLURM_LOCALID": "0"}, 3),
+        ({"RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "3"}, 0),  # a torchrun in each task of a job
+        ({"OMPI_COMM_WORLD_RANK": "2", "PMIX_RANK": "2"}, 2),
         ({"RANK": "", "LOCAL_RANK": "x"}, 0),
     ],
 )
@@ -221,8 +224,13 @@ def test_another_training_is_never_mixed_in(used, changed, place, further):
 def test_the_same_training_is_gone_on_with_and_not_begun_again(used):
     with pytest.raises(ConfigError, match=r"a training of this configuration; resume=auto goes on with it"):
         runs.refuse_mixture(used, config())
-    for further in ({"ckpt_path": "a.ckpt"}, {"resume": "auto"}, {"ckpt_path": "a.ckpt", "trainer": {"max_epochs": 9}}):
-        runs.refuse_mixture(used, config(**further))
+    for trainer in ({"max_epochs": 3}, {"max_epochs": 9}):
+        runs.refuse_mixture(used, config(ckpt_path="a.ckpt", trainer=trainer))
+
+
+def test_where_no_checkpoint_is_found_to_go_on_from_nothing_is_begun_among_the_results(used):
+    with pytest.raises(ConfigError, match="holds results, and no checkpoint that this training can go on from"):
+        runs.refuse_mixture(used, config(resume="auto"))
 
 
 def test_results_of_nobody_knows_what_are_not_mixed_with(used):
