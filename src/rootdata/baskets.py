@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -40,8 +39,6 @@ _LONG_NAME = 255  # the length of a name that is as long or longer, followed by 
 VECTOR_HEADER = 10  # bytes before the numbers of a std::vector: how many follow, a version, how many numbers
 POINTER_HEADER = 1  # a byte before the numbers of a C array of a class: whether there are any
 GENERATES_POSITIONS = 1  # bit of a branch whose lists do not say where they begin (kGenerateOffsetMap of ROOT)
-_BRACKETS = re.compile(r"\[[^\]]*\]")
-_ROUNDED, _EACH = {9, 19}, 20  # kDouble32 and kFloat16 of TVirtualStreamerInfo; 20 or 40 more are arrays of them
 BITS = 15  # type of a member that holds bits (TVirtualStreamerInfo::kBits): more bytes where the object is referenced
 
 
@@ -214,13 +211,11 @@ def _layout(name: str, branch: Any) -> BasketTable:
     seen = guarded(lambda: _seen(branch))
     if isinstance(seen, Unusable):
         raise UnusualError(name, f"uproot can't interpret it ({seen.why})")
-    content, wanted, header, typename, bounds = seen
+    content, wanted, header, typename = seen
     is_list = header is not None
     header = header or 0
     if wanted is None or wanted.base.kind not in "iufb" or len(wanted.shape) > 1:
         raise UnusualError(name, f"it holds {typename}, neither numbers nor lists of numbers")
-    if bounds:
-        raise UnusualError(name, f"its numbers lie between bounds, {bounds}, that uproot does not see behind others")
     is_plain = _is_plain(content)
     if header not in {0, POINTER_HEADER, VECTOR_HEADER} or (header and (wanted.shape or not is_plain)):
         raise UnusualError(name, f"its lists ({typename}) have {header} bytes before their numbers")
@@ -241,29 +236,14 @@ def _layout(name: str, branch: Any) -> BasketTable:
     )
 
 
-def _hidden_bounds(branch: Any) -> str:
-    """Return the bounds of numbers that are stored as steps between them, where uproot takes another bracket for them.
-
-    It looks at the first one of a title alone: in ``x[n]/d[0,1000,16]`` at ``[n]``.
-    """
-    leaves = branch.member("fLeaves")
-    kind = leaves[0].classname if len(leaves) == 1 else ""
-    titles = [str(leaves[0].member("fTitle"))] if kind in {"TLeafD32", "TLeafF16"} else []
-    if kind == "TLeafElement" and (of_member := leaves[0].member("fType")) > 0 and of_member % _EACH in _ROUNDED:
-        titles = [str(getattr(branch.streamer, "title", ""))]
-    brackets = [found for title in titles for found in _BRACKETS.findall(title)]
-    return next((b for b in brackets[1:] if "," in b and "," not in brackets[0]), "")
-
-
-def _seen(branch: Any) -> tuple[Any, np.dtype[Any] | None, int | None, str, str]:
-    """Return what uproot makes of numbers: them, their type, bytes before a list, the name in C++, bounds."""
+def _seen(branch: Any) -> tuple[Any, np.dtype[Any] | None, int | None, str]:
+    """Return what uproot makes of numbers: them, their type, the bytes before a list, and the name in C++."""
     reading = branch.interpretation
     is_list = type(reading).__name__ == "AsJagged"
     content = reading.content if is_list else reading
     is_known = type(content).__name__ in {"AsDtype", "AsDouble32", "AsFloat16"}
     wanted = content.to_dtype if is_known else None
-    bounds = _hidden_bounds(branch) if is_known else ""
-    return content, wanted, int(reading.header_bytes) if is_list else None, str(branch.typename), bounds
+    return content, wanted, int(reading.header_bytes) if is_list else None, str(branch.typename)
 
 
 def _is_plain(content: Any) -> bool:

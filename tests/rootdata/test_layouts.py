@@ -89,7 +89,7 @@ def test_every_layout_of_a_tree_in_any_range(plain, data):
 def test_bounds_that_uproot_does_not_see_make_a_branch_unusable(plain, name):
     tree, _ = plain
     with pytest.raises(
-        BranchError, match=rf"'{name}' can't be used: its numbers lie between bounds, \[0,1000,16\], that"
+        BranchError, match=rf"'{name}' can't be used: its numbers are stored in the range \[0,1000,16\], which"
     ):
         tree.read([name], 0, 10)
 
