@@ -18,7 +18,6 @@ def main(config: DictConfig) -> float | None:
 
     from rootdata.rebuild import export_best
 
-    launch.resume(config)
     console, folder = Console(), config.paths.output_dir
     pl.seed_everything(config.seed, workers=True)
     data = launch.build(config.data)

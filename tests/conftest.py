@@ -1,10 +1,11 @@
-"""What every test shares: a cache folder of its own, Hypothesis settings, a writer of tiny ROOT files."""
+"""What every test shares: a cache folder of its own, Hypothesis settings, a writer of tiny ROOT files, small disks."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,24 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let blocks end at every basket edge, so that files of a few hundred events have several."""
     monkeypatch.setattr(trees, "BLOCK_ENTRIES", 1)
     return 1
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Give a function that makes a file system of a size, such as ``1m``, and returns where it is."""
+    places: list[Path] = []
+
+    def make(size: str) -> Path:
+        place = tmp_path / f"disk{len(places)}"
+        place.mkdir()
+        if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]).returncode:
+            pytest.skip("only root may mount a small file system")
+        places.append(place)
+        return place
+
+    yield make
+    for place in places:
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 def write_root(

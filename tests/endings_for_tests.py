@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 HOOKS = {
     "setup": "setup", "sanity check": "on_sanity_check_start", "step": "on_train_batch_start",
     "backward": "on_after_backward", "step's end": "on_train_batch_end", "saving": "on_save_checkpoint",
-    "validation": "on_validation_batch_start", "validation's end": "on_validation_end", "training's end": "on_train_end",
-    "test": "on_test_batch_start", "test's end": "on_test_end",
+    "validation": "on_validation_batch_start", "validation's end": "on_validation_end",
+    "training's end": "on_train_end", "test": "on_test_batch_start", "test's end": "on_test_end",
 }  # fmt: skip
 MOMENTS = ("preparing", "first pass", "loaders", *HOOKS, "export")
 

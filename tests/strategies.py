@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from rootdata.dense import Layout, Padded
 from rootdata.events import Events, Objects
 from rootdata.jagged import Jagged, offsets_of
+from rootdata.missing import mask_sentinels, values_of
 from rootdata.plan import Plan, Source, make_plan
 from rootdata.scaling import Transform
 
@@ -124,6 +125,20 @@ def _events(n: int, flat: dict[str, npt.NDArray[Any]], objects: dict[str, Object
         flat=flat,
         objects=objects,
         before=np.array([n, 0, 0]),
+    )
+
+
+def masked(events: Events, sentinels: Sequence[float] = (SENTINEL,)) -> Events:
+    """Mask the sentinels in all columns of events, as is done where branches are loaded."""
+    return dataclasses.replace(
+        events,
+        flat={n: mask_sentinels(values_of(c), sentinels) for n, c in events.flat.items()},
+        objects={
+            name: dataclasses.replace(
+                o, columns={b: mask_sentinels(values_of(c), sentinels) for b, c in o.columns.items()}
+            )
+            for name, o in events.objects.items()
+        },
     )
 
 

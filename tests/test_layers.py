@@ -17,16 +17,21 @@ SOURCES = Path(__file__).parents[1] / "src"
 
 # Library to the modules, or packages, of rootdata that may import it; what is not listed may be imported anywhere.
 HOMES = {
-    "torch": ("dataset", "datamodule", "callbacks", "models", "graph", "export", "rebuild", "resume", "seeding"),
+    "torch": (
+        *("dataset", "datamodule", "callbacks", "models", "graph", "export", "rebuild", "resume", "seeding"),
+        "checkpoints",
+    ),
     "torchmetrics": ("models",),
-    "pytorch_lightning": ("datamodule", "callbacks", "models", "launch", "seeding", "stopping"),
-    "lightning": ("datamodule", "callbacks", "models", "launch"),
+    "pytorch_lightning": (
+        *("datamodule", "callbacks", "models", "launch", "seeding", "stopping", "checkpoints", "loggers"),
+    ),
+    "lightning": ("datamodule", "callbacks", "models", "launch", "checkpoints"),
     "uproot": ("trees", "remote", "tth", "inspection", "callbacks"),
     "fsspec": ("remote",),
     "distributed": ("distributed",),
     "isal": ("inflate", "blocks"),
     "cramjam": ("inflate",),
-    "xxhash": ("inflate", "pages"),
+    "xxhash": ("envelopes", "inflate", "jagged", "pages"),
     "numba": ("kernels", "decoding", "tally"),
     "llvmlite": ("kernels",),  # comes with numba
     "hydra": ("launch", "checking", "composing"),

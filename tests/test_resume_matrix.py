@@ -2,11 +2,15 @@
 
 import datetime as dt
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, OnExceptionCheckpoint
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.utilities import CombinedLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from rootdata.datamodule import RootDataModule
 from rootdata.errors import ResumeError
@@ -60,7 +64,7 @@ class Net(pl.LightningModule):
             raise RuntimeError("out of memory")
         self.log_of_events.append(batch["index"].tolist())
         score = self.layer(batch["x"].nan_to_num()).squeeze(1)
-        return torch.nn.functional.binary_cross_entropy_with_logits(score, (batch["label"] > 0).float())
+        return torch.nn.functional.binary_cross_entropy_with_logits(score, (batch["label"] > 0).to(score.dtype))
 
     def validation_step(self, batch, batch_idx):
         self.log("val/loss", self.layer(batch["x"].nan_to_num()).mean(), batch_size=len(batch["label"]))
@@ -84,7 +88,7 @@ class Saver(Callback):
         trainer.save_checkpoint(self.saved[done])
 
 
-def run(samples, tmp_path, *, net=None, callbacks=(), ckpt_path=None, data=(), **options):
+def run(samples, tmp_path, *, net=None, callbacks=(), ckpt_path=None, data=(), kind=RootDataModule, **options):
     net = net or Net()
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False,
@@ -92,7 +96,7 @@ def run(samples, tmp_path, *, net=None, callbacks=(), ckpt_path=None, data=(), *
         enable_model_summary=False, default_root_dir=tmp_path, callbacks=list(callbacks),
         **{"max_epochs": 3, "num_sanity_val_steps": 1, **options},
     )  # fmt: skip
-    trainer.fit(net, RootDataModule(samples, **{**OPTIONS, **dict(data)}), ckpt_path=ckpt_path)
+    trainer.fit(net, kind(samples, **{**OPTIONS, **dict(data)}), ckpt_path=ckpt_path)
     return net
 
 
@@ -214,6 +218,108 @@ def test_a_training_that_is_over_goes_on_with_more_epochs(samples, tmp_path):
     run(samples, tmp_path, callbacks=[saver], max_epochs=1)
     net = run(samples, tmp_path, ckpt_path=saver.saved[BATCHES], max_epochs=3)
     assert net.log_of_events == run(samples, tmp_path).log_of_events[BATCHES:]
+
+
+# What a trainer makes of batches and loaders
+
+PRECISIONS = {
+    "32-true": torch.float32, "64-true": torch.float64, "16-true": torch.float16, "bf16-true": torch.bfloat16,
+    "16-mixed": torch.float32, "bf16-mixed": torch.float32,
+}  # fmt: skip
+
+
+class Typed(Net):
+    """Notes of which types the tensors are."""
+
+    def training_step(self, batch, batch_idx):
+        self.dtypes = {name: values.dtype for name, values in batch.items()}
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:You passed .*precision='16-mixed'")  # which on a CPU is that of bfloat16
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_place_outlives_any_precision_and_whole_numbers_stay_whole(samples, tmp_path, precision):
+    saver, kind = Saver("on_train_batch_end", tmp_path), PRECISIONS[precision]
+    whole = run(samples, tmp_path, net=Typed(), callbacks=[saver], precision=precision, max_epochs=2)
+    exact = {"mask": torch.bool, "label": torch.int64, "index": torch.int64}
+    assert whole.dtypes == {"x": kind, "weight": kind, **exact}
+    for done in (3, BATCHES, BATCHES + 2):
+        net = run(samples, tmp_path, net=Typed(), ckpt_path=saver.saved[done], precision=precision, max_epochs=2)
+        assert net.log_of_events == whole.log_of_events[done:]
+        if precision == "64-true":  # Lightning loads weights in single precision
+            torch.testing.assert_close(weights(net), weights(whole), atol=1e-6, rtol=0)
+        else:
+            torch.testing.assert_close(weights(net), weights(whole), atol=0, rtol=0, equal_nan=True)
+
+
+class Rebuilding(Precision):
+    """Makes another kind of thing of every batch."""
+
+    def convert_input(self, data):
+        return SimpleNamespace(**{name: values.clone() for name, values in data.items()})
+
+
+class OnNamespaces(Net):
+    """Takes that kind of thing."""
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return vars(batch)
+
+
+@pytest.mark.filterwarnings("ignore:You have overridden `transfer_batch_to_device` in `LightningModule`")
+def test_the_place_outlives_a_plug_in_that_rebuilds_batches(samples, tmp_path):
+    saver = Saver("on_train_batch_end", tmp_path)
+    whole = run(samples, tmp_path, net=OnNamespaces(), callbacks=[saver], plugins=[Rebuilding()])
+    assert len(whole.log_of_events) == 3 * BATCHES
+    for done in (3, BATCHES, BATCHES + 2):
+        net = run(samples, tmp_path, net=OnNamespaces(), ckpt_path=saver.saved[done], plugins=[Rebuilding()])
+        assert net.log_of_events == whole.log_of_events[done:]
+
+
+class OfTwo(Net):
+    """Takes batches out of a dict of them."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch["events"], batch_idx)
+
+
+def beside(mode, others):
+    """Make a kind of data module whose events come beside those of another loader."""
+
+    class Beside(RootDataModule):
+        def train_dataloader(self):
+            other = DataLoader(others, batch_size=None)
+            return CombinedLoader({"other": other, "events": super().train_dataloader()}, mode)
+
+    return Beside
+
+
+class Endless(IterableDataset):
+    """A data set without a length: a trainer takes one batch ahead of its time."""
+
+    def __iter__(self):
+        return itertools.count()
+
+
+COMBINED = {
+    "shorter": ("min_size", range(5)),
+    "longer": ("min_size", range(50)),
+    "shorter, again and again": ("max_size_cycle", range(5)),
+    "longer, so that events come again and again": ("max_size_cycle", range(11)),
+    "without a length": ("min_size", Endless()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint")  # of the other loader
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("other", COMBINED)
+def test_a_resumed_training_with_another_loader_beside(samples, tmp_path, other, hook):
+    saver, kind = Saver(hook, tmp_path), beside(*COMBINED[other])
+    whole = run(samples, tmp_path, net=OfTwo(), callbacks=[saver], kind=kind, max_epochs=2)
+    places = list(saver.saved)
+    for done in places[:: 1 + len(places) // 5]:
+        net = run(samples, tmp_path, net=OfTwo(), ckpt_path=saver.saved[done], kind=kind, max_epochs=2)
+        assert net.log_of_events == whole.log_of_events[done:], done
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rootdata import values
 from rootdata.errors import ConfigError, FileError, RootDataError
 from rootdata.tth import command as simulation
 
@@ -65,6 +66,14 @@ def _add_inspect(commands: Any) -> None:
     parser.add_argument("--tree", help="name of the tree, where a file has several")
     parser.add_argument("--entries", type=int, default=10_000, help="read of a file (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="show trigger bits and flags, too")
+    parser.add_argument(
+        "--patience", type=float, default=20.0, metavar="SECONDS",
+        help="in which files elsewhere are tried again (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--deadline", type=float, default=30.0, metavar="SECONDS",
+        help="that an attempt to read from elsewhere may take (default: %(default)g)",
+    )  # fmt: skip
     parser.add_argument("--write", type=Path, metavar="YAML", help="write a data configuration: configs/data/mine.yaml")
     parser.add_argument("--signal", action="append", default=[], metavar="SAMPLE", help="label 1; may be repeated")
     parser.add_argument("--force", action="store_true", help="overwrite the configuration")
@@ -121,7 +130,11 @@ def run_inspect(arguments: argparse.Namespace) -> int:
 
     console = _console()
     with console.status("reading ..."):
-        found = inspection.inspect(arguments.files, tree=arguments.tree, entries=arguments.entries, flags=arguments.all)
+        found = inspection.inspect(
+            arguments.files, tree=arguments.tree, entries=arguments.entries, flags=arguments.all,
+            patience=values.seconds(arguments.patience, "--patience"),
+            deadline=values.seconds(arguments.deadline, "--deadline"),
+        )  # fmt: skip
     console.print(report.tables(found))
     return 0 if path is None else _write(found, arguments, console)
 

@@ -1,8 +1,12 @@
-"""Arithmetic on numbers and numpy arrays in which whole numbers stay exact.
+"""Arithmetic on numbers and columns in which whole numbers stay exact and what is missing stays missing.
 
-Whole numbers (booleans count as 0 and 1) of any width are worked on in 64 bits: signed, or unsigned where some value
-needs it. They never pass through float64, which would merge neighbouring event numbers above 2**53, nor wrap round
-silently: a result that does not fit is an error. Real columns keep their width, as numpy does.
+Whole numbers (booleans count as 0 and 1) of any width are worked on in 64 bits. They never pass through float64, which
+would merge neighbouring event numbers above 2**53, nor wrap round silently: a result that does not fit is an error that
+says where. Real columns keep their width, as numpy does; in them NaN is what is missing, and infinities become NaN.
+
+The type of a result follows from the types of the operands alone, and each of its values from its own operands:
+whole numbers give whole ones, int64, or uint64 where a uint64 column meets no signed one. What has no whole result (a
+divisor of 0, a negative exponent) is missing.
 """
 
 from __future__ import annotations
@@ -15,15 +19,20 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.errors import ExpressionError
+from rootdata.missing import Array, Bools, Masked, as_real, values_of, without_infinities
 
-Array = npt.NDArray[Any]
-Bools = npt.NDArray[np.bool_]
 Number = bool | int | float
-Numbers = Number | Array
+Plain = Number | Array
+Numbers = Plain | Masked
 Operation = Callable[..., Numbers]
+Doubt = Callable[[Array, Array, np.dtype[Any]], "Bools | None"]
 
-# The range is checked on float64 estimates; the margin is wider than all their roundings.
-_SAFE = 1 - 2.0**-50
+# Whether a result fits is told by estimates in float64; the margin is wider than all their roundings.
+_MARGIN = 2.0**-40
+_HUGE_POWER = 100
+_SMALL = 63  # bits of a result that fits in any case
+_LARGEST = np.iinfo(np.int64).max
+_SIGNED, _UNSIGNED = np.dtype(np.int64), np.dtype(np.uint64)
 _TOO_LARGE = "does not fit into a 64-bit integer; write 1.0 * x to work with real numbers"
 
 
@@ -46,153 +55,344 @@ class OperandError(ExpressionError):
         return self.template.format(*(f"'{names[i]}'" for i in self.operands))
 
 
+class RangeError(ExpressionError):
+    """A whole number that 64 bits do not hold.
+
+    Parameters
+    ----------
+    place : position of the result in its column; ``None`` for a constant
+    """
+
+    def __init__(self, place: int | None = None) -> None:
+        super().__init__(f"the result {_TOO_LARGE}")
+        self.place = place
+
+
+# What operands are
+
+
 def is_whole(x: Numbers) -> bool:
     """Tell whether ``x`` holds integers or booleans."""
-    return x.dtype.kind in "biu" if isinstance(x, np.ndarray | np.generic) else isinstance(x, int)
+    return x.dtype.kind in "biu" if isinstance(x, np.ndarray | np.generic | Masked) else isinstance(x, int)
 
 
 def is_boolean(x: Numbers) -> bool:
     """Tell whether ``x`` holds booleans."""
-    return x.dtype.kind == "b" if isinstance(x, np.ndarray | np.generic) else isinstance(x, bool)
+    return x.dtype.kind == "b" if isinstance(x, np.ndarray | np.generic | Masked) else isinstance(x, bool)
 
 
-def widen(x: Numbers) -> Array:
-    """Give whole numbers 64 bits: signed, or unsigned where a value needs it."""
-    array = np.asarray(x)
-    if array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max:
-        return array
-    return array.astype(np.int64, copy=False)
+def bare(x: Numbers) -> Plain:
+    """Return values without their mask."""
+    return x.values if isinstance(x, Masked) else x
 
 
-def alike(*operands: Numbers) -> list[Array]:
-    """Bring whole numbers to the one 64-bit type that holds them all."""
-    wide = [widen(x) for x in operands]
-    if any(x.dtype == np.uint64 for x in wide):
-        if any(x.dtype == np.int64 and x.min(initial=0) < 0 for x in wide):
-            raise ExpressionError(f"a number above 2**63 next to a negative one {_TOO_LARGE}")
-        wide = [x.astype(np.uint64, copy=False) for x in wide]
-    return wide
+def common(*operands: Numbers) -> np.dtype[Any]:
+    """Choose the type in which whole numbers meet: unsigned where a uint64 column meets nothing that has a sign.
+
+    A literal of 0 or above has none, nor has a column of booleans or of a narrower unsigned type.
+    """
+    kinds = [_sign_of(x) for x in operands]
+    return _UNSIGNED if "u" in kinds and "i" not in kinds else _SIGNED
 
 
-def real(x: Numbers) -> Numbers:
+def _sign_of(x: Numbers) -> str:
+    """Say whether whole numbers are signed (i), need unsigned 64 bits (u), or fit into either (n)."""
+    if isinstance(x, int):
+        return "i" if x < 0 else "u" if x > _LARGEST else "n"
+    dtype = np.asarray(bare(x)).dtype
+    return "u" if dtype == np.uint64 else "i" if dtype.kind == "i" else "n"
+
+
+def widen(x: Numbers) -> Array | Masked:
+    """Give whole numbers 64 bits: signed, but for uint64 columns."""
+    return masked(np.asarray(bare(x)).astype(common(x), copy=False), validity(x))
+
+
+def find_missing(x: Numbers) -> Bools | None:
+    """Mark what has no value; ``None`` where nothing is missing."""
+    if isinstance(x, Masked):
+        return ~x.valid
+    if is_whole(x):
+        return None
+    gone = np.isnan(x)
+    return np.asarray(gone) if gone.any() else None
+
+
+def validity(*operands: Numbers) -> Bools | None:
+    """Mark where all operands that are masked have a value; ``None`` where none is masked."""
+    valid = None
+    for x in operands:
+        if isinstance(x, Masked):
+            valid = x.valid if valid is None else valid & x.valid
+    return valid
+
+
+def masked(values: Any, valid: Bools | None) -> Array | Masked:
+    """Join whole numbers and what is valid of them."""
+    if valid is None or valid.all():
+        return np.asarray(values)
+    return Masked(np.asarray(values), np.broadcast_to(valid, np.shape(values)))
+
+
+def known(values: Numbers, there: Bools) -> Numbers:
+    """Let values, whole or real, be missing where ``there`` is false."""
+    if is_whole(values):
+        mine = validity(values)
+        return masked(bare(values), there if mine is None else there & mine)
+    return values if there.all() else np.where(there, bare(values), np.nan)
+
+
+def real(x: Numbers) -> Plain:
     """Make whole numbers float64; leave real ones as wide as they are."""
+    if isinstance(x, Masked):
+        # A Python float is weak: a constant does not widen the column it meets.
+        return as_real(x) if x.ndim else float("nan")
     if not is_whole(x):
         return x
-    # A Python float is weak: a constant does not widen the column it meets.
     return x.astype(np.float64) if isinstance(x, np.ndarray) else float(x)
 
 
-def check_range(estimate: Array, dtype: np.dtype[Any]) -> None:
-    """Refuse whole results beyond 64 bits, given their float64 estimates."""
+def _beside(x: Numbers, *others: Numbers) -> Plain:
+    """Prepare an operand of an operation on real numbers, of the type that numpy would give it there."""
+    if not isinstance(x, Masked) or not x.ndim:
+        return real(x) if isinstance(x, Masked | int) else x
+    types = (o if isinstance(o, int | float) else np.asarray(bare(o)).dtype for o in others)
+    return as_real(x, np.result_type(x.dtype, *types))
+
+
+def settled(x: Any) -> Any:
+    """Turn infinite results into NaN."""
+    if isinstance(x, np.ndarray) and x.ndim:
+        return without_infinities(x) if x.dtype.kind == "f" else x
+    return x if np.isfinite(x) else x - x  # infinity less itself: NaN of the same type
+
+
+# Whole numbers
+
+
+def _exactly(ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt, a: Numbers, b: Numbers) -> Numbers:
+    """Apply to whole numbers in 64 bits, and anew in Python where the result is in doubt."""
+    return _in_type(common(a, b), ufunc, python, doubt, a, b)
+
+
+def _in_type(
+    dtype: np.dtype[Any], ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt, a: Numbers, b: Numbers
+) -> Numbers:
+    valid = validity(a, b)
+    x, y = np.asarray(bare(a)), np.asarray(bare(b))
+    result = np.asarray(ufunc(x.astype(dtype, copy=False), y.astype(dtype, copy=False)))
+    doubtful = doubt(x, y, dtype)
+    if doubtful is not None:
+        places = np.flatnonzero(np.broadcast_to(doubtful if valid is None else doubtful & valid, result.shape))
+        lefts, rights = (np.broadcast_to(z, result.shape).reshape(-1)[places].tolist() for z in (x, y))
+        fill_exact(result, places, (python(p, q) for p, q in zip(lefts, rights, strict=True)))
+    return masked(result, valid)
+
+
+def fill_exact(result: Array, places: npt.NDArray[np.int64], exact: Any) -> None:
+    """Write Python's integers into whole numbers.
+
+    Raises
+    ------
+    RangeError
+        For one that does not fit.
+    """
+    limits = np.iinfo(result.dtype)
+    for place, value in zip(places.tolist(), exact, strict=True):
+        if not limits.min <= value <= limits.max:
+            raise RangeError(place if result.ndim else None)
+        result.reshape(-1)[place] = value
+
+
+def beyond(estimate: Array, dtype: np.dtype[Any]) -> Bools | None:
+    """Mark whole results that may not fit, by their estimates in float64; ``None`` where all do."""
     limits = np.iinfo(dtype)
-    top, bottom = estimate.max(initial=0.0), estimate.min(initial=0.0)
-    if not (top < limits.max * _SAFE and bottom >= limits.min * _SAFE):
-        raise ExpressionError(f"the result {_TOO_LARGE}")
+    low, high = limits.min * (1 - _MARGIN), limits.max * (1 - _MARGIN)
+    if estimate.min(initial=0.0) >= low and estimate.max(initial=0.0) <= high:  # false for NaN, too
+        return None
+    return ~((estimate >= low) & (estimate <= high))
 
 
-def _exactly(ufunc: np.ufunc, a: Array, b: Array) -> Array:
-    """Apply to whole numbers of one 64-bit type."""
-    if ufunc is np.subtract and a.dtype == np.uint64 and (a < b).any():
-        raise ExpressionError(f"a negative difference of numbers above 2**63 {_TOO_LARGE}")
-    with np.errstate(all="ignore"):
-        check_range(np.asarray(ufunc(a.astype(np.float64), b.astype(np.float64))), a.dtype)
-    result: Array = ufunc(a, b)
-    return result
+def _bits_of_type(x: Array) -> int:
+    return 8 * x.dtype.itemsize
 
 
-def _binary(ufunc: np.ufunc) -> Operation:
+def _bits_of_values(x: Array) -> int:
+    return max(abs(int(x.min(initial=0))), abs(int(x.max(initial=0)))).bit_length()
+
+
+def _doubt_range(ufunc: np.ufunc, bits: Callable[[int, int], int]) -> Doubt:
+    """Doubt results that may leave the range; operands may, as sums and products are right modulo 2**64."""
+
+    def doubt(x: Array, y: Array, dtype: np.dtype[Any]) -> Bools | None:
+        # Most need no estimate, which takes longer than the operation itself.
+        if any(bits(size(x), size(y)) <= _SMALL for size in (_bits_of_type, _bits_of_values)):
+            return None
+        return beyond(np.asarray(ufunc(x, y, dtype=np.float64)), dtype)
+
+    return doubt
+
+
+def _doubt_operands(x: Array, y: Array, dtype: np.dtype[Any]) -> Bools | None:
+    """Doubt results of unsigned operands that do not fit into the signed type of the result."""
+    large = [z > _LARGEST for z in (x, y) if z.dtype == np.uint64 and dtype == _SIGNED]
+    return np.asarray(np.logical_or.reduce(np.broadcast_arrays(*large))) if large else None
+
+
+def _doubt_quotients(x: Array, y: Array, dtype: np.dtype[Any]) -> Bools | None:
+    """Doubt those, and the lowest number, which has no opposite."""
+    doubtful = _doubt_operands(x, y, dtype)
+    if dtype == _SIGNED and (y == -1).any():
+        lowest = (x == -_LARGEST - 1) & (y == -1)
+        return np.asarray(lowest if doubtful is None else doubtful | lowest)
+    return doubtful
+
+
+def _power_of(base: int, exponent: int) -> int:
+    """Raise to a power, no further than is needed to see that it does not fit."""
+    size = max(abs(base), 1).bit_length() - 1
+    return 2**65 if size * exponent > 65 else base**exponent
+
+
+_doubt_sums = _doubt_range(np.add, lambda a, b: max(a, b) + 1)
+_doubt_differences = _doubt_range(np.subtract, lambda a, b: max(a, b) + 1)
+_doubt_products = _doubt_range(np.multiply, operator.add)
+_doubt_powers = _doubt_range(np.power, lambda _a, _b: _SMALL + 1)
+
+
+def _binary(ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt) -> Operation:
     """Make an operation that is exact on whole numbers."""
 
     def apply(a: Numbers, b: Numbers) -> Numbers:
-        whole = is_whole(a) and is_whole(b)
-        result: Numbers = _exactly(ufunc, *alike(a, b)) if whole else ufunc(a, b)
+        if is_whole(a) and is_whole(b):
+            return _exactly(ufunc, python, doubt, a, b)
+        result: Numbers = settled(ufunc(_beside(a, b), _beside(b, a)))
         return result
 
     return apply
 
 
-def _dividing(ufunc: np.ufunc) -> Operation:
-    """Make an operation that is exact on whole numbers, but for divisors of 0, whose nan or inf needs real numbers."""
+def _dividing(ufunc: np.ufunc, python: Callable[[int, int], int]) -> Operation:
+    """Make an operation that is exact on whole numbers, and missing where the divisor is 0."""
 
     def apply(a: Numbers, b: Numbers) -> Numbers:
-        whole = is_whole(a) and is_whole(b) and np.all(b)
-        result: Numbers = ufunc(*alike(a, b)) if whole else ufunc(real(a), real(b))
-        return result
+        if not (is_whole(a) and is_whole(b)):
+            result: Numbers = settled(ufunc(_beside(a, b), _beside(b, a)))
+            return result
+        divisor = np.asarray(bare(b))
+        none = divisor == 0
+        if not none.any():
+            return _exactly(ufunc, python, _doubt_quotients, a, b)
+        one = known(masked(np.where(none, divisor.dtype.type(1), divisor), validity(b)), np.asarray(~none))
+        dtype = common(a, b)  # of the operands as they were given: a literal 0 has no sign
+        return _in_type(dtype, ufunc, python, _doubt_quotients, a, one)
 
     return apply
 
 
-def _matching(ufunc: np.ufunc) -> Operation:
-    """Make an operation that picks one of its operands, whole or real."""
-
-    def apply(a: Numbers, b: Numbers) -> Numbers:
-        operands = alike(a, b) if is_whole(a) and is_whole(b) else (a, b)
-        result: Numbers = ufunc(*operands)
-        return result
-
-    return apply
+def subtract(a: Numbers, b: Numbers) -> Numbers:
+    """Take the difference: of whole numbers, signed."""
+    if is_whole(a) and is_whole(b):
+        return _in_type(_SIGNED, np.subtract, operator.sub, _doubt_differences, a, b)
+    result: Numbers = settled(np.subtract(_beside(a, b), _beside(b, a)))
+    return result
 
 
-def of_real(ufunc: np.ufunc) -> Operation:
-    """Make a function of real numbers; whole ones are taken as float64, never float16."""
-
-    def apply(*operands: Numbers) -> Numbers:
-        result: Numbers = ufunc(*(real(x) for x in operands))
-        return result
-
-    return apply
+add, multiply = _binary(np.add, operator.add, _doubt_sums), _binary(np.multiply, operator.mul, _doubt_products)
+minimum, _maximum = _binary(np.minimum, min, _doubt_operands), _binary(np.maximum, max, _doubt_operands)
+floor_divide, remainder = _dividing(np.floor_divide, operator.floordiv), _dividing(np.remainder, operator.mod)
 
 
-def _rounding(function: Operation) -> Operation:
-    """Make a function that has nothing to do for whole numbers."""
-
-    def apply(x: Numbers) -> Numbers:
-        return widen(x) if is_whole(x) else function(x)
-
-    return apply
+def maximum(a: Numbers, b: Numbers) -> Numbers:
+    """Take the larger number: of an unsigned and a signed one unsigned, as it is never below 0."""
+    is_mixed = is_whole(a) and is_whole(b) and {_sign_of(a), _sign_of(b)} == {"u", "i"}
+    return _maximum(*(_floored(x) if is_mixed else x for x in (a, b)))
 
 
-add, subtract, multiply = _binary(np.add), _binary(np.subtract), _binary(np.multiply)
-floor_divide, remainder = _dividing(np.floor_divide), _dividing(np.remainder)
-divide = of_real(np.true_divide)
-minimum, maximum = _matching(np.minimum), _matching(np.maximum)
-floor, ceil, nearest_whole = _rounding(np.floor), _rounding(np.ceil), _rounding(np.round)
+def _floored(x: Numbers) -> Numbers:
+    """Make whole numbers unsigned, those below 0 to 0."""
+    return masked(np.maximum(np.asarray(bare(x)), 0).astype(_UNSIGNED), validity(x))
 
 
 def power(a: Numbers, b: Numbers) -> Numbers:
-    """Raise to a power; whole numbers stay whole unless an exponent is negative."""
-    if is_whole(a) and is_whole(b):
-        negative = np.any(np.less(b, 0))
-        return np.power(real(a), real(b)) if negative else _exactly(np.power, *alike(a, b))
+    """Raise to a power; of whole numbers whole, missing where an exponent is negative.
+
+    A negative literal makes the result real, as it says so of every event.
+    """
+    is_literal = isinstance(b, int) and b < 0
+    if is_whole(a) and is_whole(b) and not is_literal:
+        return _whole_power(a, b)
+    base, exponent = _beside(real(a) if is_literal else a, b), _beside(b, a)
     # The operator of arrays knows shortcuts for squares and roots that the ufunc lacks.
-    result: Numbers = operator.pow(a, b) if isinstance(a, np.ndarray) else np.power(a, b)
-    return result
+    result = operator.pow(base, exponent) if isinstance(base, np.ndarray) else np.power(base, exponent)
+    none = [gone for x in (base, exponent) if (gone := find_missing(x)) is not None]  # nan**0 and 1**nan are 1
+    powers: Numbers = settled(np.where(np.logical_or.reduce(none), np.nan, result) if none else result)
+    return powers
+
+
+def _whole_power(a: Numbers, b: Numbers) -> Numbers:
+    exponent, dtype = np.asarray(bare(b)), common(a, b)
+    none = exponent < 0
+    # From there on only 0, 1 and -1 have powers that fit, and these look at no more than the last bit.
+    some = np.where(exponent > _HUGE_POWER, _HUGE_POWER + exponent % 2, np.where(none, 0, exponent))
+    powers = _in_type(dtype, np.power, _power_of, _doubt_powers, a, masked(some.astype(exponent.dtype), validity(b)))
+    return known(powers, np.asarray(~none))
+
+
+# Real numbers
+
+
+def of_real(function: Callable[..., Any]) -> Operation:
+    """Make a function of real numbers; whole ones are taken as float64, never float16."""
+
+    def apply(*operands: Numbers) -> Numbers:
+        result: Numbers = settled(function(*(real(x) for x in operands)))
+        return result
+
+    return apply
+
+
+divide = of_real(np.true_divide)
+
+
+def _rounding(function: Callable[..., Any]) -> Operation:
+    """Make a function that has nothing to do for whole numbers."""
+
+    def apply(x: Numbers) -> Numbers:
+        result: Numbers = widen(x) if is_whole(x) else function(x)
+        return result
+
+    return apply
+
+
+floor, ceil, nearest_whole = _rounding(np.floor), _rounding(np.ceil), _rounding(np.round)
+positive = _rounding(lambda x: x)
 
 
 def negative(x: Numbers) -> Numbers:
     """Change the sign."""
-    result: Numbers = subtract(0, x) if is_whole(x) else np.negative(x)
+    result: Numbers = subtract(0, x) if is_whole(x) else np.negative(bare(x))
     return result
-
-
-def positive(x: Numbers) -> Numbers:
-    """Keep the sign."""
-    return widen(x) if is_whole(x) else x
 
 
 def absolute(x: Numbers) -> Numbers:
     """Drop the sign."""
-    number = positive(x)
-    if is_whole(number) and np.any(np.equal(number, np.iinfo(np.int64).min)):
-        raise ExpressionError(f"the result {_TOO_LARGE}")
-    result: Numbers = np.abs(number)
-    return result
+    if not is_whole(x):
+        result: Numbers = np.abs(bare(x))
+        return result
+    wide, valid = widen(x), validity(x)
+    lowest = values_of(wide) == -_LARGEST - 1
+    if lowest.any() and (places := np.flatnonzero(lowest if valid is None else lowest & valid)).size:
+        raise RangeError(int(places[0]) if wide.ndim else None)
+    return masked(np.abs(values_of(wide)), valid)
 
 
 def sign(x: Numbers) -> Numbers:
     """Give -1, 0 or 1."""
-    result: Numbers = np.sign(positive(x))
-    return result
+    if not is_whole(x):
+        result: Numbers = np.sign(bare(x))
+        return result
+    return masked(np.sign(bare(widen(x))), validity(x))
 
 
 def clip(x: Numbers, low: Numbers, high: Numbers) -> Numbers:
@@ -200,54 +400,84 @@ def clip(x: Numbers, low: Numbers, high: Numbers) -> Numbers:
     return minimum(maximum(x, low), high)
 
 
-def truth(x: Numbers, *, operand: int) -> Bools:
+def is_missing(x: Numbers) -> Numbers:
+    """Tell where there is no value; that itself is always known."""
+    gone = find_missing(x)
+    return np.zeros(np.shape(bare(x)), np.bool_) if gone is None else gone
+
+
+def is_present(x: Numbers) -> Numbers:
+    """Tell where there is a value."""
+    return ~np.asarray(is_missing(x))
+
+
+# Logic
+
+
+def truth(x: Numbers, *, operand: int) -> Array | Masked:
     """Read as true/false: booleans as they are, integers as flags (0 is false).
 
     Raises
     ------
     OperandError
-        If ``x`` is real: whether nan or 0.3 is true is not for us to guess.
+        If ``x`` is real: whether 0.3 is true is not for us to guess.
     """
     if not is_whole(x):
         raise OperandError("{0} is a number, neither true nor false; compare it with something: x > 0", operand)
-    return np.asarray(x, np.bool_)
+    return masked(np.asarray(bare(x), np.bool_), validity(x))
 
 
-def _logic(ufunc: np.ufunc) -> Operation:
+def _logic(decisive: bool) -> Operation:
+    """Make ``or``, which one true operand decides, or ``and``, which a false one does, whatever is unknown (Kleene)."""
+    some, every = (np.logical_or, np.logical_and) if decisive else (np.logical_and, np.logical_or)
+
     def apply(*operands: Numbers) -> Numbers:
-        result = truth(operands[0], operand=0)
-        for i, x in enumerate(operands[1:], start=1):
-            result = ufunc(result, truth(x, operand=i))
-        return result
+        parts = [truth(x, operand=i) for i, x in enumerate(operands)]
+        if not any(isinstance(x, Masked) for x in parts):
+            return _joined(some, parts)
+        true = _joined(some, [_surely(x, True) for x in parts])
+        return masked(true, true | _joined(every, [_surely(x, False) for x in parts]))
 
     return apply
 
 
-all_of, any_of = _logic(np.logical_and), _logic(np.logical_or)
+def _joined(ufunc: np.ufunc, parts: list[Any]) -> Bools:
+    result = parts[0]
+    for part in parts[1:]:
+        result = ufunc(result, part)
+    return np.asarray(result)
+
+
+def _surely(x: Array | Masked, value: bool) -> Bools:
+    is_it = values_of(x) if value else ~values_of(x)
+    return is_it & x.valid if isinstance(x, Masked) else is_it
+
+
+all_of, any_of = _logic(decisive=False), _logic(decisive=True)
 
 
 def inverse(x: Numbers) -> Numbers:
-    """Turn true into false."""
-    return ~truth(x, operand=0)
+    """Turn true into false; unknown stays unknown."""
+    given = truth(x, operand=0)
+    return masked(~values_of(given), validity(given))
 
 
-def _bits(ufunc: np.ufunc) -> Operation:
+def _bitwise(ufunc: np.ufunc, python: Callable[[int, int], int], logic: Operation) -> Operation:
     """Make ``&`` or ``|``: logic on booleans, bit masks on integers, nothing on a mixture."""
 
     def apply(a: Numbers, b: Numbers) -> Numbers:
         if is_boolean(a) and is_boolean(b):
-            both: Numbers = ufunc(a, b)
-            return both
+            return logic(a, b)
         for i, x in enumerate((a, b)):
             if not is_whole(x) or (is_boolean(a) != is_boolean(b) and not is_boolean(x)):
                 raise OperandError("{0} is a number, not true or false; compare it first: (x > 0)", i)
-        result: Numbers = ufunc(*alike(a, b))
-        return result
+        return _exactly(ufunc, python, _doubt_operands, a, b)
 
     return apply
 
 
-bit_and, bit_or = _bits(np.bitwise_and), _bits(np.bitwise_or)
+bit_and = _bitwise(np.bitwise_and, operator.and_, all_of)
+bit_or = _bitwise(np.bitwise_or, operator.or_, any_of)
 
 
 def exclusive_or(a: Numbers, b: Numbers) -> Numbers:
@@ -255,31 +485,60 @@ def exclusive_or(a: Numbers, b: Numbers) -> Numbers:
     for i, x in enumerate((a, b)):
         if not is_boolean(x):
             raise OperandError("^ is the exclusive or, and {0} is a number; a power is written x**2", i)
-    result: Numbers = np.logical_xor(a, b)
-    return result
+    return masked(np.logical_xor(bare(a), bare(b)), validity(a, b))
 
 
 def complement(x: Numbers) -> Numbers:
     """Turn true into false, booleans only."""
     if not is_boolean(x):
         raise OperandError("~ turns true into false, and {0} is a number; compare it first: ~(x > 0)", 0)
-    return np.logical_not(x)
+    return inverse(x)
 
 
 def where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
-    """Take ``a`` where the condition is true, ``b`` elsewhere."""
+    """Take ``a`` where the condition is true, ``b`` where it is false, nothing where it is unknown."""
     chosen = truth(condition, operand=0)
-    if is_whole(a) and is_whole(b) and not (is_boolean(a) and is_boolean(b)):
-        a, b = alike(a, b)
-    return np.where(chosen, a, b)
+    is_true, sure = values_of(chosen), validity(chosen)
+    if is_whole(a) and is_whole(b):
+        result = _whole_where(is_true, a, b)
+    else:
+        result = np.where(is_true, _beside(a, b), _beside(b, a))
+    return result if sure is None else known(result, sure)
+
+
+def _whole_where(is_true: Bools, a: Numbers, b: Numbers) -> Numbers:
+    dtype = np.dtype(np.bool_) if is_boolean(a) and is_boolean(b) else common(a, b)
+    parts = [np.asarray(bare(x)) for x in (a, b)]
+    result = np.where(is_true, *(x.astype(dtype, copy=False) for x in parts))
+    masks = [x.valid if isinstance(x, Masked) else np.True_ for x in (a, b)]
+    valid = None if validity(a, b) is None else np.where(is_true, *masks)
+    large = _doubt_operands(np.where(is_true, parts[0], 0), np.where(is_true, 0, parts[1]), dtype)
+    if large is not None and (places := np.flatnonzero(large if valid is None else large & valid)).size:
+        raise RangeError(int(places[0]) if result.ndim else None)
+    return masked(result, valid)
+
+
+# Comparisons
 
 
 def comparing(*ufuncs: np.ufunc) -> Operation:
-    """Make a chain of comparisons, ``0 < x < 5``, of one operand more than it has signs."""
+    """Make a chain of comparisons, ``0 < x < 5``, of one operand more than it has signs; unknown beside the missing."""
 
     def apply(*operands: Numbers) -> Numbers:
-        # Of Python's numbers numpy takes those above 2**63 from arrays only.
-        known = [np.asarray(x) if isinstance(x, int) and x >= 2**63 else x for x in operands]
-        return all_of(*(np.asarray(ufunc(a, b)) for ufunc, a, b in zip(ufuncs, known[:-1], known[1:], strict=True)))
+        pairs = zip(ufuncs, operands[:-1], operands[1:], strict=True)
+        return all_of(*(_compared(ufunc, a, b) for ufunc, a, b in pairs))
 
     return apply
+
+
+def _compared(ufunc: np.ufunc, a: Numbers, b: Numbers) -> Numbers:
+    if is_whole(a) and is_whole(b):
+        # Of Python's numbers numpy takes those above 2**63 from arrays only.
+        x, y = (np.asarray(z) if isinstance(z, int) and z > _LARGEST else z for z in (bare(a), bare(b)))
+        return masked(ufunc(x, y), validity(a, b))
+    x, y = _beside(a, b), _beside(b, a)
+    result, valid = np.asarray(ufunc(x, y)), None
+    for gone in (find_missing(x), find_missing(y)):
+        if gone is not None:
+            valid = ~gone if valid is None else valid & ~gone
+    return masked(result, valid)

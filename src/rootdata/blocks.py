@@ -75,26 +75,39 @@ def open_store(config: CacheConfig | None) -> Store | None:
     return store
 
 
-def key_of(*, uuid: str, entries: int, tree: str, names: Sequence[str], start: int, stop: int, made: str = "") -> str:
-    """Name a block by what decides its columns, wherever its file lies.
+def key_of(content: Sequence[Any], *, names: Sequence[str], start: int, stop: int, made: str = "") -> str:
+    """Name a block by what decides its columns.
 
     Parameters
     ----------
-    uuid, entries : of the file: another file under the same path is another block
+    content : what tells the content of the file from any other: a digest of it, or the file's state
     names : branches, in the order of the columns
     start, stop : entries
     made : what was made of the branches; empty for the branches themselves
     """
-    parts = [FORMAT.decode(), uuid, entries, tree, list(names), start, stop, *([made] if made else [])]
+    parts = [FORMAT.decode(), list(content), list(names), start, stop, *([made] if made else [])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def through(store: Store | None, key: str, read: Callable[[], Columns], *, last: bool = False) -> Columns:
-    """Return what a store keeps under a key, or else read it, once, and let the store keep it."""
+def through(
+    store: Store | None,
+    key: str,
+    read: Callable[[], Columns],
+    *,
+    is_good: Callable[[Columns], bool] | None = None,
+    last: bool = False,
+) -> Columns:
+    """Return what a store keeps under a key, or else read it, once, and let the store keep it.
+
+    Parameters
+    ----------
+    is_good : compares what was kept with what is known of it; what is not good is read anew, and replaced
+    last : whether nobody will ask again
+    """
     if store is None:
         return read()
     columns = store.get(key, last=last)
-    if columns is None:
+    if columns is None or not (is_good is None or is_good(columns)):
         columns = read()
         store.put(key, columns)
     return columns

@@ -2,8 +2,9 @@
 
 A bundle is a folder with ``model.onnx`` and ``manifest.json``. The graph takes raw physics values, one tensor for every
 collection and number type, with the features of an event one after the other, (events, features, objects), as CMSSW's
-producers fill them; a float32 mask (events, objects) is 1 where an object is real. NaN, infinities and sentinels mean
-"no value" and are padded inside the graph, after scaling.
+producers fill them; a float32 mask (events, objects) is 1 where an object is real. NaN, infinities and, in features
+that are branches, sentinels mean "no value" and are padded inside the graph, after scaling. Integers that are branches
+travel as int64; integers and booleans that are computed as float64, NaN where they are missing.
 """
 
 from __future__ import annotations

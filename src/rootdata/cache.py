@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+
+from rootdata.disk import alone, write_atomic
+
+__all__ = ["alone", "directories_path", "folder", "specs_path", "write_atomic"]
 
 
 def folder() -> Path:
@@ -22,44 +22,11 @@ def specs_path(fingerprint: str) -> Path:
     return folder() / "specs" / f"{fingerprint}.json"
 
 
+def names_path() -> Path:
+    """Return the file that notes under which names contents were read."""
+    return folder() / "names.jsonl"
+
+
 def directories_path(fingerprint: str) -> Path:
     """Return where is kept where the baskets of small files lie."""
     return folder() / "directories" / f"{fingerprint}.bin"
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file under its name only once it is whole.
-
-    Raises
-    ------
-    OSError
-        Where the folder can't be written; nothing is left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Let other processes wait that are about to make the same file; where locks can't be had, nobody waits.
-
-    Whoever waited finds the file, and so need not make it.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context(lock.open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-            held.callback(lock.unlink, missing_ok=True)
-        yield

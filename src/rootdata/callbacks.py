@@ -18,7 +18,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
-from rootdata import metrics
+from rootdata import disk, metrics
 from rootdata.errors import BundleError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def write(scores: Scores, summary: Mapping[str, Any], *, folder: Path, bins: int
 
 def write_json(content: Any, path: Path) -> Path:
     """Write one file, and return its path."""
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    disk.write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -278,7 +278,8 @@ def draw(scores: Scores, *, folder: Path, bins: int) -> dict[str, Path]:
     figures = {"roc": draw_roc(scores), "scores": draw_scores(scores, bins=bins)}
     paths = {f"{name}_plot": folder / f"{name}.png" for name in figures}
     for figure, path in zip(figures.values(), paths.values(), strict=True):
-        figure.savefig(path, dpi=150)
+        with disk.writing(path) as file:
+            figure.savefig(file, format="png", dpi=150)
     return paths
 
 

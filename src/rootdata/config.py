@@ -27,6 +27,18 @@ SCALINGS = ("standard", "minmax", "robust", "log", "none")
 
 Part = Literal["train", "val", "test"]
 
+DECIDES = "decides"
+"""Key of a field's metadata: what the option decides. The one declaration of what makes two trainings the same.
+
+``specs``: which events there are and what the first pass learns of them; ``files``: which files are used, which shows
+in their list; ``inputs``: what a selected event becomes; ``order``: which event is the n-th of an epoch. A field
+without it decides what its class says; one that decides nothing says how or where events are read.
+"""
+
+
+def _decides(*what: str) -> dict[str, frozenset[str]]:
+    return {DECIDES: frozenset(what)}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
@@ -42,7 +54,7 @@ class Sample:
     """
 
     name: str
-    files: tuple[str | tuple[str, ...], ...]
+    files: tuple[str | tuple[str, ...], ...] = dataclasses.field(metadata=_decides())  # what was found is compared
     tree: str | None = None
     label: int | None = None
     cut: str | None = None
@@ -63,7 +75,7 @@ class Collection:
 
     name: str
     branches: tuple[str, ...]
-    length: int | Literal["auto"] = "auto"
+    length: int | Literal["auto"] = dataclasses.field(default="auto", metadata=_decides("inputs"))
     sort: str | None = None
     cut: str | None = None
 
@@ -112,13 +124,15 @@ class DataConfig:
     label: str | None = None
     weight: str | float | None = None
     classes: tuple[str, ...] = ("background", "signal")
-    layout: str = "vector"
-    scale: Mapping[str, Scaling] = dataclasses.field(default_factory=dict)
-    default_scale: Scaling = dataclasses.field(default_factory=lambda: Scaling(kind="standard"))
+    layout: str = dataclasses.field(default="vector", metadata=_decides("inputs"))
+    scale: Mapping[str, Scaling] = dataclasses.field(default_factory=dict, metadata=_decides("inputs"))
+    default_scale: Scaling = dataclasses.field(
+        default_factory=lambda: Scaling(kind="standard"), metadata=_decides("inputs")
+    )
     missing: tuple[float, ...] = ()
-    pad: float = 0.0
+    pad: float = dataclasses.field(default=0.0, metadata=_decides("inputs"))
     fraction: float = 1.0
-    on_bad_file: str = "error"
+    on_bad_file: str = dataclasses.field(default="error", metadata=_decides("files"))
     split: Split = dataclasses.field(default_factory=lambda: Split(by="hash", train=0.64, val=0.16, test=0.2))
 
     def scaling_of(self, column: str) -> Scaling:
@@ -191,6 +205,37 @@ class ReadConfig:
     patience: float = 120.0
     deadline: float = 60.0
     cache: CacheConfig | None = None
+
+
+_BY_CLASS: dict[type, frozenset[str]] = {
+    DataConfig: frozenset({"specs", "inputs"}),
+    OrderConfig: frozenset({"order"}),
+    ReadConfig: frozenset(),
+}
+READING = tuple(f.name for f in dataclasses.fields(ReadConfig))
+"""Options that change how events are read, not which."""
+
+
+def described(config: DataConfig | OrderConfig, *what: str) -> dict[str, Any]:
+    """Return the options that decide something, as primitives.
+
+    Parameters
+    ----------
+    what : any of ``specs``, ``files``, ``inputs`` and ``order``, see :data:`DECIDES`
+    """
+    plain = _described(config, frozenset(what), _BY_CLASS[type(config)])
+    return plain if isinstance(plain, dict) else {}
+
+
+def _described(value: Any, what: frozenset[str], usual: frozenset[str]) -> Any:
+    if dataclasses.is_dataclass(value):
+        found = {f.name: f.metadata.get(DECIDES, usual) for f in dataclasses.fields(value)}
+        return {n: _described(getattr(value, n), what, usual) for n, decided in found.items() if decided & what}
+    if isinstance(value, Mapping):
+        return {str(k): _described(v, what, usual) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_described(v, what, usual) for v in value]
+    return value
 
 
 def parse_data(options: Mapping[str, Any]) -> DataConfig:

@@ -75,8 +75,8 @@ def _inputs(collection: str | None, dtypes: Mapping[str, np.dtype[Any]], axis: i
 
 
 def _held(name: str, dtype: np.dtype[Any], config: DataConfig) -> np.dtype[Any]:
-    """Choose the type of a feature: whole numbers that are computed turn real with the first division by zero."""
-    return np.dtype(np.float64) if name in config.derived and dtype.kind in "iu" else dtype
+    """Choose the type of a feature: whole numbers that are computed may be missing, which an integer can't say."""
+    return np.dtype(np.float64) if name in config.derived and dtype.kind in "biu" else dtype
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -139,8 +139,8 @@ def _ranges(specs: Specs) -> dict[str, Range]:
     """Take the ranges of training events; a feature without a single value has none."""
     return {
         name: Range(
-            low=stats.low,
-            high=stats.high,
+            low=float(stats.low),
+            high=float(stats.high),
             mean=stats.moments.mean,
             std=stats.moments.std,
             missing=stats.missing / (stats.count + stats.missing),

@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from rootdata.config import DataConfig, OrderConfig
+from rootdata.config import DataConfig, OrderConfig, described
 from rootdata.errors import ResumeError
+from rootdata.files import name_of
 from rootdata.specs import Specs
 
-VERSION = 1
-_NO_DIFFERENCE = ("on_bad_file",)  # what it skipped shows in the files
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ def cursor_of(state: Mapping[str, Any], identity: Mapping[str, Any]) -> Cursor:
             "take the weights alone and start anew"
         )
     saved = state.get("identity") or identity
-    difference = _difference(saved, identity, "")
-    if difference:
+    other = difference(saved, identity)
+    if other:
         raise ResumeError(
-            f"the checkpoint was made with other events or another order of them: {difference}; restore that, or take "
-            "the checkpoint's weights alone and start anew"
+            f"the checkpoint was made with other events or another order of them: {other}; restore that, or take the "
+            "checkpoint's weights alone and start anew"
         )
     return Cursor(int(state["epoch"]), int(state["batch"]))
 
@@ -67,25 +67,19 @@ def cursor_of(state: Mapping[str, Any], identity: Mapping[str, Any]) -> Cursor:
 def identity_of(config: DataConfig, order: OrderConfig, specs: Specs) -> dict[str, Any]:
     """Describe everything that decides which event is the n-th of an epoch, and what of it is seen.
 
-    Files count by name, UUID and size, not by their folder: data may move.
+    Files count by name and content, not by their folder: data may move.
     """
-    plain = _plain(dataclasses.asdict(config))
-    for sample in plain["samples"]:
-        del sample["files"]
-    data = {name: value for name, value in plain.items() if name not in _NO_DIFFERENCE}
     files = [
-        f"{specs.samples[f.sample]}: {f.path.rsplit('/', 1)[-1]} {f.uuid} {f.entries} entries, {len(f.blocks)} blocks"
+        f"{specs.samples[f.sample]}: {name_of(f.path)} {f.uuid} {f.entries} entries, {len(f.blocks)} blocks, "
+        f"content {f.content[:16]}"
         for f in specs.files
     ]
-    return {**data, **_plain(dataclasses.asdict(order)), "files": files}
+    return {**described(config, "specs", "inputs"), **described(order, "order"), "files": files}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
+def difference(saved: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Name the first difference of what two places are places in; empty where there is none."""
+    return _difference(saved, identity, "")
 
 
 def _difference(saved: Any, now: Any, where: str) -> str:

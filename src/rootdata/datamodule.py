@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
+import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytorch_lightning
 from pytorch_lightning.utilities import rank_zero_info
 
 from rootdata.blocks import open_store
-from rootdata.config import OrderConfig, parse_data, parse_order, parse_read
-from rootdata.cursor import Cursor, cursor_of, state_of
+from rootdata.config import PARTS, OrderConfig, parse_data, parse_order, parse_read
+from rootdata.cursor import identity_of
 from rootdata.dataset import Batch, RootDataset
 from rootdata.errors import ConfigError
+from rootdata.progress import Progress
 from rootdata.scan import specs_for
 from rootdata.specs import Specs, layout_of, transforms_of
 from rootdata.summary import summarize
@@ -32,19 +35,18 @@ if importlib.util.find_spec("lightning") is not None and not TYPE_CHECKING:
     _Base = type("_Base", (pytorch_lightning.LightningDataModule, lightning.LightningDataModule), {})
 
 
-class Marked(dict[str, Any]):
-    """A training batch that knows what comes after it."""
-
-    def __init__(self, batch: Mapping[str, Any], following: Cursor) -> None:
-        super().__init__(batch)
-        self.following = following
-
-
 class Loader:
-    """The batches of one part for one rank: an iterable with a length, which a trainer takes as it is."""
+    """The batches of one part for one rank: an iterable with a length, which a trainer takes as it is.
 
-    def __init__(self, events: RootDataset) -> None:
+    Parameters
+    ----------
+    trainer : the one for whose run it is made; None where somebody iterates over it by hand
+    """
+
+    def __init__(self, events: RootDataset, trainer: Any = None) -> None:
         self.events = events
+        self.stage = "" if trainer is None else str(trainer.state.fn.value)
+        self._trainer = weakref.ref(trainer) if trainer is not None else None
         self._open: weakref.WeakSet[Iterator[Batch]] = weakref.WeakSet()
 
     def __len__(self) -> int:
@@ -55,8 +57,22 @@ class Loader:
         self._open.add(batches)
         return batches
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.events!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make a copy that belongs to no trainer."""
+        return Loader, (self.events,)
+
     def _deliver(self) -> Iterator[Batch]:
         yield from self.events
+
+    def is_over(self) -> bool:
+        """Say whether the run that it was made for has ended."""
+        if self._trainer is None:
+            return False
+        trainer = self._trainer()
+        return trainer is None or not _is_running(trainer)
 
     def close(self) -> None:
         """End the iterations that go on: their threads, processes and files."""
@@ -66,31 +82,29 @@ class Loader:
 
 
 class TrainLoader(Loader):
-    """Training batches, from where the data module stands; each tells it where it stands after it."""
+    """The training batches of a fit, from where the data module stands."""
 
-    def __init__(self, events: RootDataset, module: RootDataModule, *, frozen: bool) -> None:
-        super().__init__(events)
-        self._module = module
-        self._frozen = frozen
+    def __init__(self, events: RootDataset, trainer: Any, progress: Progress) -> None:
+        super().__init__(events, trainer)
+        self._progress = progress
 
     def _deliver(self) -> Iterator[Batch]:
-        if self._module.trainer is None:  # nobody will say how far the batches were used
+        trainer = None if self._trainer is None else self._trainer()
+        if trainer is None:
             yield from self.events
             return
         # Asked for at the first batch: a trainer makes iterators before it knows that it goes on within an epoch.
-        length = self._module.epoch_length(len(self))
-        cursor = self._module.begin(length)
-        batches = self.events.batches(0 if self._frozen else cursor.epoch, start=cursor.batch)
-        try:
-            for batch in batches:
-                cursor = cursor.after(length)
-                if not cursor.batch:
+        limit = trainer.limit_train_batches
+        length = min(len(self), limit) if isinstance(limit, int) else int(len(self) * limit)
+        cursor, fit = self._progress.begin(trainer, self.events.identity, length=length)
+        epoch, last = 0 if trainer.overfit_batches else cursor.epoch, length - cursor.batch
+        batches = self.events.batches(epoch, start=cursor.batch)
+        with contextlib.closing(batches):  # type: ignore[type-var]
+            for number, batch in enumerate(itertools.islice(batches, last), start=1):
+                if number == last:
                     batches.close()  # type: ignore[attr-defined]
-                yield Marked(batch, cursor)
-                if not cursor.batch:
-                    return
-        finally:
-            batches.close()  # type: ignore[attr-defined]
+                fit.given += 1
+                yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the data module keeps the place. Without this a trainer warns that nobody does."""
@@ -226,10 +240,28 @@ class RootDataModule(_Base):  # type: ignore[misc]
         self._specs: Specs | None = None
         self._index, self._pin, self._scheduler = index, pin_memory, scheduler
         self._prepare = prepare
+        self._progress = Progress()
         self._loaders: weakref.WeakSet[Loader] = weakref.WeakSet()
-        self._cursor = self._previous = Cursor()
-        self._identity: dict[str, Any] = {}
-        self._saved: dict[str, Any] | None = None
+        self._trainers: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: options, specs and the place; neither trainers nor what goes on."""
+        gone = ("trainer", "_loaders", "_trainers", *(["_prepare"] if self._specs is not None else []))
+        return {name: value for name, value in self.__dict__.items() if name not in gone}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update({"trainer": None, "_prepare": None, **state})
+        self._loaders, self._trainers = weakref.WeakSet(), weakref.WeakSet()
+
+    def __repr__(self) -> str:
+        """Return one line, and look at no file for it."""
+        known = "not scanned yet"
+        if self._specs is not None:
+            known = ", ".join(f"{self._specs.num_events(part):,} {part}" for part in PARTS) + " events"
+        names = ", ".join(self.sample_names)
+        return f"{type(self).__name__}({names}: {known}; layout {self.data.layout}, batches of {self.batch_size})"
+
+    __str__ = __repr__
 
     # What a network needs to know of the data
 
@@ -243,6 +275,11 @@ class RootDataModule(_Base):  # type: ignore[misc]
                 self.data, given=self._given, read=self.read, store=self._store, scheduler=self._scheduler
             )
         return self._specs
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides which event is the n-th of an epoch, and what of it is seen; as primitives."""
+        return identity_of(self.data, dataclasses.replace(self.order, batch_size=self.batch_size), self.specs)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -274,6 +311,13 @@ class RootDataModule(_Base):  # type: ignore[misc]
         """Make the files where that was asked for, and run the first pass, on one process of a node."""
         _ = self.specs
 
+    @classmethod
+    def load_from_checkpoint(cls, *arguments: Any, **options: Any) -> Self:
+        """Make a data module with the options in a checkpoint; its place is for ``fit(ckpt_path=...)`` alone."""
+        module: Self = super().load_from_checkpoint(*arguments, **options)
+        module._progress = Progress()
+        return module
+
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - every stage needs the same
         """Load the specs and fit the scaling, so that what can't be trained on is refused here.
 
@@ -281,41 +325,49 @@ class RootDataModule(_Base):  # type: ignore[misc]
         ------
         DataError
             For a feature that is constant or missing everywhere.
+        ConfigError
+            For a fit within another trainer's run.
         """
         transforms_of(self.data, self.specs)
+        if self.trainer is not None:
+            self._trainers.add(self.trainer)
+        if self._fitting() is not None:
+            if self._around() is not None:
+                raise ConfigError(
+                    "fit: got a data module in the midst of another run; give each trainer its own, or a copy.deepcopy"
+                )
+            self._progress.end()
 
     def train_dataloader(self) -> Loader:
-        """Return the training batches.
+        """Return the training batches: in a fit those that are left, otherwise epoch after epoch from the first one.
 
         Raises
         ------
         ResumeError
-            Where a checkpoint was made with other events, or another order of them.
+            Where the checkpoint that the fit goes on from was made with other events, or another order of them.
         """
-        trainer = self.trainer
-        dataset = self._dataset("train")
-        self._identity = dataset.identity
-        if self._saved is not None:
-            self._cursor, self._saved = cursor_of(self._saved, self._identity), None
-        elif self._cursor.batch:  # another fit, after one that ended within an epoch
-            self._cursor = Cursor(self._cursor.epoch + 1)
-        if trainer is not None and trainer.world_size > 1:
-            rank_zero_info(_reading_of(dataset, self.order, trainer.world_size))
-        frozen = trainer is not None and bool(trainer.overfit_batches)
-        return self._kept(TrainLoader(dataset, self, frozen=frozen))
+        trainer, events = self._fitting(), self._dataset("train")
+        if trainer is None:
+            return self._kept(Loader(events))
+        self._progress.check(trainer, events.identity)
+        if trainer.world_size > 1:
+            rank_zero_info(_reading_of(events, self.order, trainer.world_size))
+        return self._kept(TrainLoader(events, trainer, self._progress))
 
     def val_dataloader(self) -> Loader | list[Any]:
         """Return the validation batches; an empty list where the split has none."""
-        return self._kept(Loader(self._dataset("val"))) if self.specs.num_events("val") else []
+        return self._loader("val") if self.specs.num_events("val") else []
 
     def test_dataloader(self) -> Loader | list[Any]:
         """Return the test batches."""
-        return self._kept(Loader(self._dataset("test"))) if self.specs.num_events("test") else []
+        return self._loader("test") if self.specs.num_events("test") else []
 
     def predict_dataloader(self) -> Loader:
         """Return the batches of the test part, or of all events where there is none, in file order, evenly mixed."""
-        part = "test" if self.specs.num_events("test") else "train"
-        return self._kept(Loader(self._dataset(part, ordered=True)))
+        return self._loader("test" if self.specs.num_events("test") else "train", ordered=True)
+
+    def _loader(self, part: str, *, ordered: bool = False) -> Loader:
+        return self._kept(Loader(self._dataset(part, ordered=ordered), self._running()))
 
     def _kept(self, loader: Loader) -> Loader:
         self._loaders.add(loader)
@@ -325,53 +377,49 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the training events, and which events they are, for the checkpoint."""
-        if self._saved is not None:  # loaded, and not yet used
-            return dict(self._saved)
-        return state_of(self._previous if self._is_in_a_batch() else self._cursor, self._identity)
+        return self._progress.state(self.trainer)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Let training go on where the checkpoint was made; looked at when training begins."""
-        self._saved = dict(state_dict)
+        """Let a training go on where the checkpoint was made: the fit that loads it, or, loaded by hand, the next one.
 
-    def _is_in_a_batch(self) -> bool:
-        """Say whether a batch was handed out that the network has not learnt from."""
-        trainer = self.trainer
-        if trainer is None or not trainer.training:
-            return False
-        progress = trainer.fit_loop.epoch_loop.batch_progress.current
-        return bool(progress.ready != progress.processed)
+        A trainer that validates, tests or predicts with a checkpoint wants its weights alone, and changes nothing here.
 
-    def begin(self, length: int) -> Cursor:
-        """Return the place at which an iteration over the training events begins, in epochs of ``length`` batches."""
-        if self._cursor.batch >= length:  # what was left of the epoch is too small for these ranks, or cut by a limit
-            self._cursor = Cursor(self._cursor.epoch + 1)
-        self._previous = self._cursor
-        return self._cursor
+        Raises
+        ------
+        ResumeError
+            For a place of another version; of other events, when the training begins.
+        """
+        if self._running() is None or self._fitting() is not None:
+            self._progress.load(state_dict, self._fitting())
 
-    def epoch_length(self, length: int) -> int:
-        """Return the batches of a training epoch, of which there are ``length``, under the trainer's limits."""
-        trainer = self.trainer
-        return length if trainer is None else int(min(length, trainer.num_training_batches))
+    def _running(self) -> Any:
+        """Return the trainer, if it is at work."""
+        return self.trainer if self.trainer is not None and _is_running(self.trainer) else None
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Note where the training stands; then do what the network's own hook does, which a trainer asks no more."""
-        if isinstance(batch, Marked):
-            self._previous, self._cursor, batch = self._cursor, batch.following, dict(batch)
-        return self.trainer.lightning_module.on_before_batch_transfer(batch, dataloader_idx)
+    def _fitting(self) -> Any:
+        trainer = self._running()
+        return trainer if trainer is not None and trainer.state.fn == "fit" else None
+
+    def _around(self) -> Any:
+        """Return the trainer in a hook of which another one took this data module, if there is one."""
+        return next((t for t in self._trainers if t is not self.trainer and _is_running(t)), None)
 
     # Where it ends
 
     def on_exception(self, exception: BaseException) -> None:  # noqa: ARG002
-        """End what reads ahead, when training is broken off."""
-        self._close()
+        """End what reads ahead, when a run is broken off."""
+        self._close(lambda loader: loader.is_over())
 
-    def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002
-        """End what reads ahead."""
-        self._close()
+    def teardown(self, stage: str | None = None) -> None:
+        """End what reads ahead for the run that ends; all of it, without a stage."""
+        self._close(lambda loader: stage is None or loader.stage == stage or loader.is_over())
 
-    def _close(self) -> None:
-        for loader in list(self._loaders):
+    def _close(self, is_done: Callable[[Loader], bool]) -> None:
+        for loader in filter(is_done, list(self._loaders)):
             loader.close()
+        around = self._around()
+        if around is not None:  # which goes on, and asks for more
+            self.trainer = around
 
     def _dataset(self, part: str, *, ordered: bool = False) -> RootDataset:
         trainer = self.trainer
@@ -396,6 +444,10 @@ class RootDataModule(_Base):  # type: ignore[misc]
             ordered=ordered,
             progress=True,
         )
+
+
+def _is_running(trainer: Any) -> bool:
+    return bool(trainer.state.status == "running")
 
 
 def _reading_of(dataset: RootDataset, order: OrderConfig, world_size: int) -> str:

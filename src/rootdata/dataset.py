@@ -107,10 +107,11 @@ class RootDataset(IterableDataset[Batch]):
         self._index = index
         self._pin = pin_memory and torch.cuda.is_available()
         self._rank, self._world = rank, world_size
-        # One counter for each worker of a DataLoader, in memory that they share: workers live for one epoch only.
-        self._epochs = torch.zeros(MAX_WORKERS, dtype=torch.int64)
-        self._epochs.share_memory_()  # type: ignore[no-untyped-call]
-        self._next, self._known = Cursor(), 0
+        # Where every worker of a DataLoader begins next, and the batch that worker 0 of its epoch began with, in memory
+        # that they share: workers live for one epoch only.
+        self._begins = torch.zeros((MAX_WORKERS, 3), dtype=torch.int64)
+        self._share()
+        self._next, self._known, self._first = Cursor(), 0, 0
         self._recipe = make_recipe(self.data, self.specs, part, read=read)
         self._plan = plan_of(self._recipe, self.order, training=self._is_training, world_size=world_size)
         self._check_size()
@@ -126,31 +127,54 @@ class RootDataset(IterableDataset[Batch]):
                 f"drop_last: the {self.num_events} events are fewer than a batch of {self.order.batch_size}"
             )
 
+    def _share(self) -> None:
+        if not self._begins.is_shared():  # type: ignore[no-untyped-call]
+            self._begins.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Become a copy with counters of its own; a worker of a ``DataLoader`` keeps those that it shares."""
+        self.__dict__.update(state)
+        self._share()
+
+    def __repr__(self) -> str:
+        return f"RootDataset({self.part}: {self.num_events:,} events, {len(self):,} batches of {self.order.batch_size})"
+
     @property
     def epoch(self) -> int:
         """Number of the epoch that the next iteration delivers."""
-        return int(self._epochs[0])
+        return int(self._begins[0, 0])
 
     @epoch.setter
     def epoch(self, number: int) -> None:
-        self._epochs.fill_(number)
-        self._next, self._known = Cursor(number), number
+        self._go_to(Cursor(number), first=0)
+
+    def _go_to(self, cursor: Cursor, *, first: int) -> None:
+        """Begin there next: all workers, or the one that this is."""
+        worker = get_worker_info()
+        mine = slice(None) if worker is None else slice(worker.id, None, worker.num_workers)
+        self._begins[mine] = torch.tensor([cursor.epoch, cursor.batch, first])
+        self._next, self._known, self._first = cursor, cursor.epoch, first
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last batch that was given out, as primitives.
 
-        The same for every rank, and valid for any number of readers and ranks. In a ``DataLoader`` with workers, each
-        worker's copy has its own: the state that matters is then kept by torchdata's ``StatefulDataLoader``.
+        The same for every rank, and valid for any number of readers and ranks. In a worker of torchdata's
+        ``StatefulDataLoader`` it is the worker's own place, valid for as many workers.
 
         Raises
         ------
         ResumeError
             Where workers of a ``DataLoader`` took the batches: how far they were used is not known here.
         """
-        if get_worker_info() is None and int(self._epochs[0]) != self._known:
+        worker = get_worker_info()
+        if worker is not None:
+            mine = {"number": worker.id, "of": worker.num_workers, "first": self._first}
+            return {**state_of(self._next, self.identity), "worker": mine}
+        if self.epoch != self._known:
             raise ResumeError(
                 "state_dict: the batches were read by workers of a DataLoader, which run ahead; let the data set read "
-                "ahead itself, RootDataset(..., num_workers=...) in a DataLoader(..., num_workers=0)"
+                "ahead itself, RootDataset(..., num_workers=...) in a DataLoader(..., num_workers=0), or take the "
+                "state of torchdata's StatefulDataLoader"
             )
         return state_of(self._next, self.identity)
 
@@ -160,10 +184,18 @@ class RootDataset(IterableDataset[Batch]):
         Raises
         ------
         ResumeError
-            Where the state was made with other files, cuts, features, batches or another seed.
+            Where the state was made with other files, cuts, features, batches or another seed, or by a worker of a
+            ``DataLoader`` that had another number of them.
         """
-        cursor = cursor_of(state, self.identity)
-        self.epoch, self._next = cursor.epoch, cursor
+        cursor, worker, saved = cursor_of(state, self.identity), get_worker_info(), state.get("worker")
+        now = None if worker is None else (worker.id, worker.num_workers)
+        if saved is not None and now != (saved["number"], saved["of"]):
+            raise ResumeError(
+                f"the state was made by worker {saved['number']} of {saved['of']} of a DataLoader, and is given to "
+                f"{'none' if now is None else f'worker {now[0]} of {now[1]}'}; take num_workers={saved['of']} again (a "
+                "state of num_workers=0, where the data set itself reads ahead, is valid for any number of readers)"
+            )
+        self._go_to(cursor, first=cursor.batch if saved is None else saved["first"])
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
@@ -212,22 +244,25 @@ class RootDataset(IterableDataset[Batch]):
 
     def _begin(self, *, number: int, count: int) -> Cursor:
         """Return the first batch. Worker w of W moves on counters w, w + W, ...: all of them do all, whatever W is."""
-        epoch = int(self._epochs[number])
-        self._epochs[number::count] += 1
-        self._known = int(self._epochs[0])
-        return self._next if self._next.epoch == epoch else Cursor(epoch)
+        epoch, batch, self._first = self._begins[number].tolist()
+        self._begins[number::count] = torch.tensor([epoch + 1, 0, 0])
+        self._known, self._next = self.epoch, Cursor(epoch, batch)
+        return self._next
 
     def _deliver(self, cursor: Cursor | None, *, number: int, count: int) -> Iterator[Batch]:
-        cursor, length = cursor or self._begin(number=number, count=count), len(self)
-        for batch in self.batches(cursor.epoch, start=cursor.batch):
-            here, cursor = cursor, cursor.after(length)
-            if here.batch % count == number:
-                self._next = cursor
+        cursor = cursor or self._begin(number=number, count=count)
+        epoch, first, is_alone = cursor.epoch, self._first, get_worker_info() is None
+        for here, batch in enumerate(self.batches(epoch, start=cursor.batch), start=cursor.batch):
+            if (here - first) % count == number:
+                # A worker that is done waits for the others at the end of the epoch.
+                self._next = Cursor(epoch, here).after(len(self)) if is_alone else Cursor(epoch, here + 1)
                 yield batch
 
     def batches(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of a given epoch, from number ``start`` on."""
         size, left = share_of(self.order.batch_size, self._rank, self._world), len(self) - start
+        if left <= 0:
+            return
         stop = Stop()
         source = slabs(
             self._recipe, self._plan, epoch=epoch, start=start, rank=self._rank, world_size=self._world,

@@ -43,15 +43,32 @@ def swap(source: Bytes, size: int, out: Bytes) -> None:
                 out[8 * j + k] = source[8 * j + 7 - k]
 
 
-@_compiled(numba.void, _SOURCE, numba.int64, numba.int64, _INTS, _OUT)
-def swap_lists(source: Bytes, header: int, size: int, offsets: Ints, out: Bytes) -> None:
-    """Do the same with lists that have ``header`` bytes in front each; ``offsets`` (n + 1,) count their numbers."""
+@_compiled(numba.int64, _SOURCE, numba.int64, numba.int64, _INTS, _OUT)
+def swap_lists(source: Bytes, header: int, size: int, offsets: Ints, out: Bytes) -> int:
+    """Do the same with lists that have ``header`` bytes in front each, and compare what these say with their lengths.
+
+    Parameters
+    ----------
+    offsets : (n + 1,) counts their numbers
+
+    Returns
+    -------
+    The first list that is not as long as it says, or -1.
+    """
     first = offsets[0]
     for i in range(len(offsets) - 1):
+        begin, end = (offsets[i] - first) * size, (offsets[i + 1] - first) * size
+        if header == 10:  # a std::vector: how many bytes follow, with a flag, a version, how many numbers
+            h = begin + i * header
+            nbytes = source[h] << 24 | source[h + 1] << 16 | source[h + 2] << 8 | source[h + 3]
+            count = source[h + 6] << 24 | source[h + 7] << 16 | source[h + 8] << 8 | source[h + 9]
+            if nbytes != 0x40000000 + 6 + end - begin or count != offsets[i + 1] - offsets[i]:
+                return i
         gap = (i + 1) * header
-        for j in range((offsets[i] - first) * size, (offsets[i + 1] - first) * size, size):
+        for j in range(begin, end, size):
             for k in range(size):
                 out[j + k] = source[gap + j + size - 1 - k]
+    return -1
 
 
 @_compiled(numba.boolean, _SOURCE, numba.int64, numba.int64, numba.int64, _INTS)
@@ -78,13 +95,17 @@ def agrees(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints)
     return True
 
 
-@_compiled(numba.boolean, _SOURCE, numba.int64, numba.int64, numba.int64, _INTS)
-def decode(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints) -> bool:
-    """Write the offsets of lists, from ``offsets[0]`` on; false where their positions make no sense.
+@_compiled(numba.int64, _SOURCE, numba.int64, numba.int64, numba.int64, _INTS)
+def decode(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints) -> int:
+    """Write the offsets of lists, from ``offsets[0]`` on.
 
     Parameters
     ----------
     positions, nbytes, offsets : as in :func:`agrees`
+
+    Returns
+    -------
+    The first list whose positions make no sense, or -1.
     """
     n = len(offsets) - 1
     base, before = 0, 0
@@ -98,10 +119,10 @@ def decode(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints)
             continue
         count = at - before - header
         if count < 0 or count % size:
-            return False
+            return i - 1
         offsets[i] = offsets[i - 1] + count // size
         before = at
-    return True
+    return -1
 
 
 @numba.njit(

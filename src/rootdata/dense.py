@@ -18,7 +18,8 @@ from rootdata.errors import ShapeError
 from rootdata.events import Events
 from rootdata.jagged import Columns, Ints, Jagged, offsets_of
 from rootdata.kernels import gather_facts, gather_objects, gather_values, lay_out
-from rootdata.scaling import Floats, Transform, singles_of
+from rootdata.missing import Array, Masked
+from rootdata.scaling import Floats, Transform
 
 Empty = Callable[[int | tuple[int, ...], Any], npt.NDArray[Any]]
 """Makes an array of a shape and a type, as ``np.empty`` does."""
@@ -96,6 +97,30 @@ class Packed:
     def __len__(self) -> int:
         return len(self.label)
 
+    def __post_init__(self) -> None:
+        """Compare the arrays with each other: compiled loops trust them.
+
+        Raises
+        ------
+        ShapeError
+            Where a length or type differs, or lists do not lie within their objects.
+        """
+        n = self.label.size
+        facts: list[tuple[npt.NDArray[Any], type, int]] = [(self.label, np.int64, 1), (self.entry, np.int64, 1)]
+        facts += [(self.weight, np.float32, 1), (self.flat, np.float32, 2)]
+        if any(a.dtype != dtype or a.ndim != ndim or len(a) != n for a, dtype, ndim in facts):
+            raise ShapeError(f"got arrays of different events, or of another type, for {n} events")
+        for name, jagged in self.objects.items():
+            content, offsets = jagged.content, _checked(jagged.offsets, n)
+            if content.dtype != np.float32 or content.ndim != 2 or len(content) < offsets[-1]:
+                raise ShapeError(f"{name}: got {content.shape} {content.dtype} for lists of {offsets[-1]} objects")
+
+    def is_of(self, layout: Layout) -> bool:
+        """Say whether the features are those of a layout, in number."""
+        wanted = {c.name: len(c.branches) for c in layout.collections}
+        widths = {name: jagged.content.shape[1] for name, jagged in self.objects.items()}
+        return self.flat.shape[1] == len(layout.flat) and widths == wanted
+
     def to_columns(self) -> Columns:
         """Return the arrays by name, for a store."""
         facts: Columns = {"flat": self.flat, "label": self.label, "weight": self.weight, "entry": self.entry}
@@ -103,9 +128,13 @@ class Packed:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], *, sample: int, file: int) -> Packed:
-        """Put together what :meth:`to_columns` took apart."""
+        """Put together what :meth:`to_columns` took apart; :class:`ShapeError` where something is not there."""
         objects = {n.removeprefix("objects/"): c for n, c in columns.items() if n.startswith("objects/")}
-        facts = {name: columns[name] for name in ("flat", "label", "weight", "entry")}
+        facts = {name: columns[name] for name in ("flat", "label", "weight", "entry") if name in columns}
+        if len(facts) < 4 or any(isinstance(c, Jagged) for c in facts.values()):
+            raise ShapeError(f"got no block, but {', '.join(columns) or 'nothing'}")
+        if not all(isinstance(c, Jagged) for c in objects.values()):
+            raise ShapeError(f"got numbers where lists must be: {', '.join(objects)}")
         return cls(objects=objects, sample=sample, file=file, **facts)
 
 
@@ -116,7 +145,6 @@ def pack(
     *,
     sample: int,
     file: int,
-    missing: tuple[float, ...] = (),
     make: Empty = np.empty,
 ) -> Packed:
     """Scale the features of a block and lay them out in rows.
@@ -125,17 +153,16 @@ def pack(
     ----------
     transforms : feature name to its scaling
     sample, file : numbers that the index of an event carries
-    missing : sentinels
     make : allocates the arrays of features
     """
     objects = {}
     for collection in layout.collections:
         source = events.objects[collection.name]
         columns = {name: source.columns[name] for name in collection.branches}
-        rows = _side_by_side(columns, transforms, int(source.offsets[-1]), missing, make)
+        rows = _side_by_side(columns, transforms, int(source.offsets[-1]), make)
         objects[collection.name] = Jagged(_checked(source.offsets, len(events)), rows)
     return Packed(
-        flat=_side_by_side({name: events.flat[name] for name in layout.flat}, transforms, len(events), missing, make),
+        flat=_side_by_side({name: events.flat[name] for name in layout.flat}, transforms, len(events), make),
         objects=objects,
         label=events.label,
         weight=events.weight,
@@ -146,10 +173,9 @@ def pack(
 
 
 def _side_by_side(
-    columns: Mapping[str, npt.NDArray[Any]],
+    columns: Mapping[str, Array | Masked],
     transforms: Mapping[str, Transform],
     n: int,
-    missing: tuple[float, ...],
     make: Empty,
 ) -> Floats:
     """Scale columns (n,) into the columns of one array."""
@@ -158,15 +184,17 @@ def _side_by_side(
     for name, values in columns.items():
         if len(values) != n:
             raise ShapeError(f"{name}: got {len(values)} values for {n} places")
-        column, transform = np.ascontiguousarray(values), transforms[name]
-        if column.dtype != np.float32 or transform.log:
+        transform = transforms[name]
+        if isinstance(values, Masked) or values.dtype != np.float32 or transform.log:
             column = np.empty(n, np.float32)
-            transform.apply(values, column, missing=missing)
+            transform.apply(values, column)
             transform = Transform()
+        else:
+            column = np.ascontiguousarray(values)
         ready.append(column)
         scales.append((transform.shift, transform.factor))
     shifts, factors = np.array(scales, np.float32).reshape(-1, 2).T.copy()
-    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, singles_of(missing), out)
+    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, out)
     return out
 
 
@@ -185,10 +213,18 @@ class Pool:
     ----------
     packed : the blocks, which are kept
     make : allocates what is gathered
+
+    Raises
+    ------
+    ShapeError
+        For blocks that are not of the layout.
     """
 
     def __init__(self, layout: Layout, packed: Sequence[Packed], *, make: Empty = np.empty) -> None:
         self._layout, self._make = layout, make
+        self._lengths = np.array([len(block) for block in packed], np.int64)
+        if not all(block.is_of(layout) for block in packed):
+            raise ShapeError("got blocks of other features than the layout has")
         # What the addresses below point to; contiguous, or copied to be.
         self._parts = [_arrays_of(layout, block) for block in packed]
         n = len(packed)
@@ -212,6 +248,10 @@ class Pool:
         """
         n, layout, values = len(which), self._layout, self._values
         make = self._make
+        if n and (which.min() < 0 or which.max() >= len(self._lengths) or rows.min() < 0):
+            raise ShapeError(f"got events of blocks that are none of the {len(self._lengths)}")
+        if (rows >= self._lengths[which]).any():
+            raise ShapeError("got events that are in none of the blocks")
         label, weight, index = make(n, np.int64), make(n, np.float32), make((n, 3), np.int64)
         gather_facts(self._facts, which, rows, label, weight, index)
         arrays = layout.empty(n, make=make)

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -16,17 +15,19 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from rootdata import cache
+from rootdata.files import state_of_open
 from rootdata.jagged import Columns, Ints
+from rootdata.location import State
 
 if TYPE_CHECKING:
     from rootdata.baskets import BasketTable
 
 MAX_BYTES = 64_000_000  # of all that is remembered: some 5,000 files of 200 branches with a basket each
-HEADER_BYTES = 100  # of a ROOT file: what is before the first key
 DIGEST_BYTES = 16
 
-Kind = tuple[str, str, int, int]
-"""Name, number type, width and header of a branch, as in a :class:`~rootdata.baskets.BasketTable`."""
+Kind = tuple[str, str, int, int, int]
+"""Name, number type, width and header of a branch, as in a :class:`~rootdata.baskets.BasketTable`, and which of the
+branches counts its lists, or -1. A branch without a name is there only to count."""
 
 Place = tuple[str, str]
 """Path of a file, and the tree in it."""
@@ -38,11 +39,11 @@ class Directory:
 
     Parameters
     ----------
-    stamp : size, time of change in ns, and a checksum of the header, which has the UUID, of the file as it was
+    state : of the file as it was
     numbers : for each branch how many baskets it has, then their entries, places and lengths
     """
 
-    stamp: tuple[int, int, int]
+    state: State
     kinds: tuple[Kind, ...]
     numbers: Ints
 
@@ -55,15 +56,24 @@ class Directory:
             n = int(self.numbers[at])
             edges, seeks, nbytes, at = at + 1, at + n + 2, at + 2 * n + 2, at + 3 * n + 2
             parts = (self.numbers[edges:seeks], self.numbers[seeks:nbytes], self.numbers[nbytes:at])
-            found.append(BasketTable(*kind, *parts))
-        return found
+            found.append(BasketTable(*kind[:-1], *parts))
+        return [
+            dataclasses.replace(table, counter=None if kind[-1] < 0 else found[kind[-1]])
+            for kind, table in zip(self.kinds, found, strict=True)
+            if table.name
+        ]
 
 
 def directory_of(handle: int, tables: Sequence[BasketTable]) -> Directory:
     """Pack the tables of an open file."""
-    parts = [np.concatenate([[len(t.seeks)], t.entry_offsets, t.seeks, t.nbytes]) for t in tables]
-    kinds = tuple((sys.intern(t.name), sys.intern(t.dtype), t.width, t.header) for t in tables)
-    return Directory(_stamp(handle), kinds, np.concatenate([np.zeros(0, np.int64), *parts]))
+    counters = {id(t.counter): t.counter for t in tables if t.counter is not None}
+    places = {which: len(tables) + i for i, which in enumerate(counters)}
+    named = [(t.name, t) for t in tables] + [("", t) for t in counters.values()]
+    parts = [np.concatenate([[len(t.seeks)], t.entry_offsets, t.seeks, t.nbytes]) for _, t in named]
+    kinds = tuple(
+        (sys.intern(name), sys.intern(t.dtype), t.width, t.header, places.get(id(t.counter), -1)) for name, t in named
+    )
+    return Directory(state_of_open(handle), kinds, np.concatenate([np.zeros(0, np.int64), *parts]))
 
 
 class Directories:
@@ -88,13 +98,13 @@ class Directories:
         if not self._known:
             return
         known, kinds = list(self._known.values()), list(self._kinds)
-        text = json.dumps({"places": list(self._known), "kinds": kinds})
+        states = [dataclasses.astuple(d.state) for d in known]
+        text = json.dumps({"places": list(self._known), "kinds": kinds, "states": states})
         content = io.BytesIO()
         np.savez(
             content,
             text=np.frombuffer(text.encode(), np.uint8),
             kind=np.array([kinds.index(d.kinds) for d in known], np.int64),
-            stamps=np.array([d.stamp for d in known], np.int64).reshape(-1, 3),
             lengths=np.array([len(d.numbers) for d in known], np.int64),
             numbers=np.concatenate([np.zeros(0, np.int64), *(d.numbers for d in known)]),
         )
@@ -111,13 +121,13 @@ class Directories:
         if _digest(content[DIGEST_BYTES:]) != content[:DIGEST_BYTES]:
             return directories
         with np.load(io.BytesIO(content[DIGEST_BYTES:])) as found:
-            text, kind, stamps = json.loads(found["text"].tobytes()), found["kind"].tolist(), found["stamps"].tolist()
+            text, kind = json.loads(found["text"].tobytes()), found["kind"].tolist()
             numbers, edges = found["numbers"], np.cumsum([0, *found["lengths"].tolist()]).tolist()
-        kinds = [tuple((str(a), str(b), int(c), int(d)) for a, b, c, d in one) for one in text["kinds"]]
-        for (where, tree), k, (size, changed, header), begin, end in zip(
-            text["places"], kind, stamps, edges[:-1], edges[1:], strict=True
+        kinds = [tuple((str(a), str(b), *map(int, rest)) for a, b, *rest in one) for one in text["kinds"]]
+        for (where, tree), k, state, begin, end in zip(
+            text["places"], kind, text["states"], edges[:-1], edges[1:], strict=True
         ):
-            directories.add((where, tree), Directory((size, changed, header), kinds[k], numbers[begin:end]))
+            directories.add((where, tree), Directory(State(*state), kinds[k], numbers[begin:end]))
         return directories
 
     def keep(self, place: Place, look_up: Callable[[], Directory | None]) -> None:
@@ -136,27 +146,23 @@ class Directories:
     def read(self, place: Place, names: Sequence[str], start: int, stop: int) -> Columns | None:
         """Read entries of a remembered tree; ``None`` where it is not known, has changed, or can't be read so."""
         known = self._known.get(place)
-        if known is None or [kind[0] for kind in known.kinds] != list(names):
+        if known is None or [kind[0] for kind in known.kinds if kind[0]] != list(names):
             return None
-        from rootdata.baskets import UnusualError, read_block
+        from rootdata.baskets import read_block
+        from rootdata.fetching import ContradictionError, LocalSource
 
         try:
             handle = os.open(place[0], os.O_RDONLY)
             try:
-                if _stamp(handle) == known.stamp:
-                    return read_block(handle, known.tables(), start, stop)
+                if state_of_open(handle) == known.state:
+                    return read_block(LocalSource(handle), known.tables(), start, stop)
             finally:
                 os.close(handle)
-        except (OSError, EOFError, ValueError, UnusualError):
+        except (OSError, EOFError, ContradictionError):
             pass  # whoever opens the file says what is wrong
         self._known.pop(place, None)
         return None
 
 
 def _digest(content: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=b"directories, 1").digest()
-
-
-def _stamp(handle: int) -> tuple[int, int, int]:
-    status = os.fstat(handle)
-    return status.st_size, status.st_mtime_ns, zlib.crc32(os.pread(handle, HEADER_BYTES, 0))
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=b"directories, 3").digest()

@@ -17,8 +17,8 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from types import FrameType, TracebackType
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any, Protocol, Self
 
 Say = Callable[[int], None]
 Send = Callable[[int], None]
@@ -101,7 +101,7 @@ class Ending:
         if threading.current_thread() is not threading.main_thread():
             return
         self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)  # noqa: FBT003 - the function has no keyword
+        os.set_blocking(self._write, False)
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for signum in SIGNALS:
             if (before := signal.getsignal(signum)) is not signal.SIG_IGN:
@@ -130,11 +130,11 @@ class Ending:
         os.close(self._read)
         os.close(self._write)
 
-    def __enter__(self) -> Ending:
+    def __enter__(self) -> Self:
         self.open()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def expect(self, launcher: Launcher | None) -> None:
@@ -209,7 +209,7 @@ class Ending:
                 self._press()
 
     def _look_around(self) -> None:
-        """Act as on a signal where whoever started this process is gone, or a signal ended a rank before it could say so."""
+        """Act as on a signal where who started this rank is gone, or one that it started was ended by a signal."""
         if self._parent is not None and os.getppid() != self._parent:
             os.kill(self._process, signal.SIGTERM)
         for signum in self._before:

@@ -35,7 +35,14 @@ class ConfigError(RootDataError, ValueError):
 
 
 class ExpressionError(RootDataError, ValueError):
-    """An expression can't be parsed or evaluated."""
+    """An expression can't be parsed or evaluated.
+
+    Attributes
+    ----------
+    event : position of the event whose values are the cause; ``None`` where the expression itself is
+    """
+
+    event: int | None = None
 
 
 class FileError(RootDataError, OSError):

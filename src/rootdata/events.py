@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata import split
+from rootdata import missing, split
+from rootdata.arithmetic import OperandError
 from rootdata.branches import Branch
+from rootdata.columns import Flat, is_true, load, order_of
 from rootdata.config import PARTS, Collection, DataConfig, Sample
-from rootdata.errors import BranchError, ConfigError, DataError, ShapeError
-from rootdata.expressions import parse
+from rootdata.errors import BranchError, ConfigError, DataError, ExpressionError, ShapeError
+from rootdata.expressions import Expression, parse
 from rootdata.files import Location
-from rootdata.jagged import Bools, Ints, Jagged
+from rootdata.jagged import Ints, Jagged
+from rootdata.missing import Bools, Masked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +32,7 @@ class Objects:
     """
 
     offsets: Ints
-    columns: Mapping[str, npt.NDArray[Any]]
+    columns: Mapping[str, Flat]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +54,7 @@ class Events:
     part: split.Parts
     label: Ints
     weight: npt.NDArray[np.float32]
-    flat: Mapping[str, npt.NDArray[Any]]
+    flat: Mapping[str, Flat]
     objects: Mapping[str, Objects]
     before: Ints
 
@@ -129,7 +132,7 @@ def flat_features(config: DataConfig, branches: Mapping[str, Branch], *, where: 
 def select(
     config: DataConfig, sample: Sample, raw: Mapping[str, Any], *, block: Block, part: int | None = None
 ) -> Events:
-    """Apply derived columns, split and cuts to a block.
+    """Apply derived columns, split and cuts to a block; sentinels are missing before anything else looks at them.
 
     Parameters
     ----------
@@ -140,18 +143,21 @@ def select(
     Raises
     ------
     DataError
-        For labels that are no class number, counts that disagree, an event or object cut of the wrong shape.
+        For labels that are no class number, counts that disagree, an event or object cut of the wrong shape; for a
+        label, a weight or what the split goes by that is missing in an event that passes the cuts.
     """
     n = block.stop - block.start
-    columns = _Columns(config, raw, n)
+    columns = _Columns(config, raw, block)
     parts = split.assign(
         config.split, columns, location=block.location, start=block.start, stop=block.stop,
         num_entries=block.num_entries,
     )  # fmt: skip
-    keep = parts < split.NO_PART if part is None else parts == part
+    passes = np.ones(n, np.bool_)
     for text in (config.cut, sample.cut):
         if text is not None:
-            keep &= _decision(text, _per_event(text, columns, n, block, what="cut"), block)
+            passes &= _decision(text, _per_event(text, columns, block, what="cut"), block)
+    _check_known(parts != split.UNKNOWN, passes, block, what=f"split by {config.split.by!r} is missing")
+    keep = passes & (parts < split.NO_PART if part is None else parts == part)
     return Events(
         entry=np.flatnonzero(keep) + block.start,
         part=parts[keep],
@@ -159,13 +165,13 @@ def select(
         weight=_weights(config, sample, columns, keep, block),
         flat=_flat(config, columns, keep, block),
         objects={c.name: _objects(c, columns, keep, block) for c in config.jagged},
-        before=np.bincount(parts, minlength=len(PARTS) + 1)[: len(PARTS)],
+        before=np.bincount(parts, minlength=split.UNKNOWN + 1)[: len(PARTS)],
     )
 
 
 def features(
     config: DataConfig, raw: Mapping[str, Any], *, num_events: int, where: str
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Objects]]:
+) -> tuple[dict[str, Flat], dict[str, Objects]]:
     """Make the features of events that are all wanted, whatever the cuts on events say.
 
     Parameters
@@ -177,66 +183,118 @@ def features(
     -------
     flat feature name to (num_events,), and collection name to its objects
     """
-    columns = _Columns(config, raw, num_events)
-    keep = np.ones(num_events, bool)
     block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
+    columns = _Columns(config, raw, block)
+    keep = np.ones(num_events, bool)
     return _flat(config, columns, keep, block), {c.name: _objects(c, columns, keep, block) for c in config.jagged}
 
 
 class _Columns(Mapping[str, Any]):
-    """Branches and derived columns of a block under one roof, derived ones computed on first use."""
+    """Branches and derived columns of a block under one roof, made on first use: sentinels masked, derived computed."""
 
-    def __init__(self, config: DataConfig, raw: Mapping[str, Any], num_events: int) -> None:
-        self._derived = config.derived
+    def __init__(self, config: DataConfig, raw: Mapping[str, Any], block: Block) -> None:
+        self._config = config
         self._raw = raw
-        self._num_events = num_events
-        self._done: dict[str, Any] = {}
+        self._block = block
+        self._branches: dict[str, Any] = {}
+        self._derived: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
+        text = self._config.derived.get(name)
+        if text is None:
+            return self._branch(name)
         if name not in self._derived:
-            return self._raw[name]
-        if name not in self._done:
-            expression = parse(self._derived[name], where=f"derived column {name!r}")
-            inputs = {n: self._raw[n] if n == name else self[n] for n in expression.names}
-            self._done[name] = expression.evaluate(inputs, num_events=self._num_events)
-        return self._done[name]
+            expression = parse(text, where=f"derived column {name!r}")
+            inputs = {n: self._branch(n) if n == name else self[n] for n in expression.names}
+            self._derived[name] = self._evaluated(expression, inputs)
+        return self._derived[name]
+
+    def _branch(self, name: str) -> Any:
+        if name not in self._branches:
+            self._branches[name] = _masked(self._plain(name), self._config.missing)
+        return self._branches[name]
+
+    def _plain(self, name: str) -> Any:
+        """Return a branch as arrays; what can't be is refused where it is used."""
+        column = self._raw[name]
+        if isinstance(column, np.ndarray | Jagged):
+            return column
+        try:
+            return load(column, self._block.stop - self._block.start)
+        except OperandError:
+            return column
+
+    def evaluate(self, text: str, *, what: str) -> Any:
+        """Evaluate an expression of these columns."""
+        expression = parse(text, where=what)
+        return self._evaluated(expression, {n: self[n] for n in expression.names})
+
+    def _evaluated(self, expression: Expression, inputs: Mapping[str, Any]) -> Any:
+        block = self._block
+        try:
+            return expression.evaluate(inputs, num_events=block.stop - block.start)
+        except ExpressionError as error:
+            if error.event is None:
+                raise
+            entry = f"event {error.event} is entry {block.start + error.event} of {block.location.path}"
+            raise DataError(f"{error}\n    {entry}") from error
 
     def __iter__(self) -> Any:
-        return iter({**self._raw, **self._derived})
+        return iter({**self._raw, **self._config.derived})
 
     def __len__(self) -> int:
-        return len({**self._raw, **self._derived})
+        return len({**self._raw, **self._config.derived})
 
 
-def _evaluate(text: str, columns: Mapping[str, Any], num_events: int, what: str) -> Any:
-    expression = parse(text, where=what)
-    return expression.evaluate({n: columns[n] for n in expression.names}, num_events=num_events)
+def _masked(column: Any, sentinels: tuple[float, ...]) -> Any:
+    """Mask the sentinels of a branch."""
+    if isinstance(column, Jagged):
+        return Jagged.of(column.offsets, missing.mask_sentinels(column.content, sentinels)) if sentinels else column
+    return missing.mask_sentinels(column, sentinels) if isinstance(column, np.ndarray) else column
 
 
-def _per_event(text: str, columns: Mapping[str, Any], num_events: int, block: Block, *, what: str) -> npt.NDArray[Any]:
-    values = _evaluate(text, columns, num_events, what)
-    if not isinstance(values, np.ndarray) or values.ndim != 1:
+def _per_event(text: str, columns: _Columns, block: Block, *, what: str) -> Flat:
+    values = columns.evaluate(text, what=what)
+    if not isinstance(values, np.ndarray | Masked) or values.ndim != 1:
         raise DataError(
             f"{what} {text!r} gives a list an event; reduce it with any(), all(), sum(), max(), ... ({block})"
         )
     return values
 
 
-def _decision(text: str, values: npt.NDArray[Any], block: Block) -> Bools:
-    if values.dtype.kind == "f":  # NaN, which means missing, would count as true
+def _decision(text: str, values: Flat, block: Block) -> Bools:
+    """Mark where a cut is true, which is neither false nor unknown."""
+    if values.dtype.kind == "f":
         raise DataError(f"cut {text!r} gives numbers, not yes or no; write a comparison such as '{text} > 0' ({block})")
-    return values.astype(bool)
+    return is_true(values)
 
 
-def _labels(config: DataConfig, sample: Sample, columns: Mapping[str, Any], keep: Bools, block: Block) -> Ints:
-    kept = int(keep.sum())
+def _known(text: str, columns: _Columns, keep: Bools, block: Block, *, what: str, wrong: str) -> npt.NDArray[Any]:
+    """Evaluate what no selected event may lack, and return it of those."""
+    values = _per_event(text, columns, block, what=what)
+    gone = missing.find_missing(values)
+    if gone is not None:
+        _check_known(~gone, keep, block, what=f"{what} {text!r} {wrong}")
+    return missing.values_of(values)[keep]
+
+
+def _check_known(is_known: Bools, keep: Bools, block: Block, *, what: str) -> None:
+    bad = np.flatnonzero(keep & ~is_known)
+    if len(bad):
+        raise DataError(
+            f"{what} at entry {block.start + int(bad[0])} of {block.location.path} (selected events like it in this "
+            f"block: {len(bad)}); cut such events away, or give them a value: where(isnan(x), 0, x)"
+        )
+
+
+def _labels(config: DataConfig, sample: Sample, columns: _Columns, keep: Bools, block: Block) -> Ints:
     if config.label is None:
-        return np.full(kept, -1 if sample.label is None else sample.label, np.int64)
-    values = _per_event(config.label, columns, len(keep), block, what="label")[keep]
-    labels: Ints = np.nan_to_num(values, nan=-1.0, posinf=-1.0, neginf=-1.0).astype(np.int64)
+        return np.full(int(keep.sum()), -1 if sample.label is None else sample.label, np.int64)
+    allowed = ", ".join(f"{i} ({c})" for i, c in enumerate(config.classes))
+    values = _known(config.label, columns, keep, block, what="label", wrong=f"is missing (allowed: {allowed})")
+    labels: Ints = values.astype(np.int64)
     bad = np.flatnonzero((labels != values) | (labels < 0) | (labels >= len(config.classes)))
     if len(bad):
-        allowed = ", ".join(f"{i} ({c})" for i, c in enumerate(config.classes))
         entry = block.start + int(np.flatnonzero(keep)[bad[0]])
         raise DataError(
             f"label {config.label!r} is {values[bad[0]]} at entry {entry} of {block.location.path} (sample "
@@ -246,27 +304,29 @@ def _labels(config: DataConfig, sample: Sample, columns: Mapping[str, Any], keep
 
 
 def _weights(
-    config: DataConfig, sample: Sample, columns: Mapping[str, Any], keep: Bools, block: Block
+    config: DataConfig, sample: Sample, columns: _Columns, keep: Bools, block: Block
 ) -> npt.NDArray[np.float32]:
     weights = np.ones(int(keep.sum()), np.float64)
     for weight in (config.weight, sample.weight):
         if isinstance(weight, str):
-            weights *= _per_event(weight, columns, len(keep), block, what="weight")[keep]
+            weights *= _known(weight, columns, keep, block, what="weight", wrong="is missing or not finite")
         elif weight is not None:
             weights *= weight
     with np.errstate(over="ignore"):
         single = weights.astype(np.float32)
     if not np.isfinite(single).all():
         entry = block.start + int(np.flatnonzero(keep)[~np.isfinite(single)][0])
-        raise DataError(f"the weight of entry {entry} of {block.location.path} is not finite; cut such events away")
+        raise DataError(
+            f"the weight of entry {entry} of {block.location.path} is not finite in float32; cut such events away"
+        )
     return single
 
 
-def _flat(config: DataConfig, columns: Mapping[str, Any], keep: Bools, block: Block) -> dict[str, npt.NDArray[Any]]:
-    flat: dict[str, npt.NDArray[Any]] = {}
+def _flat(config: DataConfig, columns: Mapping[str, Any], keep: Bools, block: Block) -> dict[str, Flat]:
+    flat: dict[str, Flat] = {}
     for name in config.flat:
         values = columns[name]
-        if not isinstance(values, np.ndarray):
+        if not isinstance(values, np.ndarray | Masked):
             raise DataError(f"flat: {name!r} gives a list an event; reduce it, or move it to a collection ({block})")
         kept = values if keep.all() else values[keep]
         if kept.ndim == 1:
@@ -276,34 +336,36 @@ def _flat(config: DataConfig, columns: Mapping[str, Any], keep: Bools, block: Bl
     return flat
 
 
-def _objects(collection: Collection, columns: Mapping[str, Any], keep: Bools, block: Block) -> Objects:
+def _objects(collection: Collection, columns: _Columns, keep: Bools, block: Block) -> Objects:
     lists = {b: _jagged(columns[b], b, collection, block) for b in collection.branches}
     _check_counts(lists, collection, block)
     picked = {b: jagged.take_events(keep) for b, jagged in lists.items()}
     first = next(iter(picked.values()))
     if collection.cut is not None:
         passes = _per_object(collection.cut, collection, columns, lists, block, what="cut").take_events(keep)
-        chosen = _decision(collection.cut, passes.content, block)
+        chosen = _decision(collection.cut, passes.values, block)
         if not chosen.all():
             picked = {b: jagged.take_objects(chosen) for b, jagged in picked.items()}
             first = next(iter(picked.values()))
     else:
         chosen = None
-    contents = {b: jagged.content for b, jagged in picked.items()}
+    contents = {b: jagged.values for b, jagged in picked.items()}
     if collection.sort is not None:
         key = _per_object(collection.sort.removeprefix("-"), collection, columns, lists, block, what="sort")
         key = key.take_events(keep)
-        values = key.content if chosen is None or chosen.all() else key.content[chosen]
-        order = _sorted_order(values, first.counts, descending=collection.sort.startswith("-"))
+        key = key if chosen is None or chosen.all() else key.take_objects(chosen)
+        order = order_of(key, descending=collection.sort.startswith("-"))
         if order is not None:
             contents = {b: content[order] for b, content in contents.items()}
     return Objects(offsets=first.offsets, columns=contents)
 
 
 def _jagged(values: Any, name: str, collection: Collection, block: Block) -> Jagged:
-    if isinstance(values, np.ndarray) and values.ndim == 1:
+    if isinstance(values, np.ndarray | Masked) and values.ndim == 1:
         raise DataError(f"jagged.{collection.name}: {name!r} has one number an event; list it under `flat` ({block})")
     try:
+        if isinstance(values, Masked):
+            return Jagged.from_fixed(values)
         return values if isinstance(values, Jagged) else Jagged.from_awkward(values)
     except ShapeError as error:
         raise DataError(
@@ -327,13 +389,13 @@ def _check_counts(lists: Mapping[str, Jagged], collection: Collection, block: Bl
 def _per_object(
     text: str,
     collection: Collection,
-    columns: Mapping[str, Any],
+    columns: _Columns,
     lists: Mapping[str, Jagged],
     block: Block,
     *,
     what: str,
 ) -> Jagged:
-    values = _evaluate(text, columns, block.stop - block.start, f"jagged.{collection.name}.{what}")
+    values = columns.evaluate(text, what=f"jagged.{collection.name}.{what}")
     first = next(iter(lists.values()))
     jagged = _jagged(values, text, collection, block)
     if not np.array_equal(jagged.offsets, first.offsets):
@@ -342,12 +404,3 @@ def _per_object(
             f"object of the collection ({block})"
         )
     return jagged
-
-
-def _sorted_order(values: npt.NDArray[Any], counts: Ints, *, descending: bool) -> Ints | None:
-    """Order the objects within their events, ties and missing ones last in file order; None if they are sorted."""
-    event = np.repeat(np.arange(len(counts)), counts)
-    key = -values.astype(np.float64) if descending else values.astype(np.float64)
-    if len(key) < 2 or not np.any((key[1:] < key[:-1]) & (event[1:] == event[:-1]) | np.isnan(key[:-1])):
-        return None
-    return np.lexsort((key, event))

@@ -10,8 +10,6 @@ import json
 import logging
 import math
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -23,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rootdata import bundle, contract, probe, weaver
+from rootdata import bundle, contract, disk, probe, weaver
 from rootdata.bundle import Manifest, Parity
 from rootdata.dense import Layout
 from rootdata.errors import BundleError, FileError
@@ -173,6 +171,7 @@ def _deployed(
         specs=draft.inputs,
         transforms=transforms_of(data.data, data.specs),
         missing=data.data.missing,
+        derived=data.data.derived,
         activation=activation,
         dtype=dtype,
         reveal_empty=reveal_empty,
@@ -402,31 +401,10 @@ def _write(graph: bytes, manifest: Manifest, folder: Path) -> Manifest:
 
 
 def _written(graph: bytes, manifest: Manifest, folder: Path) -> Manifest:
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with disk.making(folder) as made:
         (made / bundle.MODEL).write_bytes(graph)
         manifest = dataclasses.replace(manifest, sha256=bundle.sha256_of(made / bundle.MODEL), size=len(graph))
         (made / PREPROCESS).write_text(json.dumps(weaver.preprocessing(manifest), indent=1) + "\n", encoding="utf-8")
         bundle.save(manifest, made)
-        made.chmod(0o755)
-        _exchange(made, folder)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        disk.exchange(made, folder)
     return manifest
-
-
-def _exchange(made: Path, folder: Path) -> None:
-    """Move a folder to its place, and what is there away; back again, where that fails."""
-    if not folder.exists():
-        made.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-    try:
-        folder.rename(old / "bundle")
-        try:
-            made.rename(folder)
-        except BaseException:
-            (old / "bundle").rename(folder)
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

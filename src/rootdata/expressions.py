@@ -7,26 +7,31 @@ refused.
 Numbers, ``True``, ``False`` and branch names (dots included, any other name in backticks)
     ``30``, ``1.5e3``, ``Jet_pt``, ``jets.pt``, ```muons/muons.pt#1```
 Arithmetic and comparisons
-    ``+ - * / // % **``, ``< <= > >= == !=``, also chained: ``0 < x < 5``. Integers stay exact, whatever their size.
+    ``+ - * / // % **``, ``< <= > >= == !=``, also chained: ``0 < x < 5``. Integers give integers, exact, whatever
+    their size; but for ``/``
 Logic
     ``and or not``, ``& | ~ ^`` (in parentheses next to a comparison), ``a if condition else b``
 One number in, one out
     abs sqrt log log10 log1p exp expm1 sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh floor ceil round
     isnan isfinite sign clip minimum maximum where deltaphi deltar pair_mass
 The objects of an event to one number
-    min max mean std argmin argmax first (nan where an event has none, or ``fill=``), sum prod any all count,
-    ``invariant_mass(pt, eta, phi, mass)``
+    min max mean std argmin argmax first (missing where an event has none, or ``fill=``), sum prod any all count,
+    ``invariant_mass(pt, eta, phi, mass)``; objects that are missing are left out
 Objects of an event
-    ``x[0]``, ``x[-1]``, ``x[argmax(y)]`` (nan where absent), ``at(x, 0, fill=-1.0)``, ``x[:2]``, ``x[y > 30]``,
-    ``sort(x)`` (the largest first)
+    ``x[0]``, ``x[-1]``, ``x[argmax(y)]`` (missing where absent), ``at(x, 0, fill=-1.0)``, ``x[:2]``, ``x[y > 30]``,
+    ``sort(x)`` (the largest first, missing ones last)
 
-Comparisons with nan are false (``!=`` true), so an event without jets fails ``Jet_pt[0] > 30``.
+NaN, infinities, objects that are not there, a divisor of 0: all are missing, and so is what is computed of them. A
+comparison with what is missing is unknown, ``not`` of it too; ``and``, ``or`` decide where one side is enough. A cut
+takes what is true, so an event without jets passes neither ``Jet_pt[0] > 30`` nor ``not Jet_pt[0] > 30``.
+``isnan(x)`` asks.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +46,7 @@ from rootdata.arithmetic import Number, OperandError, comparing, of_real
 from rootdata.columns import Column, Value, elementwise
 from rootdata.errors import ExpressionError, nearest
 from rootdata.jagged import Jagged
+from rootdata.missing import Masked
 
 MAX_LENGTH = 4000
 MAX_DEPTH = 100
@@ -69,7 +75,7 @@ def _lifted(functions: Mapping[str, Callable[..., Any]], arguments: int = 1) -> 
 # Functions of real numbers that numpy has under the same name.
 _REAL = (
     *("sqrt", "log", "log10", "log1p", "exp", "expm1", "sin", "cos", "tan", "arcsin", "arccos", "arctan"),
-    *("sinh", "cosh", "tanh", "arcsinh", "isnan", "isfinite"),
+    *("sinh", "cosh", "tanh", "arcsinh"),
 )
 
 _FUNCTIONS: Mapping[str, _Function] = MappingProxyType(
@@ -77,11 +83,12 @@ _FUNCTIONS: Mapping[str, _Function] = MappingProxyType(
         **_lifted({name: of_real(getattr(np, name)) for name in _REAL}),
         **_lifted({"abs": arithmetic.absolute, "sign": arithmetic.sign, "floor": arithmetic.floor}),
         **_lifted({"ceil": arithmetic.ceil, "round": arithmetic.nearest_whole}),
+        **_lifted({"isnan": arithmetic.is_missing, "isfinite": arithmetic.is_present}),
         **_lifted({"minimum": arithmetic.minimum, "maximum": arithmetic.maximum}, 2),
-        **_lifted({"arctan2": of_real(np.arctan2), "deltaphi": kinematics.deltaphi}, 2),
+        **_lifted({"arctan2": of_real(np.arctan2), "deltaphi": of_real(kinematics.deltaphi)}, 2),
         **_lifted({"clip": arithmetic.clip, "where": arithmetic.where}, 3),
-        **_lifted({"deltar": kinematics.deltar}, 4),
-        **_lifted({"pair_mass": kinematics.pair_mass}, 8),
+        **_lifted({"deltar": of_real(kinematics.deltar)}, 4),
+        **_lifted({"pair_mass": of_real(kinematics.pair_mass)}, 8),
         "sum": _Function(columns.total),
         "prod": _Function(columns.product),
         "any": _Function(columns.any_object),
@@ -187,19 +194,21 @@ class _Place:
     def excerpt(self) -> str:
         return self.text[self.start : self.stop]
 
-    def error(self, what: str) -> ExpressionError:
-        """Say what is wrong, and mark the place under the expression."""
+    def error(self, what: str, *, event: int | None = None) -> ExpressionError:
+        """Say what is wrong, in which event if in one, and mark the place under the expression."""
         begin = max(0, self.start - _SHOWN // 2) if len(self.text) > _SHOWN else 0
         line = self.text[begin : begin + _SHOWN]
         marks = "^" * max(1, min(self.stop, begin + _SHOWN) - self.start)
         prefix = f"{self.where}: " if self.where else ""
-        return ExpressionError(f"{prefix}{what}\n    {line}\n    {' ' * (self.start - begin)}{marks}")
+        error = ExpressionError(f"{prefix}{what}\n    {line}\n    {' ' * (self.start - begin)}{marks}")
+        error.event = event
+        return error
 
 
 @dataclass(frozen=True, slots=True)
 class _Constant:
     place: _Place
-    value: Number
+    value: Number | Masked
 
     def evaluate(self, _loaded: Mapping[str, Value]) -> Value:
         return self.value
@@ -227,7 +236,7 @@ class _Apply:
         except OperandError as error:
             raise self.place.error(error.named([operand.place.excerpt for operand in self.operands])) from error
         except ExpressionError as error:
-            raise self.place.error(str(error)) from error
+            raise self.place.error(str(error), event=error.event) from error
 
 
 _Node = _Constant | _Branch | _Apply
@@ -255,13 +264,14 @@ class Expression:
 
         Parameters
         ----------
-        columns : by branch name, numpy arrays (num_events,) or (num_events, k), awkward arrays of numbers or of lists
-            of numbers, or ``Jagged``; any integer, boolean or real type
+        columns : by branch name, numpy arrays or ``Masked`` (num_events,) or (num_events, k), awkward arrays of numbers
+            or of lists of numbers, or ``Jagged``; any integer, boolean or real type
 
         Returns
         -------
-        (num_events,) numpy array, or a jagged column: ``Jagged`` if any was given, else an awkward array. May share its
-        memory with a column.
+        (num_events,) numpy array, ``Masked`` where integers or booleans are missing (real numbers are NaN then); or a
+        jagged column: ``Jagged`` if any was given, else an awkward array, of option type where integers or booleans are
+        missing. May share its memory with a column.
 
         Raises
         ------
@@ -272,7 +282,7 @@ class Expression:
         with np.errstate(all="ignore"):
             value = self._root.evaluate(loaded)
         if not isinstance(value, Jagged):
-            return value if isinstance(value, np.ndarray) else np.full(num_events, value)
+            return _of_length(value, num_events)
         return value if any(isinstance(columns[name], Jagged) for name in self.names) else value.to_awkward()
 
     def __reduce__(self) -> tuple[Callable[..., Expression], tuple[str, str]]:
@@ -324,6 +334,13 @@ def _load(branch: _Branch, given: Mapping[str, Column], num_events: int) -> Valu
         return columns.load(given[branch.name], num_events)
     except OperandError as error:
         raise branch.place.error(error.named([branch.name])) from error
+
+
+def _of_length(value: Number | columns.Flat, num_events: int) -> columns.Flat:
+    """Give every event its number, where all have the same."""
+    if isinstance(value, Masked):
+        return value if value.ndim else Masked(np.full(num_events, value.values), np.full(num_events, value.valid))
+    return value if isinstance(value, np.ndarray) and value.ndim else np.full(num_events, value)
 
 
 def _at(place: _Place, start: int, stop: int) -> _Place:
@@ -419,8 +436,9 @@ class _Reader(ast.NodeVisitor):
         if not all(isinstance(operand, _Constant) for operand in made.operands):
             return made
         with np.errstate(all="ignore"):
-            # .item(): a Python number is weak, and leaves float32 columns as they are.
-            return _Constant(made.place, np.asarray(made.evaluate({})).item())
+            value: Any = made.evaluate({})
+        # .item(): a Python number is weak, and leaves float32 columns as they are.
+        return _Constant(made.place, value if isinstance(value, Masked) else np.asarray(value).item())
 
     def branch(self, node: ast.AST, name: str) -> _Branch:
         """Note that a branch is needed."""
@@ -436,6 +454,8 @@ class _Reader(ast.NodeVisitor):
             self.refuse(node, f"{value!r} is not allowed in an expression; {_ALLOWED}")
         if isinstance(value, int) and value > _MAX_INTEGER:
             self.refuse(node, "this integer does not fit into 64 bits")
+        if value in (math.inf, -math.inf):
+            self.refuse(node, "this number does not fit into 64 bits")
         return _Constant(self.place_of(node), value)
 
     def visit_Name(self, node: ast.Name) -> _Node:
@@ -534,6 +554,6 @@ class _Reader(ast.NodeVisitor):
         if keyword.arg != "fill" or not function.has_fill:
             self.refuse(keyword, f"{name} has no option {keyword.arg or '**'!r}; {allowed}")
         value = self.visit(keyword.value)
-        if not isinstance(value, _Constant):
+        if not isinstance(value, _Constant) or isinstance(value.value, Masked):
             self.refuse(keyword, "fill= takes a number, the same for all events")
         return value.value

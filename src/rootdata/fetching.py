@@ -1,14 +1,17 @@
-"""Bytes of local files, through a small piece of memory that stays in the processor's cache.
+"""Bytes of files, for those who decode them.
 
-Into memory that is not in the cache the kernel copies several times slower (2 instead of 13 GB/s on an AMD EPYC, as its
-``rep movsb`` does there), and pages that were never written to cost more than both.
+Those of local files come through a small piece of memory that stays in the processor's cache. Into memory that is not
+in the cache the kernel copies several times slower (2 instead of 13 GB/s on an AMD EPYC, as its ``rep movsb`` does
+there), and pages that were never written to cost more than both.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +19,66 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 
 PIECE = 1 << 17  # bytes, a part of the second level of any cache
+GAP = 32_768  # bytes between two ranges that the system may read along
 _own = threading.local()
+
+Range = tuple[int, int]
+"""Where bytes begin and end in a file."""
+
+
+class ContradictionError(ValueError):
+    """Bytes contradict themselves, or what the file says of them: they are damaged."""
+
+
+class Source(Protocol):
+    """The bytes of a file, here or elsewhere."""
+
+    def fetch(self, at: int, size: int) -> memoryview:
+        """Return bytes from some place on, which last until this thread's next call.
+
+        Raises
+        ------
+        EOFError
+            Where the file ends too early.
+        OSError
+            Where it can't be read.
+        """
+
+    def ahead(self, ranges: Sequence[Range]) -> AbstractContextManager[None]:
+        """Get ready for what will be fetched while the context lasts."""
+
+
+class LocalSource:
+    """The bytes of an open file of this machine.
+
+    Parameters
+    ----------
+    handle : file descriptor; its position is neither used nor changed
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def fetch(self, at: int, size: int) -> memoryview:
+        """Return bytes from some place on; see :class:`Source`."""
+        if self._handle < 0:
+            raise OSError("the file is closed")
+        end = os.fstat(self._handle).st_size
+        if at < 0 or size < 0 or at + size > end:  # before memory is asked for
+            raise EOFError(f"{max(0, end - at):,} of {size:,} bytes at {at:,}")
+        content = borrow(size)
+        read_into(self._handle, at, content)
+        return content.data
+
+    def ahead(self, ranges: Sequence[Range]) -> AbstractContextManager[None]:
+        """Say which parts of the file will be read, neighbours together: they are then read one by one."""
+        for begin, end in joined(ranges, gap=GAP):
+            announce(self._handle, begin, end)
+        return nullcontext()
+
+    def forget(self) -> None:
+        """Read no more: the number of a file that is closed may be another file's."""
+        self._handle = -1
 
 
 def read_into(handle: int, at: int, out: Bytes) -> None:
@@ -54,6 +116,23 @@ def borrow(size: int, purpose: str = "whole") -> Bytes:
         memory = np.empty(max(size, PIECE), np.uint8)
         setattr(_own, purpose, memory)
     return memory[:size]
+
+
+def joined(ranges: Iterable[Range], *, gap: int) -> list[Range]:
+    """Join ranges that overlap or are at most ``gap`` bytes apart.
+
+    Examples
+    --------
+    >>> joined([(90, 95), (0, 10), (12, 20)], gap=5)
+    [(0, 20), (90, 95)]
+    """
+    wide: list[Range] = []
+    for start, stop in sorted(ranges):
+        if wide and start - wide[-1][1] <= gap:
+            wide[-1] = (wide[-1][0], max(stop, wide[-1][1]))
+        else:
+            wide.append((start, stop))
+    return wide
 
 
 def announce(handle: int, begin: int, end: int) -> None:

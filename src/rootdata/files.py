@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +13,9 @@ from pathlib import Path
 
 from rootdata import remote
 from rootdata.errors import FileError, nearest
+from rootdata.location import State
 
-Stamp = tuple[int, int]
-"""Size of a file in bytes, and a number that changes with its contents (ns of a local one); zeros where not known."""
-
-ASKED_AT_ONCE = 16  # remote files whose size and time are asked for
+ASKED_AT_ONCE = 16  # remote files whose state is asked for
 
 _WITH_TREE = re.compile(r"^(?P<path>.+\.root)(?::(?P<tree>[^:]+))?$")
 
@@ -131,26 +130,56 @@ def _expand_list(path: Path, tree: str | None, where: str, lists: tuple[str, ...
     return found
 
 
+def name_of(path: str) -> str:
+    """Return the name of a file without its folder, its host, and what a URL says behind it (``?token=...``).
+
+    Examples
+    --------
+    >>> name_of("https://host/data/ttH.root?X-Amz-Date=20260101"), name_of("data/what?.root")
+    ('ttH.root', 'what?.root')
+    """
+    return posixpath.basename(without_query(path))
+
+
+def without_query(path: str) -> str:
+    """Return an address without query and fragment, which say who asks and for how long; other paths as they are."""
+    return re.split("[?#]", path, maxsplit=1)[0] if remote.is_remote(path) else path
+
+
 def _neighbours(path: str) -> str:
     folder = Path(path).parent
     names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
     return f"; {nearest(Path(path).name, names)}" if names else ""
 
 
-def stamp(location: Location) -> Stamp:
-    """Return the size of a file and a number that changes with its contents."""
+def state_of(location: Location, *, patience: float = remote.LOOK_SECONDS) -> State:
+    """Return the state of a file now: of a local one by a look at its folder, of a remote one by a request.
+
+    Parameters
+    ----------
+    patience : seconds during which a server that fails is asked again; what it does not tell is not known
+    """
     if remote.is_remote(location.path):
-        return remote.stamp((location.path, *location.replicas))
+        return remote.state_of((location.path, *location.replicas), patience=patience)
     try:
-        status = Path(location.path).stat()
+        return _state(Path(location.path).stat())
     except OSError:  # whoever opens it says what is wrong
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        return State()
 
 
-def stamps(locations: Sequence[Location]) -> list[Stamp]:
-    """Return the stamps of files, asking many servers at a time."""
+def state_of_open(handle: int) -> State:
+    """Return the state of an open local file."""
+    return _state(os.fstat(handle))
+
+
+def _state(status: os.stat_result) -> State:
+    # The time of change is set by every write, rename and replacement, and by nobody's wish, unlike that of writing.
+    return State(status.st_size, f"{status.st_mtime_ns}-{status.st_ctime_ns}")
+
+
+def states_of(locations: Sequence[Location]) -> list[State]:
+    """Return the states of files, asking many servers at a time."""
     if not any(remote.is_remote(w.path) for w in locations):
-        return [stamp(w) for w in locations]
-    with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="rootdata-stamp") as pool:
-        return list(pool.map(stamp, locations))
+        return [state_of(w) for w in locations]
+    with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="rootdata-state") as pool:
+        return list(pool.map(state_of, locations))

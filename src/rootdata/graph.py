@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
@@ -31,18 +32,23 @@ class Scaler(nn.Module):
     Parameters
     ----------
     transforms : of each feature
-    missing : sentinels
+    missing : sentinels, of the features that are branches
+    derived : names of features that are computed: in them a sentinel is a number like others
     """
 
     shift: Tensor
     factor: Tensor
     log: Tensor
+    sentinels: Tensor
 
-    def __init__(self, spec: TensorSpec, transforms: Sequence[Transform], missing: tuple[float, ...]) -> None:
+    def __init__(
+        self, spec: TensorSpec, transforms: Sequence[Transform], missing: Sequence[float], derived: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self._dtype = torch.float32 if spec.dtype == "float32" else torch.float64
         self._is_float = spec.dtype != "int64"
-        self._missing = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)]
+        is_branch = [f not in derived for f in spec.features]
+        held = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)] if any(is_branch) else []
         self._has_log = any(t.log for t in transforms)
         ones = (1,) * (len(spec.shape) - 2)
         for name, kind, values in (
@@ -51,11 +57,16 @@ class Scaler(nn.Module):
             ("log", torch.bool, [t.log for t in transforms]),
         ):
             self.register_buffer(name, torch.tensor(values, dtype=kind).reshape(len(transforms), *ones))
+        # NaN equals nothing. Beside branches of whole numbers there is no computed feature: those travel as float64.
+        mixed = [] if all(is_branch) else [[m if b else math.nan for b in is_branch] for m in held]
+        self._missing = [] if mixed else held
+        shape = (len(mixed), len(is_branch), *ones)
+        self.register_buffer("sentinels", torch.tensor(mixed, dtype=self._dtype).reshape(shape))
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Return scaled values, float32 and finite where real, and which are missing, both of the shape of ``raw``."""
         missing = torch.isnan(raw) | torch.isinf(raw) if self._is_float else torch.zeros_like(raw, dtype=torch.bool)
-        for sentinel in self._missing:
+        for sentinel in (*self._missing, *self.sentinels):
             missing = missing | (raw == sentinel)
         wide = torch.where(missing, torch.zeros_like(raw), raw).to(self._dtype)
         if self._has_log:
@@ -83,6 +94,7 @@ class Deployed(nn.Module):
     network : takes a batch of the layout
     call : how to call it
     specs : of the inputs, in their order
+    missing, derived : sentinels, and the features that are computed, in which they are numbers like others
     activation : ``sigmoid``, ``softmax`` or ``none``, for what the network returns
     dtype : of the numbers that the network takes
     reveal_empty : show one padded object of an event that has none, for networks that would divide by zero
@@ -97,6 +109,7 @@ class Deployed(nn.Module):
         specs: Sequence[TensorSpec],
         transforms: Mapping[str, Transform],
         missing: tuple[float, ...],
+        derived: Collection[str] = (),
         activation: str,
         dtype: torch.dtype = torch.float32,
         reveal_empty: bool = False,
@@ -107,7 +120,7 @@ class Deployed(nn.Module):
         self._activation, self._reveals = activation, reveal_empty and layout.kind == "tokens"
         values = {f"of_{s.name}": s for s in specs if not s.is_mask}  # a plain "items" or "keys" is taken
         self.scalers = nn.ModuleDict(
-            {k: Scaler(s, [transforms[f] for f in s.features], missing) for k, s in values.items()}
+            {k: Scaler(s, [transforms[f] for f in s.features], missing, derived) for k, s in values.items()}
         )
 
     def forward(self, *raw: Tensor) -> Tensor:
@@ -208,8 +221,8 @@ def refuse(network: nn.Module) -> None:
 def computing(network: nn.Module) -> Iterator[torch.dtype]:
     """Let a network compute as its graph will, and be as it was afterwards.
 
-    Dropout and the like are off. Weights in half precision are float32: the same numbers, of which nothing is rounded any more
-    between layers, as hardly any runtime computes in half precision. A network in double precision stays in it.
+    Dropout and the like are off. Weights in half precision become float32, the same numbers: hardly any runtime
+    computes in half precision. A network in double precision stays in it.
 
     Yields
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+from collections.abc import Callable
 
 import cramjam
 import numpy as np
@@ -10,14 +11,19 @@ import numpy.typing as npt
 import xxhash
 from isal import isal_zlib
 
+from rootdata.fetching import ContradictionError
+
 Bytes = npt.NDArray[np.uint8]
 
 # Before each block: two letters, method, compressed and uncompressed size of three bytes each (RZip.cxx of ROOT).
 _BLOCK_HEADER = 9
+_LZMA_MEMORY = 1 << 28  # bytes that a dictionary may take; the largest of the usual ones has a quarter of it
 
 
 def inflate(stored: memoryview, size: int) -> Bytes:
     """Decompress a basket or a page: stored as it is where that is as short, or in blocks of up to 16 MB.
+
+    No more than ``size`` bytes are ever made of damaged ones.
 
     Parameters
     ----------
@@ -25,8 +31,8 @@ def inflate(stored: memoryview, size: int) -> Bytes:
 
     Raises
     ------
-    ValueError
-        Where sizes or checksums disagree, or for an unknown algorithm; and what the libraries raise.
+    ContradictionError
+        Where sizes or checksums disagree, or for an unknown algorithm.
     """
     if len(stored) == size:
         return np.frombuffer(stored, np.uint8)
@@ -36,29 +42,56 @@ def inflate(stored: memoryview, size: int) -> Bytes:
         packed, plain = int.from_bytes(sizes[:3], "little"), int.from_bytes(sizes[3:], "little")
         blocks.append((bytes(stored[at : at + 2]), stored[at + _BLOCK_HEADER : at + _BLOCK_HEADER + packed], plain))
         at, total = at + _BLOCK_HEADER + packed, total + plain
-    if at > len(stored):
-        raise ValueError(f"the last compressed block is longer than what is left of {len(stored):,} bytes")
+    if at != len(stored):
+        raise ContradictionError(f"compressed blocks of {at:,} bytes in a place of {len(stored):,}")
     if total != size:  # before anything of that size is allocated
-        raise ValueError(f"compressed blocks of {total:,} bytes, not {size:,}")
+        raise ContradictionError(f"compressed blocks of {total:,} bytes, not {size:,}")
     pieces = [_inflate_block(algorithm, packed, plain) for algorithm, packed, plain in blocks]
     return pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.uint8), *pieces])
 
 
 def _inflate_block(algorithm: bytes, packed: memoryview, size: int) -> Bytes:
-    if algorithm == b"ZL":
-        found = np.frombuffer(isal_zlib.decompress(packed, bufsize=size), np.uint8)
-    elif algorithm == b"ZS":
-        found = np.empty(size, np.uint8)
-        found = found[: cramjam.zstd.decompress_into(packed, found.data)]
-    elif algorithm == b"L4":
-        if xxhash.xxh64_intdigest(packed[8:]) != int.from_bytes(packed[:8], "big"):
-            raise ValueError("the checksum is wrong")
-        found = np.empty(size, np.uint8)
-        found = found[: cramjam.lz4.decompress_block_into(packed[8:], found.data, output_len=size)]
-    elif algorithm == b"XZ":
-        found = np.frombuffer(lzma.LZMADecompressor().decompress(packed, max_length=size + 1), np.uint8)
-    else:
-        raise ValueError(f"unknown compression {algorithm!r}")
+    if algorithm not in _ALGORITHMS:
+        raise ContradictionError(f"the compression {algorithm!r} is unknown")
+    if not size:
+        raise ContradictionError("a compressed block of nothing")
+    try:
+        found = _ALGORITHMS[algorithm](packed, size)
+    except ContradictionError:
+        raise
+    except Exception as error:  # the libraries have no common base for what broken bytes raise
+        raise ContradictionError(f"bytes that can't be decompressed ({type(error).__name__}: {error})") from error
     if len(found) != size:
-        raise ValueError(f"{len(found):,} bytes, not {size:,}")
+        raise ContradictionError(f"{len(found):,} bytes after decompression, not {size:,}")
     return found
+
+
+def _zlib(packed: memoryview, size: int) -> Bytes:
+    stream = isal_zlib.decompressobj()
+    found = stream.decompress(packed, size)
+    if not stream.eof:  # and so its checksum was not compared
+        raise ContradictionError("compressed bytes that have no end")
+    return np.frombuffer(found, np.uint8)
+
+
+def _zstd(packed: memoryview, size: int) -> Bytes:
+    found = np.empty(size, np.uint8)
+    return found[: cramjam.zstd.decompress_into(packed, found.data)]
+
+
+def _lz4(packed: memoryview, size: int) -> Bytes:
+    if xxhash.xxh64_intdigest(packed[8:]) != int.from_bytes(packed[:8], "big"):
+        raise ContradictionError("compressed bytes that differ from their checksum")
+    found = np.empty(size, np.uint8)
+    return found[: cramjam.lz4.decompress_block_into(packed[8:], found.data, output_len=size)]
+
+
+def _lzma(packed: memoryview, size: int) -> Bytes:
+    stream = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)
+    found = stream.decompress(packed, max_length=size + 1)
+    if not stream.eof:
+        raise ContradictionError("compressed bytes that have no end")
+    return np.frombuffer(found, np.uint8)
+
+
+_ALGORITHMS: dict[bytes, Callable[[memoryview, int], Bytes]] = {b"ZL": _zlib, b"ZS": _zstd, b"L4": _lz4, b"XZ": _lzma}

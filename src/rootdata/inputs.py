@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from rootdata import events
 from rootdata.bundle import BranchSpec, Manifest, Range, TensorSpec
+from rootdata.columns import Flat
 from rootdata.errors import BundleError, RootDataError
 from rootdata.events import Objects
-from rootdata.jagged import Bools, Ints, Jagged, offsets_of
-from rootdata.statistics import is_missing
+from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.missing import Bools, as_real, find_missing, values_of
 
 Column = npt.NDArray[Any] | Jagged
 Tensors = dict[str, npt.NDArray[Any]]
@@ -123,7 +124,7 @@ class Features:
     """
 
     num_events: int
-    flat: Mapping[str, npt.NDArray[Any]]
+    flat: Mapping[str, Flat]
     objects: Mapping[str, Objects]
 
 
@@ -233,10 +234,10 @@ class Assembler:
                         _tell(told[owner[at]], f"{name}[{position[at]}]", finding)
         return told
 
-    def _findings(self, name: str, values: npt.NDArray[Any]) -> Iterator[tuple[int, dict[str, float] | None]]:
+    def _findings(self, name: str, column: Flat) -> Iterator[tuple[int, dict[str, float] | None]]:
         """Give the places where a value is missing (with None) or outside its range."""
         known = self._ranges.get(name, Range(low=-np.inf, high=np.inf, mean=0.0, std=0.0))
-        absent = is_missing(values, self._config.missing)
+        absent, values = find_missing(column), values_of(column)
         strange = (values < known.low) | (values > known.high)
         for at in np.flatnonzero(strange if absent is None else strange | absent).tolist():
             is_absent = absent is not None and absent[at]
@@ -278,13 +279,18 @@ def _positions(offsets: Ints) -> Ints:
 def _flat(spec: TensorSpec, features: Features) -> npt.NDArray[Any]:
     made = np.empty((features.num_events, len(spec.features)), spec.dtype)
     for i, name in enumerate(spec.features):
-        made[:, i] = features.flat[name]
+        made[:, i] = _held(features.flat[name], made.dtype)
     return made
 
 
 def _padded(spec: TensorSpec, objects: Objects, slots: _Slots) -> npt.NDArray[Any]:
     made = np.zeros((len(slots.real), len(spec.features), slots.real.shape[1]), spec.dtype)
     for i, name in enumerate(spec.features):
-        content = objects.columns[name]
+        content = _held(objects.columns[name], made.dtype)
         made[:, i][slots.real] = content if slots.kept is None else content[slots.kept]
     return made
+
+
+def _held(column: Flat, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Say what is missing as an input can: by NaN, and in one of integers by the sentinel that was read."""
+    return values_of(column) if dtype.kind == "i" else as_real(column)

@@ -6,11 +6,12 @@ Nothing here decides what to train on; :mod:`rootdata.suggest` does, from what i
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.branches import Branch
-from rootdata.errors import ConfigError, FileError
+from rootdata.errors import ConfigError, RootDataError
 from rootdata.files import Location, find
+from rootdata.guard import concerns_all, reason_of
 from rootdata.jagged import Jagged
+from rootdata.opening import Opener
 from rootdata.statistics import ColumnStats
-from rootdata.trees import Tree, open_tree, use_fast_inflate
+from rootdata.trees import BLOCK_BYTES, Tree, use_fast_inflate
 
 ENTRIES = 10_000  # of a file that are read
 MEASURED_FILES = 3  # of each argument; of the others only the names and kinds of branches are looked at
@@ -58,17 +61,20 @@ class TreeInfo:
 
     Parameters
     ----------
-    kind : ``TTree`` or ``RNTuple``
+    kind : ``TTree``, ``RNTuple`` or ``TChain``; ``folder`` of one in the file that can't be looked into
+    entries : none where they can't be told
     compression : of the file, such as ``ZLIB(1)``
     is_chosen : whether its branches are looked at
+    note : why it can't be used
     """
 
     path: str
     name: str
     kind: str
-    entries: int
+    entries: int | None
     compression: str
     is_chosen: bool
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +182,13 @@ class Inspection:
 
 
 def inspect(
-    arguments: Sequence[str], *, tree: str | None = None, entries: int = ENTRIES, flags: bool = False
+    arguments: Sequence[str],
+    *,
+    tree: str | None = None,
+    entries: int = ENTRIES,
+    flags: bool = False,
+    patience: float = 20.0,
+    deadline: float = 30.0,
 ) -> Inspection:
     """Look into files.
 
@@ -186,27 +198,31 @@ def inspect(
     tree : its name, for all files; by default the only one, ``Events``, or the one with most entries
     entries : read of a file, from its start
     flags : whether to look at trigger bits and the like, too
+    patience, deadline : seconds, as :class:`rootdata.opening.Opener` takes them; an attempt reads as much as a block
 
     Raises
     ------
     FileError, BranchError
-        For files that are absent or no ROOT files, and for a tree that is not there.
+        For files that are absent or no ROOT files, or don't come in time, and for a tree that is not there.
     """
     use_fast_inflate()
     trees: list[TreeInfo] = []
-    surveys: dict[Location, dict[str, Branch]] = {}
+    surveys: dict[Location, Mapping[str, Branch]] = {}
     sources, hidden = [], None
-    for name, pattern, locations in _resolve(arguments, tree):
-        measured: list[dict[str, Column]] = []
-        chosen = []
-        for location in locations:
-            with closing(_open(location, trees)) as opened:
-                chosen.append(opened.location)
-                hidden = [n for n in opened.names() if not flags and _FLAGS.match(n)] if hidden is None else hidden
-                branches = surveys[opened.location] = _describe(opened, flags=flags)
-                if not measured or (opened.num_entries and len(measured) < MEASURED_FILES):
-                    measured.append(_measure_tree(opened, branches, entries))
-        sources.append(Source(name=name, pattern=pattern, locations=tuple(chosen), columns=_merge(measured)))
+    with Opener(limit=1, patience=patience, deadline=deadline) as opener:
+        for name, pattern, locations in _resolve(arguments, tree):
+            measured: list[dict[str, Column]] = []
+            chosen = []
+            for location in locations:
+                found = _look(opener, location, flags=flags)
+                trees += found.trees
+                chosen.append(found.location)
+                hidden = found.flags if hidden is None else hidden
+                surveys[found.location] = found.branches
+                if not measured or (found.entries and len(measured) < MEASURED_FILES):
+                    measured.append(_measure_tree(opener, found, entries))
+                    surveys[found.location] = {n: column.branch for n, column in measured[-1].items()}
+            sources.append(Source(name=name, pattern=pattern, locations=tuple(chosen), columns=_merge(measured)))
     _check_once(sources)
     merged = _merge(source.columns for source in sources)
     collections = collections_of(merged)
@@ -255,32 +271,39 @@ def _word(text: str) -> str:
     return word if not word[0].isdigit() else f"sample_{word}"
 
 
-def _open(location: Location, trees: list[TreeInfo]) -> Tree:
-    """Open the tree of a file that is likely meant, and note down all trees that the file has."""
-    import uproot
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """What a file holds: its trees, and of the chosen one the place, entries, branches and the flags left out."""
 
-    try:
-        file = uproot.open(location.path, array_cache=None, object_cache=None)
-    except Exception:
-        open_tree(location).close()  # says in a sentence what is wrong with the file
-        raise
-    with file:
-        classes = {key: kind for key, kind in file.classnames(recursive=True, cycle=False).items() if _is_tree(kind)}
-        name = location.tree.split(";")[0].strip("/") if location.tree else _likely(classes)
-        # The tree itself is opened once, below: with 1,600 branches it takes a second.
-        entries = {key: int(file[key].num_entries) for key in classes if key != name}
-        compression = str(file.file.compression or "none")
-    name = name or max(entries, key=lambda key: entries[key], default=None)
-    tree = open_tree(dataclasses.replace(location, tree=name))
-    for key, kind in classes.items():
-        known = tree.num_entries if key == name else entries[key]
-        kind = "RNTuple" if "RNTuple" in kind else "TTree"
-        trees.append(TreeInfo(location.path, key, kind, known, compression, is_chosen=key == name))
-    return tree
+    trees: tuple[TreeInfo, ...]
+    location: Location
+    entries: int
+    branches: Mapping[str, Branch]
+    flags: tuple[str, ...]
 
 
-def _is_tree(kind: str) -> bool:
-    return kind in {"TTree", "TNtuple", "TNtupleD"} or "RNTuple" in kind
+def _look(opener: Opener, location: Location, *, flags: bool) -> _Found:
+    """List the trees of a file, and look at the one that is likely meant."""
+    given = location.tree.split(";")[0].strip("/") if location.tree else None
+    # The chosen tree is opened once, below: with 1,600 branches it takes a second.
+    contents = opener.look_into(location, leave=lambda names: given or _likely(names))
+    counted = {tree.name: tree.entries or 0 for tree in contents.usable}
+    name = given or _likely(counted) or max(counted, key=counted.__getitem__, default=None)
+    chosen = dataclasses.replace(location, tree=location.tree or name)
+    found, entries, branches, hidden = opener.use(chosen, functools.partial(_describe, flags=flags))
+    infos = (
+        TreeInfo(
+            path=location.path,
+            name=tree.name,
+            kind=tree.kind,
+            entries=entries if tree.name == name else tree.entries,
+            compression=contents.compression,
+            is_chosen=tree.name == name,
+            note=tree.note,
+        )
+        for tree in contents.trees
+    )
+    return _Found(trees=tuple(infos), location=found, entries=entries, branches=branches, flags=hidden)
 
 
 def _likely(names: Collection[str]) -> str | None:
@@ -304,14 +327,16 @@ def _check_once(sources: Sequence[Source]) -> None:
 # What is in a tree
 
 
-def _describe(tree: Tree, *, flags: bool) -> dict[str, Branch]:
-    """Describe the branches of a tree under the names that a configuration uses."""
-    names = dict.fromkeys(n for n in tree.names() if (flags or not _FLAGS.match(n)) and not _ALIAS.match(n))
+def _describe(tree: Tree, *, flags: bool) -> tuple[Location, int, dict[str, Branch], tuple[str, ...]]:
+    """Describe the branches of a tree under the names that a configuration uses, and name the flags left out."""
+    every = tree.names()
+    names = dict.fromkeys(n for n in every if (flags or not _FLAGS.match(n)) and not _ALIAS.match(n))
     short = {n: _with_underscore(n) for n in names}
-    return {
+    branches = {
         s if s == n or s not in names else n: dataclasses.replace(tree.describe(n), name=s if s not in names else n)
         for n, s in short.items()
     }
+    return tree.location, tree.num_entries, branches, tuple(n for n in every if not flags and _FLAGS.match(n))
 
 
 def _with_underscore(name: str) -> str:
@@ -320,30 +345,48 @@ def _with_underscore(name: str) -> str:
     return short if short.replace("_", ".", 1) == name else name
 
 
-def _measure_tree(tree: Tree, branches: Mapping[str, Branch], entries: int) -> dict[str, Column]:
-    stop = min(entries, tree.num_entries)
-    usable = [name for name, branch in branches.items() if branch.kind != "unusable"]
-    arrays, broken = _read(tree, usable, stop) if stop else ({}, {})
-    if broken and not arrays:
-        tree.read(usable, 0, stop)  # raises: not a branch that can't be read, but the file
-    place = f"{tree.location.path}:{tree.location.tree}"
-    columns = {}
-    for name, branch in branches.items():
-        if name in broken:
-            branch = dataclasses.replace(branch, kind="unusable", note=f"it can't be read ({broken[name]})")
-        columns[name] = measure(branch, arrays[name], place=place) if name in arrays else Column(branch=branch)
+def _measure_tree(opener: Opener, found: _Found, entries: int) -> dict[str, Column]:
+    stop = min(entries, found.entries)
+    usable = [name for name, branch in found.branches.items() if branch.kind != "unusable"]
+    columns = {name: Column(branch=branch) for name, branch in found.branches.items()}
+    portions = opener.use(found.location, functools.partial(_portions, usable, stop)) if stop else []
+    for names in portions:
+        arrays, broken = opener.use(found.location, functools.partial(_read, names, stop))
+        for name in names:
+            branch = found.branches[name]
+            if name in arrays:
+                columns[name] = measure(branch, arrays[name], place=f"{found.location.path}:{found.location.tree}")
+            else:
+                unusable = Branch(branch.name, "unusable", note=f"it can't be read ({broken[name]})")
+                columns[name] = Column(branch=unusable)
     return columns
 
 
-def _read(tree: Tree, names: Sequence[str], stop: int) -> tuple[dict[str, Any], dict[str, str]]:
+def _portions(names: Sequence[str], stop: int, tree: Tree) -> list[list[str]]:
+    """Divide branches, in their order, so that the entries of each part take about as much as a block."""
+    portions: list[list[str]] = []
+    size = math.inf
+    for name in names:
+        own = tree.bytes_per_entry([name]) * stop
+        if size + own > BLOCK_BYTES:
+            portions.append([])
+            size = 0.0
+        portions[-1].append(name)
+        size += own
+    return portions
+
+
+def _read(names: Sequence[str], stop: int, tree: Tree) -> tuple[dict[str, Any], dict[str, str]]:
     """Read all in one go; where that fails, halves of it, until the branches that can't be read are known."""
     try:
         return tree.read(names, 0, stop), {}
-    except FileError as error:
+    except RootDataError as error:
+        if concerns_all(error):
+            raise
         if len(names) == 1:
-            return {}, {names[0]: type(error.__cause__ or error).__name__}
+            return {}, {names[0]: reason_of(error)}
     middle = len(names) // 2
-    (first, bad), (second, worse) = _read(tree, names[:middle], stop), _read(tree, names[middle:], stop)
+    (first, bad), (second, worse) = _read(names[:middle], stop, tree), _read(names[middle:], stop, tree)
     return first | second, bad | worse
 
 
@@ -359,8 +402,9 @@ def measure(branch: Branch, array: Any, *, place: str = "") -> Column:
     values = jagged.content if jagged is not None else np.asarray(array).reshape(-1)
     sentinels = find_sentinels(values)
     stats = ColumnStats.of(values, missing=tuple(sentinels))
-    middle = float(np.partition(values, len(values) // 2)[len(values) // 2]) if len(values) else 0.0
-    same = int(np.count_nonzero(values == values.dtype.type(middle)))
+    # As the type holds it: a float can't tell 2**64 - 1 from 2**64.
+    middle = np.partition(values, len(values) // 2)[len(values) // 2] if len(values) else values.dtype.type(0)
+    same = int(np.count_nonzero(values == middle))
     return Column(
         branch=branch,
         entries=len(array),
@@ -368,7 +412,7 @@ def measure(branch: Branch, array: Any, *, place: str = "") -> Column:
         longest=int(jagged.counts.max(initial=0)) if jagged is not None else branch.width,
         stats=stats,
         sentinels=sentinels,
-        middle=middle,
+        middle=middle.item(),
         varied=len(values) - same,
         is_binary=bool(np.isin(values, (0, 1)).all()),
         counts_up=_counts_up(values),
@@ -397,6 +441,7 @@ def find_sentinels(values: npt.NDArray[Any]) -> dict[float, int]:
     if values.dtype.kind not in "if" or not len(values):
         return {}
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    finite = finite.astype(np.float32) if finite.dtype == np.float16 else finite  # which HUGE is beyond
     if not len(finite) or (finite.min() > max(TYPICAL_SENTINELS) / 2 and finite.max() < HUGE):
         return {}
     wide = finite.astype(np.float64)
@@ -538,14 +583,18 @@ def role_of(column: Column, counters: Collection[str]) -> Role:
 def finding(column: Column) -> str:
     """Say what keeps a branch from being a feature; nothing if it can be one."""
     branch, stats = column.branch, column.stats
-    if branch.kind == "unusable":
+    if branch.note:
         return branch.note
     if not column.objects:
         return "always empty" if column.entries else "no entries"
     if not stats.count:
         return "no value in it but NaN, infinities and sentinels"
     if stats.high - stats.low <= SPREAD * max(abs(stats.low), abs(stats.high)):
-        return f"constant, {stats.low:g}"
+        return f"constant, {_number(stats.low)}"
     if column.varied < FEW:
-        return f"{column.middle:g} but for {column.varied} values"
+        return f"{_number(column.middle)} but for {column.varied} values"
     return ""
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else f"{value:g}"

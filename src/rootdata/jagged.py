@@ -1,17 +1,19 @@
-"""Lists of any length, one per event, as two numpy arrays."""
+"""Lists of any length, one per event, as numpy arrays side by side."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from rootdata.errors import ShapeError
+from rootdata.missing import Bools, Masked
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,10 +24,12 @@ class Jagged:
     ----------
     offsets : (n_events + 1,) int64, rising; event i owns ``content[offsets[i]:offsets[i + 1]]``
     content : (n_objects,) or (n_objects, n_features)
+    valid : (n_objects,), True where there is a value; ``None`` if all are, or those that are not are NaN
     """
 
     offsets: Ints
     content: npt.NDArray[Any]
+    valid: Bools | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -34,6 +38,16 @@ class Jagged:
     def counts(self) -> Ints:
         """Objects per event, (n_events,) int64."""
         return np.diff(self.offsets)
+
+    @classmethod
+    def of(cls, offsets: Ints, values: npt.NDArray[Any] | Masked) -> Jagged:
+        """Give events their objects, of which some values may be missing."""
+        return cls(offsets, values.values, values.valid) if isinstance(values, Masked) else cls(offsets, values)
+
+    @property
+    def values(self) -> npt.NDArray[Any] | Masked:
+        """What the objects are, with what is missing."""
+        return self.content if self.valid is None else Masked(self.content, self.valid)
 
     @classmethod
     def from_awkward(cls, array: Any) -> Jagged:
@@ -47,7 +61,7 @@ class Jagged:
         import awkward as ak
 
         if isinstance(array, np.ndarray) and array.ndim == 2:
-            return cls(np.arange(len(array) + 1, dtype=np.int64) * array.shape[1], array.reshape(-1))
+            return cls.from_fixed(array)
         if array.ndim != 2:
             raise ShapeError(f"expected a list of numbers an event, got {array.type}")
         layout = array.layout
@@ -57,11 +71,21 @@ class Jagged:
         content = np.asarray(ak.to_numpy(layout.content))[: offsets[-1]]
         return cls(offsets, content.astype(content.dtype.newbyteorder("="), copy=False))
 
+    @classmethod
+    def from_fixed(cls, column: npt.NDArray[Any] | Masked) -> Jagged:
+        """Take a column (n_events, k) as lists of equal length."""
+        offsets = np.arange(len(column) + 1, dtype=np.int64) * column.shape[1]
+        if isinstance(column, Masked):
+            return cls(offsets, column.values.reshape(-1), column.valid.reshape(-1))
+        return cls(offsets, column.reshape(-1))
+
     def to_awkward(self) -> Any:
-        """View the column as an awkward array, without a copy."""
+        """View the column as an awkward array, without a copy; of option type where values may be missing."""
         import awkward as ak
 
-        content = ak.contents.NumpyArray(self.content)
+        content: Any = ak.contents.NumpyArray(self.content)
+        if self.valid is not None:
+            content = ak.contents.ByteMaskedArray(ak.index.Index8(self.valid.view(np.int8)), content, valid_when=True)
         return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), content))
 
     def take_events(self, keep: Bools) -> Jagged:
@@ -69,11 +93,11 @@ class Jagged:
         if keep.all():
             return self
         counts = self.counts
-        return Jagged(offsets_of(counts[keep]), self.content[np.repeat(keep, counts)])
+        return Jagged.of(offsets_of(counts[keep]), self.values[np.repeat(keep, counts)])
 
     def take_objects(self, keep: Bools) -> Jagged:
         """Keep the objects where ``keep`` (n_objects,) is true; no event is lost."""
-        return Jagged(offsets_of(keep)[self.offsets], self.content[keep])
+        return Jagged.of(offsets_of(keep)[self.offsets], self.values[keep])
 
 
 Columns = dict[str, npt.NDArray[Any] | Jagged]
@@ -86,6 +110,33 @@ def _is_plain(layout: Any) -> bool:
 
     is_list = isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
     return is_list and layout.offsets.data.dtype == np.int64 and len(layout.offsets) > 0 and layout.offsets[0] == 0
+
+
+def digest(columns: Mapping[str, npt.NDArray[Any] | Jagged]) -> str:
+    """Return what no other columns have: a checksum of 128 bits over names, types, shapes and every bit of the values.
+
+    The same however the columns were read, alone or as part of a longer array.
+
+    Examples
+    --------
+    >>> digest({"a": np.arange(3)}) == digest({"a": np.arange(9)[:3]}), digest({"a": np.arange(3)}) == digest({})
+    (True, False)
+    """
+    found = xxhash.xxh3_128()
+    known: dict[int, bytes] = {}  # branches of a collection share their offsets
+    for name, column in columns.items():
+        if isinstance(column, Jagged):
+            first, last = int(column.offsets[0]), int(column.offsets[-1])
+            if id(column.offsets) not in known:
+                known[id(column.offsets)] = _digest(column.offsets - first if first else column.offsets)
+            found.update(f"{name} list ".encode() + known[id(column.offsets)])
+            column = column.content[first:last]
+        found.update(f"{name} {column.dtype.str} {column.shape} ".encode() + _digest(column))
+    return found.hexdigest()
+
+
+def _digest(array: npt.NDArray[Any]) -> bytes:
+    return xxhash.xxh3_128_digest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def offsets_of(counts: npt.NDArray[Any]) -> Ints:

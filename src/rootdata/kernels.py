@@ -100,15 +100,14 @@ def _fetch_ahead(table: Ints, which: Ints, rows: Ints, i: int, collection: int, 
             _prefetch(first + line)
 
 
-@_compiled(_INTS, _SINGLES, _SINGLES, _SINGLES, _OUT)
-def lay_out(columns: Ints, shifts: Singles, factors: Singles, sentinels: Singles, out: Singles) -> None:
+@_compiled(_INTS, _SINGLES, _SINGLES, _OUT)
+def lay_out(columns: Ints, shifts: Singles, factors: Singles, out: Singles) -> None:
     """Scale columns of float32 and put them side by side: ``(x - shift) * factor``, NaN where a value is missing.
 
     Parameters
     ----------
     columns : (k,) addresses of the columns, each (n,)
     shifts, factors : (k,)
-    sentinels : values that stand for "none"
     out : (n, k)
     """
     for low in range(0, len(out), STRIP):
@@ -118,10 +117,6 @@ def lay_out(columns: Ints, shifts: Singles, factors: Singles, sentinels: Singles
             strip, shift, factor = out[low:high, c], shifts[c], factors[c]
             for i in range(len(values)):
                 strip[i] = (values[i] - shift) * factor if abs(values[i]) < np.inf else np.nan
-            for sentinel in sentinels:
-                for i in range(len(values)):
-                    if values[i] == sentinel:
-                        strip[i] = np.nan
 
 
 @_compiled(_TABLE, _INTS, _INTS, _INTS, _INTS, numba.float32, _OUT, _BOOLS)

@@ -11,24 +11,32 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 FourVector = tuple[Floats, Floats, Floats, Floats]
 
+_TURN = 2 * np.pi
+
 
 def deltaphi(phi1: npt.ArrayLike, phi2: npt.ArrayLike) -> Floats:
     """Turn from ``phi2`` to ``phi1`` the short way round.
 
     Returns
     -------
-    phi1 - phi2 in (-pi, pi]
+    phi1 - phi2 in (-pi, pi], however many turns they are apart
 
     Examples
     --------
     >>> float(deltaphi(3.0, -3.0).round(4))
     -0.2832
     """
-    difference = np.subtract(phi1, phi2, dtype=np.float64)
-    turned = difference - 2 * np.pi * np.round(difference / (2 * np.pi))
-    # Rounding to the nearest turn leaves the ends open to either sign, and to the last bit of the division.
-    turned = np.where(turned > np.pi, turned - 2 * np.pi, turned)
-    return np.where(turned <= -np.pi, turned + 2 * np.pi, turned)
+    with np.errstate(over="ignore"):
+        difference = np.asarray(np.subtract(phi1, phi2, dtype=np.float64))
+    # Every step is exact: a remainder is, and so is the difference of numbers within a factor of 2.
+    far = np.abs(difference) >= _TURN
+    if far.any():
+        if np.isinf(difference).any():
+            apart = np.subtract(*(np.fmod(phi, _TURN, dtype=np.float64) for phi in (phi1, phi2)))
+            difference = np.where(np.isinf(difference), apart, difference)
+        difference = np.fmod(difference, _TURN, out=difference.copy(), where=far)
+    turned = np.where(difference > np.pi, difference - _TURN, difference)
+    return np.where(turned <= -np.pi, turned + _TURN, turned)
 
 
 def deltar(eta1: npt.ArrayLike, phi1: npt.ArrayLike, eta2: npt.ArrayLike, phi2: npt.ArrayLike) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import os
@@ -11,11 +12,12 @@ import sys
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -23,12 +25,14 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from rootdata.cache import write_atomic
+from rootdata import runs
 from rootdata.checking import SPECIAL, check, explain_key, first_line, join, options_of, references, walk
+from rootdata.disk import write_atomic
 from rootdata.ending import SIGNALS, Ending, Stopped, is_first_here, status_of
 from rootdata.errors import ConfigError, FileError, RootDataError, nearest
 from rootdata.resume import CONFIG, find, keep_logs, tidy
@@ -43,8 +47,9 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
     """Decorate the function that gets the composed configuration, as ``hydra.main`` does.
 
     Mistakes of the user (an unknown option, a wrong type, a bad file: any :class:`RootDataError`) end the program with
-    one sentence and status 2. ``HYDRA_FULL_ERROR=1`` shows the traceback instead. Ctrl-C ends it with status 130, SIGTERM
-    with 143, whatever it does, and with it the other ranks of a training.
+    one sentence and status 2; ``HYDRA_FULL_ERROR=1`` shows the traceback instead. Ctrl-C ends it with status 130 and
+    SIGTERM with 143, whatever it does, and the other ranks of a training with it. While the function runs, its folder
+    is locked (see :func:`own_folder`).
 
     Parameters
     ----------
@@ -63,7 +68,8 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
             warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
             with one_sentence(is_full=is_full == "1", folder=folder, config_name=config_name):
                 check(config, known=known_groups(folder / f"{config_name}.yaml"), used=references(config))
-                return task(config)
+                with own_folder(config):
+                    return task(config)
 
         @functools.wraps(task)
         def run() -> None:
@@ -106,12 +112,17 @@ def one_sentence(*, is_full: bool, folder: Path, config_name: str) -> Iterator[N
         sentence = explain(error, folder=folder, config_name=config_name) if isinstance(error, Exception) else None
         if is_full or sentence is None:
             raise
-        say_why(sentence)
-        raise Told(2) from None
+        stop(sentence, status=2)
 
 
 class Told(SystemExit):
     """The program ends, and has said why."""
+
+
+def stop(sentence: str, *, status: int) -> NoReturn:
+    """Print a sentence and leave; without the chain of errors behind it."""
+    say_why(sentence)
+    raise Told(status) from None
 
 
 def signal_behind(error: BaseException, *, seen: int | None) -> int | None:
@@ -119,7 +130,7 @@ def signal_behind(error: BaseException, *, seen: int | None) -> int | None:
 
     Parameters
     ----------
-    seen : a signal that this process got: whatever fails after it, such as an exchange with ranks that are gone, fails for it
+    seen : a signal that this process got before: what fails then, as an exchange with a rank that is gone, fails for it
     """
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
         return signal.SIGINT  # Lightning leaves with status 1 after it
@@ -161,6 +172,8 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
         return first_line(error.__cause__ or error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string"):
         return "GROUP=null: a group is given by the name of one of its files; write '~GROUP' to leave it out"
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{error}; make room there, or choose another folder: paths.output_dir=...; {GO_ON}"
     lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")  # not worth its import for an error elsewhere
     is_misconfigured = lightning is not None and isinstance(error, lightning.MisconfigurationException)
     return (
@@ -256,11 +269,131 @@ def build_trainer(config: DictConfig, *, callbacks: Sequence[Any], loggers: Sequ
     return trainer
 
 
-def resume(config: DictConfig) -> None:
+class OwnFolder(Callback):
+    """Give a run, or a sweep, that is named by the time a new folder, before Hydra writes anything into it.
+
+    Of the processes of one training the first one makes it, and all others find it. Hydra calls this where it stands in
+    ``hydra.callbacks``.
+    """
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Choose the folder of a run."""
+        with in_one_sentence():
+            choose_folder(config, "run")
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Choose the folder of a sweep, and hold it; its jobs are told by an option."""
+        with in_one_sentence():
+            is_first = choose_folder(config, "sweep")
+            folder = str(config.hydra.sweep.dir)
+            if is_first:
+                self._held.enter_context(runs.locked(Path(folder)))
+            quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
+            with read_write(config.hydra):
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:  # noqa: ARG002
+        """Let go of the folder of a sweep."""
+        self._held.close()
+
+
+@contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """End the program by a sentence where a callback of Hydra fails: Hydra would print it, and go on."""
+    try:
+        yield
+    except (RootDataError, OSError) as error:
+        stop(str(error), status=2)
+
+
+def choose_folder(config: DictConfig, mode: str) -> bool:
+    """Set the folder of a run, or a sweep, where it is named by the time; tell whether this is the first process.
+
+    Parameters
+    ----------
+    mode : ``run`` or ``sweep``
+    """
+    node, known = config.hydra[mode], HydraConfig.instance()
+    is_first = not runs.follows(trainer_of(config))
+    if "${now:" in str(OmegaConf.to_container(node)["dir"]):
+        before = known.cfg
+        known.set_config(config)  # the folder's name asks for it
+        try:
+            wanted = Path(node.dir)
+        finally:
+            known.cfg = before
+        with read_write(config.hydra):
+            node.dir = str(runs.new_place(wanted, is_first=is_first))
+    return is_first
+
+
+def trainer_of(config: DictConfig) -> dict[str, Any] | None:
+    """Return the options of the trainer, plain; None where there are none."""
+    node = config.get("trainer")
+    return typing.cast("dict[str, Any]", OmegaConf.to_container(node)) if isinstance(node, DictConfig) else None
+
+
+@contextmanager
+def own_folder(config: DictConfig) -> Iterator[None]:
+    """Hold the folders of a run while it lasts: Hydra's, and the one of the outputs, which ``resume=auto`` chooses.
+
+    Raises
+    ------
+    ConfigError
+        If another training has one of them, or left results there that this one would mix with its own.
+    """
+    if runs.follows(trainer_of(config)):  # the first process of this training holds them
+        if config.get("resume"):
+            resume(config)
+        yield
+        return
+    text, hydras = OmegaConf.to_yaml(config), Path(HydraConfig.get().runtime.output_dir)
+    with ExitStack() as held:
+        known: set[Path] = set()
+
+        def hold(folder: str | Path) -> Path:
+            place = Path(folder).absolute()
+            if place not in known:
+                held.enter_context(runs.locked(place))
+                known.add(place)
+            return place
+
+        hold(hydras)
+        if config.get("resume"):
+            runs.refuse_twin(Path(config.paths.output_dir).absolute(), plain(config))
+            resume(config, hold=hold)
+        if OmegaConf.select(config, "paths.output_dir"):
+            place, has_found = hold(config.paths.output_dir), config.get("resume") and config.ckpt_path
+            if not has_found:
+                runs.refuse_mixture(place, plain(config))
+        save_command(text, folder=hydras / ".hydra")
+        yield
+
+
+def save_command(text: str, *, folder: Path) -> None:
+    """Write what Hydra was told, each file whole: the configuration before it is resolved, its own, the overrides."""
+    write_atomic(folder / "config.yaml", text)
+    write_atomic(folder / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.masked_copy(HydraConfig.instance().cfg, "hydra")))
+    write_atomic(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain values, resolved."""
+    return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
+
+
+def resume(config: DictConfig, *, hold: Callable[[Path], object] = lambda _: None) -> None:
     """Where ``resume=auto`` asks for it, let a training go on from the last checkpoint of the same configuration.
 
     ``ckpt_path`` and ``paths.output_dir`` are set to it and its folder. Every process finds the same one: none is
     written before all of them train.
+
+    Parameters
+    ----------
+    hold : locks a folder, so that nothing changes in it any more; of the first process alone
 
     Raises
     ------
@@ -273,7 +406,18 @@ def resume(config: DictConfig) -> None:
         raise ConfigError(f"resume: got {config.resume!r}; allowed: null, auto; a checkpoint is named by ckpt_path=...")
     if config.ckpt_path is not None:
         raise ConfigError(f"resume=auto looks for a checkpoint, ckpt_path={config.ckpt_path} names one; leave out one")
-    found = find(typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)), say=say)
+
+    @functools.cache
+    def identity() -> dict[str, Any] | None:
+        return getattr(build(config.data), "identity", None)
+
+    found = find(plain(config), identity=identity, say=say)
+    while found is not None:
+        hold(found.folder)
+        # Another one may have been at work until now.
+        seen, found = found, find(plain(config), identity=identity, say=lambda _: None)
+        if found == seen:
+            break
     if found is None:
         folder = Path(config.paths.output_dir).parent
         say(f"no checkpoint of this configuration in {folder}; starting from the beginning")
@@ -298,7 +442,17 @@ def save_inputs(config: DictConfig, data: Any, *, folder: str | Path) -> None:
     """Write what a training was made from: ``config.yaml``, resolved, and ``specs.json`` of its data.
 
     A log of metrics that is there already is kept under another name; what ``resume=auto`` left behind is removed.
+
+    Raises
+    ------
+    ConfigError
+        If this process was taken for a part of another one's training, in whose folder it is.
     """
+    if runs.follows(trainer_of(config)):
+        raise ConfigError(
+            f"process {runs.rank()} of several trains on its own; set trainer.devices=1 for a training each, "
+            "trainer=ddp for one of all of them"
+        )
     Path(folder).mkdir(parents=True, exist_ok=True)
     keep_logs(Path(folder))
     if config.get("resume") and config.ckpt_path:

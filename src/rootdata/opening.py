@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
 from rootdata import remote
+from rootdata.contents import Contents
 from rootdata.errors import FileError
 from rootdata.files import Location
 from rootdata.patience import PlaceError, failed, is_passing, persist, within
-from rootdata.trees import Tree, open_tree
+from rootdata.trees import Tree, look_into, open_tree
 
 T = TypeVar("T")
 
@@ -69,33 +70,44 @@ class Opener:
         BranchError
             As :func:`rootdata.trees.open_tree`; and what ``action`` raises.
         """
-        places = (location.path, *location.replicas)
-        if len(places) == 1 and not remote.is_remote(location.path):
+        if _is_here(location):
             with self(location) as tree:
                 return action(tree)
+        return self._persist(location, functools.partial(self._read, location, action))
+
+    def look_into(self, location: Location, *, leave: Callable[[Sequence[str]], str | None]) -> Contents:
+        """List the trees of the file of a location; see :func:`rootdata.trees.look_into`.
+
+        Raises
+        ------
+        FileError
+            As :meth:`use`.
+        """
+        look = functools.partial(look_into, leave=leave)
+        return look(location.path) if _is_here(location) else self._persist(location, look)
+
+    def _persist(self, location: Location, attempt: Callable[[str], T]) -> T:
+        places = (location.path, *location.replicas)
         last = self._worked.get(location.path)
         return persist(
             sorted(places, key=lambda place: place != last),
-            functools.partial(self._attempt, location, action),
+            functools.partial(self._attempt, location, attempt),
             patience=self._patience,
             closed=self._closed,
         )
 
-    def _attempt(self, location: Location, action: Callable[[Tree], T], place: str) -> T:
-        attempt = functools.partial(self._read, location, action, place)
+    def _attempt(self, location: Location, attempt: Callable[[str], T], place: str) -> T:
         try:
-            result = attempt() if not remote.is_remote(place) else self._in_time(attempt, place)
+            result = attempt(place) if not remote.is_remote(place) else self._in_time(attempt, place)
         except Exception as error:
-            if is_passing(error):
-                remote.drop(place)
             if is_passing(error) or isinstance(error, PlaceError):
                 raise failed(error, place) from error
             raise
         self._worked[location.path] = place
         return result
 
-    def _in_time(self, attempt: Callable[[], T], place: str) -> T:
-        return within(self._deadline, attempt, place=place, closed=self._closed)
+    def _in_time(self, attempt: Callable[[str], T], place: str) -> T:
+        return within(self._deadline, functools.partial(attempt, place), place=place, closed=self._closed)
 
     def _read(self, location: Location, action: Callable[[Tree], T], place: str) -> T:
         tree = self._borrow(location, place)
@@ -148,6 +160,10 @@ class Opener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_here(location: Location) -> bool:
+    return not location.replicas and not remote.is_remote(location.path)
 
 
 def _close(tree: Tree) -> None:

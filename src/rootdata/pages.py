@@ -2,7 +2,11 @@
 
 What the file holds is told by whoever opened it. A block is read in three steps: the pages of the lists' offsets, then
 those of the values, with few large requests; each page is decompressed and decoded into its place in the whole column.
-Decompressing, copying and decoding release the interpreter lock.
+Decompressing, copying and decoding release the interpreter lock. A column that was added late begins with zeros that
+the file does not hold; one that is stored in several ways is taken as each cluster has it.
+
+Every cluster must hold as many elements of a column as its entries, or its lists, say: anything else is a
+:class:`~rootdata.fetching.ContradictionError`.
 
 The format: https://github.com/root-project/root/blob/master/tree/ntuple/doc/BinaryFormatSpecification.md
 """
@@ -11,15 +15,17 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import itertools
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from rootdata.envelopes import CHECKSUM, Page
+from rootdata.fetching import ContradictionError, Range
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns, Ints, Jagged
 from rootdata.lending import shared
@@ -30,12 +36,11 @@ Fetch = Callable[[int, int], bytes | memoryview]
 """Return the bytes of a file from an offset, of a length, fewer where it ends; they last until the next call."""
 
 LEAF, COLLECTION, RECORD = 0, 1, 2  # roles of fields
-DEFERRED = 1  # flag of a column that begins later than the first entry
 
 GAP = 16 * 1024  # bytes between two pages that are read along: less than a request costs
 REQUEST_BYTES = 400_000  # read at once: so few that they are in the processor's cache when they are decoded
 MOST_INFLATED = 1 << 16  # bytes that one byte can become at most, with any of the compressions
-CHECKSUM = struct.Struct("<Q")  # of a page, behind it
+TRUNCATED, QUANTIZED = 0x1C, 0x1D  # column types of floats of any number of bits
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,19 +53,24 @@ class Encoding:
     is_split : the first bytes of all elements of a page come first, then all second ones, and so on
     is_zigzag : the sign is in the lowest bit
     is_delta : each element but the first of a page is stored as the difference to the one before
+    bits : of a float of any number of them, one after the other: its first ones, or where it lies between ``bounds``
     """
 
     dtype: str
     is_split: bool = False
     is_zigzag: bool = False
     is_delta: bool = False
+    bits: int = 0
+    bounds: tuple[float, float] | None = None
 
     def size_of(self, elements: int) -> int:
         """Return the bytes of some elements, uncompressed."""
-        return (elements + 7) // 8 if self.dtype == "?" else elements * np.dtype(self.dtype).itemsize
+        bits = self.bits or (1 if self.dtype == "?" else 8 * np.dtype(self.dtype).itemsize)
+        return (elements * bits + 7) // 8
 
 
-# The number of a column type, in the file, to how it is stored. Absent: switches, and floats of any number of bits.
+# The number of a column type, in the file, to how it is stored. Absent: switches; floats of any number of bits, which
+# columns have of their own.
 ENCODINGS = {
     **dict(enumerate(map(Encoding, ("?", "u1", "u1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")))),
     **{0x0B + i: Encoding(t) for i, t in enumerate(("f2", "f4", "f8", "u4", "i8"))},
@@ -74,10 +84,23 @@ INDEX_TYPES = frozenset({0x0E, 0x0F, 0x1A, 0x1B})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """A column by its number in the file, and how it is stored."""
+    """A column by its number in the file, and how it is stored.
+
+    Parameters
+    ----------
+    first : elements before those that the file holds: zeros
+    others : the same column, stored in other ways; each cluster has it in one of them
+    """
 
     number: int
     encoding: Encoding
+    first: int = 0
+    others: tuple[Column, ...] = ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The number type that holds the elements, in whichever way they are stored."""
+        return np.result_type(*(column.encoding.dtype for column in (self, *self.others)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +128,7 @@ class Field:
     @property
     def dtype(self) -> str:
         """Numpy name of the number type that comes out."""
-        return "int64" if self.is_count else np.dtype(self.values.encoding.dtype).name
+        return "int64" if self.is_count else self.values.dtype.name
 
     @property
     def ends(self) -> Column | None:
@@ -113,28 +136,15 @@ class Field:
         return self.values if self.is_count else self.lists
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Page:
-    """Where a page of a column lies: ``elements`` of it, in ``size`` bytes as stored."""
-
-    elements: int
-    offset: int
-    size: int
-    has_checksum: bool
+class Cluster(Protocol):
+    """Entries that are stored together: the first, how many, and the pages of a column by its number, if it has any."""
 
     @property
-    def stop(self) -> int:
-        """Where it ends in the file, its checksum included."""
-        return self.offset + self.size + CHECKSUM.size * self.has_checksum
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cluster:
-    """Entries that are stored together: the first, how many, and the pages of a column by its number."""
-
-    first: int
-    entries: int
-    pages: Callable[[int], Sequence[Page]]
+    def first(self) -> int: ...  # noqa: D102
+    @property
+    def entries(self) -> int: ...  # noqa: D102
+    @property
+    def pages(self) -> Callable[[int], Sequence[Page] | None]: ...  # noqa: D102
 
 
 # What the file holds
@@ -160,33 +170,38 @@ class Schema:
 
     def find(self, number: int) -> Field | None:
         """Say what a field is made of; none where that is not simple."""
-        outer = self._outer(number)
-        if any(self._role(i) not in {COLLECTION, RECORD} for i in outer):
+        line = [*self._outer(number), *self._inner(number)]
+        leaf = line[-1]
+        lists = [i for i in line if self._role(i) == COLLECTION]
+        widths = [int(self._fields[i].repetition) for i in line if self._fields[i].repetition]
+        if any(self._role(i) not in {COLLECTION, RECORD, LEAF} for i in line) or self._role(leaf) != LEAF:
             return None
-        lists = [i for i in outer if self._role(i) == COLLECTION]
-        if self._role(number) == COLLECTION:
-            lists.append(number)
-            number = self._only_child(number)
-        if number < 0 or self._role(number) != LEAF or len(lists) > 1:
+        if len(lists) + len(widths) > 1:
             return None
-        return self._leaf(number, lists[0] if lists else None)
+        return self._leaf(leaf, lists[0] if lists else None, widths[0] if widths else 0)
 
-    def _leaf(self, number: int, collection: int | None) -> Field | None:
-        if "RNTupleCardinality" in self._fields[number].type_name:
-            counted = self._column(number, is_index=True)
-            return Field(counted, is_count=True) if counted and collection is None else None
-        width = int(self._fields[number].repetition)
-        if width:
-            number = self._only_child(number) if number in self._children else number
-            if number < 0 or self._role(number) != LEAF or self._fields[number].repetition or collection is not None:
-                return None
-        values = self._column(number, is_index=False)
-        lists = None if collection is None else self._column(collection, is_index=True)
-        return None if values is None or (collection is not None and lists is None) else Field(values, lists, width)
+    def _leaf(self, number: int, collection: int | None, width: int) -> Field | None:
+        is_count = "RNTupleCardinality" in self._fields[number].type_name
+        values = self._column(number, is_index=is_count)
+        if values is None or (is_count and (width or collection is not None)):
+            return None
+        if collection is None:
+            return Field(values, width=width, is_count=is_count)
+        lists = self._column(collection, is_index=True)
+        return None if lists is None or values.first else Field(values, lists)
+
+    def _inner(self, number: int) -> list[int]:
+        """Return a field, and what alone is in it: the objects of a collection or an array, the number of an atomic."""
+        line = [number]
+        while self._role(line[-1]) != RECORD and len(children := self._children.get(line[-1], [])) == 1:
+            line.append(children[0])
+        return line
 
     def _outer(self, number: int) -> list[int]:
         outer: list[int] = []
         while (parent := self._fields[number].parent_field_id) != number:
+            if len(outer) == len(self._fields):
+                raise ContradictionError("fields lie in each other")
             outer.append(parent)
             number = parent
         return outer
@@ -194,35 +209,29 @@ class Schema:
     def _role(self, number: int) -> int:
         return int(self._fields[number].struct_role)
 
-    def _only_child(self, number: int) -> int:
-        children = self._children.get(number, [])
-        return children[0] if len(children) == 1 else -1
-
     def _column(self, number: int, *, is_index: bool) -> Column | None:
-        """Find the only column of a field, or of the one that it shows again under another name."""
+        """Find the column of a field, or of the one that it shows again under another name."""
         source = self._fields[number].source_field_id
         owned = self._owned.get(number if source is None else source, [])
-        if len(owned) != 1:
+        if len({self._columns[i].repr_idx for i in owned}) != len(owned) or not owned:
+            return None  # several belong together, as those of a string
+        found = [self._stored(i, is_index=is_index) for i in owned]
+        if None in found:
             return None
-        record = self._columns[owned[0]]
+        column, *others = (c for c in found if c is not None)
+        # One that is stored in another way from some entry on begins there, but not with zeros.
+        return dataclasses.replace(column, others=tuple(dataclasses.replace(c, first=0) for c in others))
+
+    def _stored(self, i: int, *, is_index: bool) -> Column | None:
+        record = self._columns[i]
         encoding = ENCODINGS.get(record.type)
-        if encoding is None or record.flags & DEFERRED or (record.type in INDEX_TYPES) != is_index:
+        if record.type in {TRUNCATED, QUANTIZED} and 0 < record.nbits <= 32:
+            bounds = (float(record.min_value), float(record.max_value)) if record.type == QUANTIZED else None
+            encoding = Encoding("f4", bits=int(record.nbits), bounds=bounds)
+        if encoding is None or (record.type in INDEX_TYPES) != is_index:
             return None
-        return Column(owned[0], encoding)
-
-
-def cluster_of(summary: Any, columns: Sequence[Any]) -> Cluster:
-    """Take uproot's description of a cluster; that of its pages is looked at when they are read."""
-
-    def pages(number: int) -> Sequence[Page]:
-        if number >= len(columns) or columns[number].suppressed:
-            raise ValueError(f"a cluster lacks column {number}")
-        return [
-            Page(int(p.num_elements), int(p.locator.offset), int(p.locator.num_bytes), bool(p.has_checksum))
-            for p in columns[number].pages
-        ]
-
-    return Cluster(int(summary.num_first_entry), int(summary.num_entries), pages)
+        first = int(record.first_element_index)
+        return Column(i, encoding, 0 if first >> 63 else first)  # negative: not used from the beginning
 
 
 # Reading
@@ -245,6 +254,7 @@ class _Piece:
     encoding: Encoding
     skip: int
     out: Array
+    where: Callable[[], str]
 
 
 def read(fetch: Fetch, fields: Mapping[str, Field], clusters: Sequence[Cluster], start: int, stop: int) -> Columns:
@@ -261,14 +271,40 @@ def read(fetch: Fetch, fields: Mapping[str, Field], clusters: Sequence[Cluster],
 
     Raises
     ------
-    ValueError
-        Where the bytes are not what they must be.
+    ContradictionError
+        Where the bytes are not what they must be, or what describes them contradicts itself.
     """
     parts = _parts(clusters, start, stop)
-    offsets, ranges = _read_lists(fetch, {f.ends for f in fields.values() if f.ends}, parts)
-    wanted = {f.values: _ranges(f, parts, ranges) for f in fields.values() if not f.is_count}
+    names = _names(fields)
+    ends = {f.ends: _Wanted(names[f.ends], _ends_of(parts)) for f in fields.values() if f.ends}
+    lists = {column: _joined(found, parts, ends[column]) for column, found in _read_columns(fetch, ends, parts).items()}
+    wanted = {f.values: _wanted(f, names[f.values], parts, lists) for f in fields.values() if not f.is_count}
     values = _read_columns(fetch, wanted, parts)
-    return {name: _assemble(f, values, offsets) for name, f in fields.items()}
+    return {name: _assemble(f, values, lists) for name, f in fields.items()}
+
+
+def places(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, stop: int) -> Iterator[Range]:
+    """Say where all pages lie that reading entries may need.
+
+    Raises
+    ------
+    ContradictionError
+        As :func:`read`.
+    """
+    columns = {c for f in fields for whole in (f.values, f.ends) if whole for c in (whole, *whole.others)}
+    for part in _parts(clusters, start, stop):
+        for column in columns:
+            yield from ((p.offset, p.stop) for p in part.cluster.pages(column.number) or ())
+
+
+def _names(fields: Mapping[str, Field]) -> dict[Column, str]:
+    """Name a field for each column, to say what is damaged."""
+    found: dict[Column, str] = {}
+    for name, field in fields.items():
+        for column in (field.values, field.ends):
+            if column is not None:
+                found.setdefault(column, name)
+    return found
 
 
 def _parts(clusters: Sequence[Cluster], start: int, stop: int) -> list[_Part]:
@@ -279,118 +315,166 @@ def _parts(clusters: Sequence[Cluster], start: int, stop: int) -> list[_Part]:
         low, high = max(start - cluster.first, 0), min(stop - cluster.first, cluster.entries)
         if low < high:
             if cluster.first + low != at:
-                raise ValueError(f"no cluster holds entry {at}")
+                raise ContradictionError(f"no cluster holds entry {at}")
             parts.append(_Part(cluster, low, high))
             at = cluster.first + high
     if at < stop:
-        raise ValueError(f"no cluster holds entry {at}")
+        raise ContradictionError(f"no cluster holds entry {at}")
     return parts
 
 
-Ranges = list[tuple[int, int]]
-"""The elements of a column that are wanted of each cluster."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Span:
+    """Elements of a column in a cluster: those wanted, how many there must be, and which is the first in the file."""
+
+    low: int
+    high: int
+    total: int
+    first: int
 
 
-def _ranges(field: Field, parts: Sequence[_Part], of_lists: Mapping[Column, Ranges]) -> Ranges:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The elements of a column that are wanted of each cluster, for a field."""
+
+    name: str
+    spans: Sequence[_Span]
+
+    def where(self, part: _Part) -> str:
+        """Say what is read."""
+        first = part.cluster.first
+        return f"branch {self.name!r}, cluster with entries {first} to {first + part.cluster.entries}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Lists:
+    """The lists of a block: its offsets, and the elements of each cluster that are in them."""
+
+    offsets: Ints
+    spans: Sequence[_Span]
+
+
+def _ends_of(parts: Sequence[_Part]) -> list[_Span]:
+    """Say which ends of lists are needed: a list begins where the one before ends, and the last says how many it is."""
+    return [_Span(max(p.low - 1, 0), p.cluster.entries, p.cluster.entries, p.cluster.first) for p in parts]
+
+
+def _wanted(field: Field, name: str, parts: Sequence[_Part], lists: Mapping[Column, _Lists]) -> _Wanted:
     if field.lists:
-        return of_lists[field.lists]
-    width = field.width or 1
-    return [(p.low * width, p.high * width) for p in parts]
+        return _Wanted(name, lists[field.lists].spans)
+    n = field.width or 1
+    spans = [_Span(p.low * n, p.high * n, p.cluster.entries * n, p.cluster.first * n) for p in parts]
+    return _Wanted(name, spans)
 
 
-def _assemble(field: Field, values: Mapping[Column, Array], offsets: Mapping[Column, Ints]) -> Array | Jagged:
+def _assemble(field: Field, values: Mapping[Column, Array], lists: Mapping[Column, _Lists]) -> Array | Jagged:
     if field.is_count:
-        return np.diff(offsets[field.values])
+        return np.diff(lists[field.values].offsets)
     found = values[field.values]
     if field.lists:
-        return Jagged(offsets[field.lists], found)
+        return Jagged(lists[field.lists].offsets, found)
     return found.reshape(-1, field.width) if field.width else found
 
 
-def _read_lists(
-    fetch: Fetch, columns: Iterable[Column], parts: Sequence[_Part]
-) -> tuple[dict[Column, Ints], dict[Column, Ranges]]:
-    """Read where lists begin and end: offsets in the block, and the elements that are in its lists."""
-    # A list begins where the one before ends.
-    stored = [(max(p.low - 1, 0), p.high) for p in parts]
-    ends = _read_columns(fetch, dict.fromkeys(columns, stored), parts)
-    offsets: dict[Column, Ints] = {}
-    ranges: dict[Column, Ranges] = {}
-    for column, values in ends.items():
-        offsets[column], ranges[column] = _joined(values, parts)
-    return offsets, ranges
-
-
-def _joined(ends: Ints, parts: Sequence[_Part]) -> tuple[Ints, Ranges]:
-    """Make offsets that count in the block of those that count in clusters."""
+def _joined(ends: Array, parts: Sequence[_Part], wanted: _Wanted) -> _Lists:
+    """Make offsets that count in the block of ends that count in clusters."""
     offsets = np.zeros(1 + sum(p.high - p.low for p in parts), np.int64)
-    ranges: Ranges = []
+    spans: list[_Span] = []
     at, read_at = 1, 0
-    for part in parts:
+    for part, span in zip(parts, wanted.spans, strict=True):
         n, begins_inside = part.high - part.low, int(part.low > 0)
-        mine = ends[read_at : read_at + n + begins_inside]
+        mine = ends[read_at : read_at + span.high - span.low].astype(np.int64, copy=False)
+        if mine[0] < 0 or (mine[1:] < mine[:-1]).any():
+            raise ContradictionError(f"{wanted.where(part)}: a list ends before it begins")
         low = int(mine[0]) if begins_inside else 0
-        ranges.append((low, int(mine[-1])))
-        np.add(mine[begins_inside:], offsets[at - 1] - low, out=offsets[at : at + n])
-        at, read_at = at + n, read_at + len(mine)
-        if low < 0:
-            raise ValueError("a list begins before its cluster")
-    if (offsets[1:] < offsets[:-1]).any():
-        raise ValueError("a list ends before it begins")
-    return offsets, ranges
+        mine, total = mine[begins_inside : begins_inside + n], int(mine[-1])
+        spans.append(_Span(low, int(mine[-1]), total, 0))
+        np.add(mine, offsets[at - 1] - low, out=offsets[at : at + n])
+        at, read_at = at + n, read_at + span.high - span.low
+    return _Lists(offsets, spans)
 
 
-def _read_columns(fetch: Fetch, wanted: Mapping[Column, Ranges], parts: Sequence[_Part]) -> dict[Column, Array]:
+def _read_columns(fetch: Fetch, wanted: Mapping[Column, _Wanted], parts: Sequence[_Part]) -> dict[Column, Array]:
     """Read some elements of columns, of each cluster one range."""
     pieces: list[_Piece] = []
     found: dict[Column, Array] = {}
-    for column, ranges in wanted.items():
-        overlapping = [
-            list(_overlapping(column, part.cluster.pages(column.number), low, high))
-            for part, (low, high) in zip(parts, ranges, strict=True)
+    for column, of_column in wanted.items():
+        held = [
+            list(_overlapping(column, part.cluster, span, functools.partial(of_column.where, part)))
+            for part, span in zip(parts, of_column.spans, strict=True)
         ]
-        encoding = column.encoding
-        out = shared().empty(sum(high - low for low, high in ranges), np.int64 if encoding.is_delta else encoding.dtype)
+        out = shared().empty(sum(span.high - span.low for span in of_column.spans), _memory_type(column))
         found[column] = out
         at = 0
-        for page, skip, n in (one for pages in overlapping for one in pages):
-            pieces.append(_Piece(page, encoding, skip, out[at : at + n]))
-            at += n
+        for part, span, overlapping in zip(parts, of_column.spans, held, strict=True):
+            zeros = span.high - span.low - sum(n for _, _, _, n in overlapping)
+            out[at : at + zeros] = 0
+            at += zeros
+            for page, encoding, skip, n in overlapping:
+                where = functools.partial(of_column.where, part)
+                pieces.append(_Piece(page, encoding, skip, out[at : at + n], where))
+                at += n
     _read_pieces(fetch, pieces)
     return found
 
 
-def _overlapping(column: Column, pages: Iterable[Page], low: int, high: int) -> Iterator[tuple[Page, int, int]]:
-    """Return the pages that hold elements ``low`` to ``high``, with how many to skip and to take of each."""
-    at, found = 0, 0
+def _memory_type(column: Column) -> np.dtype[Any]:
+    return np.dtype(np.int64) if column.encoding.is_delta else column.dtype
+
+
+def _overlapping(
+    column: Column, cluster: Cluster, span: _Span, where: Callable[[], str]
+) -> Iterator[tuple[Page, Encoding, int, int]]:
+    """Return the pages that hold wanted elements of a cluster, with how many to skip and to take of each."""
+    encoding, pages = _stored(column, cluster, where)
+    # The elements before the first that the file holds are zeros, and have no pages.
+    at = min(max(column.first - span.first, 0), span.total)
+    if sum(page.elements for page in pages) != span.total - at:
+        held = sum(page.elements for page in pages)
+        raise ContradictionError(f"{where()}: its pages hold {held:,} elements; {span.total - at:,} are needed")
     for page in pages:
-        first, last = max(low - at, 0), min(high - at, page.elements)
+        first, last = max(span.low - at, 0), min(span.high - at, page.elements)
         if first < last:
             # Before memory is asked for.
-            if column.encoding.size_of(page.elements) > max(page.size, 0) * MOST_INFLATED:
-                raise ValueError(f"a page of {page.size} bytes can't hold {page.elements} elements")
-            yield page, first, last - first
-            found += last - first
+            if encoding.size_of(page.elements) > max(page.size, 0) * MOST_INFLATED:
+                raise ContradictionError(
+                    f"{where()}: a page of {page.size} bytes can't hold {page.elements:,} elements"
+                )
+            yield page, encoding, first, last - first
         at += page.elements
-    if found < high - low:
-        raise ValueError(f"the pages of a column hold {at} elements; {high} are needed")
+
+
+def _stored(column: Column, cluster: Cluster, where: Callable[[], str]) -> tuple[Encoding, Sequence[Page]]:
+    """Say in which way a cluster has a column, and on which pages."""
+    found = [(c.encoding, p) for c in (column, *column.others) if (p := cluster.pages(c.number)) is not None]
+    if len(found) > 1:
+        raise ContradictionError(f"{where()}: it is stored in {len(found)} ways at once")
+    return found[0] if found else (column.encoding, ())
 
 
 def _read_pieces(fetch: Fetch, pieces: Iterable[_Piece]) -> None:
-    for start, stop, group in _requests(sorted(pieces, key=lambda p: p.page.offset)):
+    for start, stop, group in _requests(sorted(pieces, key=lambda p: (p.page.offset, p.page.stop))):
         data = memoryview(fetch(start, stop - start))
         if len(data) < stop - start:
-            raise ValueError(f"{len(data)} of {stop - start} bytes can be read at {start}")
+            raise ContradictionError(f"{len(data)} of {stop - start} bytes can be read at {start}")
         for piece in group:
-            _decode(piece, _checked(piece.page, data[piece.page.offset - start : piece.page.stop - start]))
+            try:
+                _decode(piece, _checked(piece.page, data[piece.page.offset - start : piece.page.stop - start]))
+            except ContradictionError as error:
+                raise ContradictionError(f"{piece.where()}: {error}") from error
 
 
 def _requests(pieces: Iterable[_Piece]) -> Iterator[tuple[int, int, list[_Piece]]]:
     """Join neighbouring pages: where to read from and to, and what comes."""
     group: list[_Piece] = []
     start = stop = 0
+    before: Range = (0, 0)
     for piece in pieces:
         page = piece.page
+        place = (page.offset, page.stop)
+        if page.offset < before[1] and place != before:  # pages of the same bytes may lie in one place
+            raise ContradictionError(f"{piece.where()}: a page lies in another")
+        before = place
         if group and (page.offset - stop > GAP or max(stop, page.stop) - start > REQUEST_BYTES):
             yield start, stop, group
             group = []
@@ -408,25 +492,43 @@ def _checked(page: Page, data: memoryview) -> memoryview:
         return data
     content = data[: page.size]
     if CHECKSUM.unpack(data[page.size :])[0] != xxhash.xxh3_64_intdigest(content):
-        raise ValueError(f"the page at {page.offset} differs from its checksum")
+        raise ContradictionError(f"the page at {page.offset} differs from its checksum")
     return content
 
 
 def _decode(piece: _Piece, data: memoryview) -> None:
     encoding, skip, out = piece.encoding, piece.skip, piece.out
-    size = encoding.size_of(piece.page.elements)
-    is_plain = encoding.dtype != "?" and not encoding.is_split
-    raw = inflate(data, size)
-    if is_plain:
-        out[:] = raw.view(encoding.dtype)[skip : skip + len(out)]
-    elif encoding.dtype == "?":
-        out.view(np.uint8)[:] = np.unpackbits(raw, count=skip + len(out), bitorder="little")[skip:]
+    raw = inflate(data, encoding.size_of(piece.page.elements))
+    if encoding.dtype == "?":
+        bits = np.unpackbits(raw, count=skip + len(out), bitorder="little")[skip:]
+        out[:] = bits.view(np.bool_)
     elif encoding.is_delta:
         differences = np.empty(skip + len(out), encoding.dtype)
         _unsplit(raw, 0, differences, is_zigzag=False)
         out[:] = np.cumsum(differences, dtype=np.int64)[skip:]
-    else:
+    elif encoding.bits:
+        out[:] = _floats(raw, skip + len(out), encoding)[skip:]
+    elif not encoding.is_split:
+        out[:] = raw.view(encoding.dtype)[skip : skip + len(out)]
+    elif out.dtype == encoding.dtype:
         _unsplit(raw, skip, out, is_zigzag=encoding.is_zigzag)
+    else:  # stored in several ways
+        found = np.empty(len(out), encoding.dtype)
+        _unsplit(raw, skip, found, is_zigzag=encoding.is_zigzag)
+        out[:] = found
+
+
+def _floats(raw: Bytes, count: int, encoding: Encoding) -> Array:
+    """Put floats together of the bits that are stored of each."""
+    bits = np.unpackbits(raw, count=count * encoding.bits, bitorder="little").reshape(count, encoding.bits)
+    whole = np.zeros((count, 32), np.uint8)
+    if encoding.bounds is None:  # the last bits of the mantissa are left out
+        whole[:, 32 - encoding.bits :] = bits
+        return np.packbits(whole, axis=1, bitorder="little").view("<f4").reshape(-1)
+    whole[:, : encoding.bits] = bits
+    steps = np.packbits(whole, axis=1, bitorder="little").view("<u4").reshape(-1)
+    low, high = encoding.bounds
+    return low + steps * (high - low) / ((1 << encoding.bits) - 1)
 
 
 def _unsplit(raw: Bytes, skip: int, out: Array, *, is_zigzag: bool) -> None:

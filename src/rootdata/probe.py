@@ -12,7 +12,8 @@ from rootdata.config import PARTS, DataConfig
 from rootdata.errors import BundleError
 from rootdata.events import Events, Objects
 from rootdata.inputs import Table, concatenate
-from rootdata.jagged import Bools, Ints, Jagged, offsets_of
+from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.missing import Bools
 from rootdata.specs import Specs
 from rootdata.stream import Reader, Recipe, make_recipe
 
@@ -135,9 +136,7 @@ def training_batch(config: DataConfig, specs: Specs, table: Table) -> dict[str, 
     recipe, n = make_recipe(config, specs, "train"), table.num_events
     flat, objects = events.features(config, table.columns, num_events=n, where="the compared events")
     selected = _as_selected(flat, objects, n)
-    packed = dense.pack(
-        selected, recipe.layout, recipe.transforms, sample=0, file=0, missing=config.missing
-    )  # fmt: skip
+    packed = dense.pack(selected, recipe.layout, recipe.transforms, sample=0, file=0)
     arrays = dense.Pool(recipe.layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
     return {name: arrays[name] for name in recipe.layout.shapes}
 

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from rootdata import launch
+from rootdata import disk, launch
 from rootdata.checking import check, walk
 from rootdata.errors import BundleError, FileError, RootDataError
 from rootdata.export import export
@@ -159,6 +159,4 @@ def point(link: Path, *, at: Path) -> None:
     if link.exists() and not link.is_symlink():
         return
     link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
-    fresh.symlink_to(os.path.relpath(at, link.parent.resolve()), target_is_directory=True)
-    fresh.replace(link)
+    disk.link(link, os.path.relpath(at, link.parent.resolve()))

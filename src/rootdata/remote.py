@@ -1,4 +1,4 @@
-"""What paths with ``://`` need beside uproot: settings, listing, stamps, few large requests."""
+"""What paths with ``://`` need beside uproot: settings, listing, states, few large requests."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import collections
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import queue
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import fsspec
@@ -22,10 +25,11 @@ from uproot.source.fsspec import FSSpecSource
 from uproot.source.futures import TrivialFuture
 
 from rootdata.errors import FileError
+from rootdata.fetching import Range, joined
+from rootdata.location import State
 from rootdata.patience import PlaceError, failed, persist, within
 
 T = TypeVar("T")
-Range = tuple[int, int]
 
 # The defaults of the XRootD client wait for minutes, and some failures it never reports. These make it say soon that
 # something is wrong; how long to go on trying is decided by `persist`. Seconds, except for the number of retries.
@@ -45,8 +49,14 @@ NEAR = 256 * 1024  # bytes read around what describes the trees
 GAP = 32 * 1024  # bytes between two ranges that are read along: cheaper than a request
 REQUEST_BYTES = 16_000_000  # at most in one request
 
+VERSION_TAGS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified")  # the first that a server gives
+
+UNSETTLED_SECONDS = 2.0  # after a change that a server dates to the second; two clocks may differ a little
+
 LOOK_SECONDS = 20.0  # for what is asked about files before they are opened
-DROP_SECONDS = 1.0
+CLOSE_SECONDS = 1.0
+
+_handles = itertools.count(1)
 
 
 def is_remote(path: str) -> bool:
@@ -124,18 +134,19 @@ def find(pattern: str) -> list[str]:
         raise FileError(f"{error}; where the server can't list, name every file") from error
 
 
-def stamp(places: Sequence[str]) -> tuple[int, int]:
-    """Return the size in bytes of a file, and a number that changes with its contents; zeros where they are not known.
+def state_of(places: Sequence[str], *, patience: float = LOOK_SECONDS) -> State:
+    """Return the state of a remote file.
 
     Parameters
     ----------
-    places : addresses of the file and of its copies. Copies carry different times: the number is 0 where there are any
+    places : addresses of the file and of its copies. Copies carry different times: where there are any, none is told
+    patience : seconds during which servers that fail are asked again
     """
     try:
-        about = persist(places, _asking(_about), patience=LOOK_SECONDS)
+        about = persist(places, _asking(_about), patience=patience)
     except FileError:  # whoever opens it says what is wrong
-        return 0, 0
-    return int(about.get("size") or 0), 0 if len(places) > 1 else _version(about)
+        return State()
+    return State(_size_in(about)) if len(places) > 1 else _state_in(about)
 
 
 def _about(place: str) -> Mapping[str, Any]:
@@ -144,9 +155,23 @@ def _about(place: str) -> Mapping[str, Any]:
     return files.info(path)  # type: ignore[no-any-return]
 
 
-def _version(about: Mapping[str, Any]) -> int:
-    tags = [about[k] for k in ("ETag", "etag", "mtime", "LastModified", "Last-Modified") if about.get(k)]
-    return int(hashlib.sha256(str(tags[0]).encode()).hexdigest()[:12], 16) if tags else 0
+def _state_in(about: Mapping[str, Any]) -> State:
+    tag = next((k for k in VERSION_TAGS if about.get(k)), None)
+    if tag is None:
+        return State(_size_in(about), is_settled=False)
+    version = hashlib.sha256(str(about[tag]).encode()).hexdigest()[:16]
+    return State(_size_in(about), version, is_settled=tag.lower() == "etag" or _age(about[tag]) > UNSETTLED_SECONDS)
+
+
+def _age(changed: Any) -> float:
+    """Return the seconds since a time that a server gave, as a number, a date or the text of one."""
+    if isinstance(changed, str):
+        changed = parsedate_to_datetime(changed)
+    return time.time() - (changed.timestamp() if hasattr(changed, "timestamp") else float(changed))
+
+
+def _size_in(about: Mapping[str, Any]) -> int:
+    return int(about.get("size") or 0)
 
 
 def _forget_listings(files: Any) -> None:
@@ -187,23 +212,6 @@ class Pieces:
         return self._parts[i][start - self._starts[i] : stop - self._starts[i]]
 
 
-def joined(ranges: Iterable[Range], *, gap: int) -> list[Range]:
-    """Join ranges that overlap or are at most ``gap`` bytes apart.
-
-    Examples
-    --------
-    >>> joined([(90, 95), (0, 10), (12, 20)], gap=5)
-    [(0, 20), (90, 95)]
-    """
-    wide: list[Range] = []
-    for start, stop in sorted(ranges):
-        if wide and start - wide[-1][1] <= gap:
-            wide[-1] = (wide[-1][0], max(stop, wide[-1][1]))
-        else:
-            wide.append((start, stop))
-    return wide
-
-
 def in_requests(ranges: Iterable[Range], *, limit: int) -> Iterator[list[Range]]:
     """Deal ranges to requests of at most ``limit`` bytes; a range that is longer has one of its own."""
     group: list[Range] = []
@@ -231,11 +239,22 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         _forget_listings(files)
         super().__init__(file_path, coalesce_config, **options)
         self.place = file_path
-        self._size = int(files.info(path).get("size") or 0)
+        self.state = _state_in(files.info(path))
+        self._size = self.state.size
+        if "root" in self._fs.protocol:
+            # The client keeps handles by address, and goes on reading a file that was replaced: this is our own one.
+            self._file_path += f"{'&' if '?' in self._file_path else '?'}rootdata.handle={next(_handles)}"
         self._ahead = Pieces()
         self._near: collections.deque[Pieces] = collections.deque(maxlen=4)
         self._head = b""
         self._near.append(self._read_first())
+
+    def __exit__(self, *error: object) -> None:
+        """Let go of the file; of a server that does not answer the client has to do it by itself."""
+        if "root" in self._fs.protocol and not self.closed:
+            with contextlib.suppress(Exception):
+                within(CLOSE_SECONDS, lambda: self._fs.invalidate_cache(self._file_path), place=self.place)
+        super().__exit__(*error)
 
     def _read_first(self) -> Pieces:
         stop = min(NEAR, self._size or NEAR)
@@ -278,6 +297,12 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
             notifications.put(chunk)
         return found
 
+    def fetch(self, at: int, size: int) -> memoryview:
+        """Return bytes from some place on; see :class:`rootdata.fetching.Source`."""
+        if at < 0 or (self._size and at + size > self._size):
+            raise EOFError(f"{max(0, self._size - at):,} of {size:,} bytes at {at:,}")
+        return memoryview(self.chunk(at, at + size).raw_data)
+
     @contextmanager
     def ahead(self, ranges: Sequence[Range]) -> Iterator[None]:
         """Read ranges that will be asked for, and keep them meanwhile."""
@@ -309,11 +334,3 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         if len(data) < min(stop, self._size) - start:
             raise OSError(f"{len(data)} of {stop - start} bytes came")
         return data
-
-
-def drop(place: str) -> None:
-    """Let go of the handle that the client keeps for a file: after a failure it may only repeat the failure."""
-    with contextlib.suppress(Exception):
-        files, path = filesystem(place)
-        if "root" in files.protocol:
-            within(DROP_SECONDS, lambda: files.invalidate_cache(path), place=place)

@@ -23,14 +23,16 @@ def tables(found: Inspection, *, limit: int = 40) -> RenderableType:
 
 
 def _tree_table(trees: Sequence[TreeInfo], limit: int) -> Table:
-    table = _table("trees", ("file", "tree", "kind", "entries", "compression"), right=("entries",))
+    notes = ("note",) if any(tree.note for tree in trees[:limit]) else ()
+    headings = ("file", "tree", "kind", "entries", "compression", *notes)
+    table = _table("trees", headings, right=("entries",))
     previous = ""
     for tree in trees[:limit]:
         path, previous = tree.path if tree.path != previous else "", tree.path
-        style = "bold" if tree.is_chosen else "dim"
-        table.add_row(
-            Text(path, overflow="fold"), tree.name, tree.kind, f"{tree.entries:,}", tree.compression, style=style
-        )
+        style = "red" if tree.note else "bold" if tree.is_chosen else "dim"
+        entries = "" if tree.entries is None else f"{tree.entries:,}"
+        row = (Text(path, overflow="fold"), Text(tree.name), tree.kind, entries, tree.compression, Text(tree.note))
+        table.add_row(*row[: len(headings)], style=style)
     if len(trees) > limit:
         table.caption = f"and {len(trees) - limit} more"
     return table

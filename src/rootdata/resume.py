@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from rootdata import cursor
+from rootdata.config import READING
+
 CONFIG = "config.yaml"  # written by a training into its folder, resolved
 LOG = "metrics.csv"
-
-READING = ("num_workers", "prefetch", "pin_memory", "patience", "deadline", "cache", "specs", "scheduler")
-"""Options of the data that change how events are read, not which."""
 
 MATHEMATICS = (
     *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
@@ -35,6 +35,7 @@ class Found:
     epoch : in which it was written, from 0
     step : how often the weights had been changed
     is_over : whether early stopping had ended the training
+    identity : of the events and their order, as the data module saved it; empty where it saved none
     """
 
     path: Path
@@ -42,14 +43,19 @@ class Found:
     epoch: int
     step: int
     is_over: bool
+    identity: Options = dataclasses.field(default_factory=dict)
 
 
-def find(config: Options, *, say: Callable[[str], object]) -> Found | None:
+def find(
+    config: Options, *, identity: Callable[[], Options | None] = lambda: None, say: Callable[[str], object]
+) -> Found | None:
     """Find the last checkpoint of a configuration beside the folder that it would write to.
 
     Parameters
     ----------
     config : resolved
+    identity : tells what the events and their order are now, see :func:`rootdata.cursor.identity_of`: what a checkpoint
+        must have been made with. Where there is none, as of another data module, the options of the data are compared
     say : told what is passed over, and why
 
     Returns
@@ -59,14 +65,25 @@ def find(config: Options, *, say: Callable[[str], object]) -> Found | None:
     nearly = ""
     for folder in runs_beside(Path(config["paths"]["output_dir"])):
         other = read_config(folder)
-        different = "" if other is None else difference(essence(config), essence(other))
-        if other is None or different:
-            nearly = nearly or (different and f"{folder.name} differs in {different}")
-        elif found := furthest(folder, say=say):
+        if other is None:
+            continue
+        different = difference(essence(config, data=False), essence(other, data=False))
+        found = None if different else furthest(folder, say=say)
+        if found:
+            different = other_data(config, other, found, identity=identity)
+        if found and not different:
             return found
+        nearly = nearly or (different and f"{folder.name} differs in {different}")
     if nearly:
         say(nearly)
     return None
+
+
+def other_data(config: Options, other: Options, found: Found, *, identity: Callable[[], Options | None]) -> str:
+    """Name the first difference between the events of a checkpoint and those of now; empty where there is none."""
+    if found.identity and (now := identity()):
+        return cursor.difference(found.identity, now)
+    return difference(essence(config), essence(other))
 
 
 def runs_beside(folder: Path) -> list[Path]:
@@ -82,16 +99,25 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         config = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     except Exception:  # noqa: BLE001 - whatever a file of this name may hold: it is somebody else's
         return None
+    return cast("dict[str, Any]", config) if is_ours(config) else None
+
+
+def is_ours(config: Any) -> bool:
+    """Tell whether plain values are a configuration of ``train.py``."""
     wanted = ("paths", "data", "model", "trainer")
-    is_ours = isinstance(config, dict) and all(isinstance(config.get(key), dict) for key in wanted)
-    return cast("dict[str, Any]", config) if is_ours else None
+    return isinstance(config, dict) and all(isinstance(config.get(key), dict) for key in wanted)
 
 
-def essence(config: Options) -> dict[str, Any]:
-    """Take from a configuration what decides the weights, as dotted keys; its own folder becomes a word."""
-    data = {key: value for key, value in config["data"].items() if key not in READING}
+def essence(config: Options, *, data: bool = True) -> dict[str, Any]:
+    """Take from a configuration what decides the weights, as dotted keys; its own folder becomes a word.
+
+    Parameters
+    ----------
+    data : whether the options of the data are among it, but for those that change how events are read
+    """
+    options = {key: value for key, value in config["data"].items() if data and key not in (*READING, "pin_memory")}
     trainer = {key: config["trainer"].get(key) or None for key in MATHEMATICS}  # 0, false and null are one
-    kept = {"seed": config.get("seed"), "data": data, "model": config["model"], "trainer": trainer}
+    kept = {"seed": config.get("seed"), "data": options, "model": config["model"], "trainer": trainer}
     folder = str(config["paths"].get("output_dir"))
     return {key: v.replace(folder, "<folder>") if isinstance(v, str) else v for key, v in leaves(kept)}
 
@@ -143,6 +169,7 @@ def read(path: Path, *, folder: Path) -> Found:
         epoch=int(content["epoch"]),
         step=int(content["global_step"]),
         is_over=any(is_patience_gone(state) for state in content.get("callbacks", {}).values()),
+        identity=next((s["identity"] for s in content.values() if isinstance(s, dict) and s.get("identity")), {}),
     )
 
 
@@ -158,7 +185,8 @@ def is_patience_gone(state: Any) -> bool:
 def keep_logs(folder: Path) -> None:
     """Rename the tables of metrics below a folder, ``metrics.1.csv`` the oldest: a new logger deletes its file."""
     for log in folder.rglob(LOG):
-        number = 1 + len(list(log.parent.glob("metrics.*.csv")))
+        names = (path.name.split(".")[1] for path in log.parent.glob("metrics.*.csv"))
+        number = 1 + max((int(name) for name in names if name.isdecimal()), default=0)
         log.rename(log.with_name(f"metrics.{number}.csv"))
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from rootdata.config import Scaling
 from rootdata.errors import DataError
-from rootdata.statistics import ColumnStats, is_missing, signed_log
+from rootdata.missing import Array, Masked, find_missing, values_of
+from rootdata.statistics import ColumnStats, signed_log
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,16 +30,15 @@ class Transform:
     factor: float = 1.0
     log: bool = False
 
-    def apply(self, values: npt.NDArray[Any], out: Floats, *, missing: tuple[float, ...] = ()) -> None:
-        """Scale values into ``out``, NaN where they are missing.
+    def apply(self, column: Array | Masked, out: Floats) -> None:
+        """Scale a column into ``out``, NaN where it is missing.
 
         Parameters
         ----------
-        values : (n,) of any number type
+        column : (n,) of any number type
         out : (n,) float32, any stride
-        missing : values that stand for "none"
         """
-        marks = is_missing(values, missing)
+        marks, values = find_missing(column), values_of(column)
         wide = values if values.dtype == np.float32 else values.astype(np.float64)
         if self.log:
             with np.errstate(invalid="ignore"):
@@ -56,11 +56,6 @@ class Transform:
         """Undo :meth:`apply`, to float32 rounding."""
         values = scaled.astype(np.float64) / self.factor + self.shift
         return np.copysign(np.expm1(np.abs(values)), values) if self.log else values
-
-
-def singles_of(missing: tuple[float, ...]) -> Floats:
-    """Return the sentinels that float32 can hold, as it holds them."""
-    return np.array([m for m in missing if abs(m) <= float(np.finfo(np.float32).max)], np.float32)
 
 
 def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
@@ -97,7 +92,7 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
 
 def _location(kind: str, stats: ColumnStats) -> tuple[float, float, bool]:
     if kind == "minmax":
-        return stats.low, stats.high - stats.low, False
+        return float(stats.low), float(stats.high - stats.low), False
     if kind == "robust":
         return stats.quantile(0.5), stats.quantile(0.75) - stats.quantile(0.25), False
     if kind == "log":

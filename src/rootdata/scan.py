@@ -17,11 +17,14 @@ import numpy as np
 
 from rootdata import cache
 from rootdata.branches import Branch
-from rootdata.config import PARTS, DataConfig, ReadConfig, Sample
+from rootdata.config import PARTS, DataConfig, ReadConfig, Sample, Split
 from rootdata.directories import Directories
 from rootdata.errors import FileError, RootDataError, SpecsError
-from rootdata.files import Location, Stamp, find, identity
+from rootdata.files import Location, find, identity, state_of, states_of
+from rootdata.location import State
 from rootdata.opening import OPEN_TREES, Opener
+from rootdata.remote import is_remote
+from rootdata.renaming import renamed
 from rootdata.specs import (
     FileSpecs,
     SkippedFile,
@@ -31,7 +34,6 @@ from rootdata.specs import (
     check_matches,
     fingerprint,
     key_of,
-    stamps_of,
 )
 from rootdata.statistics import ColumnStats
 from rootdata.survey import BAD, Bad, Look, Measure, Measured, Survey, Task, check_suits
@@ -126,8 +128,8 @@ def specs_for(
     files = find_files(config)
     if given is not None:
         return _at_home(_given(given, config, files), files)
-    stamps = stamps_of(files)
-    path = cache.specs_path(fingerprint(key_of(config), files, stamps))
+    states = _states_of(files)
+    path = cache.specs_path(fingerprint(key_of(config), files, states))
     specs = _cached(path)
     if specs is None:
         with cache.alone(path):  # the ranks of a training may ask all at once
@@ -135,9 +137,9 @@ def specs_for(
             if specs is None:
                 with bar("first pass", show=progress) as reporter:
                     specs, directories = _scan(
-                        config, files, stamps, progress=reporter, read=read, store=store, scheduler=scheduler
+                        config, files, states, progress=reporter, read=read, store=store, scheduler=scheduler
                     )
-                _keep(specs, directories, path)
+                _keep(specs, directories, path, config.split)
     _warn_of_skipped(specs)
     return _at_home(specs, files)
 
@@ -162,12 +164,24 @@ def _cached(path: Path) -> Specs | None:
         return None
 
 
-def _keep(specs: Specs, directories: Directories, path: Path) -> None:
+def _keep(specs: Specs, directories: Directories, path: Path, split: Split) -> None:
     try:
+        _warn_of_renamed(renamed(cache.names_path(), specs.files, split))
         directories.save(cache.directories_path(specs.fingerprint))
         specs.save(path)
     except OSError as error:
         warnings.warn(f"the specs can't be kept in {path.parent} ({error}); the next run scans again", stacklevel=3)
+
+
+def _warn_of_renamed(names: Mapping[str, str]) -> None:
+    if names:
+        new, old = next(iter(names.items()))
+        warnings.warn(
+            f"{len(names)} files hold what an earlier first pass read under another name ({new}: {old}): a split by "
+            "names deals their events to other parts now, and a network that was trained before has seen some of the "
+            "new test part; keep the names, or split by entries or by an expression such as 'event % 5'",
+            stacklevel=4,
+        )
 
 
 def forget(specs: Specs) -> None:
@@ -225,14 +239,21 @@ def scan(
         Where the scheduler can't be reached.
     """
     return _scan(
-        config, files, stamps_of(files), progress=progress, workers=workers, read=read, store=store, scheduler=scheduler
+        config,
+        files,
+        _states_of(files),
+        progress=progress,
+        workers=workers,
+        read=read,
+        store=store,
+        scheduler=scheduler,
     )[0]
 
 
 def _scan(
     config: DataConfig,
     files: Sequence[tuple[int, Location]],
-    stamps: Sequence[Stamp],
+    states: Sequence[State],
     *,
     progress: Progress | None,
     read: ReadConfig,
@@ -245,19 +266,33 @@ def _scan(
     good = [file for file in read_files if isinstance(file, _Good)]
     # A tree that was not named is known by now: it may be one that another path names.
     _check_owners(config, [(file.sample, file.survey.location) for file in good])
-    specs = _merge(config, good, stamps)
+    _check_unchanged(files, states, good)
+    specs = _merge(config, good)
     skipped = tuple(
-        SkippedFile(path=where.path, sample=i, reason=str(file.error), position=position, size=stamps[position][0])
+        SkippedFile(path=where.path, sample=i, reason=str(file.error), position=position, size=states[position].size)
         for position, ((i, where), file) in enumerate(zip(files, read_files, strict=True))
         if isinstance(file, Bad)
     )
-    specs = dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, stamps), skipped=skipped)
+    specs = dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, states), skipped=skipped)
     check_complete(specs, config)
     directories = Directories()
     for file in good:
         if file.survey.directory is not None:
             directories.add((file.survey.location.path, str(file.survey.location.tree)), file.survey.directory)
     return specs, directories
+
+
+def _states_of(files: Sequence[tuple[int, Location]]) -> list[State]:
+    return states_of([location for _, location in files])
+
+
+def _check_unchanged(files: Sequence[tuple[int, Location]], states: Sequence[State], good: Sequence[_Good]) -> None:
+    """Refuse what was read of files that were replaced or rewritten meanwhile; remote ones are looked at once."""
+    for file in good:
+        location, before = files[file.position][1], states[file.position]
+        now = file.survey.state if is_remote(location.path) else state_of(location)
+        if now.differs_from(before):
+            raise FileError(f"{location.path} was changed while it was scanned; start again")
 
 
 # Who reads
@@ -450,7 +485,7 @@ def _check_some_good(config: DataConfig, files: Sequence[tuple[int, Location]], 
             ]
 
 
-def _merge(config: DataConfig, files: Sequence[_Good], stamps: Sequence[Stamp]) -> Specs:
+def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
     labels = np.zeros((len(config.samples), len(PARTS), len(config.classes)), np.int64)
     columns: dict[str, ColumnStats] = {}
     multiplicity: dict[str, tuple[int, ...]] = {c.name: () for c in config.jagged}
@@ -467,7 +502,7 @@ def _merge(config: DataConfig, files: Sequence[_Good], stamps: Sequence[Stamp]) 
         key=key_of(config),
         fingerprint="",
         samples=tuple(s.name for s in config.samples),
-        files=tuple(_file(file, *stamps[file.position]) for file in files),
+        files=tuple(_file(file) for file in files),
         flat=flat,
         columns=columns,
         multiplicity=multiplicity,
@@ -476,7 +511,7 @@ def _merge(config: DataConfig, files: Sequence[_Good], stamps: Sequence[Stamp]) 
     )
 
 
-def _file(file: _Good, size: int, modified: int) -> FileSpecs:
+def _file(file: _Good) -> FileSpecs:
     survey = file.survey
     before = np.zeros(len(PARTS), np.int64)
     for block in file.measured:
@@ -486,11 +521,12 @@ def _file(file: _Good, size: int, modified: int) -> FileSpecs:
         tree=str(survey.location.tree),
         sample=file.sample,
         uuid=survey.uuid,
-        size=size,
-        modified=modified,
+        state=survey.state,
         entries=survey.entries,
         before=tuple(int(n) for n in before),
         blocks=tuple(m.counts for m in file.measured),
+        digests=tuple(m.digest for m in file.measured),
+        measured=tuple(m.full for m in file.measured),
         replicas=survey.location.replicas,
     )
 

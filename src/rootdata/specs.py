@@ -12,14 +12,15 @@ from typing import Any, Self
 import numpy as np
 
 from rootdata import cache, scaling
-from rootdata.config import PARTS, DataConfig
+from rootdata.config import PARTS, DataConfig, described
 from rootdata.dense import Layout, Padded, kept_fraction
 from rootdata.errors import DataError, SpecsError
-from rootdata.files import Location, Stamp, stamps
+from rootdata.files import Location, name_of, states_of, without_query
+from rootdata.location import State
 from rootdata.statistics import ColumnStats
 from rootdata.trees import BLOCK_BYTES, BLOCK_ENTRIES
 
-VERSION = 2
+VERSION = 3
 _HEAD = '{"checksum": "'  # of a file of specs
 AUTO_KEEPS = 0.999  # of all objects; what length="auto" promises
 
@@ -31,10 +32,11 @@ class FileSpecs:
     Parameters
     ----------
     sample : position of its sample in the configuration
-    size : bytes
-    modified : time of the last change, ns, of a local file
+    state : of the file as it was scanned
     before : entries that fall to each part, before cuts
     blocks : (start, stop, train, val, test) of every block: its entries, and its selected events in each part
+    digests : of what was read of every block, see :func:`rootdata.jagged.digest`: what is delivered must have the same
+    measured : of every block, whether all that training reads was read; else the branches of cuts and the like alone
     replicas : other places at which copies lie
     """
 
@@ -42,17 +44,23 @@ class FileSpecs:
     tree: str
     sample: int
     uuid: str
-    size: int
-    modified: int
+    state: State
     entries: int
     before: tuple[int, ...]
     blocks: tuple[tuple[int, ...], ...]
+    digests: tuple[str, ...]
+    measured: tuple[bool, ...]
     replicas: tuple[str, ...] = ()
 
     @property
     def location(self) -> Location:
         """Where it lies."""
         return Location(self.path, self.tree, self.replicas)
+
+    @property
+    def content(self) -> str:
+        """Digest of what was read of all its blocks: the same wherever the file lies and whatever it is called."""
+        return _hash([self.uuid, self.tree, self.entries, self.digests])
 
     def selected(self, part: int) -> int:
         """Return the selected events in a part."""
@@ -164,12 +172,15 @@ class Specs:
 
 
 def _plain(known: FileSpecs | SkippedFile) -> dict[str, Any]:
-    return {f.name: getattr(known, f.name) for f in dataclasses.fields(known)}  # not a copy, as of `asdict`
+    plain = {f.name: getattr(known, f.name) for f in dataclasses.fields(known)}  # not a copy, as of `asdict`
+    return plain | ({"state": [known.state.size, known.state.version]} if isinstance(known, FileSpecs) else {})
 
 
 def _file(plain: Mapping[str, Any]) -> FileSpecs:
-    lists = {k: tuple(plain[k]) for k in ("before", "replicas")}
-    return FileSpecs(**{**plain, **lists, "blocks": tuple(map(tuple, plain["blocks"]))})
+    lists = {k: tuple(plain[k]) for k in ("before", "replicas", "digests", "measured")}
+    return FileSpecs(
+        **{**plain, **lists, "blocks": tuple(map(tuple, plain["blocks"])), "state": State(*plain["state"])}
+    )
 
 
 def _tuples(value: Any) -> Any:
@@ -177,16 +188,9 @@ def _tuples(value: Any) -> Any:
 
 
 def key_of(config: DataConfig) -> str:
-    """Hash the options that the specs depend on: not the layout, lengths, padding or the order of events."""
-    plain = dataclasses.asdict(config)
-    for unused in ("layout", "pad", "scale", "default_scale"):
-        del plain[unused]
-    for collection in plain["jagged"]:
-        del collection["length"]  # what objects are sorted by changes no number, but must be there
-    for sample in plain["samples"]:
-        del sample["files"]  # the files found stand in the fingerprint
-    plain["collects"] = {c: collects(config, c) for c in (*config.features, *sorted(config.scale))}
-    return _hash(plain)
+    """Hash the options that the specs depend on."""
+    wanted = {c: collects(config, c) for c in (*config.features, *sorted(config.scale))}
+    return _hash([described(config, "specs", "files"), wanted])
 
 
 def collects(config: DataConfig, column: str) -> dict[str, bool]:
@@ -195,15 +199,13 @@ def collects(config: DataConfig, column: str) -> dict[str, bool]:
     return {"log": kind == "log", "sketch": kind == "robust"}
 
 
-def fingerprint(key: str, files: Sequence[tuple[int, Location]], stamps: Sequence[Stamp]) -> str:
-    """Hash a configuration's key with the files' paths, sizes and times of change, without opening them."""
-    found = [(sample, w.path, w.tree, *stamp) for (sample, w), stamp in zip(files, stamps, strict=True)]
+def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequence[State]) -> str:
+    """Hash a configuration's key with the files' paths and states, without opening them."""
+    found = [
+        (sample, without_query(w.path) if state.version else w.path, w.tree, state.size, state.version)
+        for (sample, w), state in zip(files, states, strict=True)
+    ]
     return _hash([VERSION, BLOCK_BYTES, BLOCK_ENTRIES, key, found])
-
-
-def stamps_of(files: Sequence[tuple[int, Location]]) -> list[Stamp]:
-    """Return the size and the time of change of every file."""
-    return stamps([location for _, location in files])
 
 
 def _is_whole(text: str, plain: Mapping[str, Any]) -> bool:
@@ -239,11 +241,13 @@ def check_matches(specs: Specs, config: DataConfig, files: Sequence[tuple[int, L
     listed = _as_found(specs)
     if len(listed) != len(files):
         raise SpecsError(f"{where} know {len(listed)} files, {len(files)} were found; scan again")
-    for known, (sample, location), (size, _) in zip(listed, files, stamps_of(files), strict=True):
-        if known.sample != sample or Path(known.path).name != Path(location.path).name:
+    states = states_of([location for _, location in files])
+    for known, (sample, location), now in zip(listed, files, states, strict=True):
+        size = known.state.size if isinstance(known, FileSpecs) else known.size
+        if known.sample != sample or name_of(known.path) != name_of(location.path):
             raise SpecsError(f"{where} were made for {known.path} where {location.path} was found; scan again")
-        if size and known.size != size:
-            raise SpecsError(f"{where} know {location.path} with {known.size} bytes, it has {size}; scan again")
+        if now.size and size != now.size:
+            raise SpecsError(f"{where} know {location.path} with {size} bytes, it has {now.size}; scan again")
 
 
 def _as_found(specs: Specs) -> list[FileSpecs | SkippedFile]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import posixpath
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
@@ -14,10 +13,12 @@ import numpy.typing as npt
 from rootdata.config import PARTS, Split
 from rootdata.errors import ConfigError, DataError
 from rootdata.expressions import parse
-from rootdata.files import Location
+from rootdata.files import Location, name_of, without_query
+from rootdata.missing import Bools, Masked, values_of
 
 Parts = npt.NDArray[np.uint8]
 NO_PART = len(PARTS)
+UNKNOWN = NO_PART + 1
 
 
 def branches_of(split: Split) -> frozenset[str]:
@@ -38,7 +39,8 @@ def assign(
 
     Returns
     -------
-    (stop - start,) uint8, position in ``PARTS``, or ``NO_PART`` for events that belong to none
+    (stop - start,) uint8, position in ``PARTS``, ``NO_PART`` for events that belong to none, or ``UNKNOWN`` where what
+    the split goes by is missing
 
     Raises
     ------
@@ -56,6 +58,11 @@ def assign(
     return _by_value(split, columns, len(entries), location)
 
 
+def place_of(split: Split, path: str) -> str:
+    """Return what of the place of a file decides the parts of its events."""
+    return {"hash": name_of(path), "files": without_query(path)}.get(split.by, "")
+
+
 def part_of_file(split: Split, location: Location) -> int:
     """Return the part whose patterns match a file.
 
@@ -64,7 +71,7 @@ def part_of_file(split: Split, location: Location) -> int:
     ConfigError
         Where no part or more than one claims the file.
     """
-    path, name = location.path, posixpath.basename(location.path)
+    path, name = without_query(location.path), name_of(location.path)
     shares: dict[str, Sequence[str]] = {p: getattr(split, p) for p in PARTS}
 
     def claimed(pattern: str) -> bool:
@@ -86,7 +93,7 @@ def _by_share(split: Split, position: npt.NDArray[np.float64]) -> Parts:
 
 def _by_value(split: Split, columns: Mapping[str, Any], num_events: int, location: Location) -> Parts:
     values = parse(split.by, where="split.by").evaluate(columns, num_events=num_events)
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iub":
+    if not isinstance(values, np.ndarray | Masked) or values.dtype.kind not in "iub":
         raise DataError(
             f"split by {split.by!r}: expected one whole number an event ({location.path}); use `//` and `%`"
         )
@@ -98,16 +105,25 @@ def _by_value(split: Split, columns: Mapping[str, Any], num_events: int, locatio
         if wanted is None:
             rest = i
             continue
-        hits = np.isin(values, wanted)
+        hits = _is_one_of(values_of(values), wanted)
         parts[hits] = i
         claimed |= hits
     parts[~claimed] = rest
+    if isinstance(values, Masked):
+        parts[~values.valid] = UNKNOWN
     return parts
+
+
+def _is_one_of(values: npt.NDArray[Any], wanted: Sequence[int]) -> Bools:
+    """Compare in the type of the values: with others, numpy would go through float64."""
+    limits = np.iinfo(np.int64 if values.dtype.kind == "b" else values.dtype)
+    held = np.array([w for w in wanted if limits.min <= w <= limits.max], limits.dtype)
+    return np.isin(values.astype(limits.dtype, copy=False), held)
 
 
 def _file_key(location: Location) -> int:
     # The file's name and tree, not its path: a set that is copied or made again keeps its split.
-    text = f"{posixpath.basename(location.path)}:{location.tree}"
+    text = f"{name_of(location.path)}:{location.tree}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 

@@ -10,10 +10,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.missing import Masked, as_type, find_missing, mask_sentinels
+
 # Relative accuracy of a quantile read from the logarithmic histogram; DDSketch (Masson, Rim, Lee, VLDB 2019).
 SKETCH_ACCURACY = 0.005
 _LOG_GAMMA = math.log((1 + SKETCH_ACCURACY) / (1 - SKETCH_ACCURACY))
-_TINY = 1e-12  # absolute values below it count as zero in the sketch
+_TINY, _HUGE = 1e-12, 1e290  # absolute values below the one count as zero in the sketch, above the other as that
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +55,7 @@ class ColumnStats:
     Parameters
     ----------
     nans, infinities, sentinels : values that are missing, by kind
-    low, high : smallest and largest value that is not missing
+    low, high : smallest and largest value that is not missing, exactly
     moments : of the values that are not missing
     log_moments : of ``sign(x) log(1 + |x|)``, where a scaling asks for them
     sketch : logarithmic histogram for quantiles, where a scaling asks for it: signed bin number to count
@@ -70,20 +72,31 @@ class ColumnStats:
 
     @classmethod
     def of(
-        cls, values: npt.NDArray[Any], *, missing: Sequence[float] = (), log: bool = False, sketch: bool = False
+        cls,
+        values: npt.NDArray[Any] | Masked,
+        *,
+        missing: Sequence[float] = (),
+        log: bool = False,
+        sketch: bool = False,
     ) -> Self:
         """Measure a column.
 
         Parameters
         ----------
-        values : (n,) of any number type
+        values : (n,) of any number type; what is masked counts as NaN
         missing : values that stand for "none", such as -999
         log, sketch : whether to collect what log and robust scaling need
         """
-        real, nans, infinities, sentinels = _real_values(values, missing)
+        masked = 0
+        if isinstance(values, Masked):
+            masked, values = int((~values.valid).sum()), values.values[values.valid]
+        present, nans, infinities, sentinels = _present(values, missing)
+        real = present if present.dtype in (np.float32, np.float64) else present.astype(np.float64)
         low, high, mean, m2 = _moments_of(real)
+        if len(present) and present.dtype.itemsize == 8 and present.dtype.kind in "iu":
+            low, high = int(present.min()), int(present.max())
         return cls(
-            nans=nans,
+            nans=nans + masked,
             infinities=infinities,
             sentinels=sentinels,
             low=low,
@@ -135,7 +148,7 @@ class ColumnStats:
         bins = np.array(sorted(self.sketch))
         counts = np.array([self.sketch[int(b)] for b in bins])
         at = int(np.searchsorted(np.cumsum(counts), q * counts.sum(), side="left"))
-        return float(np.clip(_bin_value(int(bins[min(at, len(bins) - 1)])), self.low, self.high))
+        return float(min(max(_bin_value(int(bins[min(at, len(bins) - 1)])), self.low), self.high))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -179,38 +192,6 @@ def signed_log(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return logs
 
 
-def is_missing(values: npt.NDArray[Any], missing: Sequence[float]) -> npt.NDArray[np.bool_] | None:
-    """Mark NaN, infinities and sentinels; ``None`` where there is none of them.
-
-    Parameters
-    ----------
-    values : (n,) of any number type
-    missing : the sentinels
-    """
-    marks = None
-    if values.dtype.kind == "f":
-        finite = np.isfinite(values)
-        marks = None if finite.all() else ~finite
-    for sentinel in missing:
-        own = _as_type(sentinel, values.dtype)
-        if own is None:
-            continue
-        hits = values == own
-        if hits.any():
-            marks = hits if marks is None else marks | hits
-    return marks
-
-
-def _as_type(sentinel: float, dtype: np.dtype[Any]) -> Any:
-    """Return the sentinel as a column of this type holds it; ``None`` where the type can't."""
-    if dtype.kind == "f":
-        return dtype.type(sentinel) if abs(sentinel) <= float(np.finfo(dtype).max) else None
-    if dtype.kind not in "iu" or sentinel != int(sentinel):
-        return None
-    info = np.iinfo(dtype)
-    return dtype.type(int(sentinel)) if info.min <= int(sentinel) <= info.max else None
-
-
 def _moments_of(values: npt.NDArray[Any]) -> tuple[float, float, float, float]:
     """Return low, high, mean and sum of squared deviations of values (n,) float32 or float64, all finite."""
     from rootdata import tally  # here: who only applies a scaling, as servers do, need not wait for numba
@@ -221,32 +202,32 @@ def _moments_of(values: npt.NDArray[Any]) -> tuple[float, float, float, float]:
     return low, high, mean, m2
 
 
-def _real_values(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
-    """Return what is not missing, as float32 or float64, and count what is: NaN, infinities, sentinels."""
+def _present(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
+    """Return what is not missing, and count what is: NaN, infinities, sentinels."""
     if values.dtype not in (np.float32, np.float64):
-        return _real_numbers(values, missing)
+        return _present_in_numpy(values, missing)
     from rootdata import tally  # here, as above
 
     values = np.require(values, requirements=("C", "A"))
-    own = {_as_type(sentinel, values.dtype) for sentinel in missing} - {None}
+    own = {as_type(sentinel, values.dtype) for sentinel in missing} - {None}
     counts = tally.count_missing(values, np.array(list(own), values.dtype))
-    marks = is_missing(values, missing) if any(counts) else None
+    marks = find_missing(mask_sentinels(values, missing)) if any(counts) else None
     return (values if marks is None else values[~marks], *counts)
 
 
-def _real_numbers(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[np.float64], int, int, int]:
+def _present_in_numpy(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
     """Do the same for other types, in which alone some of their numbers can be told from a sentinel."""
-    marks = is_missing(values, missing)
+    marks = find_missing(mask_sentinels(values, missing))
     if marks is None:
-        return values.astype(np.float64), 0, 0, 0
+        return values, 0, 0, 0
     gone = values[marks]
     nans = int(np.isnan(gone).sum()) if values.dtype.kind == "f" else 0
     infinities = int(np.isinf(gone).sum()) if values.dtype.kind == "f" else 0
-    return values[~marks].astype(np.float64), nans, infinities, len(gone) - nans - infinities
+    return values[~marks], nans, infinities, len(gone) - nans - infinities
 
 
 def _sketch(values: npt.NDArray[np.float64]) -> dict[int, int]:
-    size = np.abs(values)
+    size = np.minimum(np.abs(values), _HUGE)
     bins = np.ceil(np.log(np.maximum(size, _TINY) / _TINY) / _LOG_GAMMA).astype(np.int64)
     numbers, counts = np.unique(np.where(values < 0, -bins, bins), return_counts=True)
     return {int(b): int(n) for b, n in zip(numbers, counts, strict=True)}

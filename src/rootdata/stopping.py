@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import platform
 import signal
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ class EndOnSignal(pl.Callback):
 
     Lightning answers SIGTERM by an exchange between the ranks, in the handler of the signal and so in the midst of
     whatever else they exchange: where one rank gets it, all hang. In the last batch of a test, and in predictions, it
-    forgets it. Here the signal goes to every rank of the machine; SIGTERM ends a training after its step, and all else at
-    once; a rank that waits for one that is gone is ended. The exit status is never 0.
+    forgets it. Here the signal goes to every rank of the machine. SIGTERM ends a training after its step, and all else
+    at once; a rank that waits for one that is gone is ended. The exit status is never 0.
 
     What Lightning does on SIGUSR1 under SLURM stays as it is.
 
@@ -165,7 +166,10 @@ class SaveWhenStopped(pl.Callback):
         """Save, if what is in memory is a state that an unbroken training passes through."""
         is_for_real = not getattr(trainer, "fast_dev_run", False)
         if self._is_exact and trainer.training and trainer.world_size == 1 and is_for_real:
-            trainer.save_checkpoint(self.path)
+            try:
+                trainer.save_checkpoint(self.path)
+            except OSError as error:  # what stopped the training is the news
+                warnings.warn(str(error), stacklevel=2)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Remove the file after a training; a test must leave it."""

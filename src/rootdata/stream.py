@@ -9,8 +9,7 @@ import dataclasses
 import functools
 import gc
 import hashlib
-import posixpath
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,20 +19,24 @@ import numpy.typing as npt
 from rootdata.ahead import Start, Stop, reading
 from rootdata.blocks import Store, key_of, through
 from rootdata.budget import bytes_per_event, fitting, memory_of
-from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig, Sample
+from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig, Sample, described
 from rootdata.dense import Layout, Packed, Pool, pack
 from rootdata.directories import Directories
-from rootdata.errors import FileError
+from rootdata.errors import BranchError, FileError, ShapeError
 from rootdata.events import Block, Events, needed_branches, select
-from rootdata.jagged import Columns
+from rootdata.files import state_of
+from rootdata.jagged import Columns, digest
 from rootdata.lending import shared
+from rootdata.location import State
 from rootdata.opening import Opener
 from rootdata.plan import Plan, Source, make_plan
 from rootdata.proportion import quotas
 from rootdata.remote import is_remote
 from rootdata.scaling import Transform
 from rootdata.scan import forget
-from rootdata.specs import FileSpecs, Specs, layout_of, transforms_of
+from rootdata.specs import VERSION, FileSpecs, Specs, layout_of, transforms_of
+from rootdata.split import place_of
+from rootdata.survey import key_of_raw
 from rootdata.trees import Tree, use_fast_inflate
 from rootdata.walk import Order
 
@@ -124,6 +127,8 @@ def _sources(recipe: Recipe, *, by_file: bool) -> list[Source]:
 class Reader:
     """Reads blocks by number, with its own open files.
 
+    Whatever is delivered has the digest that the first pass noted, or was kept under it.
+
     Parameters
     ----------
     store : where decoded blocks are looked for first, and kept
@@ -137,35 +142,67 @@ class Reader:
         self._directories = directories or Directories()
         self._lender = shared()
         self._opener = Opener(patience=recipe.read.patience, deadline=recipe.read.deadline)
-        self._names = [needed_branches(recipe.config, sample) for sample in recipe.config.samples]
-        self._made = [_made_of(recipe, sample) for sample in recipe.config.samples]
-        # Blocks are numbered over all files.
-        self._blocks = [(i, file, block) for i, file in enumerate(recipe.specs.files) for block in file.blocks]
+        config, bare = recipe.config, dataclasses.replace(recipe.config, flat=(), jagged=())
+        self._names = [needed_branches(config, sample) for sample in config.samples]
+        self._names_of_cuts = [needed_branches(bare, sample) for sample in config.samples]
+        self._made = [_made_of(recipe, sample) for sample in config.samples]
+        # Blocks are numbered over all files, and within each.
+        self._blocks = [(i, file, k) for i, file in enumerate(recipe.specs.files) for k in range(len(file.blocks))]
+        self._states: dict[int, State] = {}  # of files, where they were looked at
 
     def __call__(self, number: int) -> Packed:
         """Read, select and pack one block, or take it from the store."""
-        i, file, _ = self._blocks[number]
-        key = self._key(number, made=self._made[file.sample])
-        columns = through(self._store, key, lambda: self._packed(number).to_columns())
-        return Packed.from_columns(columns, sample=file.sample, file=i)
+        store = self._store_of(self._blocks[number][0])
+        if store is None:
+            return self._packed(number)
+        columns = through(
+            store,
+            self._key(number),
+            lambda: self._packed(number).to_columns(),
+            is_good=lambda kept: self._parsed(kept, number) is not None,
+        )
+        return self._parsed(columns, number) or self._packed(number)
+
+    def _parsed(self, columns: Columns, number: int) -> Packed | None:
+        """Put a block together that a store kept; ``None`` where it is not what must be there."""
+        i, file, k = self._blocks[number]
+        try:
+            packed = Packed.from_columns(columns, sample=file.sample, file=i)
+        except ShapeError:
+            return None
+        is_whole = packed.is_of(self._recipe.layout) and len(packed) == file.blocks[k][2 + self._recipe.part]
+        return packed if is_whole else None
 
     def _packed(self, number: int) -> Packed:
         recipe = self._recipe
         i, file, _ = self._blocks[number]
         events, _ = self.events(number)
         return pack(
-            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, missing=recipe.config.missing,
-            make=self._lender.empty,
+            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, make=self._lender.empty,
         )  # fmt: skip
 
-    def _key(self, number: int, *, made: str = "") -> str:
-        """Name a block in the store, with what decides the split of a file by its name."""
-        _, file, (start, stop, *_) = self._blocks[number]
-        made = made and made + posixpath.basename(file.path)
-        return key_of(
-            uuid=file.uuid, entries=file.entries, tree=file.tree, names=self._names[file.sample],
-            start=start, stop=stop, made=made,
-        )  # fmt: skip
+    def _key(self, number: int) -> str:
+        """Name what is made of a block: by its content, and by the file's state where that is not the scanned one."""
+        i, file, k = self._blocks[number]
+        now = self._state(i)
+        content = [file.tree, file.entries, file.digests[k]]
+        if not file.measured[k] or now.differs_from(file.state):
+            content += [now.size, now.version]
+        made = self._made[file.sample] + place_of(self._recipe.config.split, file.path)
+        start, stop = file.blocks[k][:2]
+        return key_of(content, names=self._names[file.sample], start=start, stop=stop, made=made)
+
+    def _store_of(self, i: int) -> Store | None:
+        """Return where blocks of a file are kept; nowhere while it may change without a trace."""
+        return self._store if self._store is not None and self._state(i).is_settled else None
+
+    def _state(self, i: int) -> State:
+        """Look at a file, once; a server that did not answer once is not asked again, and stands for no change."""
+        file = self._recipe.specs.files[i]
+        if i not in self._states:
+            is_deaf = is_remote(file.path) and State() in self._states.values()
+            self._states[i] = State() if is_deaf else state_of(file.location, patience=0.0)
+        return self._states[i]
 
     def events(self, number: int) -> tuple[Events, Columns]:
         """Read one block, and return its selected events and the branches of all its entries.
@@ -176,22 +213,45 @@ class Reader:
             Where the file is not the one that was scanned; its specs are forgotten then.
         """
         recipe = self._recipe
-        _, file, (start, stop, *counts) = self._blocks[number]
+        _, file, k = self._blocks[number]
+        start, stop, *counts = file.blocks[k]
         sample = recipe.config.samples[file.sample]
-        read = functools.partial(self._read, file, self._names[file.sample], start, stop)
-        # A file of this machine is as quick to read.
-        raw = through(self._store, self._key(number), read, last=True) if is_remote(file.path) else read()
+        raw = self._raw(number)
         block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
         events = select(recipe.config, sample, raw, block=block, part=recipe.part)
         if len(events) != counts[recipe.part]:
             found, known = len(events), counts[recipe.part]
-            raise self._changed(
-                f"{block}: {found} events are selected, the first pass saw {known}; the file has changed"
-            )
+            raise self._changed(f"{block}: {found} events are selected, the first pass saw {known}")
         return events, raw
 
-    def _read(self, file: FileSpecs, names: Sequence[str], start: int, stop: int) -> Columns:
-        place = (file.path, file.tree)
+    def _raw(self, number: int) -> Columns:
+        """Read the branches of a block, and compare them with what the first pass read."""
+        i, file, k = self._blocks[number]
+        if not file.measured[k] and self._state(i).differs_from(file.state):
+            self._raw(number - k)  # of what was not measured nothing is known: the file's first block always was
+        read = functools.partial(self._read_again, number)
+        store = self._store_of(i) if is_remote(file.path) else None  # a file of this machine is as quick to read
+        if store is None or self._state(i).differs_from(file.state):
+            return read()
+        start, stop = file.blocks[k][:2]
+        names = self._names[file.sample]
+        key = key_of_raw(file.uuid, file.entries, file.state, tree=file.tree, names=names, start=start, stop=stop)
+        return through(store, key, read, is_good=lambda kept: self._is_as_scanned(kept, file, k), last=True)
+
+    def _read_again(self, number: int) -> Columns:
+        _, file, k = self._blocks[number]
+        raw = self._read(file, k)
+        if not self._is_as_scanned(raw, file, k):
+            start, stop = file.blocks[k][:2]
+            raise self._changed(f"{file.path}: entries {start} to {stop} are not those that the first pass read")
+        return raw
+
+    def _is_as_scanned(self, raw: Columns, file: FileSpecs, k: int) -> bool:
+        names = (self._names if file.measured[k] else self._names_of_cuts)[file.sample]
+        return all(n in raw for n in names) and digest({n: raw[n] for n in names}) == file.digests[k]
+
+    def _read(self, file: FileSpecs, k: int) -> Columns:
+        place, names, (start, stop) = (file.path, file.tree), self._names[file.sample], file.blocks[k][:2]
 
         def read(tree: Tree) -> Columns | None:
             if (tree.uuid, tree.num_entries) != (file.uuid, file.entries):
@@ -201,19 +261,25 @@ class Reader:
             return columns
 
         columns = self._directories.read(place, names, start, stop)
-        if columns is None:
-            columns = self._opener.use(file.location, read)
+        try:
+            if columns is None:
+                columns = self._opener.use(file.location, read)
+        except (FileError, BranchError) as error:
+            if state_of(file.location).differs_from(file.state):  # what looks like damage may be another file
+                raise self._changed(f"{file.path} is not as the first pass saw it ({error})") from error
+            raise
         if columns is None:
             raise self._changed(f"{file.path} is not the file that the first pass saw")
         return columns
 
     def _changed(self, what: str) -> FileError:
         forget(self._recipe.specs)
-        return FileError(f"{what}: start again, and it is scanned anew")
+        return FileError(f"{what}; the file has changed: start again, and it is scanned anew")
 
     def start_of(self, number: int) -> int:
         """Return the first entry of a block."""
-        return int(self._blocks[number][2][0])
+        _, file, k = self._blocks[number]
+        return int(file.blocks[k][0])
 
     def close(self) -> None:
         """Close the files."""
@@ -222,9 +288,9 @@ class Reader:
 
 def _made_of(recipe: Recipe, sample: Sample) -> str:
     """Name all that decides what becomes of a sample's branches."""
-    config = {f.name: getattr(recipe.config, f.name) for f in dataclasses.fields(DataConfig) if f.name != "samples"}
-    own = {f.name: getattr(sample, f.name) for f in dataclasses.fields(Sample) if f.name != "files"}
-    text = repr((config, own, recipe.layout, sorted(recipe.transforms.items()), recipe.part))
+    config = dataclasses.replace(recipe.config, samples=(sample,))
+    options = described(config, "specs", "inputs")
+    text = repr((VERSION, options, recipe.layout, sorted(recipe.transforms.items()), recipe.part))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

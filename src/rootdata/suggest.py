@@ -203,6 +203,8 @@ def reason(name: str, found: Inspection) -> str:
         return f"unusable: {column.branch.note}"
     if name in found.absent:
         return found.absent[name]
+    if "${" in name:
+        return "the name would be taken for a reference to another option"
     role = role_of(column, found.counters)
     if role in _WHY:
         return _WHY[role]

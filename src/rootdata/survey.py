@@ -11,11 +11,15 @@ import numpy as np
 
 from rootdata import blocks
 from rootdata.branches import Branch, check_same_kinds
+from rootdata.columns import Flat
 from rootdata.config import PARTS, DataConfig, Sample
 from rootdata.directories import Directory
 from rootdata.errors import BranchError, DataError, FileError, RootDataError
 from rootdata.events import Block, Events, flat_features, needed_branches, select
 from rootdata.files import Location
+from rootdata.jagged import digest
+from rootdata.location import State
+from rootdata.missing import values_of
 from rootdata.opening import Opener
 from rootdata.remote import is_remote
 from rootdata.specs import collects
@@ -44,12 +48,14 @@ class Survey:
 
     Parameters
     ----------
+    state : of the file that was opened
     blocks : (start, stop) of each
     directory : of a file of one block, which takes longer to open than to read
     """
 
     location: Location
     uuid: str
+    state: State
     entries: int
     branches: Mapping[str, Branch]
     blocks: tuple[tuple[int, int], ...]
@@ -63,11 +69,15 @@ class Measured:
     Parameters
     ----------
     counts : (start, stop, train, val, test)
+    digest : of the columns that were read
+    full : whether those were all that training reads
     before : entries in each part before cuts
     labels : events of each class in each part
     """
 
     counts: tuple[int, ...]
+    digest: str
+    full: bool
     before: tuple[int, ...]
     labels: np.ndarray[Any, Any]
     flat: tuple[str, ...]
@@ -136,7 +146,8 @@ class Measure:
                 raw = self._read(needed_branches(config, self.sample), block, opener, store, full=full)
             except BAD as error:
                 return Bad(error=error)
-            found.append(_statistics(config, select(config, self.sample, raw, block=block), block))
+            events = select(config, self.sample, raw, block=block)
+            found.append(_statistics(config, events, block, digest=digest(raw), full=full))
         return found
 
     def _read(
@@ -145,7 +156,7 @@ class Measure:
         survey = self.survey
 
         def read(tree: Tree) -> dict[str, Any]:
-            if (tree.uuid, tree.num_entries) != (survey.uuid, survey.entries):
+            if (tree.uuid, tree.num_entries) != (survey.uuid, survey.entries) or tree.state.differs_from(survey.state):
                 raise FileError(f"{survey.location.path} was replaced while it was scanned; start again")
             raw = tree.read(names, block.start, block.stop)
             if full:
@@ -153,14 +164,18 @@ class Measure:
             return raw
 
         # Part of a block nobody would look for, and files of this machine are read again as quickly.
-        if not full or not is_remote(survey.location.path):
+        if not full or store is None or not is_remote(survey.location.path):
             return opener.use(survey.location, read)
-        # The key of the reader: what the first pass puts into the store, training finds there.
-        key = blocks.key_of(
-            uuid=survey.uuid, entries=survey.entries, tree=str(survey.location.tree), names=names,
-            start=block.start, stop=block.stop,
-        )  # fmt: skip
-        return blocks.through(store, key, lambda: opener.use(survey.location, read))
+        key = key_of_raw(survey.uuid, survey.entries, survey.state, tree=str(survey.location.tree), names=names,
+                         start=block.start, stop=block.stop)  # fmt: skip
+        # Servers tell times in seconds: what was kept may be of a file that was replaced within one.
+        is_certain = bool(survey.state.is_settled and survey.state.version)
+        return blocks.through(store, key, lambda: opener.use(survey.location, read), is_good=lambda _: is_certain)
+
+
+def key_of_raw(uuid: str, entries: int, state: State, *, tree: str, names: Sequence[str], start: int, stop: int) -> str:
+    """Name what is in a block of a remote file in a store: what the first pass puts there, training finds."""
+    return blocks.key_of([uuid, entries, state.size, state.version, tree], names=names, start=start, stop=stop)
 
 
 def _describe(names: Sequence[str], tree: Tree) -> Survey:
@@ -169,6 +184,7 @@ def _describe(names: Sequence[str], tree: Tree) -> Survey:
     return Survey(
         location=tree.location,
         uuid=tree.uuid,
+        state=State(tree.state.size) if tree.location.replicas else tree.state,  # copies have times of their own
         entries=tree.num_entries,
         branches=branches,
         blocks=bounds,
@@ -235,7 +251,7 @@ def _counter(tree: Tree, name: str, block: Block) -> Any:
     return tree.read([name], block.start, block.stop)[name] if is_flat else None
 
 
-def _statistics(config: DataConfig, events: Events, block: Block) -> Measured:
+def _statistics(config: DataConfig, events: Events, block: Block, *, digest: str, full: bool) -> Measured:
     train = events.part == TRAIN
     rows = None if train.all() else np.flatnonzero(train)
     columns = {name: _column(config, name, values, rows) for name, values in events.flat.items()}
@@ -252,6 +268,8 @@ def _statistics(config: DataConfig, events: Events, block: Block) -> Measured:
     by_part = np.bincount(events.part, minlength=len(PARTS))
     return Measured(
         counts=(block.start, block.stop, *by_part.tolist()),
+        digest=digest,
+        full=full,
         before=tuple(events.before.tolist()),
         labels=_labels(events, len(config.classes)),
         flat=tuple(events.flat),
@@ -267,9 +285,9 @@ def _labels(events: Events, num_classes: int) -> np.ndarray[Any, Any]:
     return np.bincount(where, minlength=len(PARTS) * num_classes).reshape(len(PARTS), num_classes)
 
 
-def _column(
-    config: DataConfig, name: str, values: np.ndarray[Any, Any], chosen: np.ndarray[Any, Any] | None
-) -> ColumnStats:
-    """Measure a column, or the values of it at the positions ``chosen``."""
+def _column(config: DataConfig, name: str, column: Flat, chosen: np.ndarray[Any, Any] | None) -> ColumnStats:
+    """Measure a column, or the values of it at the positions ``chosen``; of a branch, what was read."""
+    is_derived = name in config.derived
+    values = column if is_derived else values_of(column)
     values = values if chosen is None else values.take(chosen)
-    return ColumnStats.of(values, missing=config.missing, **collects(config, name))
+    return ColumnStats.of(values, missing=() if is_derived else config.missing, **collects(config, name))

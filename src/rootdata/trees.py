@@ -7,24 +7,29 @@ import dataclasses
 import functools
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uproot
 
 from rootdata import pages, remote
-from rootdata.branches import Branch, describe_branch, describe_field, to_column
+from rootdata.branches import Branch, Kind, describe_branch, describe_field, type_of
+from rootdata.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.directories import Directory, directory_of
-from rootdata.errors import BranchError, RootDataError, nearest
-from rootdata.fetching import borrow, read_into
-from rootdata.files import Location
+from rootdata.envelopes import Cluster, Group, clusters_of
+from rootdata.errors import BranchError, DataError, RootDataError, nearest
+from rootdata.fetching import ContradictionError, LocalSource, Range, Source
+from rootdata.files import Location, state_of, state_of_open
+from rootdata.guard import Unusable, concerns_all, guarded, reason_of
+from rootdata.inflate import inflate
 from rootdata.jagged import Columns
+from rootdata.location import State
 from rootdata.patience import PlaceError, brief, is_absent, is_passing
 
 if TYPE_CHECKING:
-    from rootdata.baskets import BasketTable
+    from rootdata.baskets import BasketTable, Owners
 
 
 # A block is read at once: large enough that the cost of a read call is small beside decompression (measured with
@@ -37,7 +42,7 @@ class Tree(Protocol):
     """An open TTree or RNTuple.
 
     ``asked`` is the location that was to be opened, ``location`` the same with the tree's name, ``place`` the path at
-    which it was opened: the location's or a replica's.
+    which it was opened: the location's or a replica's. ``state`` is that of the file when it was opened.
     """
 
     asked: Location
@@ -45,7 +50,7 @@ class Tree(Protocol):
     place: str
     num_entries: int
     uuid: str
-    size: int
+    state: State
 
     def names(self) -> list[str]:
         """Return the names of all branches."""
@@ -84,13 +89,16 @@ def open_tree(location: Location, *, place: str | None = None) -> Tree:
         Where the tree is absent, or none was named and the file holds several.
     """
     place = place or location.path
+    before = state_of(Location(place))
     file = _open(place)
     try:
         _check_whole(file, place)
-        return _open_object(file, location, place)
+        tree = _open_object(file, location, place)
+        _check_same(tree, before)
     except Exception:
         file.close()
         raise
+    return tree
 
 
 def _open(place: str) -> Any:
@@ -124,31 +132,23 @@ def _check_whole(file: Any, place: str) -> None:
         )
 
 
+def _check_same(tree: Tree, before: State) -> None:
+    if not remote.is_remote(tree.place) and tree.state != before:
+        tree.close()
+        raise PlaceError(f"{tree.place} was replaced by another file while it was opened; start again")
+
+
 def _open_object(file: Any, location: Location, place: str) -> Tree:
-    classes = _trees(file)
     name = location.tree
-    if name is None:
-        if len(classes) != 1:
-            held = ", ".join(repr(c) for c in sorted(classes)) or "none"
-            raise BranchError(f"{place} holds {len(classes)} trees: {held}; name one with tree=... or path:tree")
-        name = next(iter(classes))
-    if name.split(";")[0].strip("/") not in classes:
-        raise BranchError(f"tree {name!r} not found in {place}; {nearest(name, classes)}; check `tree`")
     try:
-        source = file[name]
-        kind = _NTuple if "RNTuple" in source.classname else _TTree
-        return kind(source, location, dataclasses.replace(location, tree=name), file, place)
+        name, key = find_only(file, place) if name is None else (name, find_named(file, name, place))
+        kind = _NTuple if kind_of(key) == "RNTuple" else _TTree
+        return kind(key.get(), location, dataclasses.replace(location, tree=name), file, place)
+    except (RootDataError, MemoryError):
+        raise
     except Exception as error:
-        remedy = "" if is_passing(error) else "; replace the file"
-        raise PlaceError(f"{place}: tree {name!r} can't be read ({brief(error)}){remedy}") from error
-
-
-def _trees(file: Any) -> dict[str, str]:
-    return {
-        key.split(";")[0]: name
-        for key, name in file.classnames(recursive=True).items()
-        if name in {"TTree", "TNtuple", "TNtupleD", "TChain"} or "RNTuple" in name
-    }
+        what = f"{place}: tree {name!r} can't be read ({reason_of(error)})"
+        raise PlaceError(what if concerns_all(error) else f"{what}; replace the file, or read another tree") from error
 
 
 def _why_not_root(path: str) -> str:
@@ -162,10 +162,27 @@ def _why_not_root(path: str) -> str:
     return "the file is truncated or damaged" if head == b"root" else "this is not a ROOT file"
 
 
+def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lambda _: None) -> Contents:
+    """List the trees of a file, with those that can't be used and why.
+
+    Parameters
+    ----------
+    leave : as :func:`rootdata.contents.contents_of` takes it
+
+    Raises
+    ------
+    FileError
+        As :func:`open_tree`.
+    """
+    file = _open(place)
+    with file:
+        _check_whole(file, place)
+        return contents_of(file, leave=leave)
+
+
 def trees_in(path: str) -> dict[str, int]:
-    """List the trees of a file with their numbers of entries."""
-    with uproot.open(path) as file:
-        return {name: int(file[name].num_entries) for name in _trees(file)}
+    """List the trees of a file that can be used, with their numbers of entries."""
+    return {tree.name: tree.entries for tree in look_into(path).usable if tree.entries is not None}
 
 
 class _Named:
@@ -173,15 +190,24 @@ class _Named:
 
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
         self.asked, self.location, self.place = asked, location, place
-        self.num_entries = int(source.num_entries)
-        self.uuid = str(file.file.uuid)
-        self.size = _size(file, place)
         self._source = source
         self._file = file
+        self._bytes: Source = file.file.source
+        self._handle: int | None = None
+        if not remote.is_remote(place):
+            self._handle = os.open(place, os.O_RDONLY)
+            self._end = weakref.finalize(self, os.close, self._handle)
+            self._bytes = LocalSource(self._handle)
+        self.state = file.file.source.state if self._handle is None else state_of_open(self._handle)
+        self.num_entries = self._count_entries()
+        self.uuid = str(file.file.uuid)
         self._known: dict[str, Branch] = {}
         self._keys = self._list_keys()
         short = collections.Counter(_short(k) for k in self._keys)
         self._by_name = {_short(k): k for k in self._keys if short[_short(k)] == 1} | {k: k for k in self._keys}
+
+    def _count_entries(self) -> int:
+        raise NotImplementedError
 
     def _list_keys(self) -> list[str]:
         raise NotImplementedError
@@ -197,132 +223,215 @@ class _Named:
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
         raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
 
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self.num_entries:
+            raise PlaceError(
+                f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read, it has "
+                f"{self.num_entries:,}; scan the file anew"
+            )
+
     def _read_error(self, start: int, stop: int, error: Exception) -> Exception:
-        what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read ({brief(error)})"
-        if remote.is_remote(self.place) and is_passing(error):
+        is_damaged = isinstance(error, (ContradictionError, EOFError))
+        why = str(error) if isinstance(error, ContradictionError) else brief(error)
+        what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read ({why})"
+        if not is_damaged:
             return PlaceError(what)
         return PlaceError(f"{what}; the file is truncated or damaged: replace it, or take it out of the sample")
+
+    def _unusable(self, name: str, why: str) -> BranchError:
+        return BranchError(
+            f"branch {name!r} can't be used: {why} ({self.place}, tree {self.location.tree!r}); remove it from "
+            "features, derived columns and cuts"
+        )
 
     def directory(self, names: Sequence[str]) -> Directory | None:  # noqa: ARG002 - of most kinds there is none
         return None
 
     def close(self) -> None:
         self._file.close()
+        if isinstance(self._bytes, LocalSource):
+            self._bytes.forget()
+            self._end()
 
 
 class _TTree(_Named):
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
+        self._tables: dict[str, BasketTable] = {}  # by name
         super().__init__(source, asked, location, file, place)
-        self._tables: dict[str, BasketTable | None] = {}  # by name; None for what uproot is to read
-        self._handle: int | None = None
-        if not remote.is_remote(place):
-            self._handle = os.open(place, os.O_RDONLY)
-            self._end = weakref.finalize(self, os.close, self._handle)
+
+    def _count_entries(self) -> int:
+        return int(self._source.num_entries)
 
     def _list_keys(self) -> list[str]:
-        return list(self._source.keys(recursive=True, full_paths=True))
+        paths = list(_walk(self._source))
+        self._times = collections.Counter(path for path, _ in paths)
+        self._branches = dict(reversed(paths))  # of several with one path the first, as in ROOT
+        return list(self._times)
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            branch = self._source[self.key_of(name)]
-            self._known[name] = describe_branch(name, branch)
+            key = self.key_of(name)
+            found = describe_branch(name, self._branches[key])
+            self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key)
         return self._known[name]
 
+    def _as_stored(self, branch: Branch, key: str) -> Branch:
+        """Describe a branch as its baskets can be read."""
+        from rootdata.baskets import UnusualError
+
+        source = self._branches[key]
+        size = guarded(lambda: int(source.uncompressed_bytes))
+        if isinstance(size, Unusable):
+            return Branch(branch.name, "unusable", note=f"nobody knows how large it is ({size.why})")
+        try:
+            table = self._table(branch.name)
+        except UnusualError as error:
+            return Branch(branch.name, "unusable", note=str(error))
+        except ContradictionError:  # whoever reads it says so, if it is one
+            baskets = guarded(lambda: (source.num_baskets, source.entry_offsets))
+            if isinstance(baskets, Unusable):
+                return Branch(branch.name, "unusable", note=f"its baskets can't be found ({baskets.why})")
+            return branch
+        kind: Kind = "jagged" if table.width < 0 else "fixed" if table.width else "flat"
+        return dataclasses.replace(
+            branch,
+            kind=kind,
+            dtype=table.dtype,
+            width=max(0, table.width),
+            counter=branch.counter if self._counts(branch.counter, source) else None,
+            note=f"the first of {self._times[key]} branches of this name" if self._times[key] > 1 else "",
+        )
+
+    def _counts(self, counter: str | None, source: Any) -> bool:
+        """Say whether the branch called as a counter is the one that counts, which may be a leaf of another."""
+        called = self._branches.get(self._by_name.get(counter or "", ""))
+        leaf = guarded(lambda: source.member("fLeaves")[0].member("fLeafCount"))
+        return called is None or self._owners.by_leaf.get(id(leaf)) is called
+
     def edges(self, names: Sequence[str]) -> list[int]:
-        branches = [self._source[self.key_of(n)] for n in names]
-        filled = [b for b in branches if b.num_baskets]
+        usable = self._usable(names)
+        try:
+            found = {n: set(self._table(n).entry_offsets.tolist()) for n in usable}
+        except ContradictionError as error:
+            raise self._read_error(0, self.num_entries, error) from error
+        filled = {n: edges for n, edges in found.items() if len(edges) > 1}
         if not self.num_entries or not filled:
             return [0, self.num_entries]
-        common = set.intersection(*(set(b.entry_offsets) for b in filled))
-        inner = {int(e) for e in common if 0 < e < self.num_entries}
+        inner = {e for e in set.intersection(*filled.values()) if 0 < e < self.num_entries}
         if not inner:
             # Baskets that never align: cut at those of the largest branch, so that memory stays bounded.
-            largest = max(filled, key=lambda b: b.uncompressed_bytes)
-            inner = {int(e) for e in largest.entry_offsets if 0 < e < self.num_entries}
+            largest = max(filled, key=lambda n: self._branches[self.key_of(n)].uncompressed_bytes)
+            inner = {e for e in filled[largest] if 0 < e < self.num_entries}
         return [0, *sorted(inner), self.num_entries]
 
+    def _usable(self, names: Sequence[str]) -> list[str]:
+        return [n for n in dict.fromkeys(names) if self.describe(n).kind != "unusable"]
+
     def bytes_per_entry(self, names: Sequence[str]) -> float:
-        total = sum(self._source[self.key_of(n)].uncompressed_bytes for n in names)
+        total = sum(self._branches[self.key_of(n)].uncompressed_bytes for n in self._usable(names))
         return float(total) / max(1, self.num_entries)
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        keys = {n: self.key_of(n) for n in names}
+        from rootdata.baskets import CountsError, UnusualError, read_block
+
+        self._check_range(start, stop)
+        for name in names:
+            if (branch := self.describe(name)).kind == "unusable":
+                raise self._unusable(name, branch.note)
         try:
-            columns = self._read_baskets(names, start, stop)
-            plain = {n: k for n, k in keys.items() if n not in columns}
-            got = self._read_plainly(plain.values(), start, stop) if plain else {}
+            return read_block(self._bytes, [self._table(n) for n in dict.fromkeys(names)], start, stop)
         except RootDataError:
             raise
+        except UnusualError as error:
+            raise self._unusable(error.name, str(error)) from error
+        except CountsError as error:
+            raise DataError(f"{error} of {self.place}; the file is damaged: make it anew") from error
         except Exception as error:
             raise self._read_error(start, stop, error) from error
-        columns |= {n: to_column(got[k], self.describe(n)) for n, k in plain.items()}
-        return {n: columns[n] for n in keys}
 
-    def _read_plainly(self, keys: Iterable[str], start: int, stop: int) -> dict[str, Any]:
-        """Read branches by uproot: key to array."""
-        unique = list(dict.fromkeys(keys))
-        got = self._source.arrays(unique, entry_start=start, entry_stop=stop, library="ak", how=dict)
-        return cast("dict[str, Any]", got)
-
-    def _read_baskets(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        """Read the branches of ordinary baskets; uproot reads the others, or says what is wrong with them."""
-        if self._handle is None or not 0 <= start <= stop <= self.num_entries:
-            return {}
-        from rootdata.baskets import UnusualError, read_block  # takes a second: not for those who only look
-
-        try:
-            tables = [table for n in names if (table := self._table(n)) is not None]
-            return read_block(self._handle, tables, start, stop)
-        except UnusualError as error:
-            self._tables[error.name] = None
-            return {}
-
-    def _table(self, name: str) -> BasketTable | None:
+    def _table(self, name: str) -> BasketTable:
         if name not in self._tables:
             from rootdata.baskets import table_of
 
-            usable = self.describe(name).kind != "unusable"
-            branch = self._source[self.key_of(name)]
-            found = table_of(name, branch, num_entries=self.num_entries, size=self.size) if usable else None
-            self._tables[name] = found
+            self._tables[name] = table_of(name, self._branches[self.key_of(name)], self._owners)
         return self._tables[name]
+
+    @functools.cached_property
+    def _owners(self) -> Owners:
+        from rootdata.baskets import owners_of
+
+        return owners_of(self._source, size=self.state.size)
 
     def directory(self, names: Sequence[str]) -> Directory | None:
         if self._handle is None:
             return None
         try:
-            tables = [table for n in names if (table := self._table(n)) is not None]
-            return directory_of(self._handle, tables) if len(tables) == len(names) else None
+            tables = [self._table(n) for n in names]
+            return directory_of(self._handle, tables) if all(t.is_plain for t in tables) else None
         except Exception:  # noqa: BLE001 - whoever reads the file says what is wrong with it
             return None
-
-    def close(self) -> None:
-        super().close()
-        if self._handle is not None:
-            self._end()
 
 
 class _NTuple(_Named):
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
-        self._source, self._file = source, file
-        with self._together(record.page_list_link.locator for record in source.footer.cluster_group_records):
-            self._clusters = list(source.cluster_summaries)
-        self._made_of: dict[str, pages.Field | None] = {}  # by name; None for what uproot is to read
+        self._made_of: dict[str, pages.Field] = {}  # by name
         super().__init__(source, asked, location, file, place)
+
+    def _count_entries(self) -> int:
+        return sum(c.entries for c in self._clusters)
+
+    @functools.cached_property
+    def _clusters(self) -> list[Cluster]:
+        records = self._source.footer.cluster_group_records
+        links = [(r.page_list_link.locator, int(r.page_list_link.env_uncomp_size)) for r in records]
+        places = [(int(at.offset), int(at.offset + at.num_bytes)) for at, _ in links]
+        groups = []
+        with self._ahead(places):
+            for record, (begin, end), (_, inflated) in zip(records, places, links, strict=True):
+                data = inflate(self._bytes.fetch(begin, end - begin), inflated).tobytes()
+                numbers = (int(record.min_entry_num), int(record.entry_span), int(record.num_clusters))
+                groups.append(Group(memoryview(data), *numbers))
+        return clusters_of(groups, schema=self._source.header.checksum)
+
+    def _ahead(self, places: Sequence[Range]) -> AbstractContextManager[None]:
+        """Ask for all places at once where each request costs; on this machine they are read one by one."""
+        if self._handle is not None:
+            return nullcontext()
+        if self.state.size and any(end > self.state.size for _, end in places):
+            raise ContradictionError("pages lie outside of the file")
+        return self._bytes.ahead(places)
 
     def _list_keys(self) -> list[str]:
         # The same as ``keys(recursive=True)``, which takes a time that is quadratic in the number of fields.
-        fields = self._source.all_fields
-        return [f.path for f in fields if f.path and not f.is_anonymous and not f.in_variant]
+        paths = (guarded(functools.partial(_path_of, field)) for field in self._source.all_fields)
+        return list(dict.fromkeys(path for path in paths if isinstance(path, str) and path))
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            field = self._source[self.key_of(name)]
-            self._known[name] = describe_field(name, field)
+            key = self.key_of(name)
+            field = guarded(lambda: self._source[key])
+            if isinstance(field, Unusable):
+                found = Branch(name, "unusable", note=f"uproot does not find it ({field.why})")
+            else:
+                found = self._as_stored(describe_field(name, field), field)
+            self._known[name] = found
         return self._known[name]
 
+    def _as_stored(self, branch: Branch, field: Any) -> Branch:
+        """Describe a field as its pages can be read."""
+        if branch.kind == "unusable":
+            return branch
+        try:
+            made_of = self._schema.find(field.field_id)
+        except ContradictionError as error:
+            return Branch(branch.name, "unusable", note=str(error))
+        if made_of is None or (made_of.kind, made_of.dtype) != (branch.kind, branch.dtype):
+            return Branch(branch.name, "unusable", note=f"it holds {type_of(field)}, stored in a way that is not known")
+        self._made_of[branch.name] = made_of
+        return branch
+
     def edges(self, names: Sequence[str]) -> list[int]:  # noqa: ARG002 - clusters hold every field
-        starts = [int(c.num_first_entry) for c in self._clusters if c.num_entries]
+        starts = [c.first for c in self._clusters if c.entries]
         return sorted({0, *starts, self.num_entries})
 
     def bytes_per_entry(self, names: Sequence[str]) -> float:
@@ -330,105 +439,44 @@ class _NTuple(_Named):
         return float(sum(4 if self.describe(n).kind == "flat" else 40 for n in names))
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        is_usual = 0 <= start <= stop <= self.num_entries
-        simple = {n: field for n in names if is_usual and (field := self._simple(n))}
+        self._check_range(start, stop)
+        fields = {n: self._field(n) for n in names}
         try:
-            with self._together(self._pages(names, start, stop)):
-                got = self._read_pages(simple, start, stop) if simple else {}
-                got |= self._read_plainly([n for n in names if n not in simple], start, stop)
+            far = [] if self._handle is not None else list(pages.places(fields.values(), self._clusters, start, stop))
+            with self._ahead(far):
+                return pages.read(self._bytes.fetch, fields, self._clusters, start, stop)
         except RootDataError:
             raise
         except Exception as error:
             raise self._read_error(start, stop, error) from error
-        return {n: got[n] for n in names}
 
-    def _read_pages(self, fields: Mapping[str, pages.Field], start: int, stop: int) -> Columns:
-        source = self._file.file.source
-        if source.closed:
-            raise OSError(f"{self.place} is closed")
-        if remote.is_remote(self.place):
-            return pages.read(lambda at, n: source.chunk(at, at + n).raw_data, fields, self._contents, start, stop)
-        with Path(self.place).open("rb", buffering=0) as file:
-            number, end = file.fileno(), os.fstat(file.fileno()).st_size
-
-            def fetch(at: int, n: int) -> memoryview:
-                content = borrow(max(0, min(n, end - at)))
-                read_into(number, at, content)
-                return content.data
-
-            return pages.read(fetch, fields, self._contents, start, stop)
-
-    def _read_plainly(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        """Read fields by uproot."""
-        fields = {n: self._source[self.key_of(n)] for n in names}
-        lengths: dict[str, Any] = {}  # of the lists of a collection, which all its fields share
-        with self._up_to(stop):
-            return {
-                n: to_column(f.array(entry_start=start, entry_stop=stop, array_cache=lengths), self.describe(n))
-                for n, f in fields.items()
-            }
-
-    def _simple(self, name: str) -> pages.Field | None:
-        """Say what a field is made of, where its pages can be read and mean what uproot reads."""
-        if name not in self._made_of:
-            found, branch = self._schema.find(self._source[self.key_of(name)].field_id), self.describe(name)
-            self._made_of[name] = found if found and (found.kind, found.dtype) == (branch.kind, branch.dtype) else None
+    def _field(self, name: str) -> pages.Field:
+        branch = self.describe(name)
+        if branch.kind == "unusable":
+            raise self._unusable(name, branch.note)
         return self._made_of[name]
 
     @functools.cached_property
     def _schema(self) -> pages.Schema:
         return pages.Schema(self._source.field_records, self._source.column_records)
 
-    @functools.cached_property
-    def _contents(self) -> list[pages.Cluster]:
-        of_columns = zip(self._clusters, self._source.page_link_list, strict=True)
-        return [pages.cluster_of(summary, columns) for summary, columns in of_columns]
 
-    @contextmanager
-    def _up_to(self, stop: int) -> Iterator[None]:
-        """Hide clusters that begin at ``stop`` or later from uproot, which reads one where a range ends."""
-        self._source._cluster_summaries = [c for c in self._clusters if c.num_first_entry < stop]  # noqa: SLF001
-        try:
-            yield
-        finally:
-            self._source._cluster_summaries = self._clusters  # noqa: SLF001
-
-    def _together(self, locators: Iterable[Any]) -> AbstractContextManager[None]:
-        """Read what lies at some places of a remote file at once: uproot asks for one after the other."""
-        source = self._file.file.source
-        if not isinstance(source, remote.RemoteSource):
-            return nullcontext()
-        behind = pages.CHECKSUM.size  # that of a page lies behind it
-        return source.ahead([(where.offset, where.offset + where.num_bytes + behind) for where in locators])
-
-    def _pages(self, names: Sequence[str], start: int, stop: int) -> Iterator[Any]:
-        """List where the pages of some fields lie, in the clusters that hold the entries."""
-        columns = self._columns(names)
-        for cluster, lists in zip(self._clusters, self._source.page_link_list, strict=True):
-            first = cluster.num_first_entry
-            if first < stop and first + cluster.num_entries > start:
-                yield from (page.locator for i in columns if i < len(lists) for page in lists[i].pages)
-
-    def _columns(self, names: Sequence[str]) -> set[int]:
-        """Find the columns of fields, of all that is in them, and of the lists that they are in."""
-        parents = [record.parent_field_id for record in self._source.field_records]
-        lines = [_line(i, parents) for i in range(len(parents))]
-        wanted = {self._source[self.key_of(n)].field_id for n in names}
-        related = wanted.union(*(lines[i] for i in wanted)) | {i for i, line in enumerate(lines) if line & wanted}
-        return {c.idx for c in self._source.column_records if c.field_id in related}
+def _path_of(field: Any) -> str:
+    return "" if field.is_anonymous or field.in_variant else str(field.path or "")
 
 
-def _line(field: int, parents: Sequence[int]) -> set[int]:
-    """Return a field and all that it is in."""
-    line = {field}
-    while parents[field] not in line:
-        field = parents[field]
-        line.add(field)
-    return line
+def _walk(holder: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the branches below a tree or a branch, in all depths, with their paths."""
+    for i, branch in enumerate(holder.branches):
+        name = guarded(functools.partial(getattr, branch, "name"))
+        path = f"{above}{name if isinstance(name, str) else i}"
+        yield path, branch
+        if not isinstance(guarded(functools.partial(getattr, branch, "branches")), Unusable):
+            yield from _walk(branch, f"{path}/")
 
 
 def _short(key: str) -> str:
-    return key.rsplit("/", 1)[-1]
+    return key.rsplit("/", 1)[-1] or key
 
 
 def _size(file: Any, place: str) -> int:

@@ -215,7 +215,7 @@ def test_events_are_made_of_kept_columns_as_of_read_ones(store, tmp_path):
     sample, location = config.samples[0], Location(str(path), "Events")
     names = needed_branches(config, sample)
     tree = open_tree(location)
-    key = key_of(uuid=tree.uuid, entries=tree.num_entries, tree="Events", names=names, start=0, stop=200)
+    key = key_of([tree.uuid, tree.num_entries, "Events"], names=names, start=0, stop=200)
     made = []
     for _ in range(2):
         raw = through(store, key, lambda: tree.read(names, 0, 200))
@@ -238,8 +238,8 @@ def batch_of(config, sample, raw, block):
 
 
 def test_a_key_names_everything_that_decides_the_columns():
-    block = {"uuid": "u", "entries": 9, "tree": "Events", "names": ("a", "b"), "start": 0, "stop": 5}
-    others = {"uuid": "v", "entries": 8, "tree": "t", "names": ("b", "a"), "start": 1, "stop": 6}
+    block = {"content": ["u", 9, "Events"], "names": ("a", "b"), "start": 0, "stop": 5, "made": "x"}
+    others = {"content": ["u", "9", "Events"], "names": ("b", "a"), "start": 1, "stop": 6, "made": ""}
     changed = [block | {name: other} for name, other in others.items()]
     names = [("a",), ("ab",), ("a,b",), ('a", "b',), ()]
     found = {key_of(**b) for b in [block, *changed, *(block | {"names": n} for n in names)]}

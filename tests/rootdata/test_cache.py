@@ -1,8 +1,5 @@
 import json
 import os
-import stat
-import threading
-from pathlib import Path
 
 import pytest
 import uproot
@@ -119,51 +116,3 @@ def test_a_data_set_reads_with_cached_specs_as_with_new_ones(config, tmp_path):
     plain = options(tmp_path / "a.root")
     first, second = epoch_of(plain), epoch_of(plain)
     assert {n: v.tolist() for n, v in first.items()} == {n: v.tolist() for n, v in second.items()}
-
-
-# Atomic writing
-
-
-def test_a_written_file_is_whole_and_readable_by_others(tmp_path):
-    path = tmp_path / "deep" / "er" / "a.json"
-    cache.write_atomic(path, "first")
-    cache.write_atomic(path, "second")
-    assert path.read_text() == "second"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert files_below(tmp_path) == ["deep", "deep/er", "deep/er/a.json"]
-
-
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    cache.write_atomic(path, "old")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        cache.write_atomic(path, "new")
-    assert path.read_text() == "old"
-    assert files_below(tmp_path) == ["a.json"]
-
-
-def test_text_that_can_not_be_encoded_leaves_nothing(tmp_path):
-    with pytest.raises(UnicodeEncodeError):
-        cache.write_atomic(tmp_path / "a.json", "\ud800")
-    assert files_below(tmp_path) == []
-
-
-def test_many_writers_never_show_half_a_file(tmp_path):
-    path = tmp_path / "a.json"
-    texts = {str(i) * 20_000 for i in range(4)}
-    cache.write_atomic(path, next(iter(texts)))
-    seen: set[str] = set()
-    writers = [threading.Thread(target=lambda t=t: [cache.write_atomic(path, t) for _ in range(10)]) for t in texts]
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):
-        seen.add(Path(path).read_text())
-    for writer in writers:
-        writer.join()
-    assert seen <= texts
-    assert files_below(tmp_path) == ["a.json"]

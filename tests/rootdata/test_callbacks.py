@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from itertools import pairwise
 
@@ -194,3 +195,14 @@ def test_plots_can_be_left_out(tmp_path):
     report, _ = run(tmp_path, [make_batch(0)], report=ScoreReport(tmp_path, plots=False))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "roc.json", "scores.json"]
     assert len(report.paths) == 3
+
+
+def test_on_a_full_disk_the_report_before_stays_whole(mount):
+    place = mount("300k")
+    run(place, [make_batch(1)])
+    before = {name: (place / name).read_bytes() for name in FILES}
+    (place / "filler").write_bytes(bytes(os.statvfs(place).f_bavail * os.statvfs(place).f_bsize))
+    with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.json'"):
+        run(place, [make_batch(2)])
+    assert {name: (place / name).read_bytes() for name in FILES} == before
+    assert sorted(path.name for path in place.iterdir()) == ["filler", *FILES]

@@ -35,8 +35,6 @@ REDUCERS = {
     columns.count: len,
     columns.mean: lambda x: math.fsum(x) / len(x) if x else math.nan,
     columns.std: lambda x: statistics.pstdev(x) if x else math.nan,
-    columns.argsmallest: lambda x: x.index(min(x)) if x else math.nan,
-    columns.arglargest: lambda x: x.index(max(x)) if x else math.nan,
     columns.leading: lambda x: x[0] if x else math.nan,
 }
 
@@ -48,6 +46,15 @@ def test_reducers_agree_with_python(reducer, lists):
     result = reducer(jagged(lists))
     assert result.shape == (len(lists),)
     np.testing.assert_allclose(result, np.array(expected, float), rtol=1e-9, atol=1e-6)
+
+
+@given(events)
+def test_places_of_extremes_are_whole_numbers(lists):
+    column = jagged(lists)
+    assert columns.argsmallest(column).tolist() == [x.index(min(x)) if x else None for x in lists]
+    assert columns.arglargest(column).tolist() == [x.index(max(x)) if x else None for x in lists]
+    assert columns.arglargest(column, fill=-1).tolist() == [x.index(max(x)) if x else -1 for x in lists]
+    assert columns.arglargest(column).dtype == np.int64
 
 
 @given(st.lists(st.lists(st.booleans(), max_size=4), max_size=6))
@@ -91,9 +98,9 @@ def test_sorting_of_integers(dtype):
 
 @given(events_with_nan)
 def test_the_place_of_the_largest_is_never_that_of_a_nan(lists):
-    for x, place in zip(lists, columns.arglargest(jagged(lists)), strict=True):
+    for x, place in zip(lists, columns.arglargest(jagged(lists)).tolist(), strict=True):
         present = [y for y in x if not math.isnan(y)]
-        assert math.isnan(place) if not present else x[int(place)] == max(present)
+        assert place is None if not present else x[place] == max(present)
 
 
 @given(events, st.integers(-7, 7))
@@ -133,6 +140,11 @@ def test_selection_agrees_with_python(lists, threshold):
         (np.uint8, -1, np.int64),
         (np.uint8, 300, np.int64),
         (np.uint64, -1, np.int64),
+        (np.uint64, 1, np.uint64),
+        (np.uint64, None, np.uint64),
+        (np.int32, None, np.int64),
+        (np.float32, None, np.float32),
+        (np.bool_, None, np.bool_),
         (np.bool_, False, np.bool_),
         (np.bool_, math.nan, np.float64),
     ],

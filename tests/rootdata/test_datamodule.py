@@ -1,10 +1,16 @@
+import copy
 import io
 import itertools
+import json
+import pickle
+import subprocess
+import sys
 import threading
 
 import awkward as ak
 import numpy as np
 import pytest
+import pytorch_lightning
 import torch
 from rich.console import Console
 
@@ -253,6 +259,169 @@ def test_a_checkpoint_goes_on_with_the_next_epoch(module, trainer, recorder, sam
         net = recorder()
         trainer(max_epochs=4).fit(net, resumed, ckpt_path=tmp_path / "last.ckpt")
         assert net.seen["train"] == [epoch_of(samples, epoch) for epoch in (2, 3)]
+
+
+# Hooks of batches belong to those who write them
+
+
+@in_both
+@pytest.mark.filterwarnings("ignore:You have overridden .* in `LightningModule` but have passed in")
+def test_hooks_of_the_network_are_called_as_without_a_data_module(module, trainer, recorder, samples):
+    def before(self, batch, dataloader_idx):
+        return {**batch, "passed": ["before"]}
+
+    def move(self, batch, device, dataloader_idx):
+        return {**batch, "passed": [*batch["passed"], "move"]}
+
+    def after(self, batch, dataloader_idx):
+        assert batch.pop("passed") == ["before", "move"]
+        return batch
+
+    hooks = {"on_before_batch_transfer": before, "transfer_batch_to_device": move, "on_after_batch_transfer": after}
+    data, net = module(index=True), type("Net", (recorder,), hooks)()
+    trainer(max_epochs=2).fit(net, data)
+    assert net.seen["train"] == [epoch_of(samples, 0), epoch_of(samples, 1)]
+    trainer().test(net, data, verbose=False)
+    assert net.seen["test"] == [epoch_of(samples, 0, "test")]
+
+
+@in_both
+def test_hooks_of_a_child_of_the_data_module_need_not_call_the_parent(samples, trainer, recorder, tmp_path):
+    class Mine(RootDataModule):
+        def on_before_batch_transfer(self, batch, dataloader_idx):
+            return {"x": batch["x"] * 0, "index": batch["index"].clone()}
+
+        def transfer_batch_to_device(self, batch, device, dataloader_idx):
+            return {name: values.to(device) for name, values in batch.items()}
+
+    def save(*_):
+        run.save_checkpoint(tmp_path / f"{run.global_step}.ckpt")
+
+    net, resumed, run = recorder(), recorder(), trainer(max_epochs=2)
+    net.on_train_batch_end = save
+    run.fit(net, Mine(samples, **FEATURES, **ORDER, index=True))
+    whole = [epoch_of(samples, 0), epoch_of(samples, 1)]
+    assert net.seen["train"] == whole
+    resumed.seen["train"].append([])  # the epoch that it goes on within has no beginning
+    again = Mine(samples, **FEATURES, **ORDER, index=True)
+    trainer(max_epochs=2).fit(resumed, again, ckpt_path=tmp_path / "3.ckpt")
+    assert resumed.seen["train"] == [whole[0][3:], whole[1]]
+
+
+# Copies, and other processes
+
+WAYS = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
+    "cloudpickle": lambda thing: pickle.loads(pytest.importorskip("cloudpickle").dumps(thing)),
+}
+
+
+@pytest.mark.parametrize(("way", "cache"), [("deepcopy", None), ("pickle", "memory"), ("cloudpickle", None)])
+def test_a_data_module_can_be_copied_and_sent_at_any_time(module, trainer, recorder, samples, way, cache):
+    data, net, copies = module(index=True, cache=cache), recorder(), []
+
+    def keep(*_):
+        copies.append(WAYS[way](data))
+
+    keep()
+    data.setup()
+    keep()
+    net.on_train_batch_end = lambda *_: keep() if len(net.seen["train"][0]) == 3 else None
+    trainer(max_epochs=1).fit(net, data)
+    keep()
+    # Each stands where the original stood: its next fit begins with the first epoch that had not begun by then.
+    for other, epoch in zip(copies, (0, 0, 1, 1), strict=True):
+        assert other.trainer is None
+        net = recorder()
+        trainer(max_epochs=1).fit(net, other)
+        assert net.seen["train"] == [epoch_of(samples, epoch)]
+    assert data.trainer is not None
+    assert data.state_dict()["epoch"] == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_loaders_and_specs_can_be_copied_and_sent(module, trainer, recorder, samples, way):
+    data, net, copies = module(index=True), recorder(), []
+    net.on_train_start = lambda: copies.append(WAYS[way](run.train_dataloader))
+    run = trainer(max_epochs=1)
+    run.fit(net, data)
+    copies.append(WAYS[way](data.val_dataloader()))
+    for loader, part in zip(copies, ("train", "val"), strict=True):
+        assert [batch["index"].tolist() for batch in loader] == epoch_of(samples, 0, part)
+    assert WAYS[way](data.specs) == data.specs
+    assert threads() == []
+
+
+def test_what_is_sent_is_small_and_knows_nothing_of_the_environment(module, trainer, recorder, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "XYZZY")
+    data = module(index=True, cache="memory", prepare=lambda: None)
+    trainer(max_epochs=1).fit(recorder(), data)
+    sent = pickle.dumps(data)  # without `prepare`, which is done
+    assert len(sent) < 50_000
+    assert b"XYZZY" not in sent
+
+
+IN_ANOTHER_PROCESS = """
+import pickle, sys
+data = pickle.load(sys.stdin.buffer)
+loaders = data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
+pickle.dump([[batch["index"].tolist() for batch in loader] for loader in loaders], sys.stdout.buffer)
+"""
+
+
+def test_another_process_gets_the_same_batches(module, samples):
+    data = module(index=True)
+    data.setup()
+    result = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS], input=pickle.dumps(data), capture_output=True, check=True
+    )
+    assert pickle.loads(result.stdout) == [epoch_of(samples, 0, part) for part in ("train", "val", "test")]
+
+
+class Writes(pytorch_lightning.LightningModule):
+    """Writes down which events it got; spawned processes import it."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.layer, self.folder, self.seen = torch.nn.Linear(1, 1), folder, []
+
+    def training_step(self, batch):
+        self.seen.append(batch["index"].tolist())
+        return self.layer(batch["weight"][:, None]).mean()
+
+    def on_train_end(self):
+        (self.folder / f"{self.global_rank}.json").write_text(json.dumps(self.seen))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1e-6)
+
+
+@pytest.mark.long
+def test_processes_that_lightning_spawns_share_the_batches(module, trainer, samples, tmp_path):
+    trainer(max_epochs=2, strategy="ddp_spawn", devices=2).fit(Writes(tmp_path), module(index=True))
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    batches = [sorted(first + second) for first, second in zip(*ranks, strict=True)]
+    assert batches == [sorted(batch) for epoch in range(2) for batch in epoch_of(samples, epoch)]
+
+
+# Prints
+
+
+def test_it_is_printed_in_a_line_without_looking_at_a_file(tmp_path):
+    url = "https://example.org/events.root?X-Amz-Signature=0a1b2c"
+    data = RootDataModule({"ttH": url, "QCD": str(tmp_path / "later.root")}, flat=["met"])
+    known = "RootDataModule(ttH, QCD: not scanned yet; layout vector, batches of 1024)"
+    assert [str(data), repr(data), f"{data}"] == [known] * 3
+
+
+def test_it_says_how_many_events_it_has(module, trainer, recorder, capsys):
+    data, run = module(layout="tokens"), trainer(max_epochs=1)
+    data.setup()
+    run.print(data)
+    known = "RootDataModule(s0, s1: 360 train, 120 val, 120 test events; layout tokens, batches of 50)"
+    assert capsys.readouterr().out.strip() == known
+    assert repr(data.val_dataloader()) == "Loader(RootDataset(val: 120 events, 3 batches of 50))"
 
 
 # Parts

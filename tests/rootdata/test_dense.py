@@ -9,12 +9,12 @@ from rootdata.errors import ShapeError
 from rootdata.events import Events, Objects
 from rootdata.jagged import Jagged
 from rootdata.scaling import Transform
-from strategies import SENTINEL, blocks, ordinary
+from strategies import SENTINEL, blocks, masked, ordinary
 
 
 def dense(block, rows, *, missing=(SENTINEL,)):
     """Pack a block and gather some of its events."""
-    packed = pack(block.events, block.layout, block.transforms, sample=3, file=8, missing=missing)
+    packed = pack(masked(block.events, missing), block.layout, block.transforms, sample=3, file=8)
     return gather(block.layout, packed, rows)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rootdata import opening, trees
 from rootdata.dataset import RootDataset
-from rootdata.directories import HEADER_BYTES, Directories
+from rootdata.directories import Directories
 from rootdata.errors import FileError
 from rootdata.files import Location
 from rootdata.trees import open_tree
@@ -156,7 +156,6 @@ def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_is_noticed(tm
     content = bytearray((tmp_path / "b.root").read_bytes())
     uuid = uproot.open(place).file.uuid.bytes
     at = content.index(uuid)
-    assert at + len(uuid) <= HEADER_BYTES
     content[at] ^= 1
     (tmp_path / "b.root").write_bytes(content)
     os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -267,12 +268,15 @@ def test_what_is_ignored_stays_ignored():
 
 
 def test_everything_is_given_back():
-    before = [signal.getsignal(signum) for signum in BOTH], threading.active_count(), len(os.listdir("/proc/self/fd"))
+    def taken():
+        return [signal.getsignal(s) for s in BOTH], threading.active_count(), len([*Path("/proc/self/fd").iterdir()])
+
+    before = taken()
     with Ending() as one:
         assert Ending.current() is one
         assert all(signal.getsignal(signum) is one for signum in BOTH)
     assert Ending.current() is None
-    assert ([signal.getsignal(s) for s in BOTH], threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+    assert taken() == before
 
 
 def test_a_thread_takes_over_nothing():

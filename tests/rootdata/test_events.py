@@ -12,6 +12,8 @@ from rootdata.config import PARTS, parse_data
 from rootdata.errors import BranchError, ConfigError, DataError
 from rootdata.events import Block, flat_features, needed_branches, select
 from rootdata.files import Location
+from rootdata.jagged import Jagged
+from rootdata.missing import find_missing
 
 WHERE = Location("dir/some.root", "Events")
 
@@ -242,6 +244,136 @@ def test_derived_columns_can_be_features_of_objects():
     np.testing.assert_allclose(got.columns["rel"], ak.flatten(pt / ak.max(pt, axis=1)), rtol=1e-5)
 
 
+# What is missing
+
+
+JETS = Jagged(np.array([0, 2, 2, 3]), np.array([40.0, -999.0, 25.0], np.float32))
+
+
+def with_sentinels(**more):
+    """Four kinds of numbers with a sentinel in the second event, and jets."""
+    flat = {"met": np.array([1.0, -999.0, -3.0], np.float32), "n": np.array([3, -999, 5])}
+    return flat | {"d": np.array([1.0, -999.0, math.inf]), "one": np.ones(3, np.int32), "Jet_pt": JETS} | more
+
+
+@pytest.mark.parametrize(
+    ("cut", "entries"),
+    [
+        ("met < 0", [2]), ("met != 1", [2]), ("not met < 0", [0]), ("met == -999", []), ("isnan(met)", [1]),
+        ("n < 4", [0]), ("n != 3", [2]), ("n % 2 == 1", [0, 2]), ("isnan(n)", [1]), ("isfinite(d)", [0]),
+        ("Jet_pt[0] > 30", [0]), ("not Jet_pt[0] > 30", [2]), ("not any(Jet_pt > 30)", [1, 2]),
+        ("max(Jet_pt) < 30 or one == 1", [0, 1, 2]), ("max(Jet_pt) < 30 and one == 1", [2]),
+        ("(min(Jet_pt) < 0) | (d > 0)", [0]), ("1 / (one - 1) > 0", []), ("deltaphi(met, 0) < 0", [2]),
+    ],
+)  # fmt: skip
+def test_a_cut_selects_what_is_true(cut, entries):
+    columns = with_sentinels()
+    assert select_from(columns, missing=[-999], cut=cut).entry.tolist() == entries
+    assert select_from(columns, missing=[-999], samples={"all": {"files": "a", "cut": cut}}).entry.tolist() == entries
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("met * 2", [2.0, None, -6.0]), ("met / 1000", [np.float32(0.001), None, np.float32(-0.003)]),
+        ("n + 1", [4, None, 6]), ("n % (n - 3)", [None, None, 1]), ("n ** 2", [9, None, 25]),
+        ("-d", [-1.0, None, None]),
+        ("min(Jet_pt)", [40.0, None, 25.0]), ("count(Jet_pt)", [1, 0, 1]), ("count(isnan(Jet_pt))", [2, 0, 1]),
+        ("sum(Jet_pt)", [40.0, 0.0, 25.0]), ("Jet_pt[1]", [None, None, None]), ("argmin(Jet_pt)", [0, None, 0]),
+        ("at(Jet_pt, 1, fill=-1)", [-1.0, -1.0, -1.0]), ("sort(Jet_pt)[0]", [40.0, None, 25.0]),
+        ("where(isnan(n), 0, n)", [3, 0, 5]), ("n if met > 0 else -n", [3, None, -5]),
+        ("mean(Jet_pt)", [40.0, None, 25.0]),
+    ],
+)  # fmt: skip
+def test_what_is_computed_of_the_missing_is_missing(text, expected):
+    got = select_from(with_sentinels(), missing=[-999], flat=["x"], derived={"x": text}).flat["x"]
+    gone = find_missing(got)
+    marks = [False] * len(expected) if gone is None else gone.tolist()
+    assert [None if is_gone else v for v, is_gone in zip(got.tolist(), marks, strict=True)] == expected
+    # the same name for the branch and what is made of it
+    if "met" in text:
+        again = select_from(with_sentinels(), missing=[-999], flat=["met"], derived={"met": text}).flat["met"]
+        assert find_missing(again).tolist() == [v is None for v in expected]
+
+
+def test_a_computed_number_that_equals_a_sentinel_is_a_number():
+    got = select_from(with_sentinels(), missing=[-999], flat=["x", "y"], derived={"x": "n - 1002", "y": "met - 1000"})
+    assert got.flat["x"].tolist() == [-999, None, -997]
+    assert np.isnan(got.flat["y"]).tolist() == [False, True, False]
+    assert got.flat["y"][0] == -999
+
+
+def test_branches_keep_what_was_read_beside_the_mask():
+    columns = with_sentinels(cov=np.array([[1, 2], [-999, 4], [5, -999]]))
+    got = select_from(columns, missing=[-999], flat=["met", "n", "cov"], jagged={"jets": ["Jet_pt"]})
+    assert got.flat["met"].tolist() == [1.0, None, -3.0]
+    assert got.flat["met"].values.tolist() == [1.0, -999.0, -3.0]
+    assert got.flat["n"].values.tolist() == [3, -999, 5]
+    assert [got.flat[f"cov[{i}]"].tolist() for i in (0, 1)] == [[1, None, 5], [2, 4, None]]
+    assert got.objects["jets"].columns["Jet_pt"].tolist() == [40.0, None, 25.0]
+
+
+@pytest.mark.parametrize("sort", ["key", "-key"])
+def test_objects_are_sorted_exactly_with_missing_ones_last(sort):
+    big = 2**60
+    key = Jagged(np.array([0, 5, 6]), np.array([big + 1, -999, big, big + 2, big + 1, -999]))
+    columns = {"met": np.zeros(2), "key": key, "number": Jagged(key.offsets, np.arange(6))}
+    jagged = {"o": {"branches": ["number"], "sort": sort}}
+    got = select_from(columns, missing=[-999], jagged=jagged).objects["o"]
+    assert listed(got, "number") == ([[2, 0, 4, 3, 1], [5]] if sort == "key" else [[3, 0, 4, 2, 1], [5]])
+
+
+def test_an_unknown_cut_on_objects_takes_them_away():
+    jagged = {"jets": {"branches": ["Jet_pt"], "cut": "Jet_pt < 30"}}
+    jets = select_from(with_sentinels(), missing=[-999], jagged=jagged).objects["jets"]
+    assert (jets.offsets.tolist(), jets.columns["Jet_pt"].tolist()) == ([0, 0, 0, 1], [25.0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label": "n > 3"}, "label 'n > 3' is missing .* at entry 101"),
+        ({"label": "n - 3", "classes": ["a", "b", "c"]}, "label 'n - 3' is missing .*c.* at entry 101"),
+        ({"weight": "n"}, "weight 'n' is missing or not finite at entry 101"),
+        ({"weight": "met"}, "weight 'met' is missing or not finite at entry 101"),
+        ({"samples": {"all": {"files": "a", "weight": "d"}}}, "weight 'd' is missing or not finite at entry 101"),
+        ({"split": {"by": "n % 2", "val": [1]}}, "split by 'n % 2' is missing at entry 101"),
+        ({"split": {"by": "one % (n - 3)", "val": [1]}}, r"split by 'one % \(n - 3\)' is missing at entry 100"),
+    ],
+)
+def test_what_a_selected_event_must_not_lack(changes, message):
+    with pytest.raises(DataError, match=message):
+        select_from(with_sentinels(), missing=[-999], start=100, **changes)
+    kept = select_from(with_sentinels(), missing=[-999], start=100, cut="n == 5 and isfinite(d)", **changes)
+    assert kept.entry.tolist() == []
+
+
+def test_what_is_cut_away_may_lack_anything():
+    options = {"label": "n > 3", "weight": "met", "split": {"by": "n % 2", "val": [1]}, "missing": [-999]}
+    assert select_from(with_sentinels(), cut="n > 0", **options).label.tolist() == [0, 1]
+    for part in range(3):
+        with pytest.raises(DataError, match=r"is missing .*at entry 1 of"):
+            select_from(with_sentinels(), part=part, **options)
+
+
+def test_a_number_that_does_not_fit_names_the_entry():
+    columns = {"met": np.zeros(3, np.float32), "id": np.array([1, 2**62, 3])}
+    with pytest.raises(
+        DataError, match=r"the result of event 1 does not fit(.|\n)*\(?event 1 is entry 101 of dir/some"
+    ):
+        select_from(columns, start=100, cut="id * 4 > 0")
+
+
+@pytest.mark.parametrize("neighbour", [0, 3])
+def test_an_event_is_what_it_is_beside_any_other(neighbour):
+    event = 9007199254740993
+    columns = {"event": np.array([event, 5]), "nJet": np.array([3, neighbour], np.int32), "met": np.zeros(2)}
+    got = select_from(columns, flat=["r", "q"], derived={"r": "event % nJet", "q": "event // nJet"}, cut="event > 0")
+    assert (got.flat["r"].tolist()[0], got.flat["q"].tolist()[0]) == (0, event // 3)
+    assert got.flat["r"].dtype == got.flat["q"].dtype == np.int64
+    assert 0 in select_from(columns, cut="event % nJet == 0").entry
+
+
 # What is refused, with the place
 
 BAD = [
@@ -280,10 +412,14 @@ BAD = [
     ({"split": {"by": "met * 0.5", "val": [1]}}, DataError, r"split by 'met \* 0.5': expected one whole number"),
     ({"label": "kind"}, DataError, r"label 'kind' is 2 at entry 101 of dir/some\.root \(sample 'all'\); allowed: 0 \("),
     ({"label": "half"}, DataError, r"label 'half' is 0.5 at entry 102"),
-    ({"label": "broken"}, DataError, r"label 'broken' is nan at entry 101"),
+    ({"label": "broken"}, DataError, r"label 'broken' is missing .allowed: 0 .*, 1 .* at entry 101"),
     ({"label": "-kind"}, DataError, r"label '-kind' is -1 at entry 100"),
-    ({"weight": "broken"}, DataError, r"the weight of entry 101 of dir/some\.root is not finite"),
-    ({"weight": "1 / (kind - 1)"}, DataError, r"the weight of entry 100 of dir/some\.root is not finite"),
+    ({"weight": "broken"}, DataError, r"weight 'broken' is missing or not finite at entry 101 of dir/some\.root"),
+    (
+        {"weight": "1 / (kind - 1)"},
+        DataError,
+        r"weight '1 / .*' is missing or not finite at entry 100 of dir/some\.root",
+    ),
     ({"weight": "huge"}, DataError, r"the weight of entry 102 of dir/some\.root is not finite"),
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import stat
 import subprocess
 import sys
@@ -28,7 +30,7 @@ from bundles_for_tests import (
 from torch import Tensor, nn
 
 import rootdata.export as exporting
-from rootdata import bundle, cache, probe
+from rootdata import bundle, cache, disk, probe
 from rootdata.errors import BundleError, FileError
 from rootdata.export import METADATA, PREPROCESS, export
 from rootdata.inputs import Assembler, concatenate, table_of
@@ -360,6 +362,21 @@ def test_a_failure_leaves_the_old_bundle(
         with pytest.raises(FileError if isinstance(error, OSError) else Interruption):
             exporting._write(b"another graph", manifest, place)
     assert files_in(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(chain: Any, tmp_path: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        try:
+            with disk.making(tmp_path / "bundle") as made:
+                (made / "model.onnx").write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.waitpid(pid, 0)
+    assert len(list(tmp_path.iterdir())) == 2
+    exporting._write(b"a graph", chain[3], tmp_path / "bundle")
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from rootdata.bundle import TensorSpec
 from rootdata.contract import _inputs
 from rootdata.errors import BundleError
 from rootdata.graph import Deployed, Scaler, activation_of, call_of
+from rootdata.missing import find_missing, mask_sentinels
 from rootdata.scaling import Transform
-from rootdata.statistics import is_missing
-from strategies import SENTINEL, Block, blocks, number_columns
+from strategies import SENTINEL, Block, blocks, masked, number_columns
 
 some_transforms = st.builds(
     Transform, shift=st.sampled_from([0.0, 1.5, -40.0, 1e6]), factor=st.sampled_from([1.0, 0.025, -2.0]),
@@ -37,8 +38,9 @@ def test_values_are_scaled_as_in_training(column: Any, transform: Transform, mis
     spec = spec_of(column)
     raw = torch.from_numpy(column.astype(spec.dtype)[:, None])
     scaled, gone = Scaler(spec, [transform], missing)(raw)
-    expected, marks = np.empty(len(column), np.float32), is_missing(column, missing)
-    transform.apply(column, expected, missing=missing)
+    read, expected = mask_sentinels(column, missing), np.empty(len(column), np.float32)
+    transform.apply(read, expected)
+    marks = find_missing(read)
     np.testing.assert_array_equal(gone[:, 0].numpy(), np.zeros(len(column), bool) if marks is None else marks)
     assert torch.isfinite(scaled).all()
     kept = ~gone[:, 0].numpy()
@@ -56,6 +58,21 @@ def test_event_numbers_keep_their_differences() -> None:
     expected = np.empty(5, np.float32)
     transform.apply(column, expected)
     assert scaled[:, 0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_sentinel_is_a_number_where_it_was_computed(dtype: str) -> None:
+    spec = TensorSpec(name="flat", dtype=dtype, shape=("events", 3), features=("met", "difference", "ht"))
+    raw = torch.full((2, 3), SENTINEL, dtype=getattr(torch, dtype))
+    raw[1] = math.nan
+    for derived, expected in (
+        ({"difference"}, [True, False, True]),
+        ((), [True] * 3),
+        (set(spec.features), [False] * 3),
+    ):
+        values, gone = Scaler(spec, [Transform(shift=1.0)] * 3, (SENTINEL, -9.0), derived)(raw)
+        assert gone.tolist() == [expected, [True] * 3]
+        assert values[0][~gone[0]].tolist() == [SENTINEL - 1.0] * expected.count(False)
 
 
 class Everything(nn.Module):
@@ -96,7 +113,7 @@ def test_a_graph_makes_the_batches_of_training(block: Block) -> None:
         missing=(SENTINEL,), activation="none",
     )  # fmt: skip
     made = deployed.batch(*raw_of(block, specs))
-    packed = dense.pack(block.events, layout, block.transforms, sample=0, file=0, missing=(SENTINEL,))
+    packed = dense.pack(masked(block.events), layout, block.transforms, sample=0, file=0)
     arrays = dense.Pool(layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
     arrays = {name: arrays[name] for name in layout.shapes}
     assert list(made) == list(arrays)

@@ -24,8 +24,9 @@ from rootdata.errors import BundleError, DataError
 from rootdata.files import Location
 from rootdata.inputs import Assembler, Features, Table, concatenate, lists_of, table_of
 from rootdata.jagged import Jagged
+from rootdata.missing import mask_sentinels
 from rootdata.scaling import Transform
-from strategies import SENTINEL, Block, blocks, columns_of, values
+from strategies import SENTINEL, Block, blocks, columns_of, masked, values
 
 BRANCHES = {
     "met": BranchSpec(name="met", dtype="float32"),
@@ -110,7 +111,7 @@ def trained_on(config: DataConfig, columns: dict[str, Any], layout: Layout, scal
     n = len(columns["met"])
     block = events.Block(location=Location("file"), start=0, stop=n, num_entries=n)
     selected = events.select(config, config.samples[0], columns, block=block)
-    packed = dense.pack(selected, layout, scaling, sample=0, file=0, missing=config.missing)
+    packed = dense.pack(selected, layout, scaling, sample=0, file=0)
     arrays = dense.Pool(layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
     return {name: arrays[name] for name in layout.shapes}
 
@@ -127,7 +128,8 @@ def prepared(manifest: Manifest, tensors: inputs.Tensors, layout: Layout, scalin
         made = np.full((*next(iter(found.values())).shape, len(features)), layout.pad, np.float32)
         for i, feature in enumerate(features):
             scaled = np.empty(found[feature].size, np.float32)
-            scaling[feature].apply(found[feature].reshape(-1), scaled, missing=config.missing)
+            sentinels = () if feature in config.derived else config.missing
+            scaling[feature].apply(mask_sentinels(found[feature].reshape(-1), sentinels), scaled)
             scaled = scaled.reshape(found[feature].shape)
             real = ~np.isnan(scaled)
             if collection:
@@ -208,9 +210,10 @@ def manifest_of(block: Block, *, is_fixed: bool) -> Manifest:
 @given(blocks(kind="tokens"), st.booleans())
 def test_any_features_become_what_training_saw(block: Block, is_fixed: bool) -> None:
     manifest, n = manifest_of(block, is_fixed=is_fixed), len(block.events)
-    given = Features(num_events=n, flat=block.events.flat, objects=block.events.objects)
+    events = masked(block.events)
+    given = Features(num_events=n, flat=events.flat, objects=events.objects)
     made = prepared(manifest, Assembler(manifest).tensors(given), block.layout, block.transforms)
-    packed = dense.pack(block.events, block.layout, block.transforms, sample=0, file=0, missing=(SENTINEL,))
+    packed = dense.pack(events, block.layout, block.transforms, sample=0, file=0)
     arrays = dense.Pool(block.layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
     arrays = {name: arrays[name] for name in block.layout.shapes}
     assert_same(made, arrays, block.layout)
@@ -223,7 +226,7 @@ def test_whole_numbers_are_not_rounded() -> None:
     assert tensors["flat_int64"].dtype == np.int64
 
 
-def test_what_is_computed_from_whole_numbers_may_turn_real() -> None:
+def test_what_is_computed_from_whole_numbers_may_be_missing() -> None:
     spec = TensorSpec(name="flat", dtype="float64", shape=("events", 1), features=("share",))
     manifest = make_manifest(
         inputs=(spec,),
@@ -349,15 +352,15 @@ def told_by_hand(
     """Explain event by event, in plain Python."""
     found = []
     for event in range(features.num_events):
-        seen = {name: column[event] for name, column in features.flat.items()}
+        seen = {name: column.tolist()[event] for name, column in features.flat.items()}
         cut = {}
         for collection, objects in features.objects.items():
             a, b = objects.offsets[event], objects.offsets[event + 1]
             kept = min(b - a, lengths[collection])
             if b - a > kept:
                 cut[collection] = {"objects": b - a, "kept": kept}
-            seen |= {f"{n}[{i}]": column[a + i] for n, column in objects.columns.items() for i in range(kept)}
-        missing = [k for k, v in seen.items() if not math.isfinite(v) or v in config.missing]
+            seen |= {f"{n}[{i}]": column.tolist()[a + i] for n, column in objects.columns.items() for i in range(kept)}
+        missing = [k for k, v in seen.items() if v is None or not math.isfinite(v)]
         limits = {k: ranges.get(k) or ranges.get(k.rsplit("[", 1)[0]) for k in seen}
         outside = {
             k: {"value": v, "low": r.low, "high": r.high}

@@ -1,3 +1,9 @@
+import dataclasses
+import shutil
+import socket
+import time
+from pathlib import Path
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -5,9 +11,14 @@ import uproot
 from files_for_tests import SHARED, add, lists_of, make_events, write
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from rich.console import Console
+from servers_for_tests import HTTPServer, Proxy, xrootd
+from troubles_for_tests import OF_ALL, raising
 
+from rootdata import inspection, trees
 from rootdata.branches import Branch
+from rootdata.dataset import RootDataset
 from rootdata.errors import BranchError, ConfigError, FileError
 from rootdata.files import Location
 from rootdata.inspection import (
@@ -21,7 +32,10 @@ from rootdata.inspection import (
     measure,
     role_of,
 )
+from rootdata.patience import causes
 from rootdata.report import tables
+from rootdata.suggest import choose_features, suggest
+from rootdata.trees import _TTree
 
 REAL = SHARED / "real"
 needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="the folder of real files, shared/data/real, is absent")
@@ -228,6 +242,169 @@ def test_a_branch_with_a_broken_basket_stands_beside_good_ones(tmp_path):
     assert [found.columns[n].stats.count for n in ("good", "fine")] == [100, 100]
 
 
+def break_basket(path, names, tree="Events"):
+    """Let the first basket of some branches hold nonsense."""
+    with uproot.open(path) as file:
+        places = [file[tree][name].basket_key(0).fSeekKey for name in names]
+    content = bytearray(path.read_bytes())
+    for place in places:
+        content[place : place + 30] = b"\xff" * 30
+    path.write_bytes(content)
+
+
+def test_branches_that_cant_be_read_are_told_whatever_their_number(tmp_path):
+    columns = {f"b{i}": np.arange(100.0) for i in range(7)}
+    for bad in (["b3"], ["b0", "b6"], ["b1", "b2", "b3", "b5"], list(columns)):
+        path = write(tmp_path / f"{len(bad)}.root", columns)
+        break_basket(path, bad)
+        found = inspect([str(path)])
+        assert [n for n, c in found.columns.items() if not c.is_usable] == bad
+        assert {c.stats.count for c in found.columns.values() if c.is_usable} <= {100}
+        assert all(finding(found.columns[n]).startswith("it can't be read (") for n in bad)
+
+
+@pytest.mark.parametrize("error", [e for e in OF_ALL if not isinstance(e, FileError)], ids=repr)
+def test_what_concerns_all_is_no_fault_of_the_branch_that_was_read(tmp_path, monkeypatch, error):
+    path = write(tmp_path / "a.root", {"x": np.arange(30.0), "y": np.arange(30.0)})
+    monkeypatch.setattr("rootdata.baskets.read_block", lambda *_: raising(error)())
+    with pytest.raises((type(error), FileError)) as caught:
+        inspect([str(path)])
+    assert error in causes(caught.value)
+
+
+def test_a_branch_that_cant_be_read_in_one_file_is_not_taken_for_whole(tmp_path):
+    for i in range(3):
+        path = write(tmp_path / f"a{i}.root", {"good": np.arange(50.0), "bad": np.arange(50.0)})
+        if i == 1:
+            break_basket(path, ["bad"])
+    found = inspect([f"{tmp_path}/a*.root"])
+    assert found.absent == {"bad": "flat in a0.root, unusable in a1.root"}
+    assert choose_features(found).flat == ("good",)
+
+
+def test_a_wide_tree_is_read_in_parts_that_are_no_larger_than_a_block(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    columns = {f"b{i}": rng.normal(size=500) for i in range(20)} | make_events(500)
+    path = write(tmp_path / "a.root", columns)
+    whole = inspect([str(path)])
+    asked = []
+
+    class Watched(_TTree):
+        def read(self, names, start, stop):
+            asked.append(list(names))
+            return super().read(names, start, stop)
+
+    monkeypatch.setattr(trees, "_TTree", Watched)
+    monkeypatch.setattr(inspection, "BLOCK_BYTES", 10_000)
+    assert inspect([str(path)]).columns == whole.columns
+    assert [n for names in asked for n in names] == list(whole.columns)
+    assert 8 <= len(asked) < len(whole.columns)
+
+
+# Numbers at the ends of their types
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+@pytest.mark.parametrize("kind", ["TTree", "RNTuple"])
+def test_whole_numbers_are_measured_exactly(tmp_path, dtype, kind):
+    ends = np.iinfo(dtype)
+    columns = {
+        "low": np.full(20, ends.min, dtype),
+        "high": np.full(20, ends.max, dtype),
+        "both": np.where(np.arange(20) % 2, ends.max, ends.min).astype(dtype),
+        "close": ends.max - np.arange(20).astype(dtype),
+    }
+    found = inspect([str(write(tmp_path / "a.root", columns, kind=kind))]).columns
+    for name, values in columns.items():
+        assert (found[name].stats.low, found[name].stats.high) == (int(values.min()), int(values.max()))
+        assert found[name].varied == np.count_nonzero(values != found[name].middle)
+    if ends.max > 2**53:
+        assert finding(found["high"]) == f"constant, {ends.max}"
+        assert finding(found["low"]) == f"constant, {ends.min}"
+
+
+def test_all_kinds_of_numbers_can_be_measured():
+    for dtype in ("?", "f2", "f4", "f8", "i8", "u8"):
+        values = np.array([0, 1, 1, 1, 0], dtype)
+        column = measure(Branch("x", "flat", values.dtype.name), values)
+        assert (column.stats.low, column.stats.high, column.varied, column.is_binary) == (0, 1, 2, True)
+        assert measure(Branch("x", "flat", values.dtype.name), values[:0]).objects == 0
+    for dtype in ("f2", "f4", "f8"):
+        ends = np.finfo(dtype)
+        column = measure(Branch("x", "flat", dtype), np.array([ends.min, ends.max, np.nan, np.inf, ends.tiny], dtype))
+        assert (column.stats.nans, column.stats.infinities) == (1, 1)
+
+
+# What ROOT writes
+
+
+AWKWARD, FIELDS = (Path(__file__).parents[1] / "data" / f"{name}.root" for name in ("awkward", "fields"))
+
+
+def test_of_every_tree_only_its_own_troubles_are_told():
+    for tree in inspect([str(AWKWARD)]).trees:
+        if tree.kind == "TChain":
+            with pytest.raises(BranchError, match="name those files"):
+                inspect([str(AWKWARD)], tree=tree.name)
+            continue
+        found = inspect([f"{AWKWARD}:{tree.name}"])
+        assert [t.name for t in found.trees if t.is_chosen] == [tree.name]
+        assert {t.entries for t in found.trees if t.is_chosen} == {tree.entries}
+        unusable = {n for n, c in found.columns.items() if not c.is_usable}
+        assert unusable == {"short": {"late"}, "counted": {"h"}}.get(tree.name, unusable)
+        assert bool(unusable) == (tree.name in {"Events", "twice", "short", "counted"})
+
+
+@pytest.mark.parametrize("path", [AWKWARD, FIELDS], ids=lambda p: p.stem)
+def test_what_is_suggested_for_an_awkward_file_can_be_trained_on(tmp_path, path, monkeypatch):
+    for name in ("signal", "background"):
+        shutil.copy(path, tmp_path / f"{name}.root")
+    found = inspect([f"{tmp_path}/signal.root:Events", f"{tmp_path}/background.root:Events"])
+    text = suggest(found).text
+    assert "# - unusable: it holds std::vector<std::vector<float>>" in text
+    plain = OmegaConf.to_container(OmegaConf.create({"data": OmegaConf.create(text)}), resolve=True)["data"]
+    plain.pop("folder")
+    batches = list(RootDataset(plain | {"scale": "none", "batch_size": 7}, "train"))
+    assert sum(len(batch["label"]) for batch in batches) == pytest.approx(0.64 * 60, abs=15)
+
+
+def test_a_file_elsewhere_is_looked_into_alike(tmp_path):
+    shutil.copy(AWKWARD, tmp_path / "a.root")
+    here = inspect([f"{tmp_path}/a.root"])
+    with HTTPServer(tmp_path) as server:
+        there = inspect([f"{server.url}/a.root"])
+    assert there.columns.keys() == here.columns.keys()
+    marks = {name: dataclasses.replace(column, marks={}) for name, column in here.columns.items()}
+    assert {name: dataclasses.replace(column, marks={}) for name, column in there.columns.items()} == marks
+    assert [dataclasses.replace(t, path="") for t in there.trees] == [
+        dataclasses.replace(t, path="") for t in here.trees
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["http", pytest.param("root", marks=xrootd)])
+def test_a_server_that_never_answers_ends_in_a_sentence(protocol):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(FileError, match=rf"{protocol}://127.0.0.1:{port}//a.root: no answer within 0.5 s"):
+            inspect([f"{protocol}://127.0.0.1:{port}//a.root"], patience=0.3, deadline=0.5)
+    assert time.monotonic() - began < 30
+
+
+def test_a_server_that_falls_silent_while_it_is_asked_ends_in_a_sentence(tmp_path, monkeypatch):
+    shutil.copy(AWKWARD, tmp_path / "a.root")
+    with HTTPServer(tmp_path) as server, Proxy(server.port) as proxy:
+
+        class Cut(_TTree):
+            def read(self, names, start, stop):
+                proxy.is_silent = True
+                return super().read(names, start, stop)
+
+        monkeypatch.setattr(trees, "_TTree", Cut)
+        with pytest.raises(FileError, match=r"a\.root: no answer within 2 s; tried \d+ times"):
+            inspect([f"http://127.0.0.1:{proxy.port}/a.root"], patience=0.3, deadline=2)
+
+
 # Trigger bits
 
 
@@ -358,6 +535,17 @@ def test_nanoaod_is_grouped_as_cms_groups_it():
     assert "Jet_pt" in found.collections["Jet"]
     assert all(found.counters[f"n{group}"] == group for group in ("Jet", "Muon", "Tau"))
     assert len(found.flags) > 500
+
+
+@needs_real_files
+@pytest.mark.long
+@pytest.mark.parametrize("path", sorted(REAL.glob("*.root")), ids=lambda p: p.stem)
+def test_every_tree_of_the_real_files_is_inspected(path):
+    for tree in inspect([str(path)], entries=20).trees:
+        assert not tree.note
+        found = inspect([str(path)], tree=tree.name, entries=20)
+        assert [t.name for t in found.trees if t.is_chosen] == [tree.name]
+        assert found.columns
 
 
 @needs_real_files

@@ -29,6 +29,21 @@ def test_deltaphi_keeps_its_range_at_half_a_turn(turns, bits):
     assert -math.pi < float(kinematics.deltaphi(phi, 0.0)) <= math.pi
 
 
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_deltaphi_is_the_exact_remainder_of_any_difference(phi1, phi2):
+    turn, difference = float(kinematics.deltaphi(phi1, phi2)), phi1 - phi2
+    assert -math.pi < turn <= math.pi
+    if math.isfinite(difference):
+        exact = math.remainder(difference, 2 * math.pi)
+        assert turn == (math.pi if exact <= -math.pi else exact)
+
+
+def test_deltaphi_does_not_depend_on_its_neighbours():
+    phi = np.array([1.0, 1e30, -4.0, 1e308, 6.5])
+    together = kinematics.deltaphi(phi, -phi)
+    assert together.tolist() == [float(kinematics.deltaphi(x, -x)) for x in phi]
+
+
 def test_deltaphi_of_opposite_directions_is_plus_pi_either_way():
     assert kinematics.deltaphi([math.pi, 0.0], [0.0, math.pi]).tolist() == [math.pi, math.pi]
 

@@ -1,10 +1,12 @@
 """The command line: in a process of its own where that is what matters, otherwise in this one, which is faster."""
 
+import inspect
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -15,6 +17,7 @@ from files_for_tests import SHARED, make_events, write
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from rootdata import inspection
 from rootdata.__main__ import main, make_parser
 from rootdata.specs import Specs
 
@@ -161,6 +164,26 @@ def test_a_reader_that_leaves_is_no_error(project):
 
 
 @pytest.mark.long
+def test_inspect_of_a_server_that_never_answers_ends_in_a_sentence(rootdata):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.root"
+        status, out, err = rootdata("inspect", url, "--patience", 0.3, "--deadline", 0.5)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(rf"rootdata: {url}: no answer within 0.5 s; tried 2 times in \d s at .*`patience`\n", err)
+    for option in ("--patience", "--deadline"):
+        assert rootdata("inspect", url, option, 0)[2] == (
+            f"rootdata: {option}: got 0; expected a number of seconds above 0\n"
+        )
+
+
+def test_inspect_has_the_same_defaults_on_the_command_line():
+    given = vars(make_parser().parse_args(["inspect", "a.root"]))
+    defaults = {
+        name: p.default for name, p in inspect.signature(inspection.inspect).parameters.items() if name != "arguments"
+    }
+    assert {name: given["all" if name == "flags" else name] for name in defaults} == defaults
+
+
 def test_inspect_scan_train(start, project):
     """The steps of docs/own-data.md, as they are written there."""
     commands = re.findall(r"^python (.+)$", (ROOT / "docs" / "own-data.md").read_text(), re.MULTILINE)

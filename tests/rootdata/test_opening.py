@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from files_for_tests import write
+from servers_for_tests import free_port
 
-from rootdata.errors import BranchError
+from rootdata.errors import BranchError, FileError
 from rootdata.files import Location
 from rootdata.opening import Opener
 
@@ -51,6 +52,16 @@ def test_an_opener_takes_trees_back_after_an_error(locations):
         with opener(locations[0]) as again:
             assert again is tree
     assert not is_open(tree)
+
+
+def test_the_trees_of_a_file_are_listed_where_a_copy_can_be_read(tmp_path, locations):
+    path = locations[3].path
+    for bad in (str(tmp_path / "absent.root"), f"http://127.0.0.1:{free_port()}/3.root"):
+        with Opener(patience=5, deadline=5) as opener:
+            contents = opener.look_into(Location(bad, replicas=(path,)), leave=lambda names: None)
+            assert [(tree.name, tree.entries) for tree in contents.trees] == [("Events", 4)]
+            with pytest.raises(FileError, match=r"absent|can't be reached"):
+                opener.look_into(Location(bad, replicas=(bad,)), leave=lambda names: None)
 
 
 def test_an_opener_serves_many_threads(locations):

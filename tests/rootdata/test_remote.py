@@ -17,7 +17,8 @@ from servers_for_tests import HTTPServer, Proxy, S3Server, XRootDServer, eventua
 from rootdata import files, remote
 from rootdata.dataset import RootDataset
 from rootdata.errors import BranchError, FileError
-from rootdata.files import Location, find, stamp, stamps
+from rootdata.files import Location, find, state_of, states_of
+from rootdata.location import State
 from rootdata.opening import Opener
 from rootdata.remote import Pieces, in_requests, joined
 from rootdata.trees import open_tree
@@ -135,7 +136,7 @@ def test_remote_events_equal_local_ones(base, folder, kind):
     with Opener() as opener:
         for block in [(0, EVENTS), (0, STEP), (450, 1234), (EVENTS - 1, EVENTS)]:
             assert read(opener, where, block) == local(folder, kind, *block)
-        size, tree_edges = opener.use(where, lambda tree: (tree.size, tree.edges(NAMES)))
+        size, tree_edges = opener.use(where, lambda tree: (tree.state.size, tree.edges(NAMES)))
     assert size == (folder / "sub" / f"{kind}.root").stat().st_size
     assert tree_edges == list(range(0, EVENTS + 1, STEP))
 
@@ -147,22 +148,22 @@ def test_a_pattern_is_listed_where_the_server_can(base):
         find([f"{base}/sub/nothing*.root"])
 
 
-def test_a_stamp_changes_with_the_file(base, folder):
+def test_a_state_changes_with_the_file(base, folder):
     where = Location(f"{base}/sub/TTree.root")
     size = (folder / "sub" / "TTree.root").stat().st_size
-    assert stamp(where) == stamp(where)
-    assert stamp(where)[0] == size
-    assert stamp(where)[1]
+    assert state_of(where) == state_of(where)
+    assert state_of(where).size == size
+    assert state_of(where).version
     other = Location(f"{base}/sub/RNTuple.root")
-    assert stamps([where, other, where]) == [stamp(where), stamp(other), stamp(where)]
-    assert stamp(Location(where.path, replicas=(where.path,))) == (size, 0)  # copies have times of their own
+    assert states_of([where, other, where]) == [state_of(where), state_of(other), state_of(where)]
+    assert state_of(Location(where.path, replicas=(where.path,))) == State(size)  # copies have times of their own
 
 
 def test_a_file_that_is_absent_is_said_at_once(base):
     began = time.monotonic()
     with Opener() as opener, pytest.raises(FileError, match=r"/sub/no\.root does not exist; check the path$"):
         opener.use(Location(f"{base}/sub/no.root"), lambda tree: tree.num_entries)
-    assert stamp(Location(f"{base}/sub/no.root")) == (0, 0)
+    assert state_of(Location(f"{base}/sub/no.root")) == State()
     assert time.monotonic() - began < 10
 
 

@@ -117,7 +117,7 @@ def test_of_two_as_far_the_later_is_found(found, run):
         ("data.flat=[HT]", "data.flat.1"),
         ("model.hidden=[64,128]", "model.hidden.0"),
         ("model.dropout=0.0", "model.dropout"),
-        ("model=deepsets", "data.layout"),
+        ("model=deepsets", "model._target_"),
         ("trainer.precision=bf16-mixed", "trainer.precision"),
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches"),
         ("trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val"),
@@ -144,6 +144,24 @@ def test_how_it_is_run_may_change(found, run, words):
     folder = run("theirs", last=10)
     got, said = found(*words)
     assert (got.folder, said) == (folder, [])
+
+
+def test_with_an_identity_the_events_decide_and_no_option_of_the_data(tmp_path, composed, run, checkpoint):
+    """What ``ckpt_path`` goes on from, ``resume=auto`` goes on from as well: the comparison is one."""
+    folder = run("theirs", "data.on_bad_file=skip", "data.index=true", "data.folder=/elsewhere")
+    identity = {"cut": None, "seed": 1, "files": ["ttH: a.root"]}
+    data = {"version": 2, "epoch": 1, "batch": 3, "identity": identity}
+    torch.save({**checkpoint, "RootDataModule": data}, folder / "last.ckpt")
+    config = OmegaConf.to_container(composed(tmp_path / "new"), resolve=True)
+    said = []
+    assert resume.find(config, identity=lambda: identity, say=said.append).folder == folder
+    for other in ({"seed": 2}, {"files": ["ttH: a.root", "ttH: b.root"]}):
+        now = identity | other
+        assert resume.find(config, identity=lambda now=now: now, say=said.append) is None
+    assert [s.split(" was ")[0].split(" had ")[0] for s in said] == [
+        "theirs differs in seed",
+        "theirs differs in files",
+    ]
 
 
 def test_a_folder_inside_the_options_does_not_matter(found, run):
@@ -258,6 +276,10 @@ def test_logs_are_kept_in_their_order(tmp_path):
         resume.keep_logs(tmp_path)
     kept = {path.name: path.read_text() for path in (tmp_path / "csv").iterdir()}
     assert kept == {"metrics.1.csv": "first", "metrics.2.csv": "second"}
+    (tmp_path / "csv" / "metrics.1.csv").unlink()
+    (tmp_path / "csv" / "metrics.csv").write_text("third")
+    resume.keep_logs(tmp_path)
+    assert {path.name for path in (tmp_path / "csv").iterdir()} == {"metrics.2.csv", "metrics.3.csv"}
 
 
 def test_recent_checkpoints_do_not_pile_up(run, tmp_path):

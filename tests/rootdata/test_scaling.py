@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from rootdata.config import Scaling
 from rootdata.errors import DataError
+from rootdata.missing import mask_sentinels
 from rootdata.scaling import Transform, fit
 from rootdata.statistics import ColumnStats
 from strategies import SENTINEL, awful, number_columns, ordinary, transforms
@@ -14,7 +15,7 @@ KINDS = ["standard", "minmax", "robust", "log"]
 
 def apply(transform, values, *, missing=(SENTINEL,)):
     out = np.full(len(values), 7.0, np.float32)
-    transform.apply(values, out, missing=missing)
+    transform.apply(mask_sentinels(values, missing), out)
     return out
 
 
@@ -51,7 +52,7 @@ def test_invert_undoes_apply(transform, values):
 @given(transforms, number_columns())
 def test_apply_writes_into_a_strided_row_and_nothing_else(transform, values):
     table = np.full((len(values), 3), 7.0, np.float32)
-    transform.apply(values, table[:, 1], missing=(SENTINEL,))
+    transform.apply(mask_sentinels(values, (SENTINEL,)), table[:, 1])
     np.testing.assert_array_equal(table[:, 1], apply(transform, values))
     assert np.all(table[:, [0, 2]] == 7.0)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import threading
@@ -180,7 +181,14 @@ def test_two_collections_of_one_branch_are_both_scaled_into_range(tmp_path):
 def test_a_fraction_keeps_counts_exact_and_says_that_statistics_are_estimated(several, fraction):
     whole, part = scanned(several), scanned(several | {"fraction": fraction})
     assert (whole.estimated, part.estimated) == (False, True)
-    assert part.files == whole.files
+    alike = [dataclasses.replace(f, digests=(), measured=()) for specs in (part, whole) for f in specs.files]
+    assert alike[: len(part.files)] == alike[len(part.files) :]
+    for some, every in zip(part.files, whole.files, strict=True):
+        assert all(some.measured[:1])
+        assert all(every.measured)
+        pairs = zip(some.digests, every.digests, some.measured, strict=True)
+        assert all((one == other) is is_measured for one, other, is_measured in pairs)
+    assert not all(m for f in part.files for m in f.measured)
     assert part.labels == whole.labels
     assert part.flat == whole.flat
     assert 0 < part.columns["met"].count < whole.columns["met"].count

@@ -349,9 +349,9 @@ def test_a_file_that_goes_bad_before_it_is_read_is_named(folder, spoil, skip):
 def test_starting_again_scans_a_replaced_file_anew(folder, cache_folder):
     path = with_met(folder / "b.root", 0)
     dataset = RootDataset(asked(folder))
-    assert len(files_below(cache_folder)) == 4
+    assert len(files_below(cache_folder)) == 5
     restamped(path, lambda p: with_met(p, 1000))
-    with pytest.raises(FileError, match=r"b\.root is not the file that the first pass saw: start again"):
+    with pytest.raises(FileError, match=r"b\.root is not the file that the first pass saw; the file has changed: "):
         list(dataset)
     again = RootDataset(asked(folder))
     assert again.specs.columns["met"].high > 1000 > dataset.specs.columns["met"].high
@@ -362,8 +362,8 @@ def test_forgotten_specs_are_made_anew(folder, cache_folder):
     config = parse_data(asked(folder))
     specs = specs_for(config, progress=False)
     forget(specs)
-    assert files_below(cache_folder) == ["directories", "specs"]
+    assert files_below(cache_folder) == ["directories", "names.jsonl", "specs"]
     forget(specs)  # it is enough that one process does it
     assert specs_for(config, progress=False) == specs
     forget(dataclasses.replace(specs, fingerprint="other"))
-    assert len(files_below(cache_folder)) == 4
+    assert len(files_below(cache_folder)) == 5

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rootdata.config import parse_data
 from rootdata.errors import DataError, SpecsError
+from rootdata.files import states_of
 from rootdata.scan import find_files, specs_for
 from rootdata.specs import (
     VERSION,
@@ -19,7 +20,6 @@ from rootdata.specs import (
     fingerprint,
     key_of,
     layout_of,
-    stamps_of,
     transforms_of,
 )
 
@@ -196,7 +196,7 @@ def test_no_two_changes_share_a_key():
 def mark_of(plain):
     config = parse_data(plain)
     files = find_files(config)
-    return fingerprint(key_of(config), files, stamps_of(files))
+    return fingerprint(key_of(config), files, states_of([where for _, where in files]))
 
 
 def test_the_fingerprint_follows_the_files(tmp_path):

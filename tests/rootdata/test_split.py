@@ -150,3 +150,12 @@ def test_patterns_claim_files_by_name_or_path(patterns, part):
 def test_a_file_must_be_claimed_once(patterns, parts):
     with pytest.raises(ConfigError, match=rf"data/ttH_1.root belongs to {parts}; .* claim every file once"):
         part_of_file(split_of(**patterns), HERE)
+
+
+def test_large_numbers_are_compared_exactly() -> None:
+    columns = {"event": np.array([2**60 + 1, 2**60, 2**64 - 1], np.uint64)}
+    split = parse_data(
+        {"samples": {"a": "a"}, "flat": ["x"], "split": {"by": "event", "val": [2**60], "test": [-1]}}
+    ).split
+    location = Location("a.root", "Events")
+    assert assign(split, columns, location=location, start=0, stop=3, num_entries=3).tolist() == [0, 1, 0]

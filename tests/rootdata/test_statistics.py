@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments, is_missing
+from rootdata.missing import Masked, find_missing, mask_sentinels
+from rootdata.statistics import SKETCH_ACCURACY, ColumnStats, Moments
 from strategies import SENTINEL, number_columns, ordinary
 
 parted = st.lists(st.integers(0, 40), max_size=5)
@@ -54,7 +55,7 @@ def test_a_column_is_measured_as_numpy_does(values):
 
 def in_plain_numpy(values, missing):
     """Measure a column with passes of numpy over copies in float64."""
-    marks = is_missing(values, missing)
+    marks = find_missing(mask_sentinels(values, missing))
     gone, real = (values[:0], values) if marks is None else (values[marks], values[~marks])
     gone, real = gone.astype(np.float64), real.astype(np.float64)
     nans, infinities = int(np.isnan(gone).sum()), int(np.isinf(gone).sum())
@@ -124,6 +125,37 @@ def test_quantiles_are_as_accurate_as_promised(values, q, cuts):
     assert estimate == pytest.approx(exact, rel=SKETCH_ACCURACY * (1 + 1e-6), abs=1e-12)
 
 
+@st.composite
+def long_integers(draw):
+    dtype = draw(st.sampled_from([np.int64, np.uint64]))
+    ends = np.iinfo(dtype)
+    near = st.sampled_from([ends.min, ends.max, 2**53, 2**62]).flatmap(lambda end: st.integers(end - 3, end + 3))
+    values = draw(st.lists((near | st.integers(-5, 5)).filter(lambda n: ends.min <= n <= ends.max), max_size=40))
+    return np.array(values, dtype)
+
+
+@given(long_integers(), parted, st.sampled_from([(), (0.0,), (-1.0, 2.0**53), (2.0**64, -(2.0**63))]))
+def test_extremes_of_whole_numbers_stay_exact_in_parts_and_in_json(values, cuts, missing):
+    whole = measure(values, missing=missing)
+    kept = [n for n in values.tolist() if n not in {int(m) for m in missing}]
+    assert (whole.count, whole.sentinels) == (len(kept), len(values) - len(kept))
+    edges = [0, *sorted(min(c, len(values)) for c in cuts), len(values)]
+    parts = merged([measure(values[a:b], missing=missing) for a, b in itertools.pairwise(edges)])
+    for stats in (whole, parts, ColumnStats.from_dict(json.loads(json.dumps(whole.to_dict(), allow_nan=False)))):
+        if kept:
+            assert (stats.low, stats.high) == (min(kept), max(kept))
+            assert isinstance(stats.low, int)
+            assert float(min(kept)) <= stats.quantile(0.5) <= float(max(kept))
+            assert stats.moments.mean == pytest.approx(sum(kept) / len(kept), rel=1e-12, abs=1e4)
+        else:
+            assert stats.count == 0
+
+
+def test_a_sketch_holds_the_largest_numbers():
+    ends = np.array([np.finfo(np.float64).min, -1e300, 1.0, 1e300, np.finfo(np.float64).max])
+    assert ColumnStats.of(ends, sketch=True).quantile(0.5) == pytest.approx(1.0, rel=SKETCH_ACCURACY)
+
+
 def test_a_quantile_needs_a_sketch():
     with pytest.raises(ValueError, match="no sketch"):
         ColumnStats.of(np.ones(3)).quantile(0.5)
@@ -166,3 +198,16 @@ def test_an_empty_column_has_no_numbers():
     stats = measure(np.empty(0, np.float32))
     assert (stats.count, stats.missing, stats.low, stats.high) == (0, 0, math.inf, -math.inf)
     assert stats.moments.std == 0.0
+
+
+def test_what_is_masked_is_missing():
+    stats = ColumnStats.of(Masked(np.array([7, 2**60 + 1, 5]), np.array([False, True, True])), missing=[7.0])
+    assert (stats.nans, stats.sentinels, stats.count, stats.low, stats.high) == (1, 0, 2, 5, 2**60 + 1)
+
+
+def test_extremes_of_whole_numbers_are_exact():
+    event = ColumnStats.of(np.array([2**63 + 1, 2**60 + 1, 0], np.uint64), missing=[0.0])
+    assert (event.low, event.high) == (2**60 + 1, 2**63 + 1)
+    again = ColumnStats.from_dict(json.loads(json.dumps(event.to_dict())))
+    assert (again.low, again.high) == (2**60 + 1, 2**63 + 1)
+    assert event.merge(ColumnStats.of(np.array([1]))).low == 1

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from rootdata import stream
 from rootdata.ahead import prefetched
-from rootdata.blocks import open_store
+from rootdata.blocks import Store, open_store
 from rootdata.config import CacheConfig, parse_data, parse_order
 from rootdata.dataset import RootDataset
-from rootdata.errors import DataError
+from rootdata.dense import Pool
+from rootdata.errors import DataError, ShapeError
+from rootdata.jagged import Jagged
 from rootdata.scan import specs_for
-from rootdata.stream import make_recipe, plan_of, slabs
+from rootdata.stream import Reader, make_recipe, plan_of, slabs
 from strategies import NO_SHRINKING, DataSet, FileShape, data_sets, orders
 
 SMALL = DataSet(
@@ -282,3 +284,67 @@ def test_other_settings_never_get_the_blocks_of_these(several, other):
     for part in ("train", "val"):
         assert epoch(several, store, part) == epoch(several, None, part)
         assert epoch(several | other, store, part) == epoch(several | other, None, part)
+
+
+class Spoiled:
+    """A store that gives something else than was put into it."""
+
+    def __init__(self, spoil):
+        self.kept, self.spoil, self.given = {}, spoil, 0
+
+    def get(self, key, *, last=False):
+        columns = self.kept.get(key)
+        self.given += columns is not None
+        return None if columns is None else self.spoil(dict(columns))
+
+    def put(self, key, columns):
+        self.kept[key] = columns
+
+
+def changed(name, how):
+    return lambda columns: columns | {name: how(columns[name])}
+
+
+JETS = "objects/jets"
+SPOILS = {
+    "absent": lambda columns: {n: c for n, c in columns.items() if n != "weight"},
+    "no list": lambda columns: {n: c for n, c in columns.items() if n != JETS},
+    "another list": lambda columns: {n.replace("jets", "muons"): c for n, c in columns.items()},
+    "nothing": lambda columns: {},
+    "short": changed("flat", lambda a: a[:-1]),
+    "long": changed("label", lambda a: np.concatenate([a, a])),
+    "narrow": changed("flat", lambda a: a[:, :0]),
+    "doubles": changed("flat", lambda a: a.astype(np.float64)),
+    "one row": changed("flat", lambda a: a.reshape(-1)),
+    "lists of facts": changed("weight", lambda a: Jagged(np.arange(len(a) + 1), a)),
+    "no lists": changed(JETS, lambda j: j.content),
+    "few objects": changed(JETS, lambda j: Jagged(j.offsets, j.content[:-1])),
+    "thin objects": changed(JETS, lambda j: Jagged(j.offsets, j.content[:, :1])),
+    "far offsets": changed(JETS, lambda j: Jagged(j.offsets * 2**40, j.content)),
+    "falling offsets": changed(JETS, lambda j: Jagged(j.offsets[::-1].copy(), j.content)),
+    "negative offsets": changed(JETS, lambda j: Jagged(j.offsets - 5, j.content)),
+    "fewer offsets": changed(JETS, lambda j: Jagged(j.offsets[:-1], j.content)),
+    "fewer events": lambda columns: {
+        n: Jagged(c.offsets[:3], c.content[: c.offsets[2]]) if n == JETS else c[:2] for n, c in columns.items()
+    },
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS)
+def test_whatever_a_store_gives_only_what_was_read_is_delivered(several, spoil):
+    store = Spoiled(spoil)
+    assert isinstance(store, Store)
+    expected = epoch(several, None)
+    assert epoch(several, store) == epoch(several, store) == expected
+    assert store.given >= 3
+
+
+@pytest.mark.parametrize(("which", "rows"), [([0], [99]), ([1], [0]), ([-1], [0]), ([0], [-1]), ([0, 0], [0, 60])])
+def test_no_events_are_gathered_from_outside_of_blocks(several, which, rows):
+    dataset = RootDataset(several)
+    recipe = make_recipe(dataset.data, dataset.specs, "train")
+    pool = Pool(recipe.layout, [Reader(recipe)(0)])
+    with pytest.raises(ShapeError, match="got events"):
+        pool.gather(np.array(which), np.array(rows))
+    with pytest.raises(ShapeError, match="other features"):
+        Pool(dataclasses.replace(recipe.layout, flat=("met", "met")), [Reader(recipe)(0)])

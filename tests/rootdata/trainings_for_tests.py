@@ -42,7 +42,12 @@ class Dropping(pl.LightningModule):
 
 
 def train(
-    file: Path, callbacks: Sequence[pl.Callback], *, network: Dropping | None = None, ckpt_path: Path | None = None
+    file: Path,
+    callbacks: Sequence[pl.Callback],
+    *,
+    network: Dropping | None = None,
+    ckpt_path: Path | None = None,
+    plugins: Any = None,
 ) -> pl.Trainer:
     """Train the network, from a checkpoint if there is one."""
     torch.manual_seed(1)
@@ -54,8 +59,9 @@ def train(
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     checkpointing = any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks)
     trainer = pl.Trainer(
-        max_epochs=EPOCHS, accelerator="cpu", callbacks=[*callbacks], enable_checkpointing=checkpointing, **quiet
-    )
+        max_epochs=EPOCHS, accelerator="cpu", callbacks=[*callbacks], enable_checkpointing=checkpointing,
+        plugins=plugins, **quiet,
+    )  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(LeafSpec|exists and is not empty|not resumable|val_dataloader)")
         trainer.fit(network, datamodule=data, ckpt_path=ckpt_path, weights_only=True)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +13,7 @@ from typing import Any, Final, Literal, Self
 import awkward as ak
 import uproot
 
+from rootdata import disk
 from rootdata.errors import DataError
 from rootdata.tth.events import Events, join, to_awkward
 from rootdata.tth.samples import TREE
@@ -25,7 +23,6 @@ VERSION: Final = 1
 NOTE: Final = "tth.json"
 BASKET_EVENTS: Final = 10_000
 COMPRESSION_LEVEL: Final = 1  # of ZSTD; float32 noise gains nothing from more
-STALE_SECONDS: Final = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,32 +132,18 @@ def new_set(folder: Path, note: Note, *, files: Sequence[str]) -> Iterator[Path]
     DataError
         If ``folder`` has something else in it by then.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
+    with disk.making(folder) as partial:
         yield partial
         _write_note(partial, note, files=files)
-        partial.chmod(0o755)  # mkdtemp makes it private
         _publish(partial, folder, note)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _publish(partial: Path, folder: Path, note: Note) -> None:
     try:
-        partial.rename(folder)  # atomic; onto an empty folder too
+        disk.put(partial, folder)
     except OSError as error:
         if not holds(folder, note):
             raise DataError(f"folder '{folder}': {error.strerror}; choose another folder or delete this one") from error
-
-
-def _sweep(folder: Path) -> None:
-    """Delete what killed processes left behind; a live one touches its files more often than once a day."""
-    for partial in folder.parent.glob(f".{folder.name}.*.partial"):
-        newest = max((path.stat().st_mtime for path in (partial, *partial.glob("*"))), default=0.0)
-        if newest < time.time() - STALE_SECONDS:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_note(folder: Path, note: Note, *, files: Sequence[str]) -> None:

@@ -228,8 +228,23 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not folder.exists()
+    assert list(tmp_path.glob(".set.*"))
     assert len(tth.ensure(folder, 300, seed=5, progress=False)) == 9
     assert len(read(folder, "TTToHadronic")) == 90
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_what_a_living_process_writes_is_let_be(tmp_path):
+    folder = tmp_path / "set"
+    process = start(folder, 20_000)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".set.*.partial/*.root")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    assert len(tth.ensure(folder, 300, seed=5, progress=False)) == 9
+    assert list(tmp_path.glob(".set.*.partial"))
+    assert process.wait(timeout=120) == 1  # another set was there before it was ready
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_what_killed_processes_left_is_swept_when_it_is_old(tmp_path):

@@ -226,3 +226,38 @@ def test_paths_do_not_leak(write: Callable[..., Path]) -> None:
     with pytest.raises(ServeError) as error:
         list(tables(path))
     assert not re.search(re.escape(str(path.parent)), str(error.value))
+
+
+AWKWARD = Path(__file__).parents[2] / "data" / "awkward.root"
+
+
+def test_what_a_model_needs_is_read_beside_branches_and_trees_that_cant_be_used() -> None:
+    manifest = manifest_of(flat("x"), flat("d"), fixed("fix", 3), jagged("v", "v"))
+    (table,) = rootfile.tables(AWKWARD, manifest, tree="Events", settings=SETTINGS)
+    assert table.num_events == 30
+    np.testing.assert_array_equal(table.columns["x"], np.arange(30))
+    (table,) = rootfile.tables(AWKWARD, manifest_of(flat("x")), tree="short", settings=SETTINGS)
+    assert table.num_events == 30
+
+
+@pytest.mark.parametrize(
+    ("tree", "branch", "reason"),
+    [
+        ("Events", jagged("tau", "jets"), "it holds lists of arrays"),
+        ("Events", flat("fn"), "uproot can't interpret fn"),
+        ("Events", jagged("dn", "jets"), "its numbers are stored in the range"),
+        ("Events", flat("m"), "it holds no numbers itself"),
+        ("short", flat("late"), "it has 10 entries, its tree 30"),
+    ],
+)
+def test_a_needed_branch_that_cant_be_used_is_named_with_the_reason(tree: str, branch: Any, reason: str) -> None:
+    with pytest.raises(InvalidEvents, match=rf"branch '{branch.name}' can't be used: {reason}") as error:
+        list(rootfile.tables(AWKWARD, manifest_of(flat("x"), branch), tree=tree, settings=SETTINGS))
+    assert error.value.field == branch.name
+
+
+def test_a_tree_that_names_other_files_is_none() -> None:
+    with pytest.raises(InvalidEvents, match=r"tree 'chain' of the file can't be used: it is a TChain") as error:
+        list(rootfile.tables(AWKWARD, manifest_of(flat("x")), tree="chain", settings=SETTINGS))
+    assert error.value.field == "tree"
+    assert str(AWKWARD.parent) not in str(error.value)
