@@ -24,7 +24,7 @@ def main(config: DictConfig) -> float | None:
     data.prepare_data()
     model = launch.build(config.model, given={"shapes": data.shapes, "classes": len(data.classes)})
     callbacks, loggers = launch.build_all(config.get("callbacks")), launch.build_all(config.get("logger"))
-    trainer = launch.build(config.trainer, given={"callbacks": callbacks, "logger": loggers or False})
+    trainer = launch.build_trainer(config, callbacks=callbacks, loggers=loggers)
     if trainer.is_global_zero:
         console.print(data.summary())
         launch.save_inputs(config, data, folder=folder)

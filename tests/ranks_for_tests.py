@@ -195,7 +195,7 @@ def serve():
 
 
 def _train(job):
-    began, port = time.monotonic(), _free_port()
+    began, port = time.monotonic(), free_port()
     ranks = []
     for rank in range(job.world):
         process = os.fork()
@@ -204,9 +204,9 @@ def _train(job):
         with contextlib.suppress(PermissionError, ProcessLookupError):  # it did so itself, or is gone
             os.setpgid(process, ranks[0] if ranks else process)
         ranks.append(process)
-    ended = _wait_for(ranks, seconds=job.within)
+    ended = wait_for(ranks, seconds=job.within)
     seconds = time.monotonic() - began
-    return {"statuses": [ended.get(rank) for rank in ranks], "seconds": seconds, "left": _left_of(ranks[0])}
+    return {"statuses": [ended.get(rank) for rank in ranks], "seconds": seconds, "left": left_of(ranks[0])}
 
 
 def _become(job, rank, port):
@@ -227,8 +227,8 @@ def _become(job, rank, port):
     os._exit(status)
 
 
-def _wait_for(ranks, *, seconds):
-    """Return the exit status of every rank that ends in time."""
+def wait_for(ranks, *, seconds, has_agent=False):
+    """Return the exit status of every rank that ends in time; an agent ends the others when one has failed."""
     ended = {}
 
     def have_ended():
@@ -236,13 +236,16 @@ def _wait_for(ranks, *, seconds):
             if rank not in ended:
                 process, status = os.waitpid(rank, os.WNOHANG)
                 ended.update({rank: os.waitstatus_to_exitcode(status)} if process else {})
+                if process and status and has_agent:
+                    for other in set(ranks) - set(ended):
+                        os.kill(other, signal.SIGTERM)
         return len(ended) == len(ranks)
 
     until(have_ended, seconds=seconds)
     return ended
 
 
-def _left_of(group):
+def left_of(group):
     """Say whether a process of the group outlives the ranks by more than readers take to see that they are gone."""
     if until(lambda: not _has_members(group), seconds=10):
         return False
@@ -268,7 +271,7 @@ def until(is_so, *, seconds):
     return True
 
 
-def _free_port():
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What happens beside training: the report on the test events' scores.
+"""What happens beside training: a network that can't be exported is refused before it, the test is reported after it.
 
 Needs matplotlib (extra ``plot``) for the pictures alone.
 """
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from rootdata import disk, metrics
-from rootdata.errors import ConfigError, DataError
+from rootdata.errors import BundleError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,6 +130,32 @@ class ScoreReport(pl.Callback):
             self.paths |= draw(scores, folder=self.folder, bins=self.bins)
         except ConfigError as error:  # the figures are written: no reason to lose a training
             warnings.warn(str(error), stacklevel=2)
+
+
+class ExportCheck(pl.Callback):
+    """Refuse to train a network that could not be exported afterwards, before its first batch.
+
+    Once it is as it will be trained, in its precision and on its device, it is exported to nowhere. All ranks refuse.
+    """
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Try the export in the first process, for all of them.
+
+        Raises
+        ------
+        BundleError
+        """
+        from rootdata.export import rehearse
+
+        reason = None
+        if trainer.is_global_zero:
+            try:
+                rehearse(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+            except BundleError as error:
+                reason = str(error)
+        reason = trainer.strategy.broadcast(reason)
+        if reason is not None:
+            raise BundleError(f"{reason}; export=false trains it without a bundle")
 
 
 def as_array(values: torch.Tensor) -> NDArray[Any]:

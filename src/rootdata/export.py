@@ -26,7 +26,7 @@ from rootdata.bundle import Manifest, Parity
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.dense import Layout
 from rootdata.errors import BundleError, FileError
-from rootdata.graph import Call, Deployed, activation_of, call_of
+from rootdata.graph import Call, Deployed, activation_of, call_of, computing, in_type, refuse, unwrapped
 from rootdata.inputs import Assembler, Table, Tensors, concatenate, lists_of, table_of
 from rootdata.jagged import Ints
 from rootdata.specs import layout_of, transforms_of
@@ -35,6 +35,7 @@ Scores = npt.NDArray[np.float32]
 
 OPSET = 20  # 23 and later have an Attention operator that onnxruntime 1.32 refuses for some masks
 TOLERANCE = 1e-5  # between scores; more is a fault, not rounding
+REHEARSED = 50  # real events that a network is tried on before it is trained
 SAMPLE = 8  # real events that travel with the manifest
 METADATA = "rootdata.manifest"  # key in the graph's own metadata
 PREPROCESS = "preprocess.json"
@@ -62,6 +63,9 @@ def export(
     The graph takes raw physics values and does scaling, padding and activation inside. It is compared with the network
     on real events and at the edges (no objects, too many, NaN) before anything is written.
 
+    What torch puts around a network is left out: ``torch.compile``, ``DataParallel``, ``DistributedDataParallel``,
+    ``AveragedModel``. A network in half precision is exported, and compared, in float32, with the same weights.
+
     Parameters
     ----------
     network : any torch module, ours or not, that was trained on the batches of ``data``
@@ -84,28 +88,17 @@ def export(
         Where the bundle can't be written.
     """
     _check_place(Path(folder))
-    real = probe.real_events(data.data, data.specs, num_events)
-    edges = probe.edge_events(real, data.data, longest=_longest(data))
-    compared = concatenate([real, edges])
-    with _evaluating(network):
-        batch = _as_tensors(probe.training_batch(data.data, data.specs, compared), network)
-        call = call or call_of(network, list(batch))
-        outputs = _called(network, call, batch)
-        kind = activation_of(activation, outputs, len(data.classes))
-        names = contract.score_columns(columns, 1 if outputs.ndim == 1 else outputs.shape[1], data.classes)
-        is_fixed = not _is_elastic(network, call, batch, layout_of(data.data, data.specs))
-        draft = contract.draft(data.data, data.specs, real, columns=names, is_fixed=is_fixed)
-        deployed = _deployed(network, call, data, draft, activation=kind, reveal_empty=reveal_empty)
-        expected = deployed.scores(batch).detach().cpu().numpy()
-        _check_finite(expected, edges.num_events)
-        graph = _convert(deployed, draft, Assembler(draft)(edges))
+    graph, draft, parity = _made(
+        network, data, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
+        num_events=num_events,
+    )  # fmt: skip
     manifest = dataclasses.replace(
         draft,
         metrics={name: float(v) for name, v in (metrics or {}).items() if math.isfinite(float(v))},
         roc={name: _curve(curve) for name, curve in (roc or {}).items()},
         training=dict(training or {}),
         software=_software(),
-        parity=_parity(graph, draft, compared, expected, num_real=real.num_events),
+        parity=parity,
         tags=tuple(tags),
         author=author,
         description=description,
@@ -114,13 +107,63 @@ def export(
     return _write(graph, manifest, Path(folder))
 
 
+def rehearse(network: nn.Module, data: Any) -> None:
+    """Export a network that is still to be trained, to nowhere; random numbers are drawn as if it had not been.
+
+    Raises
+    ------
+    BundleError
+        If it could not be exported after the training either.
+    """
+    with torch.random.fork_rng():
+        _made(network, data, num_events=REHEARSED)
+
+
+def _made(
+    network: nn.Module,
+    data: Any,
+    *,
+    activation: str = "auto",
+    columns: Sequence[str] | None = None,
+    call: Call | None = None,
+    reveal_empty: bool = False,
+    num_events: int,
+) -> tuple[bytes, Manifest, Parity]:
+    """Make the graph, and what is known of it."""
+    network = unwrapped(network)
+    refuse(network)
+    real = probe.real_events(data.data, data.specs, num_events)
+    edges = probe.edge_events(real, data.data, longest=_longest(data))
+    compared = concatenate([real, edges])
+    with computing(network) as dtype:
+        batch = in_type(_as_tensors(probe.training_batch(data.data, data.specs, compared), network), dtype)
+        call = call or call_of(network, list(batch))
+        outputs = _called(network, call, batch)
+        kind = activation_of(activation, outputs, len(data.classes))
+        names = contract.score_columns(columns, 1 if outputs.ndim == 1 else outputs.shape[1], data.classes)
+        is_fixed = not _is_elastic(network, call, batch, layout_of(data.data, data.specs))
+        draft = contract.draft(data.data, data.specs, real, columns=names, is_fixed=is_fixed)
+        deployed = _deployed(network, call, data, draft, activation=kind, dtype=dtype, reveal_empty=reveal_empty)
+        expected = deployed.scores(batch).detach().cpu().numpy()
+        _check_finite(expected, edges.num_events)
+        graph = _convert(deployed, draft, Assembler(draft)(edges))
+    return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events)
+
+
 def _longest(data: Any) -> int:
     """Return how many objects the largest collection keeps."""
     return max((c.length for c in layout_of(data.data, data.specs).collections), default=0)
 
 
 def _deployed(
-    network: nn.Module, call: Call, data: Any, draft: Manifest, *, activation: str, reveal_empty: bool
+    network: nn.Module,
+    call: Call,
+    data: Any,
+    draft: Manifest,
+    *,
+    activation: str,
+    dtype: torch.dtype,
+    reveal_empty: bool,
 ) -> Deployed:
     return Deployed(
         network,
@@ -131,6 +174,7 @@ def _deployed(
         missing=data.data.missing,
         derived=data.data.derived,
         activation=activation,
+        dtype=dtype,
         reveal_empty=reveal_empty,
     ).to(_device_of(network))
 
@@ -147,19 +191,6 @@ def _parity(graph: bytes, draft: Manifest, compared: Table, expected: Scores, *,
     )
     scores = tuple(map(tuple, expected[rows].tolist()))
     return Parity(num_events=num_real, max_difference=difference, columns=columns, scores=scores)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Switch dropout and the like off, and back to what they were."""
-    was = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, is_training in was:
-            module.training = is_training
 
 
 def _device_of(network: nn.Module) -> torch.device:
@@ -192,6 +223,9 @@ def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _first_line(error: BaseException) -> str:
+    """Say what was wrong in the first place: the exporter wraps it in its own words, and colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from rootdata.bundle import TensorSpec
 from rootdata.dense import Layout
@@ -16,6 +19,10 @@ from rootdata.errors import BundleError
 from rootdata.scaling import Transform
 
 Call = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+
+LIBRARIES = ("torch.", "lightning_fabric.", "lightning.fabric.")
+WRAPPED = ("_orig_mod", "_original_module", "module")  # names of what their wrappers hold
+HALF = (torch.float16, torch.bfloat16)
 ACTIVATIONS = ("auto", "sigmoid", "softmax", "none")
 
 
@@ -89,6 +96,7 @@ class Deployed(nn.Module):
     specs : of the inputs, in their order
     missing, derived : sentinels, and the features that are computed, in which they are numbers like others
     activation : ``sigmoid``, ``softmax`` or ``none``, for what the network returns
+    dtype : of the numbers that the network takes
     reveal_empty : show one padded object of an event that has none, for networks that would divide by zero
     """
 
@@ -103,9 +111,11 @@ class Deployed(nn.Module):
         missing: tuple[float, ...],
         derived: Collection[str] = (),
         activation: str,
+        dtype: torch.dtype = torch.float32,
         reveal_empty: bool = False,
     ) -> None:
         super().__init__()
+        self._dtype = dtype
         self.network, self._call, self._layout, self._specs = network, call, layout, tuple(specs)
         self._activation, self._reveals = activation, reveal_empty and layout.kind == "tokens"
         values = {f"of_{s.name}": s for s in specs if not s.is_mask}  # a plain "items" or "keys" is taken
@@ -121,7 +131,7 @@ class Deployed(nn.Module):
         """Give the scores of a batch as training makes it, (events, columns) float32."""
         if self._reveals:
             batch = batch | {f"{c.name}_mask": _revealed(batch[f"{c.name}_mask"]) for c in self._layout.collections}
-        outputs = self._call(self.network, batch).to(torch.float32)
+        outputs = self._call(self.network, in_type(batch, self._dtype)).to(torch.float32)
         rows = outputs.unsqueeze(1) if outputs.ndim == 1 else outputs
         if self._activation == "sigmoid":
             return rows.sigmoid()
@@ -165,10 +175,84 @@ class Deployed(nn.Module):
         return {name: values for name, values in made.items() if name != "flat_mask"}
 
 
+def in_type(batch: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Turn the real numbers of a batch, which are float32, into another type."""
+    return {name: values.to(dtype) if values.is_floating_point() else values for name, values in batch.items()}
+
+
 def _revealed(mask: Tensor) -> Tensor:
     """Show the first, padded object of events that have none."""
     first = torch.arange(mask.shape[1], device=mask.device) == 0
     return mask | (first & ~mask.any(dim=1, keepdim=True))
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Take off what torch and Lightning put around a network: compiled, on several devices, averaged."""
+    while type(network).__module__.startswith(LIBRARIES):
+        children = dict(network.named_children())
+        inner = next((children[name] for name in WRAPPED if name in children), None)
+        if inner is None:
+            break
+        network = inner
+    return network
+
+
+def refuse(network: nn.Module) -> None:
+    """Refuse a network that no graph can be made of, whatever it computes.
+
+    Raises
+    ------
+    BundleError
+    """
+    kind = type(network).__name__
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise BundleError(f"{kind} was made by torch.jit, of which no graph is made; export what it was made from")
+    tensors = [*network.parameters(), *network.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        raise BundleError(f"{kind} has weights without values (device 'meta'); load them first")
+    spread = any(type(module).__name__ == "FullyShardedDataParallel" for module in network.modules())
+    if spread or any(device_mesh.size() > 1 for t in tensors if (device_mesh := getattr(t, "device_mesh", None))):
+        raise BundleError(
+            f"the weights of {kind} are spread over processes; export from its checkpoint, or train with strategy=ddp"
+        )
+
+
+@contextmanager
+def computing(network: nn.Module) -> Iterator[torch.dtype]:
+    """Let a network compute as its graph will, and be as it was afterwards.
+
+    Dropout and the like are off. Weights in half precision become float32, the same numbers: hardly any runtime
+    computes in half precision. A network in double precision stays in it.
+
+    Yields
+    ------
+    the type of the numbers that it takes
+    """
+    tensors = [*network.parameters(), *network.buffers()]
+    halves = [(t, t.data) for t in tensors if t.dtype in HALF]
+    modes = [(module, module.training) for module in network.modules()]
+    default = torch.get_default_dtype()
+    real = {t.dtype for t in tensors if t.is_floating_point()}
+    dtype = torch.float64 if real == {torch.float64} else torch.float32
+    network.eval()
+    for tensor, values in halves:
+        tensor.data = values.float()
+    torch.set_default_dtype(dtype)  # of what a network makes anew, as Lightning sets it in training
+    try:
+        with torch.no_grad(), parametrize.cached(), _not_compiling():
+            yield dtype
+    finally:
+        torch.set_default_dtype(default)
+        for tensor, values in halves:
+            tensor.data = values
+        for module, is_training in modes:
+            module.training = is_training
+
+
+def _not_compiling() -> AbstractContextManager[Any]:
+    """Run what ``torch.compile`` made as it was written: compiling it for these events would take longer."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    return nullcontext() if set_stance is None else cast("AbstractContextManager[Any]", set_stance("force_eager"))
 
 
 def call_of(network: nn.Module, keys: Sequence[str]) -> Call:

@@ -7,10 +7,11 @@ import functools
 import inspect
 import os
 import re
+import signal
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +34,7 @@ from rootdata import runs
 from rootdata.causes import sentence_of
 from rootdata.checking import SPECIAL, check, explain_key, first_line, join, options_of, references, walk
 from rootdata.disk import write_atomic
+from rootdata.ending import SIGNALS, Ending, Stopped, is_first_here, status_of
 from rootdata.errors import ConfigError, FileError, RootDataError, nearest
 from rootdata.printing import print_anything
 from rootdata.resume import CONFIG, find, keep_logs, tidy
@@ -47,8 +49,9 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
     """Decorate the function that gets the composed configuration, as ``hydra.main`` does.
 
     Mistakes of the user (an unknown option, a wrong type, a bad file: any :class:`RootDataError`) end the program with
-    one sentence and status 2; Ctrl-C ends it with status 130. ``HYDRA_FULL_ERROR=1`` shows the traceback instead.
-    While the function runs, its folder is locked (see :func:`own_folder`).
+    one sentence and status 2; ``HYDRA_FULL_ERROR=1`` shows the traceback instead. Ctrl-C ends it with status 130 and
+    SIGTERM with 143, whatever it does, and the other ranks of a training with it. While the function runs, its folder
+    is locked (see :func:`own_folder`).
 
     Parameters
     ----------
@@ -75,7 +78,10 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
             print_anything()
             # Hydra prints what goes wrong in composing, and exits, unless this is set.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            with one_sentence(is_full=is_full == "1", folder=folder, config_name=config_name):
+            with (
+                Ending(say=say_stopped),
+                one_sentence(is_full=is_full == "1", folder=folder, config_name=config_name),
+            ):
                 hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(job)()
 
         return run
@@ -93,29 +99,63 @@ def restore(name: str, value: str | None) -> None:
 
 @contextmanager
 def one_sentence(*, is_full: bool, folder: Path, config_name: str) -> Iterator[None]:
-    """Turn errors that a user can mend into one sentence and an exit status."""
+    """Turn signals, and errors that a user can mend, into one sentence and an exit status."""
     try:
         yield
-    except KeyboardInterrupt:
-        stop("stopped by Ctrl-C", status=130)
-    except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning has shut down and leaves with status 1
-            stop(f"stopped by Ctrl-C; {GO_ON}", status=130)
-        if type(error).__name__ == "SIGTERMException":  # of Lightning, raised between two batches
-            stop(f"stopped by SIGTERM; {GO_ON}", status=143)
+    except Told:
         raise
-    except Exception as error:
-        sentence = explain(error, folder=folder, config_name=config_name)
+    except BaseException as error:
+        ending = Ending.current()
+        signum = signal_behind(error, seen=ending.signum if ending else None)
+        if ending is not None and signum is not None:
+            ending.arrived()
+        if signum is not None:
+            say_stopped(signum)
+            raise Told(status_of(signum)) from None
+        sentence = explain(error, folder=folder, config_name=config_name) if isinstance(error, Exception) else None
         if is_full or sentence is None:
             raise
         stop(sentence, status=2)
 
 
+class Told(SystemExit):
+    """The program ends, and has said why."""
+
+
 def stop(sentence: str, *, status: int) -> NoReturn:
     """Print a sentence and leave; without the chain of errors behind it."""
+    say_why(sentence)
+    raise Told(status) from None
+
+
+def signal_behind(error: BaseException, *, seen: int | None) -> int | None:
+    """Return the signal that an error comes from, None where it comes from none.
+
+    Parameters
+    ----------
+    seen : a signal that this process got before: what fails then, as an exchange with a rank that is gone, fails for it
+    """
+    if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+        return signal.SIGINT  # Lightning leaves with status 1 after it
+    if isinstance(error, Stopped):
+        return error.signum
+    if type(error).__name__ == "SIGTERMException":  # Lightning's, between two batches
+        return signal.SIGTERM
+    status = getattr(error, "exit_code", None)  # of a rank that torch's multiprocessing has started
+    return next((s for s in SIGNALS if status in {-s, status_of(s)}), seen)
+
+
+def say_stopped(signum: int) -> None:
+    """Say by which signal the program ends, once for all ranks of a machine."""
+    ending, name = Ending.current(), "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
+    if is_first_here():
+        say_why(f"stopped by {name}" + (f"; {GO_ON}" if ending is not None and ending.has_trained else ""))
+
+
+def say_why(sentence: str) -> None:
+    """Print why the program ends, behind what it has printed."""
     sys.stdout.flush()
-    print(f"\n{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
-    raise SystemExit(status) from None
+    print(f"\n{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr, flush=True)
 
 
 def explain(error: BaseException, *, folder: Path, config_name: str) -> str | None:
@@ -213,6 +253,23 @@ def build_all(group: DictConfig | None) -> list[Any]:
 
     built = [build(node) for node in (group or {}).values() if node and "_target_" in node]
     return sorted(built, key=lambda thing: isinstance(thing, SaveWhenStopped))
+
+
+def build_trainer(config: DictConfig, *, callbacks: Sequence[Any], loggers: Sequence[Any]) -> Any:
+    """Build a Lightning trainer that ends all its ranks together, and trains what can be exported, if it is to be.
+
+    Parameters
+    ----------
+    config : the whole configuration
+    """
+    from rootdata.callbacks import ExportCheck
+    from rootdata.stopping import EndOnSignal
+
+    own = [EndOnSignal(), *([ExportCheck()] if config.export else [])]
+    trainer = build(config.trainer, given={"callbacks": [*own, *callbacks], "logger": list(loggers) or False})
+    if (ending := Ending.current()) is not None:
+        ending.expect(trainer.strategy.launcher)
+    return trainer
 
 
 class OwnFolder(Callback):

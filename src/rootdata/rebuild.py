@@ -18,6 +18,7 @@ from rootdata.causes import OUTSIDE, cause_of
 from rootdata.checking import check, walk
 from rootdata.errors import BundleError, FileError, RootDataError
 from rootdata.export import export
+from rootdata.graph import unwrapped
 from rootdata.patience import blamed
 
 CONFIG, SPECS, METRICS, ROC = "config.yaml", "specs.json", "metrics.json", "roc.json"
@@ -97,7 +98,10 @@ def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], *, where: Path) -> None:
-    """Put weights into a network of the same shape."""
+    """Put weights into a network of the same shape; one in double precision is taken over with it."""
+    network = unwrapped(network)
+    if {values.dtype for values in weights.values() if values.is_floating_point()} == {torch.float64}:
+        network.double()
     try:
         network.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:

@@ -1,0 +1,113 @@
+"""SIGTERM and Ctrl-C at any moment of ``train.py``, in one process and in several: all end, soon and in order."""
+
+import itertools
+import signal
+
+import numpy as np
+import pytest
+import yaml
+
+from endings_for_tests import MOMENTS, Run, Runs
+from rootdata import resume
+
+SOON = 20  # seconds, on a machine that does other things, too; it takes 1, where a rank has to be ended 5 to 10
+WORDS = [
+    "data=mine", "data.batch_size=40", "data.chunk_size=160", "model.hidden=[8]", "model.dropout=0.3",
+    "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false",
+    "~callbacks.progress", "callbacks.score_report.plots=false", "paths.latest=null", "resume=auto",
+    "hydra.run.dir=out/1",
+]  # fmt: skip
+NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, write_tree):
+    """A folder with ROOT files and a configuration for them."""
+    folder, rng = tmp_path_factory.mktemp("endings"), np.random.default_rng(5)
+    for name, shift in (("a", 1.0), ("b", 0.0)):
+        write_tree(
+            folder / f"{name}.root", {f"x{i}": rng.normal(shift, 1, 400).astype("f4") for i in range(3)}, step=50
+        )
+    samples = {name: {"files": str(folder / f"{name}.root"), "label": int(name == "a")} for name in "ab"}
+    (folder / "configs" / "data").mkdir(parents=True)
+    config = {"samples": samples, "flat": ["x0", "x1", "x2"]}
+    (folder / "configs" / "data" / "mine.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(home):
+    """Whoever carries out runs; it has imported everything."""
+    server = Runs(home)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def carry_out(runs, home, tmp_path):
+    """Carry out a run in a folder of its own."""
+
+    def run(*words, world=1, **options):
+        several = ["trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={world}"]
+        others = several if world > 1 else ["trainer=cpu"]
+        words = ["--config-dir", str(home / "configs"), *WORDS, *others, *words]
+        return runs.carry_out(Run(folder=str(tmp_path), words=words, world=world, **options))
+
+    return run
+
+
+def also(*values):
+    """Mark a case that the ordinary tests leave out."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
+def assert_ended(report, signum, folder, *, also_by=(), is_late=False):
+    """Check that all ranks ended by a signal, soon, with one sentence, and left what can be gone on with.
+
+    After the test only the first rank has something to do: ``is_late``.
+    """
+    signals = {signum, *also_by}
+    allowed = [signals, {-128, *signals} if is_late else signals]
+    assert all(s - 128 in a for s, a in zip(report["statuses"], allowed, strict=False)), report["printed"]
+    assert report["seconds"] < SOON
+    assert not report["left"]
+    assert report["printed"].count("train.py: ") == 1, report["printed"]
+    assert any(f"train.py: stopped by {NAMES[one]}" in report["printed"] for one in signals)
+    assert "Traceback" not in report["printed"], report["printed"]
+    for path in folder.rglob("*.ckpt"):
+        assert resume.read(path, folder=folder)
+    assert not [path for path in folder.rglob("*") if path.suffix in {".tmp", ".part", ".partial"}]
+
+
+ALONE = {("step", signal.SIGTERM), ("test's end", signal.SIGTERM), ("first pass", signal.SIGTERM)}
+
+
+@pytest.mark.parametrize(
+    ("moment", "signum"),
+    [case if case in ALONE else also(*case) for case in itertools.product(MOMENTS, NAMES)],
+)
+def test_one_process_ends_at_any_moment(carry_out, tmp_path, moment, signum):
+    report = carry_out(moment=moment, signum=signum)
+    assert_ended(report, signum, tmp_path)
+
+
+WHO = [(0, (0,)), (0, (1,)), (1, (1,)), (0, (0, 1))]  # who sends it, and to whom
+RANKS = {("step", signal.SIGTERM, 1, (1,)), ("validation", signal.SIGTERM, 0, (0,)), ("step", signal.SIGINT, 0, (1,))}
+
+
+@pytest.mark.parametrize(
+    ("moment", "signum", "by", "to"),
+    [
+        case if case in RANKS else also(*case)
+        for case in ((m, s, *who) for m, s, who in itertools.product(MOMENTS, NAMES, WHO))
+        if not (case[0] == "saving" and case[2] == 1)
+        if not (case[0] in {"test's end", "export"} and case[2:] != (0, (0,)))
+    ],
+)
+def test_all_ranks_end_when_one_gets_a_signal(carry_out, tmp_path, moment, signum, by, to):
+    # Before they have met, ranks are ended by who started them.
+    are_strangers = moment in {"preparing", "first pass"}
+    by = None if moment == "first pass" else by  # which one rank makes for all
+    report = carry_out(world=2, moment=moment, signum=signum, by=by, to=to, has_agent=are_strangers)
+    is_late = moment in {"test's end", "export"}
+    assert_ended(report, signum, tmp_path, also_by=[signal.SIGTERM] if are_strangers else [], is_late=is_late)
