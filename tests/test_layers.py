@@ -18,7 +18,18 @@ SOURCES = Path(__file__).parents[1] / "src"
 # Library to the modules, or packages, of rootdata that may import it; what is not listed may be imported anywhere.
 HOMES = {
     "torch": (
-        *("dataset", "datamodule", "callbacks", "models", "graph", "export", "rebuild", "resume", "seeding"),
+        *(
+            "dataset",
+            "datamodule",
+            "callbacks",
+            "models",
+            "graph",
+            "export",
+            "rebuild",
+            "resume",
+            "seeding",
+            "stopping",
+        ),
         "checkpoints",
     ),
     "torchmetrics": ("models",),
