@@ -35,12 +35,23 @@ def home(tmp_path_factory, write_tree):
     return make_home(tmp_path_factory.mktemp("kills"), write_tree)
 
 
+def training(home, number):
+    """Start train.py, logging to a file of this number, from a process of its own."""
+    log = f"+callbacks.log.path={home}/log{number}"
+    return forking(home, [*WORDS, log], printed=home / f"{number}.txt")
+
+
+@pytest.fixture
+def start(home):
+    with training(home, 0) as start:
+        yield start
+
+
 @pytest.fixture(scope="module")
 def starts(home):
     """Start train.py from two processes, so that two trainings run at the same time."""
-    with contextlib.ExitStack() as servers:
-        logs = [[*WORDS, f"+callbacks.log.path={home}/log{number}"] for number in range(2)]
-        yield [servers.enter_context(forking(home, log, printed=home / f"{n}.txt")) for n, log in enumerate(logs)]
+    with training(home, 0) as one, training(home, 1) as other:
+        yield [one, other]
 
 
 # What is left
@@ -138,10 +149,11 @@ def wait_for(log, kind, *, n_events, pid):
         time.sleep(0.001)
 
 
-def test_killed_at_sixty_moments_nothing_is_half_written_or_mixed(home, starts):
+@pytest.mark.timeout(3600)  # it starts sixty-three trainings
+def test_killed_at_sixty_moments_nothing_is_half_written_or_mixed(home, start):
     outputs, log, moments = Outputs(home / "outputs"), home / "log0", random.Random(60)
     begin = time.monotonic()
-    _, wait = starts[0](*words_of(9))
+    _, wait = start(*words_of(9))
     assert wait() == 0, (home / "0.txt").read_text()[-3000:]
     seconds = time.monotonic() - begin
     kinds = ["start"] * 15 + ["train"] * 15 + ["saving"] * 15 + ["tested"] * 15
@@ -149,7 +161,7 @@ def test_killed_at_sixty_moments_nothing_is_half_written_or_mixed(home, starts):
     for number, kind in enumerate(kinds):
         # Two configurations that go on, and others that begin anew each time.
         seed, further = (number % 2 + 1, ["resume=auto"]) if number % 4 < 2 else (number + 10, [])
-        pid, wait = starts[0](*words_of(seed), *further)
+        pid, wait = start(*words_of(seed), *further)
         if kind == "start":
             time.sleep(moments.uniform(0, seconds / 4))
         else:
@@ -162,7 +174,7 @@ def test_killed_at_sixty_moments_nothing_is_half_written_or_mixed(home, starts):
         assert wait() in {-signal.SIGKILL, 0}, (home / "0.txt").read_text()[-3000:]
         outputs.check_whole()
     for seed in (1, 2):
-        _, wait = starts[0](*words_of(seed), "resume=auto")
+        _, wait = start(*words_of(seed), "resume=auto")
         assert wait() == 0, (home / "0.txt").read_text()[-3000:]
     outputs.check_whole()
     outputs.check_nothing_is_left()
@@ -238,12 +250,12 @@ def test_what_was_killed_is_gone_on_with_by_one(home, starts):
 # A full disk
 
 
-def test_a_disk_that_fills_ends_a_training_in_a_sentence_and_spoils_nothing(home, starts, mount):
+def test_a_disk_that_fills_ends_a_training_in_a_sentence_and_spoils_nothing(home, start, mount):
     place = mount("7m")
     words = [*words_of(4), "model.hidden=[380,380]", "trainer.max_epochs=3", "resume=auto", "callbacks.recent=null"]
     words += ["callbacks.checkpoint.save_top_k=-1", "callbacks.early_stopping.patience=9", f"hydra.run.dir={place}/run"]
     begin = len((home / "0.txt").read_text())
-    assert starts[0](*words)[1]() == 2
+    assert start(*words)[1]() == 2
     said = (home / "0.txt").read_text()[begin:]
     assert "can't be written (No space left on device); the ones before are whole" in said.splitlines()[-1]
     assert "Traceback" not in said
@@ -252,7 +264,7 @@ def test_a_disk_that_fills_ends_a_training_in_a_sentence_and_spoils_nothing(home
     outputs.check_nothing_is_left()
     assert list(place.rglob("*.ckpt"))
     subprocess.run(["mount", "-o", "remount,size=40m", place], check=True)
-    assert starts[0](*words)[1]() == 0, (home / "0.txt").read_text()[-3000:]
+    assert start(*words)[1]() == 0, (home / "0.txt").read_text()[-3000:]
     outputs.check_whole()
     (run,) = outputs.runs()
     assert check_belongs_together(run) == 4
