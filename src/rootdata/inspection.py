@@ -260,7 +260,7 @@ def _open(location: Location, trees: list[TreeInfo]) -> Tree:
     import uproot
 
     try:
-        file = uproot.open(location.path, array_cache=None, object_cache=None)
+        file = uproot.open({location.path: None}, array_cache=None, object_cache=None)
     except Exception:
         open_tree(location).close()  # says in a sentence what is wrong with the file
         raise
