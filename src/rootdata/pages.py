@@ -29,6 +29,7 @@ from rootdata.fetching import ContradictionError, Range
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns, Ints, Jagged
 from rootdata.lending import shared
+from rootdata.records import KEY_BYTES, Records, nearest_record
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -256,14 +257,38 @@ class _Piece:
     out: Array
     where: Callable[[], str]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the page, uncompressed."""
+        return self.encoding.size_of(self.page.elements)
 
-def read(fetch: Fetch, fields: Mapping[str, Field], clusters: Sequence[Cluster], start: int, stop: int) -> Columns:
+    @property
+    def is_bare(self) -> bool:
+        """Whether neither a checksum nor a compression tells that the bytes are those of the page."""
+        return not self.page.has_checksum and self.page.size == self.size
+
+    @property
+    def begin(self) -> int:
+        """Where to read from."""
+        return max(0, self.page.offset - KEY_BYTES) if self.is_bare else self.page.offset
+
+
+def read(
+    fetch: Fetch,
+    fields: Mapping[str, Field],
+    clusters: Sequence[Cluster],
+    start: int,
+    stop: int,
+    *,
+    records: Records | None = None,
+) -> Columns:
     """Read entries ``start`` to ``stop`` of some fields.
 
     Parameters
     ----------
     fields : name to what it is made of
     clusters : those of the file, in its order
+    records : of the file, which remember themselves from one call to the next
 
     Returns
     -------
@@ -274,12 +299,16 @@ def read(fetch: Fetch, fields: Mapping[str, Field], clusters: Sequence[Cluster],
     ContradictionError
         Where the bytes are not what they must be, or what describes them contradicts itself.
     """
+    records = records or Records(fetch)
     parts = _parts(clusters, start, stop)
     names = _names(fields)
     ends = {f.ends: _Wanted(names[f.ends], _ends_of(parts)) for f in fields.values() if f.ends}
-    lists = {column: _joined(found, parts, ends[column]) for column, found in _read_columns(fetch, ends, parts).items()}
+    lists = {
+        column: _joined(found, parts, ends[column])
+        for column, found in _read_columns(fetch, ends, parts, records).items()
+    }
     wanted = {f.values: _wanted(f, names[f.values], parts, lists) for f in fields.values() if not f.is_count}
-    values = _read_columns(fetch, wanted, parts)
+    values = _read_columns(fetch, wanted, parts, records)
     return {name: _assemble(f, values, lists) for name, f in fields.items()}
 
 
@@ -294,7 +323,8 @@ def places(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, sto
     columns = {c for f in fields for whole in (f.values, f.ends) if whole for c in (whole, *whole.others)}
     for part in _parts(clusters, start, stop):
         for column in columns:
-            yield from ((p.offset, p.stop) for p in part.cluster.pages(column.number) or ())
+            found = part.cluster.pages(column.number) or ()
+            yield from ((p.offset if p.has_checksum else max(0, p.offset - KEY_BYTES), p.stop) for p in found)
 
 
 def _names(fields: Mapping[str, Field]) -> dict[Column, str]:
@@ -394,7 +424,9 @@ def _joined(ends: Array, parts: Sequence[_Part], wanted: _Wanted) -> _Lists:
     return _Lists(offsets, spans)
 
 
-def _read_columns(fetch: Fetch, wanted: Mapping[Column, _Wanted], parts: Sequence[_Part]) -> dict[Column, Array]:
+def _read_columns(
+    fetch: Fetch, wanted: Mapping[Column, _Wanted], parts: Sequence[_Part], records: Records
+) -> dict[Column, Array]:
     """Read some elements of columns, of each cluster one range."""
     pieces: list[_Piece] = []
     found: dict[Column, Array] = {}
@@ -414,7 +446,7 @@ def _read_columns(fetch: Fetch, wanted: Mapping[Column, _Wanted], parts: Sequenc
                 where = functools.partial(of_column.where, part)
                 pieces.append(_Piece(page, encoding, skip, out[at : at + n], where))
                 at += n
-    _read_pieces(fetch, pieces)
+    _read_pieces(fetch, pieces, records)
     return found
 
 
@@ -452,14 +484,21 @@ def _stored(column: Column, cluster: Cluster, where: Callable[[], str]) -> tuple
     return found[0] if found else (column.encoding, ())
 
 
-def _read_pieces(fetch: Fetch, pieces: Iterable[_Piece]) -> None:
+def _read_pieces(fetch: Fetch, pieces: Iterable[_Piece], records: Records) -> None:
     for start, stop, group in _requests(sorted(pieces, key=lambda p: (p.page.offset, p.page.stop))):
         data = memoryview(fetch(start, stop - start))
         if len(data) < stop - start:
             raise ContradictionError(f"{len(data)} of {stop - start} bytes can be read at {start}")
+        lost = [p for p in group if p.is_bare and _is_lost(p, data[p.begin - start : p.page.stop - start], records)]
+        if lost:
+            data = memoryview(bytes(data))  # it would not outlast what is fetched now
+            for piece in lost:
+                if (record := records.around(piece.page.offset)) is not None:
+                    _check_inside(piece, record, records)
         for piece in group:
+            page = piece.page
             try:
-                _decode(piece, _checked(piece.page, data[piece.page.offset - start : piece.page.stop - start]))
+                _decode(piece, _checked(page, data[page.offset - start : page.stop - start]))
             except ContradictionError as error:
                 raise ContradictionError(f"{piece.where()}: {error}") from error
 
@@ -475,15 +514,36 @@ def _requests(pieces: Iterable[_Piece]) -> Iterator[tuple[int, int, list[_Piece]
         if page.offset < before[1] and place != before:  # pages of the same bytes may lie in one place
             raise ContradictionError(f"{piece.where()}: a page lies in another")
         before = place
-        if group and (page.offset - stop > GAP or max(stop, page.stop) - start > REQUEST_BYTES):
+        if group and (piece.begin - stop > GAP or max(stop, page.stop) - start > REQUEST_BYTES):
             yield start, stop, group
             group = []
         if not group:
-            start = stop = page.offset
+            start = stop = piece.begin
         group.append(piece)
-        stop = max(stop, page.stop)
+        start, stop = min(start, piece.begin), max(stop, page.stop)
     if group:
         yield start, stop, group
+
+
+def _is_lost(piece: _Piece, data: memoryview, records: Records) -> bool:
+    """Compare a page with the key near to it; say whether there is none.
+
+    Parameters
+    ----------
+    data : the bytes of the page, and some before
+    """
+    record = nearest_record(bytes(data), piece.begin)
+    if record is not None:
+        _check_inside(piece, record, records)
+    return record is None
+
+
+def _check_inside(piece: _Piece, record: Range, records: Records) -> None:
+    """Compare a page with the record that it lies in, as the first one or behind another."""
+    page = piece.page
+    is_inside = record[0] <= page.offset <= page.stop <= record[1]
+    if not is_inside or (page.offset != record[0] and not records.has_end(page.offset)):
+        raise ContradictionError(f"{piece.where()}: the page at {page.offset} is not where its record has one")
 
 
 def _checked(page: Page, data: memoryview) -> memoryview:
@@ -498,7 +558,7 @@ def _checked(page: Page, data: memoryview) -> memoryview:
 
 def _decode(piece: _Piece, data: memoryview) -> None:
     encoding, skip, out = piece.encoding, piece.skip, piece.out
-    raw = inflate(data, encoding.size_of(piece.page.elements))
+    raw = inflate(data, piece.size)
     if encoding.dtype == "?":
         bits = np.unpackbits(raw, count=skip + len(out), bitorder="little")[skip:]
         out[:] = bits.view(np.bool_)

@@ -29,6 +29,7 @@ from rootdata.inflate import inflate
 from rootdata.jagged import Columns
 from rootdata.location import State
 from rootdata.patience import PlaceError, blamed, is_absent, is_passing
+from rootdata.records import Records
 
 if TYPE_CHECKING:
     from rootdata.baskets import BasketTable, Owners
@@ -451,7 +452,7 @@ class _NTuple(_Named):
         try:
             far = [] if self._handle is not None else list(pages.places(fields.values(), self._clusters, start, stop))
             with self._ahead(far):
-                return pages.read(self._bytes.fetch, fields, self._clusters, start, stop)
+                return pages.read(self._bytes.fetch, fields, self._clusters, start, stop, records=self._records)
         except RootDataError:
             raise
         except Exception as error:
@@ -462,6 +463,14 @@ class _NTuple(_Named):
         if branch.kind == "unusable":
             raise self._unusable(name, branch.note)
         return self._made_of[name]
+
+    @functools.cached_property
+    def _records(self) -> Records:
+        return Records(self._bytes.fetch, self._page_ends)
+
+    def _page_ends(self) -> set[int]:
+        columns = range(len(self._source.column_records))
+        return {page.stop for c in self._clusters for i in columns for page in c.pages(i) or ()}
 
     @functools.cached_property
     def _schema(self) -> pages.Schema:
