@@ -110,9 +110,14 @@ class Ending:
         self._thread.start()
         self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._swallowed
         itself = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (ending := itself()) and ending._leave())  # noqa: SLF001 - its own
-        for signum in self._before:
-            signal.signal(signum, self)
+
+        def leave() -> None:
+            if (ending := itself()) is not None:
+                ending._leave()  # noqa: SLF001 - its own
+
+        os.register_at_fork(after_in_child=leave)
+        for taken in self._before:
+            signal.signal(taken, self)
 
     def close(self) -> None:
         """Give back what was taken over, unless a signal is ending this rank and others."""
@@ -126,7 +131,8 @@ class Ending:
             sys.unraisablehook = self._unraisable_before
         signal.set_wakeup_fd(self._wakeup_before)
         os.write(self._write, b"\0")
-        thread.join()
+        if thread is not None:
+            thread.join()
         os.close(self._read)
         os.close(self._write)
 

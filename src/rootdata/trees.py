@@ -171,6 +171,8 @@ def _open_object(file: Any, location: Location, place: str) -> Tree:
         raise
     except Exception as error:
         what = f"{place}: tree {name!r} can't be read"
+        if cause_of(error) in {Cause.BYTES, Cause.FORMAT}:
+            raise PlaceError(f"{what} ({reason_of(error)}); replace the file, or read another tree") from error
         raise blamed(error, what, is_remote=remote.is_remote(place)) from error
 
 
