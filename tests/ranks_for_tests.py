@@ -247,13 +247,13 @@ def wait_for(ranks, *, seconds, has_agent=False):
 
 def left_of(group):
     """Say whether a process of the group outlives the ranks by more than readers take to see that they are gone."""
-    if until(lambda: not _has_members(group), seconds=10):
+    if until(lambda: not has_members(group), seconds=10):
         return False
     os.killpg(group, signal.SIGKILL)
     return True
 
 
-def _has_members(group):
+def has_members(group):
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
