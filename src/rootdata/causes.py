@@ -171,7 +171,7 @@ def _of_servers(error: BaseException) -> Cause | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Cause.CERTIFICATE
     if isinstance(error, ssl.SSLError):  # its numbers are not those of the system
-        return Cause.PATH if error.reason in _NO_TLS else Cause.NETWORK
+        return Cause.PATH if getattr(error, "reason", "") in _NO_TLS else Cause.NETWORK
     status, name, home = _status(error), type(error).__name__, _package(type(error).__module__)
     if status is not None and status >= 300:
         if _OF_KEYS.search(_code(error)):
@@ -292,7 +292,7 @@ def reason_of(error: BaseException) -> str:
         return found.verify_message or brief(found)
     if isinstance(found, MemoryError):
         return ": ".join(["not enough memory", *str(found).splitlines()[:1]])
-    if isinstance(found, ssl.SSLError) and found.reason in _NO_TLS:
+    if isinstance(found, ssl.SSLError) and getattr(found, "reason", "") in _NO_TLS:
         return "the server does not speak TLS there"
     if type(found).__name__ == "TooManyRedirects":
         return "the server sends round in a circle"
