@@ -7,8 +7,8 @@ that are branches, sentinels mean "no value" and are padded inside the graph, af
 travel as int64; integers and booleans that are computed as float64, NaN where they are missing; in a bundle that was
 exported with ``float32=True`` all travel as float32.
 
-A manifest has a schema. Schema 2 added ``selection``, ``computed``, ``scaling`` and ``rules``. Older manifests are read:
-what they do not have is ``None``, which means that it is not known. Newer ones are refused.
+A manifest has a schema. Schema 2 added ``selection``, ``computed``, ``scaling`` and ``rules``. Older manifests are
+read: what they do not have is ``None``, which means that it is not known. Newer ones are refused.
 """
 
 from __future__ import annotations
@@ -308,7 +308,7 @@ class Manifest:
         if _is_deep(plain):
             raise BundleError(f"manifest: lists and objects are nested deeper than {DEPTH} levels")
         got = plain.get("schema") if isinstance(plain, Mapping) else type(plain).__name__
-        if type(got) is not int or got not in READABLE:
+        if got not in READABLE:
             is_newer = type(got) is int and got > SCHEMA
             remedy = "update rootdata" if is_newer else "export the model again"
             raise BundleError(f"manifest: schema is {got!r:.80}; this version reads {_listed(READABLE)}; {remedy}")

@@ -13,9 +13,9 @@ _FLOAT = 1  # TensorProto.FLOAT
 def without_logic(model: Any) -> None:
     """Write ``And``, ``Or`` and ``Xor`` as arithmetic on 0 and 1, in place.
 
-    SOFIE, with which ROOT compiles graphs, takes them; but where shapes differ it reads the smaller operand as if it were
-    as long as the larger one, and where an axis has one place its code may not compile. Products, sums and comparisons of
-    numbers it does as it should, in all shapes.
+    SOFIE, with which ROOT compiles graphs, takes them; but where shapes differ it reads the smaller operand as if it
+    were as long as the larger one, and where an axis has one place its code may not compile. Products, sums and
+    comparisons of numbers it does as it should, in all shapes.
 
     Parameters
     ----------

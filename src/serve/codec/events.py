@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any
 
@@ -41,7 +42,7 @@ def from_document(document: Mapping[str, Any], manifest: Manifest, *, settings: 
     return _from_columns(document.get("counts", {}), document["columns"], wanted, settings)
 
 
-def sent(document: Mapping[str, Any]) -> Set[str]:
+def sent(document: Mapping[str, Any]) -> AbstractSet[str]:
     """Name what is said to be the branches: of all events, or of the first one."""
     found = document.get("columns") or document.get("events")
     first = found[0] if type(found) is list and found else found

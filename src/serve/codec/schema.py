@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any
 
@@ -102,7 +103,7 @@ def cut_branches(manifest: Manifest) -> dict[str, BranchSpec]:
 
 
 @functools.lru_cache(maxsize=64)  # one for each model that a worker keeps loaded
-def _prepared(same: _Same, also: Set[str]) -> Schema:
+def _prepared(same: _Same, also: AbstractSet[str]) -> Schema:
     branches = same.manifest.branches
     branches += tuple(b for name, b in cut_branches(same.manifest).items() if name in also)
     if not same.manifest.branches:
