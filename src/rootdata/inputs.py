@@ -240,8 +240,8 @@ class Assembler:
                     if position[at] < limit:
                         _tell(told[owner[at]], f"{name}[{position[at]}]", finding)
         if table is not None and self._cuts is not None:
-            for event in told:
-                event["cuts"] = []
+            for findings in told:
+                findings["cuts"] = []
             for cuts in self._cuts:
                 for number, sentence in self._failures(cuts, table):
                     told[number]["cuts"].append(sentence)

@@ -153,8 +153,8 @@ class Engine:
             return DECODERS[request.content_type](request.body, manifest, settings=self._settings)
         document = parse_object(request.body)
         rows = document["events"] if document.keys() == {"events"} else None
-        is_few = type(rows) is list and 0 < len(rows) <= FEW
-        if is_few and "explain" not in request.options and not cut_branches(manifest).keys() & events.sent(document):
+        has_more = "explain" in request.options or cut_branches(manifest).keys() & events.sent(document)
+        if type(rows) is list and 0 < len(rows) <= FEW and not has_more:
             return rows
         return events.from_document(document, manifest, settings=self._settings)
 
