@@ -54,7 +54,7 @@ HOMES = {
     "pandas": (),
     "pythia8mc": ("tth.pythia",),
     "fastjet": ("tth.pythia",),
-    "onnx": ("export",),
+    "onnx": ("export", "portable"),
     "onnxruntime": ("export",),
     "litserve": (),
     "fastapi": (),

@@ -108,6 +108,7 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="a checkpoint that train.py wrote")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="of the bundle (default: beside the checkpoints)")
     parser.add_argument("--events", type=int, default=1000, help="compared with torch (default: %(default)s)")
+    parser.add_argument("--float32", action="store_true", help="all inputs float32, as CMSSW and SOFIE want them")
     parser.add_argument("--author", default="", help="for the manifest")
     parser.add_argument("--description", default="", help="for the manifest")
     parser.add_argument("--tag", action="append", default=[], help="for the manifest; may be repeated")
@@ -246,7 +247,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     network, data, folder = rebuild(arguments.checkpoint)
     place = arguments.out or folder / "bundle"
     manifest = export(
-        network, data, place, num_events=arguments.events, author=arguments.author,
+        network, data, place, num_events=arguments.events, float32=arguments.float32, author=arguments.author,
         description=arguments.description, tags=arguments.tag, **report_of(folder),
     )  # fmt: skip
     console = _console()

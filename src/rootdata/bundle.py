@@ -4,7 +4,11 @@ A bundle is a folder with ``model.onnx`` and ``manifest.json``. The graph takes 
 collection and number type, with the features of an event one after the other, (events, features, objects), as CMSSW's
 producers fill them; a float32 mask (events, objects) is 1 where an object is real. NaN, infinities and, in features
 that are branches, sentinels mean "no value" and are padded inside the graph, after scaling. Integers that are branches
-travel as int64; integers and booleans that are computed as float64, NaN where they are missing.
+travel as int64; integers and booleans that are computed as float64, NaN where they are missing; in a bundle that was
+exported with ``float32=True`` all travel as float32.
+
+A manifest has a schema. Schema 2 added ``selection``, ``computed``, ``scaling`` and ``rules``. Older manifests are
+read: what they do not have is ``None``, which means that it is not known. Newer ones are refused.
 """
 
 from __future__ import annotations
@@ -25,8 +29,10 @@ from rootdata import cache
 from rootdata.causes import reason_of, told
 from rootdata.config import DataConfig, parse_data
 from rootdata.errors import BundleError, RootDataError, nearest
+from rootdata.expressions import parse
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)  # schemas that this version reads
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 EVENTS = "events"  # name of the batch axis
@@ -132,6 +138,87 @@ class Parity:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SampleSelection:
+    """What was asked of the events of one sample.
+
+    Parameters
+    ----------
+    cut, label, weight : as in :class:`rootdata.config.Sample`
+    """
+
+    cut: str | None = None
+    label: int | None = None
+    weight: str | float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which events the network was trained on.
+
+    Parameters
+    ----------
+    cut : what holds for all samples; ``None`` where there is none
+    samples : sample name to what holds for its events beside that
+    label, weight, split : as in :class:`rootdata.config.DataConfig`
+    branches : that the cuts on events need and the features do not; a client may send them, to be told what is cut
+    """
+
+    cut: str | None = None
+    samples: Mapping[str, SampleSelection] = dataclasses.field(default_factory=dict)
+    label: str | None = None
+    weight: str | float | None = None
+    split: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    branches: tuple[BranchSpec, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A part of an expression, as it is computed.
+
+    Parameters
+    ----------
+    dtype : numpy name of its number type
+    kind : ``flat`` (one number an event) or ``jagged``
+    """
+
+    text: str
+    dtype: str
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Computed:
+    """An expression that features are made with.
+
+    Parameters
+    ----------
+    use : ``derived``, or ``cut`` or ``sort`` of a collection
+    name : of the derived column, or of the collection
+    steps : its parts in the order in which they are computed; the last one is the result
+    """
+
+    use: str
+    name: str
+    steps: tuple[Step, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Scaled:
+    """How the graph scales a feature: ``(f(x) - shift) * factor``, where f is the identity or ``sign(x) log(1 + |x|)``.
+
+    Parameters
+    ----------
+    log : whether f is the logarithm
+    dtype : in which that is computed; the result is float32
+    """
+
+    shift: float
+    factor: float
+    log: bool
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """What is known of an exported model.
 
@@ -141,6 +228,10 @@ class Manifest:
     branches : what a client sends; empty for a graph of which only the tensors are known
     inputs, outputs : of the graph, in its order
     features : the options of :class:`rootdata.config.DataConfig` that turn branches into features
+    selection : which events the network was trained on
+    computed : expressions, each after those that it needs
+    scaling : feature name to what the graph does to it; inside the graph, so that nobody else need
+    rules : in words, what the options of ``features`` mean: what is missing, how objects are cut, sorted and padded
     ranges : feature name to what training events looked like
     metrics : of the test events
     roc : of each class that can be signal, ``signal_efficiency`` and ``background_efficiency``, of one length
@@ -155,6 +246,10 @@ class Manifest:
     outputs: tuple[OutputSpec, ...]
     branches: tuple[BranchSpec, ...] = ()
     features: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    selection: Selection | None = None
+    computed: tuple[Computed, ...] | None = None
+    scaling: Mapping[str, Scaled] | None = None
+    rules: Mapping[str, str] | None = None
     ranges: Mapping[str, Range] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     roc: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
@@ -176,6 +271,14 @@ class Manifest:
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of the first output."""
         return self.outputs[0].columns
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """The cuts on events: that of all samples, and those of each."""
+        if self.selection is None:
+            return ()
+        own = (sample.cut for sample in self.selection.samples.values())
+        return tuple(dict.fromkeys(cut for cut in (self.selection.cut, *own) if cut is not None))
 
     def config(self) -> DataConfig:
         """Return the options that turn branches into features.
@@ -206,10 +309,10 @@ class Manifest:
         if _is_deep(plain):
             raise BundleError(f"manifest: lists and objects are nested deeper than {DEPTH} levels")
         got = plain.get("schema") if isinstance(plain, Mapping) else type(plain).__name__
-        if got != SCHEMA:
-            raise BundleError(
-                f"manifest: schema is {got!r:.80}; this version reads schema {SCHEMA}; export the model again"
-            )
+        if got not in READABLE:
+            is_newer = type(got) is int and got > SCHEMA
+            remedy = "update rootdata" if is_newer else "export the model again"
+            raise BundleError(f"manifest: schema is {got!r:.80}; this version reads {_listed(READABLE)}; {remedy}")
         manifest: Self = _parse(cls, plain, "manifest")
         manifest._check()
         return manifest
@@ -218,19 +321,22 @@ class Manifest:
         for tensor in self.inputs:
             if tensor.dtype not in DTYPES or not tensor.shape or len(tensor.shape) > 4:
                 raise BundleError(f"manifest: input {tensor.name!r} is {tensor.dtype} {list(tensor.shape)}")
-        for branch in self.branches:
+        cut_only = self.selection.branches if self.selection is not None else ()
+        for branch in (*self.branches, *cut_only):
             if branch.kind not in KINDS or branch.dtype not in BRANCH_DTYPES or not 1 <= branch.width <= 10_000:
                 raise BundleError(
                     f"manifest: branch {branch.name!r} is {branch.kind!r} {branch.dtype!r}, width {branch.width}"
                 )
         for what, names in (
-            ("branches", [b.name for b in self.branches]),
+            ("branches", [b.name for b in (*self.branches, *cut_only)]),
             ("inputs", [t.name for t in self.inputs]),
             ("outputs", [o.name for o in self.outputs]),
         ):
             if len(set(names)) < len(names) or (not names and what != "branches"):
                 raise BundleError(f"manifest: {what}: got {names}; needs different names, at least one")
         if self.branches:
+            for text in self.cuts:
+                _parse_cut(text)
             for collection in self.config().jagged:
                 if collection.length == "auto":
                     raise BundleError(f"manifest: features.jagged.{collection.name}: its length must be a number")
@@ -296,6 +402,17 @@ def _is_deep(plain: Any) -> bool:
     for _ in range(DEPTH):
         level = [v for x in level for v in (x.values() if isinstance(x, Mapping) else x if _is_list(x) else ())]
     return bool(level)
+
+
+def _parse_cut(text: str) -> None:
+    try:
+        parse(text, where="manifest: selection")
+    except RootDataError as error:
+        raise BundleError(str(error)) from error
+
+
+def _listed(schemas: tuple[int, ...]) -> str:
+    return "schemas " + " and ".join(map(str, schemas))
 
 
 def _is_list(value: Any) -> bool:

@@ -143,6 +143,12 @@ class DataConfig:
         return self.scale[branch] if branch in self.scale and column not in self.features else self.default_scale
 
     @property
+    def cuts(self) -> tuple[str, ...]:
+        """Every cut on events once, that of all samples first."""
+        texts = (self.cut, *(s.cut for s in self.samples))
+        return tuple(dict.fromkeys(text for text in texts if text is not None))
+
+    @property
     def features(self) -> tuple[str, ...]:
         """Every feature column once, flat ones first."""
         return tuple(dict.fromkeys((*self.flat, *(b for c in self.jagged for b in c.branches))))

@@ -9,18 +9,51 @@ from typing import Any
 import numpy as np
 
 from rootdata import events
-from rootdata.bundle import EVENTS, BranchSpec, Manifest, OutputSpec, Range, TensorSpec
-from rootdata.config import Collection, DataConfig
+from rootdata.bundle import (
+    EVENTS,
+    BranchSpec,
+    Computed,
+    Manifest,
+    OutputSpec,
+    Range,
+    SampleSelection,
+    Scaled,
+    Selection,
+    Step,
+    TensorSpec,
+)
+from rootdata.config import Collection, DataConfig, described
 from rootdata.errors import BundleError
 from rootdata.inputs import Column, Table
 from rootdata.jagged import Jagged
-from rootdata.specs import Specs, layout_of
+from rootdata.specs import Specs, layout_of, transforms_of
 
 SCORES = "scores"
+EXACT = 2**24  # whole numbers up to it are what they are in float32
+BLUR = 1e-4  # how much of a scaled feature's unit float32 may round away
+RULES = {
+    "missing": "NaN, infinities and, in branches alone, the numbers in features.missing: before anything is computed",
+    "expressions": "docs/expressions.md of rootdata; computed.steps have the type of each part",
+    "cut": "an object is kept where the cut is true, neither false nor unknown (computed of what is missing)",
+    "sort": "after the cut, by the expression, from the largest with a leading '-'; ties in the order of the file; "
+    "objects of which the key is missing last",
+    "length": "after the sort the first `length` objects are kept",
+    "mask": "1 where there is an object, 0 where there is none; values there are ignored",
+    "missing in inputs": "NaN in float32 and float64; in int64 the number of features.missing that was read",
+    "inside the graph": "scaling, the pad value, the layout and the activation: send raw values",
+}
+"""What a manifest says of how inputs are made, for those who make them."""
 
 
 def draft(
-    config: DataConfig, specs: Specs, table: Table, *, columns: Sequence[str], is_fixed: bool = False
+    config: DataConfig,
+    specs: Specs,
+    table: Table,
+    *,
+    columns: Sequence[str],
+    is_fixed: bool = False,
+    float32: bool = False,
+    cut_columns: Mapping[str, Column] | None = None,
 ) -> Manifest:
     """Describe the graph of a network that is trained on this data, still without the graph.
 
@@ -29,19 +62,28 @@ def draft(
     table : some events, which show the number types
     columns : names of the outputs
     is_fixed : whether collections always have their full length; those of the vector layout do
+    float32 : let all features travel as float32
+    cut_columns : branches that only cuts on events need, of some events, which show the number types
 
     Raises
     ------
     BundleError
-        Where two inputs would have the same name.
+        Where two inputs would have the same name; for a feature that float32 does not hold.
     """
     layout = layout_of(config, specs)
     flat, objects = events.features(config, table.columns, num_events=table.num_events, where="the compared events")
     is_fixed = is_fixed or config.layout == "vector"
-    inputs = _inputs(None, {name: _held(name, flat[name].dtype, config) for name in layout.flat}, None)
+    types = {name: flat[name].dtype for name in layout.flat}
+    types |= {b: objects[c.name].columns[b].dtype for c in layout.collections for b in c.branches}
+    scaling = _scaling(config, specs, types)
+    if float32:
+        _check_single(types, scaling, specs)
+    single = np.dtype(np.float32)
+    held = {name: single if float32 else _held(name, dtype, config) for name, dtype in types.items()}
+    inputs = _inputs(None, {name: held[name] for name in layout.flat}, None)
     for c in layout.collections:
         axis = c.length if is_fixed or c.length == 1 else c.name
-        inputs += _inputs(c.name, {b: _held(b, objects[c.name].columns[b].dtype, config) for b in c.branches}, axis)
+        inputs += _inputs(c.name, {b: held[b] for b in c.branches}, axis)
         inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
     output = OutputSpec(name=SCORES, dtype="float32", shape=(EVENTS, len(columns)), columns=tuple(columns))
     _check_names([t.name for t in inputs])
@@ -52,8 +94,75 @@ def draft(
         outputs=(output,),
         branches=_branches(config, table),
         features=_options(config, {c.name: c.length for c in layout.collections}),
+        selection=_selection(config, table, cut_columns or {}),
+        computed=_computed(config, table),
+        scaling=scaling,
+        rules=RULES,
         ranges=_ranges(specs),
     )
+
+
+def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
+    """Say which events the network is trained on."""
+    others = {name: column for name, column in cut_columns.items() if name not in table.columns}
+    known = _branches(config, Table(num_events=table.num_events, columns={**table.columns, **others}))
+    return Selection(
+        cut=config.cut,
+        samples={s.name: SampleSelection(cut=s.cut, label=s.label, weight=s.weight) for s in config.samples},
+        label=config.label,
+        weight=config.weight,
+        split=described(config, "specs")["split"],
+        branches=tuple(branch for branch in known if branch.name in others),
+    )
+
+
+def _computed(config: DataConfig, table: Table) -> tuple[Computed, ...]:
+    """List the expressions of features, with the type of each part."""
+    none = {name: column.take_events(np.zeros(len(column), bool)) if isinstance(column, Jagged) else column[:0]
+            for name, column in table.columns.items()}  # fmt: skip
+    found = events.steps(config, none, where="the compared events")
+    return tuple(
+        Computed(use=use, name=name, steps=tuple(_step(text, value) for text, value in parts.items()))
+        for (use, name), parts in found.items()
+    )
+
+
+def _step(text: str, value: Any) -> Step:
+    if isinstance(value, Jagged):
+        return Step(text=text, dtype=value.content.dtype.name, kind="jagged")
+    return Step(text=text, dtype=value.dtype.name, kind="flat" if value.ndim == 1 else "jagged")
+
+
+def _scaling(config: DataConfig, specs: Specs, types: Mapping[str, np.dtype[Any]]) -> dict[str, Scaled]:
+    """Say how each feature is scaled: float32 in float32, all others in float64."""
+    return {
+        name: Scaled(
+            shift=float(t.shift),
+            factor=float(t.factor),
+            log=t.log,
+            dtype="float32" if _tensor_type(types[name]) == "float32" else "float64",
+        )
+        for name, t in transforms_of(config, specs).items()
+    }
+
+
+def _check_single(types: Mapping[str, np.dtype[Any]], scaling: Mapping[str, Scaled], specs: Specs) -> None:
+    """Refuse features of which float32 would lose digits that count."""
+    for name, dtype in types.items():
+        stats = specs.columns[name]
+        if not stats.count or scaling[name].dtype == "float32":
+            continue
+        size = max(abs(float(stats.low)), abs(float(stats.high)))
+        found = f"feature {name!r} is {dtype.name} and goes from {stats.low:g} to {stats.high:g} in training events"
+        remedy = "leave float32 out, take the feature out, or derive a smaller one"
+        if dtype.kind in "iu" and size > EXACT:
+            raise BundleError(f"float32: {found}; whole numbers are exact up to 2**24 = {EXACT} there; {remedy}")
+        blur = 0.0 if scaling[name].log else size * 2.0**-24 * abs(scaling[name].factor)
+        if dtype.kind == "f" and not blur <= BLUR:
+            raise BundleError(
+                f"float32: {found}; rounding would move it by {blur:.1g} of its scaled unit, at most {BLUR:g} is "
+                f"allowed; {remedy}"
+            )
 
 
 def _inputs(collection: str | None, dtypes: Mapping[str, np.dtype[Any]], axis: int | str | None) -> list[TensorSpec]:

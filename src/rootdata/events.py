@@ -88,6 +88,16 @@ def feature_branches(config: DataConfig) -> tuple[str, ...]:
     return _resolved([*config.features, *(n for t in texts for n in sorted(parse(t).names))], config)
 
 
+def cut_branches(config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that cuts on events need, of whatever sample, in a stable order."""
+    return _resolved((n for cut in config.cuts for n in sorted(parse(cut).names)), config)
+
+
+def branches_of(text: str, config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that an expression needs, derived columns resolved, in a stable order."""
+    return _resolved(sorted(parse(text).names), config)
+
+
 def _resolved(names: Iterable[str], config: DataConfig) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name in names:
@@ -189,6 +199,55 @@ def features(
     return _flat(config, columns, keep, block), {c.name: _objects(c, columns, keep, block) for c in config.jagged}
 
 
+def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events: int, where: str) -> Bools:
+    """Say which events pass a cut: where it is true, neither false nor unknown.
+
+    Parameters
+    ----------
+    raw : branch name to column of ``num_events`` events, with all that :func:`branches_of` names
+    where : what the events come from, for messages
+
+    Raises
+    ------
+    DataError, ExpressionError
+        For a cut that is no answer an event.
+    """
+    block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
+    return _decision(text, _per_event(text, _Columns(config, raw, block), block, what="cut"), block)
+
+
+def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Compute, of no events, every part of the expressions that features are made with: types follow from types.
+
+    Parameters
+    ----------
+    raw : branch name to a column of no events
+
+    Returns
+    -------
+    ``("derived", column)``, ``("cut", collection)`` or ``("sort", collection)`` to the parts of the expression; each
+    after those that it needs
+    """
+    columns = _Columns(config, raw, Block(location=Location(where), start=0, stop=0, num_entries=0))
+    texts: dict[tuple[str, str], str] = {}
+    for c in config.jagged:
+        wanted = {"cut": c.cut, "sort": c.sort and c.sort.removeprefix("-")}
+        texts |= {(use, c.name): text for use, text in wanted.items() if text}
+    derived: dict[tuple[str, str], str] = {}
+    for name in (*config.features, *(n for text in texts.values() for n in sorted(parse(text).names))):
+        _add_derived(name, config, derived)
+    return {key: columns.steps(text, key) for key, text in (derived | texts).items()}
+
+
+def _add_derived(name: str, config: DataConfig, found: dict[tuple[str, str], str]) -> None:
+    """Add a derived column, behind those that it is made of."""
+    if name not in config.derived or ("derived", name) in found:
+        return
+    for needed in sorted(parse(config.derived[name]).names - {name}):
+        _add_derived(needed, config, found)
+    found["derived", name] = config.derived[name]
+
+
 class _Columns(Mapping[str, Any]):
     """Branches and derived columns of a block under one roof, made on first use: sentinels masked, derived computed."""
 
@@ -223,6 +282,12 @@ class _Columns(Mapping[str, Any]):
             return load(column, self._block.stop - self._block.start)
         except OperandError:
             return column
+
+    def steps(self, text: str, key: tuple[str, str]) -> dict[str, Any]:
+        """Compute every part of an expression of these columns; a derived column may use the branch of its name."""
+        expression, own = parse(text), key[1] if key[0] == "derived" else None
+        inputs = {n: self._branch(n) if n == own else self[n] for n in expression.names}
+        return expression.steps(inputs, num_events=self._block.stop - self._block.start)
 
     def evaluate(self, text: str, *, what: str) -> Any:
         """Evaluate an expression of these columns."""

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rootdata import bundle, contract, disk, probe, weaver
+from rootdata import bundle, contract, disk, portable, probe, weaver
 from rootdata.bundle import Manifest, Parity
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.dense import Layout
@@ -50,6 +50,7 @@ def export(
     columns: Sequence[str] | None = None,
     call: Call | None = None,
     reveal_empty: bool = False,
+    float32: bool = False,
     num_events: int = 1000,
     metrics: Mapping[str, float] | None = None,
     roc: Mapping[str, Any] | None = None,
@@ -77,6 +78,8 @@ def export(
     call : how to call the network, ``lambda network, batch: network(batch["x"])``; by default found out by its
         arguments
     reveal_empty : show one padded object of an event that has none, for networks that would divide by zero
+    float32 : let every input be float32, as CMSSW and SOFIE want it, integers too; refused where it would lose digits
+        that count
     num_events : real events to compare
     metrics, roc, training, author, description, tags : for the manifest
 
@@ -90,7 +93,7 @@ def export(
     _check_place(Path(folder))
     graph, draft, parity = _made(
         network, data, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
-        num_events=num_events,
+        float32=float32, num_events=num_events,
     )  # fmt: skip
     manifest = dataclasses.replace(
         draft,
@@ -127,6 +130,7 @@ def _made(
     columns: Sequence[str] | None = None,
     call: Call | None = None,
     reveal_empty: bool = False,
+    float32: bool = False,
     num_events: int,
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
@@ -142,7 +146,10 @@ def _made(
         kind = activation_of(activation, outputs, len(data.classes))
         names = contract.score_columns(columns, 1 if outputs.ndim == 1 else outputs.shape[1], data.classes)
         is_fixed = not _is_elastic(network, call, batch, layout_of(data.data, data.specs))
-        draft = contract.draft(data.data, data.specs, real, columns=names, is_fixed=is_fixed)
+        draft = contract.draft(
+            data.data, data.specs, real, columns=names, is_fixed=is_fixed, float32=float32,
+            cut_columns=probe.cut_columns(data.data, data.specs),
+        )  # fmt: skip
         deployed = _deployed(network, call, data, draft, activation=kind, dtype=dtype, reveal_empty=reveal_empty)
         expected = deployed.scores(batch).detach().cpu().numpy()
         _check_finite(expected, edges.num_events)
@@ -173,6 +180,7 @@ def _deployed(
         transforms=transforms_of(data.data, data.specs),
         missing=data.data.missing,
         derived=data.data.derived,
+        wide={name for name, scaled in (draft.scaling or {}).items() if scaled.dtype == "float64"},
         activation=activation,
         dtype=dtype,
         reveal_empty=reveal_empty,
@@ -286,6 +294,7 @@ def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
         raise BundleError("the network can't be written as an ONNX graph")
     graph = program.model_proto
     _strip(graph)
+    portable.without_logic(graph)
     described = {k: v for k, v in draft.to_dict().items() if v}
     graph.metadata_props.add(key=METADATA, value=json.dumps(described, separators=(",", ":"), allow_nan=False))
     onnx.checker.check_model(graph, full_check=True)

@@ -33,7 +33,7 @@ import ast
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -285,6 +285,22 @@ class Expression:
             return _of_length(value, num_events)
         return value if any(isinstance(columns[name], Jagged) for name in self.names) else value.to_awkward()
 
+    def steps(self, columns: Mapping[str, Column], *, num_events: int) -> dict[str, Column]:
+        """Compute every part of the expression, the innermost first.
+
+        Parameters
+        ----------
+        columns : as :meth:`evaluate` takes them
+
+        Returns
+        -------
+        text of a part to its value; constants are left out, and the expression itself is the last one
+        """
+        loaded = {branch.name: _load(branch, columns, num_events) for branch in self._branches}
+        with np.errstate(all="ignore"):
+            found = {node.place.excerpt: node.evaluate(loaded) for node in _parts(self._root)}
+        return {text: v if isinstance(v, Jagged) else _of_length(v, num_events) for text, v in found.items()}
+
     def __reduce__(self) -> tuple[Callable[..., Expression], tuple[str, str]]:
         # The operations are closures: another process gets the text and reads it again.
         return _parse, (self.text, self.where)
@@ -325,6 +341,14 @@ def _parse(text: str, where: str) -> Expression:
     reader = _Reader(place, bare, quoted)
     root = reader.visit(_syntax(bare, place))
     return Expression(text, where, frozenset(reader.branches), root, tuple(reader.branches.values()))
+
+
+def _parts(node: _Node) -> Iterator[_Node]:
+    """Walk from the leaves of a tree to its root."""
+    for operand in node.operands if isinstance(node, _Apply) else ():
+        if not isinstance(operand, _Constant):
+            yield from _parts(operand)
+    yield node
 
 
 def _load(branch: _Branch, given: Mapping[str, Column], num_events: int) -> Value:

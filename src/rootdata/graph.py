@@ -34,15 +34,23 @@ class Scaler(nn.Module):
     transforms : of each feature
     missing : sentinels, of the features that are branches
     derived : names of features that are computed: in them a sentinel is a number like others
+    wide : names of features that training scales in float64, though they may come as float32
     """
 
     shift: Tensor
+    rest: Tensor
     factor: Tensor
     log: Tensor
     sentinels: Tensor
 
     def __init__(
-        self, spec: TensorSpec, transforms: Sequence[Transform], missing: Sequence[float], derived: Collection[str] = ()
+        self,
+        spec: TensorSpec,
+        transforms: Sequence[Transform],
+        missing: Sequence[float],
+        derived: Collection[str] = (),
+        *,
+        wide: Collection[str] = (),
     ) -> None:
         super().__init__()
         self._dtype = torch.float32 if spec.dtype == "float32" else torch.float64
@@ -51,14 +59,22 @@ class Scaler(nn.Module):
         held = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)] if any(is_branch) else []
         self._has_log = any(t.log for t in transforms)
         ones = (1,) * (len(spec.shape) - 2)
+        # what float32 can't say of a shift is taken off after it, where training has all of its digits
+        rests = [
+            t.shift - float(np.float32(t.shift)) if self._dtype == torch.float32 and f in wide else 0.0
+            for f, t in zip(spec.features, transforms, strict=True)
+        ]
+        self._has_rest = any(rests)
         for name, kind, values in (
             ("shift", self._dtype, [t.shift for t in transforms]),
+            ("rest", self._dtype, rests),
             ("factor", self._dtype, [t.factor for t in transforms]),
             ("log", torch.bool, [t.log for t in transforms]),
         ):
             self.register_buffer(name, torch.tensor(values, dtype=kind).reshape(len(transforms), *ones))
-        # NaN equals nothing. Beside branches of whole numbers there is no computed feature: those travel as float64.
-        mixed = [] if all(is_branch) else [[m if b else math.nan for b in is_branch] for m in held]
+        # An infinity is missing anyway. Beside branches of whole numbers there is no computed feature: those travel as
+        # float64, or all as float32.
+        mixed = [] if all(is_branch) else [[m if b else math.inf for b in is_branch] for m in held]
         self._missing = [] if mixed else held
         shape = (len(mixed), len(is_branch), *ones)
         self.register_buffer("sentinels", torch.tensor(mixed, dtype=self._dtype).reshape(shape))
@@ -70,10 +86,25 @@ class Scaler(nn.Module):
             missing = missing | (raw == sentinel)
         wide = torch.where(missing, torch.zeros_like(raw), raw).to(self._dtype)
         if self._has_log:
-            # in double: ONNX has no log1p, and log(1 + x) of small x in float32 is nothing but rounding
-            size = wide.to(torch.float64)
-            wide = torch.where(self.log, (torch.sign(size) * torch.log(1.0 + size.abs())).to(self._dtype), wide)
-        return ((wide - self.shift) * self.factor).to(torch.float32), missing
+            wide = torch.where(self.log, _signed_log(wide), wide)
+        wide = wide - self.shift
+        if self._has_rest:
+            wide = wide - self.rest
+        return (wide * self.factor).to(torch.float32), missing
+
+
+def _signed_log(x: Tensor) -> Tensor:
+    """Give ``sign(x) log(1 + |x|)`` in the type of ``x``: ONNX has no log1p, and some runtimes have no sign.
+
+    What ``1 + |x|`` rounds away of a small x is put back by a ratio (W. Kahan, as in HP's calculators).
+    """
+    size = x.abs()
+    above = size + 1.0
+    left = above - 1.0
+    is_tiny = left == 0.0
+    ratio = size / torch.where(is_tiny, torch.ones_like(left), left)
+    log = torch.where(is_tiny, size, torch.log(above) * ratio)
+    return torch.where(x < 0.0, -log, log)
 
 
 def _can_hold(sentinel: float, dtype: str) -> bool:
@@ -95,6 +126,7 @@ class Deployed(nn.Module):
     call : how to call it
     specs : of the inputs, in their order
     missing, derived : sentinels, and the features that are computed, in which they are numbers like others
+    wide : features that training scales in float64, though they may come as float32
     activation : ``sigmoid``, ``softmax`` or ``none``, for what the network returns
     dtype : of the numbers that the network takes
     reveal_empty : show one padded object of an event that has none, for networks that would divide by zero
@@ -110,6 +142,7 @@ class Deployed(nn.Module):
         transforms: Mapping[str, Transform],
         missing: tuple[float, ...],
         derived: Collection[str] = (),
+        wide: Collection[str] = (),
         activation: str,
         dtype: torch.dtype = torch.float32,
         reveal_empty: bool = False,
@@ -120,7 +153,7 @@ class Deployed(nn.Module):
         self._activation, self._reveals = activation, reveal_empty and layout.kind == "tokens"
         values = {f"of_{s.name}": s for s in specs if not s.is_mask}  # a plain "items" or "keys" is taken
         self.scalers = nn.ModuleDict(
-            {k: Scaler(s, [transforms[f] for f in s.features], missing, derived) for k, s in values.items()}
+            {k: Scaler(s, [transforms[f] for f in s.features], missing, derived, wide=wide) for k, s in values.items()}
         )
 
     def forward(self, *raw: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata import events
-from rootdata.bundle import BranchSpec, Manifest, Range, TensorSpec
+from rootdata.bundle import BranchSpec, Manifest, Range, Selection, TensorSpec
 from rootdata.columns import Flat
 from rootdata.errors import BundleError, RootDataError
 from rootdata.events import Objects
@@ -143,6 +143,7 @@ class Assembler:
 
     def __init__(self, manifest: Manifest) -> None:
         self._config = manifest.config()
+        self._cuts = _rules(manifest.selection)
         self._inputs = manifest.inputs
         self._ranges = manifest.ranges
         self._lengths = {c.name: int(c.length) for c in self._config.jagged}
@@ -208,13 +209,19 @@ class Assembler:
         longest = int(np.diff(objects.offsets).max(initial=1))
         return min(limit, 1 << (max(longest, 1) - 1).bit_length())  # few different widths: more events can be joined
 
-    def explain(self, features: Features) -> list[dict[str, Any]]:
+    def explain(self, features: Features, table: Table | None = None) -> list[dict[str, Any]]:
         """Say of each event what the model has not seen in training, or does not get to see.
+
+        Parameters
+        ----------
+        table : the branches of these events, those of the cuts among them, as far as they are known
 
         Returns
         -------
         One dict an event: ``outside`` (feature to its value and the training range), ``truncated`` (collection to the
-        number of objects, and how many are kept) and ``missing`` (features without a value); empty where all is well
+        number of objects, and how many are kept) and ``missing`` (features without a value); with a table also
+        ``cuts``, what keeps the event out of the training; empty where all is well. Without ``cuts`` it is not known,
+        as of older bundles, what the cuts were.
         """
         told: list[dict[str, Any]] = [
             {"outside": {}, "truncated": {}, "missing": []} for _ in range(features.num_events)
@@ -232,7 +239,33 @@ class Assembler:
                 for at, finding in self._findings(name, values):
                     if position[at] < limit:
                         _tell(told[owner[at]], f"{name}[{position[at]}]", finding)
+        if table is not None and self._cuts is not None:
+            for findings in told:
+                findings["cuts"] = []
+            for cuts in self._cuts:
+                for number, sentence in self._failures(cuts, table):
+                    told[number]["cuts"].append(sentence)
         return told
+
+    def _failures(self, cuts: Sequence[str], table: Table) -> Iterator[tuple[int, str]]:
+        """Give the events that pass none of some cuts, as far as that can be told, with a sentence for each."""
+        words = "the training's cut " if len(cuts) == 1 else "the training's cut of every sample, "
+        words += " and ".join(map(repr, cuts))
+        passes, unknown = np.zeros(table.num_events, bool), ""
+        for cut in cuts:
+            absent = [name for name in events.branches_of(cut, self._config) if name not in table.columns]
+            if absent:
+                unknown = f"{absent[0]!r} was not sent"
+                continue
+            try:
+                passes |= events.passes(
+                    cut, self._config, table.columns, num_events=table.num_events, where="the events that were sent"
+                )
+            except RootDataError as error:
+                unknown = str(error).splitlines()[0]
+        sentence = f"can't tell whether it passes {words}: {unknown}" if unknown else f"fails {words}"
+        for event in np.flatnonzero(~passes).tolist():
+            yield event, sentence
 
     def _findings(self, name: str, column: Flat) -> Iterator[tuple[int, dict[str, float] | None]]:
         """Give the places where a value is missing (with None) or outside its range."""
@@ -242,6 +275,15 @@ class Assembler:
         for at in np.flatnonzero(strange if absent is None else strange | absent).tolist():
             is_absent = absent is not None and absent[at]
             yield at, None if is_absent else {"value": values[at].item(), "low": known.low, "high": known.high}
+
+
+def _rules(selection: Selection | None) -> tuple[tuple[str, ...], ...] | None:
+    """List the cuts on events, of each of which an event passes one; ``None`` where they are not known."""
+    if selection is None:
+        return None
+    own = [sample.cut for sample in selection.samples.values()]
+    alternatives = () if None in own else tuple(dict.fromkeys(cut for cut in own if cut is not None))
+    return tuple(cuts for cuts in ((selection.cut,) if selection.cut is not None else (), alternatives) if cuts)
 
 
 def _tell(event: dict[str, Any], name: str, finding: dict[str, float] | None) -> None:

@@ -42,6 +42,27 @@ def real_events(config: DataConfig, specs: Specs, num_events: int) -> Table:
     return take(table, np.arange(min(num_events, table.num_events)))
 
 
+def cut_columns(config: DataConfig, specs: Specs) -> dict[str, Any]:
+    """Read the branches that cuts on events need and features do not, of one block that has selected events.
+
+    Returns
+    -------
+    branch name to its column; a branch that only some samples are cut by is that of the first of them
+    """
+    wanted = [name for name in events.cut_branches(config) if name not in events.feature_branches(config)]
+    found: dict[str, Any] = {}
+    part = next((p for p in reversed(PARTS) if specs.num_events(p)), "train")
+    recipe = make_recipe(config, specs, part)
+    reader = Reader(recipe)
+    try:
+        for numbers in _blocks(recipe).values() if wanted else ():
+            _, raw = reader.events(numbers[0])
+            found = {name: raw[name] for name in wanted if name in raw} | found
+    finally:
+        reader.close()
+    return found
+
+
 def _blocks(recipe: Recipe) -> dict[int, list[int]]:
     """List the blocks of each sample that hold selected events."""
     found: dict[int, list[int]] = {}

@@ -23,7 +23,7 @@ from rootdata.inputs import Assembler, Table, Tensors, concatenate
 from rootdata.jagged import Jagged
 from serve.codec import answers, arrow, binary, events, image, inference, media, rootfile, tfaas
 from serve.codec.parsing import parse_object
-from serve.codec.schema import schema_of
+from serve.codec.schema import cut_branches, schema_of
 from serve.errors import BadRequest, InvalidEvents, ServeError, UnsupportedType
 from serve.faults import fault_of
 from serve.messages import Reply, Request
@@ -158,14 +158,15 @@ class Engine:
             return DECODERS[request.content_type](request.body, manifest, settings=self._settings)
         document = parse_object(request.body)
         rows = document["events"] if document.keys() == {"events"} else None
-        if type(rows) is list and 0 < len(rows) <= FEW and "explain" not in request.options:
+        has_more = "explain" in request.options or cut_branches(manifest).keys() & events.sent(document)
+        if type(rows) is list and 0 < len(rows) <= FEW and not has_more:
             return rows
         return events.from_document(document, manifest, settings=self._settings)
 
     def _encode(self, request: Request, model: Model, content: Table | Rows, outputs: Outputs, seconds: float) -> Reply:
         explain = None
         if "explain" in request.options and model.assembler is not None and isinstance(content, Table):
-            explain = model.assembler.explain(model.assembler.features(content))
+            explain = model.assembler.explain(model.assembler.features(content), content)
         body, content_type = answers.encode(
             request.accept, model=request.model, version=request.version, columns=model.manifest.columns,
             scores=outputs[0], explain=explain,
@@ -200,7 +201,7 @@ class Engine:
         if rows:
             table = events.from_events(rows, schema_of(model.manifest), self._settings)
         else:
-            table = concatenate([c for c in contents if isinstance(c, Table)])
+            table = concatenate([_scored(c, model.manifest) for c in contents if isinstance(c, Table)])
         outputs = model.run(check_takes_events(model)(table))
         _check_finite(outputs[0], first=0)
         return outputs
@@ -258,6 +259,13 @@ def check_takes_events(model: Model) -> Assembler:
             f"/v2/models/{model.name}/infer, or publish it with a manifest"
         )
     return model.assembler
+
+
+def _scored(table: Table, manifest: Manifest) -> Table:
+    """Leave out the branches that only cuts need: requests that are joined need the same ones."""
+    if not cut_branches(manifest):
+        return table
+    return Table(num_events=table.num_events, columns={b.name: table.columns[b.name] for b in manifest.branches})
 
 
 def _group(content: Table | Rows, model: Model) -> tuple[Any, ...]:

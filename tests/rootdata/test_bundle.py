@@ -14,7 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootdata import bundle
-from rootdata.bundle import BranchSpec, Manifest, OutputSpec, Parity, Range, TensorSpec
+from rootdata.bundle import (
+    BranchSpec,
+    Computed,
+    Manifest,
+    OutputSpec,
+    Parity,
+    Range,
+    SampleSelection,
+    Scaled,
+    Selection,
+    Step,
+    TensorSpec,
+)
 from rootdata.errors import BundleError
 
 
@@ -41,6 +53,13 @@ def make_manifest(**changes: Any) -> Manifest:
             "jagged": {"jets": {"branches": ["Jet_pt"], "length": 4, "sort": "-Jet_pt", "cut": "Jet_pt > 1"}},
             "missing": [-999.0],
         },
+        "selection": Selection(
+            cut="MET > 5", samples={"ttH": SampleSelection(cut="trigger == 1", label=1), "QCD": SampleSelection()},
+            weight=2.5, split={"by": "hash", "train": 1.0}, branches=(BranchSpec(name="trigger", dtype="bool"),),
+        ),
+        "computed": (Computed(use="sort", name="jets", steps=(Step(text="Jet_pt", dtype="float64", kind="jagged"),)),),
+        "scaling": {"MET": Scaled(shift=2.0, factor=0.5, log=True, dtype="float32")},
+        "rules": {"sort": "missing last"},
         "ranges": {"MET": Range(low=0.0, high=9.5, mean=2.0, std=1.0, missing=0.25)},
         "metrics": {"auc": 0.875},
         "roc": {"signal": {"signal_efficiency": (0.0, 1.0), "background_efficiency": (0.0, 1.0)}},
@@ -88,6 +107,37 @@ def test_what_is_optional_may_be_absent() -> None:
     assert manifest == Manifest(sha256="0" * 64, size=3, inputs=make_manifest().inputs, outputs=make_manifest().outputs)
 
 
+def test_an_older_manifest_is_read_and_does_not_say_what_it_does_not_know() -> None:
+    new = ("selection", "computed", "scaling", "rules")
+    older = {k: v for k, v in plain_manifest().items() if k not in new} | {"schema": 1}
+    manifest = Manifest.from_dict(older)
+    assert [getattr(manifest, name) for name in new] == [None] * 4
+    assert manifest.schema == 1
+    assert manifest.cuts == ()
+    assert Manifest.from_dict(manifest.to_dict()) == manifest
+
+
+def test_cuts_are_listed_once_and_those_of_all_samples_first() -> None:
+    assert make_manifest().cuts == ("MET > 5", "trigger == 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cut": "MET >"}, "manifest: selection: not an expression"),
+        ({"cut": "__import__('os')"}, "manifest: selection"),
+        ({"samples": {"ttH": {"cut": "a b"}}}, "manifest: selection"),
+        ({"branches": [{"name": "MET", "dtype": "float32"}]}, "needs different names"),
+        ({"branches": [{"name": "a", "dtype": "text"}]}, "branch 'a' is 'flat' 'text'"),
+        ({"cuts": "MET > 5"}, "manifest.selection: unknown field 'cuts'"),
+    ],
+)
+def test_a_wrong_selection_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        Manifest.from_dict(plain_manifest() | {"selection": change})
+    assert words in str(caught.value)
+
+
 def test_a_bundle_is_written_and_read(tmp_path: Any) -> None:
     folder = write_bundle(tmp_path / "b")
     loaded = bundle.load(folder)
@@ -123,7 +173,8 @@ def test_the_options_of_the_features_are_parsed() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("schema", 2, "schema is 2"),
+        ("schema", 3, "schema is 3; this version reads schemas 1 and 2; update rootdata"),
+        ("schema", 0, "export the model again"),
         ("schema", "1", "schema is '1'"),
         ("schema", None, "schema is None"),
         ("schema", True, "expected int"),

@@ -13,7 +13,8 @@ from rootdata.config import parse_data
 from rootdata.contract import _count_groups, _inputs, draft, score_columns
 from rootdata.errors import BundleError, ConfigError
 from rootdata.jagged import Jagged, offsets_of
-from rootdata.probe import real_events
+from rootdata.probe import cut_columns, real_events
+from rootdata.specs import transforms_of
 
 
 def of_counts(*counts: int) -> Jagged:
@@ -115,3 +116,80 @@ def test_scores_have_names(asked: Any, width: int, classes: tuple[str, ...], nam
 def test_scores_without_names_of_their_own_are_refused(asked: Any, width: int) -> None:
     with pytest.raises(BundleError, match="give each a name of its own"):
         score_columns(asked, width, ("a", "b", "c"))
+
+
+# What a colleague needs
+
+
+def test_a_draft_says_which_events_are_trained_on(samples: Any) -> None:
+    cut = {
+        f"s{i}": {"files": str(samples / f"{i}.root"), "label": i, "cut": c} for i, c in enumerate((None, "gen > 0.6"))
+    }
+    data = make_data(samples, samples=cut, cut="fine", derived={"fine": "met < 200", "share": "Jet_pt / sum(Jet_pt)",
+                     "hardest": "max(Jet_pt)", "pairs": "count(Mu_q) // nlep"})  # fmt: skip
+    real = real_events(data.data, data.specs, 20)
+    others = cut_columns(data.data, data.specs)
+    assert list(others) == ["gen"]
+    selection = draft(data.data, data.specs, real, columns=["signal"], cut_columns=others).selection
+    assert selection is not None
+    assert selection.cut == "fine"
+    assert {name: (s.cut, s.label) for name, s in selection.samples.items()} == {
+        "s0": (None, 0),
+        "s1": ("gen > 0.6", 1),
+    }
+    assert [(b.name, b.dtype) for b in selection.branches] == [("gen", "float32")]
+
+
+def test_a_draft_says_the_type_of_each_step_and_the_scaling_of_each_feature(samples: Any) -> None:
+    data = make_data(samples)
+    manifest = draft(data.data, data.specs, real_events(data.data, data.specs, 20), columns=["signal"])
+    steps = {(c.use, c.name): [(s.text, s.dtype, s.kind) for s in c.steps] for c in manifest.computed or ()}
+    assert steps["derived", "share"] == [
+        ("Jet_pt", "float32", "jagged"), ("sum(Jet_pt)", "float64", "flat"),
+        ("Jet_pt / sum(Jet_pt)", "float64", "jagged"),
+    ]  # fmt: skip
+    assert steps["derived", "pairs"][-1] == ("count(Mu_q) // nlep", "int64", "flat")
+    assert steps["cut", "jets"][-1] == ("Jet_pt > 10", "bool", "jagged")
+    assert steps["sort", "jets"] == [("Jet_pt", "float32", "jagged")]
+    fitted = transforms_of(data.data, data.specs)
+    assert {n: (s.shift, s.factor, s.log) for n, s in (manifest.scaling or {}).items()} == {
+        n: (t.shift, t.factor, t.log) for n, t in fitted.items()
+    }
+    assert {n: s.dtype for n, s in (manifest.scaling or {}).items() if n in {"met", "ht", "nlep", "pairs"}} == {
+        "met": "float32", "ht": "float64", "nlep": "float64", "pairs": "float64",
+    }  # fmt: skip
+    assert set(manifest.rules or ()) >= {"missing", "cut", "sort", "length", "mask"}
+
+
+def test_inputs_are_float32_throughout_where_that_is_asked_for(samples: Any) -> None:
+    data = make_data(samples, flat=["met", "ht", "nlep", "tagged", "pairs"], scale="standard")
+    real = real_events(data.data, data.specs, 20)
+    manifest = draft(data.data, data.specs, real, columns=["signal"], float32=True)
+    assert {t.name: t.dtype for t in manifest.inputs} == dict.fromkeys(
+        ("flat", "jets", "jets_mask", "values", "values_mask"), "float32"
+    )
+
+
+@pytest.mark.parametrize(
+    ("feature", "derived", "words"),
+    [
+        (
+            "id",
+            "",
+            "float32: feature 'id' is int64 and goes from .* exact up to 2\\*\\*24 = 16777216 there; leave float32 out",
+        ),
+        ("large", "nlep + 16777216", "float32: feature 'large' is int64"),
+        ("narrow", "172.5 + ht * 1e-9", "float32: feature 'narrow' is float64 .* rounding would move it by"),
+    ],
+)
+def test_what_float32_does_not_hold_is_refused(samples: Any, feature: str, derived: str, words: str) -> None:
+    more = {feature: derived} if derived else {}
+    data = make_data(
+        samples,
+        flat=["met", feature],
+        derived={"share": "Jet_pt / sum(Jet_pt)", **more},
+        scale="none" if feature == "id" else "standard",
+    )
+    real = real_events(data.data, data.specs, 20)
+    with pytest.raises(BundleError, match=words):
+        draft(data.data, data.specs, real, columns=["signal"], float32=True)

@@ -60,6 +60,26 @@ def test_event_numbers_keep_their_differences() -> None:
     assert scaled[:, 0].tolist() == expected.tolist()
 
 
+def test_a_shift_that_float32_can_not_say_is_taken_off_in_two_steps() -> None:
+    column, transform = 10_000_003 + np.arange(9), Transform(shift=10_000_006.7, factor=0.5)
+    spec = TensorSpec(name="flat", dtype="float32", shape=("events", 1), features=("x",))
+    raw, expected = torch.from_numpy(column.astype(np.float32)[:, None]), np.empty(9, np.float32)
+    transform.apply(column, expected)
+    scaled, _ = Scaler(spec, [transform], (), wide={"x"})(raw)
+    np.testing.assert_allclose(scaled[:, 0].numpy(), expected, rtol=3e-7, atol=1e-7)
+    assert np.abs(Scaler(spec, [transform], ())(raw)[0][:, 0].numpy() - expected).max() > 0.1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logarithms_keep_the_digits_of_all_sizes(dtype: Any) -> None:
+    sizes = np.concatenate([np.logspace(-37, 37, 2000), [0.0, 2.0**24, 3e38]]).astype(dtype)
+    column, transform = np.concatenate([sizes, -sizes]), Transform(log=True, factor=1e6)
+    expected = np.empty(len(column), np.float32)
+    transform.apply(column, expected)
+    scaled, _ = Scaler(spec_of(column), [transform], ())(torch.from_numpy(column[:, None]))
+    np.testing.assert_allclose(scaled[:, 0].numpy(), expected, rtol=5e-7, atol=1e-36)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_sentinel_is_a_number_where_it_was_computed(dtype: str) -> None:
     spec = TensorSpec(name="flat", dtype=dtype, shape=("events", 3), features=("met", "difference", "ht"))

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootdata import dense, events, inputs
-from rootdata.bundle import BranchSpec, Manifest, OutputSpec, Range, TensorSpec
+from rootdata.bundle import BranchSpec, Manifest, OutputSpec, Range, SampleSelection, Selection, TensorSpec
 from rootdata.config import DataConfig
 from rootdata.dense import Layout, Padded
 from rootdata.errors import BundleError, DataError
@@ -399,3 +399,47 @@ def test_missing_is_told_of_every_kind(found: Sequence[float]) -> None:
     told = assembler.explain(assembler.features(Table(num_events=len(found), columns={"met": column})))
     expected = [["met"] if not math.isfinite(v) or v == SENTINEL else [] for v in found]
     assert [event["missing"] for event in told] == expected
+
+
+# What is told of cuts
+
+
+def told_of_cuts(selection: Selection | None, **sent: Any) -> Any:
+    """Explain three events, of which the second has no ``met``, with more branches than the model needs."""
+    manifest = make_manifest(selection=selection)
+    assembler, columns = Assembler(manifest), raw_columns(3, 1) | {"met": np.array([10, SENTINEL, 90], np.float32)}
+    table = table_from(columns | sent)
+    return [event.get("cuts") for event in assembler.explain(assembler.features(table), table)]
+
+
+def samples_cut(*cuts: str | None) -> dict[str, SampleSelection]:
+    return {f"s{i}": SampleSelection(cut=cut) for i, cut in enumerate(cuts)}
+
+
+def test_an_event_that_fails_the_cut_is_told() -> None:
+    fails = ["fails the training's cut 'met < 50'"]
+    assert told_of_cuts(Selection(cut="met < 50")) == [[], fails, fails]
+    assert told_of_cuts(Selection()) == [[], [], []]
+    assert told_of_cuts(None) == [None] * 3
+
+
+def test_an_event_is_like_training_where_it_passes_the_cut_of_one_sample() -> None:
+    both = "fails the training's cut of every sample, 'met < 20' and 'met > 95'"
+    assert told_of_cuts(Selection(samples=samples_cut("met < 20", "met > 95"))) == [[], [both], [both]]
+    assert told_of_cuts(Selection(samples=samples_cut("met < 20", "met > 50"))) == [
+        [], [both.replace("95", "50")], [],
+    ]  # fmt: skip
+    assert told_of_cuts(Selection(samples=samples_cut("met < 20", None))) == [[], [], []]
+
+
+def test_a_cut_on_a_branch_that_was_not_sent_is_not_guessed() -> None:
+    cut = "trigger == 1"
+    unknown = [f"can't tell whether it passes the training's cut {cut!r}: 'trigger' was not sent"]
+    assert told_of_cuts(Selection(cut=cut)) == [unknown] * 3
+    told = told_of_cuts(Selection(cut=cut), trigger=np.array([1, 0, 1]))
+    assert told == [[], [f"fails the training's cut {cut!r}"], []]
+
+
+def test_a_cut_that_can_not_be_computed_is_told_and_no_error() -> None:
+    told = told_of_cuts(Selection(cut="id * 9000000000000000000 > 0"))
+    assert all("can't tell whether it passes" in sentence and "64-bit" in sentence for [sentence] in told)

@@ -13,8 +13,10 @@ from bundles_for_tests import make_data, scores_of, scores_of_table
 from torch import nn
 
 from rootdata import weaver
+from rootdata.contract import draft
 from rootdata.export import PREPROCESS, export
 from rootdata.inputs import Assembler, table_of
+from rootdata.probe import real_events
 from strategies import SENTINEL
 
 Values = Mapping[str, Sequence[float]]
@@ -101,3 +103,12 @@ def test_an_open_axis_is_written_as_such(sets: Any) -> None:
     shapes = {n: t.shape[1:] for n, t in Assembler(sets.manifest)(table_of(sets.manifest, {
         b.name: [] for b in sets.manifest.branches})).items()}  # fmt: skip
     assert {n: len(s) - 1 for n, s in params["input_shapes"].items()} == {n: len(s) for n, s in shapes.items()}
+
+
+def test_float32_throughout_is_one_input_a_collection(samples: Any) -> None:
+    data = make_data(samples, scale="none", flat=["nlep", "met", "tagged", "ht", "pairs"])
+    manifest = draft(data.data, data.specs, real_events(data.data, data.specs, 20), columns=["signal"], float32=True)
+    params = weaver.preprocessing(manifest)
+    assert params["input_names"] == ["flat", "jets", "jets_mask", "values", "values_mask"]
+    assert params["flat"]["var_names"] == ["nlep", "met", "tagged", "ht", "pairs"]
+    assert {v["median"] for v in params["flat"]["var_infos"].values()} == {0.0}

@@ -37,9 +37,8 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
     BadRequest, InvalidEvents, TooLarge
         Naming what is wrong, where, in which event.
     """
-    wanted = schema.schema_of(manifest)
     try:
-        stream = _read(body, wanted, settings)
+        stream, wanted = _read(body, manifest, settings)
     except ServeError:
         raise
     except Exception as error:  # the library has no common base for what broken bytes raise
@@ -54,11 +53,12 @@ def _brief(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:160]
 
 
-def _read(body: bytes, wanted: Schema, settings: Settings) -> Any:
+def _read(body: bytes, manifest: Manifest, settings: Settings) -> tuple[Any, Schema]:
     """Read the columns that are needed, once it is known that they are not too large, and check their buffers."""
     _check_sizes(body, settings)
     with pa.ipc.open_stream(body) as reader:
         names = reader.schema.names
+        wanted = schema.schema_of(manifest, names)
         needed = [name for name in names if name in wanted.specs]
         check_all_there(names, wanted.specs)
         if len(needed) > len(wanted.specs):
@@ -66,7 +66,7 @@ def _read(body: bytes, wanted: Schema, settings: Settings) -> Any:
             raise InvalidEvents(f"column {twice!r} is there twice; send it once", field=twice)
         stream = reader.read_all().select(needed)
     stream.validate(full=True)  # what reading alone does not: offsets that point outside of their buffers
-    return stream
+    return stream, wanted
 
 
 def _check_sizes(body: bytes, settings: Settings) -> None:

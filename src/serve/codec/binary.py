@@ -51,8 +51,8 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
     BadRequest, InvalidEvents, TooLarge
         Naming what is wrong, where, in which event.
     """
-    wanted = schema.schema_of(manifest)
     header, rest = _header(body)
+    wanted = schema.schema_of(manifest, [c.name for c in header.columns])
     schema.check_events(header.num_events, settings)
     check_names([c.name for c in header.columns], wanted.specs)
     return schema.conform(_columns(header, rest, settings), header.num_events, wanted, settings)

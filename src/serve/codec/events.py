@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any
 
@@ -32,13 +33,20 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
 
 def from_document(document: Mapping[str, Any], manifest: Manifest, *, settings: Settings) -> Table:
     """Decode what :func:`decode` does, once it is no JSON any more."""
-    wanted = schema.schema_of(manifest)
+    wanted = schema.schema_of(manifest, sent(document))
     if document.keys() == {"events"}:
         return from_events(document["events"], wanted, settings)
     if "columns" not in document or "events" in document:
         _refuse(document)
     check_keys(document, known=("counts", "columns"))
     return _from_columns(document.get("counts", {}), document["columns"], wanted, settings)
+
+
+def sent(document: Mapping[str, Any]) -> AbstractSet[str]:
+    """Name what is said to be the branches: of all events, or of the first one."""
+    found = document.get("columns") or document.get("events")
+    first = found[0] if type(found) is list and found else found
+    return first.keys() if type(first) is dict else frozenset()
 
 
 def _refuse(document: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any
 
@@ -78,8 +79,12 @@ class _Same:
         return isinstance(other, _Same) and self.manifest is other.manifest
 
 
-def schema_of(manifest: Manifest) -> Schema:
+def schema_of(manifest: Manifest, sent: Iterable[str] = ()) -> Schema:
     """Prepare what decoding needs; remembered for the last manifests.
+
+    Parameters
+    ----------
+    sent : names of what a client sends: branches that only the training's cuts need may be among them
 
     Raises
     ------
@@ -88,13 +93,20 @@ def schema_of(manifest: Manifest) -> Schema:
     InvalidModel
         Where the manifest names a number type that is none.
     """
-    return _prepared(_Same(manifest))
+    of_cuts = cut_branches(manifest)
+    return _prepared(_Same(manifest), frozenset(of_cuts.keys() & set(sent)) if of_cuts else frozenset())
+
+
+def cut_branches(manifest: Manifest) -> dict[str, BranchSpec]:
+    """Name the branches that a client may send, so that ``?explain`` can tell whether an event passes the cuts."""
+    return {b.name: b for b in manifest.selection.branches} if manifest.selection is not None else {}
 
 
 @functools.lru_cache(maxsize=64)  # one for each model that a worker keeps loaded
-def _prepared(same: _Same) -> Schema:
+def _prepared(same: _Same, also: AbstractSet[str]) -> Schema:
     branches = same.manifest.branches
-    if not branches:
+    branches += tuple(b for name, b in cut_branches(same.manifest).items() if name in also)
+    if not same.manifest.branches:
         raise InvalidEvents(
             "the model takes tensors, not events: how branches become its inputs is not known; "
             "send the tensors to /v2/models/<name>/infer"

@@ -14,12 +14,10 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 import uproot
-from models import graph_of, make_bundle
-from onnx import TensorProto, helper
+from models import make_bundle
 from running import columns, end, start
 from servers import SOURCE, Handle
 
@@ -30,7 +28,6 @@ from serve.client.waiting import Client
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "serving.md").read_text()
 BASH = re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL)
 PYTHON = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
-START, CAST = BASH[0], PYTHON[-1]
 EVENT = {"HT": 431.0, "MET_pt": 20.5, "Jet_pt": [120.5, 80.2], "Jet_eta": [0.1, -1.2]}
 
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="THE DOCUMENTATION IS NOT TESTED: curl is missing")
@@ -79,7 +76,7 @@ def run(block: str, folder: Path, url: str) -> str:
 def test_there_is_what_is_tested() -> None:
     assert sum("curl " in block for block in BASH) == 4
     assert sum("serve.client" in block for block in BASH) == 1
-    assert len(PYTHON) == 4
+    assert len(PYTHON) == 3
 
 
 @pytest.mark.parametrize("block", BASH[1:])
@@ -103,7 +100,7 @@ def test_the_first_answer_is_the_one_that_is_shown(folder: Path, own_server: Han
 def test_python_works(folder: Path, own_server: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     known: dict[str, Any] = {}
-    for block in PYTHON[:-1]:
+    for block in PYTHON:
         exec(block.replace("http://127.0.0.1:8000", own_server.url), known)
     known["client"].close()
     np.testing.assert_allclose(known["again"].scores, known["scores"].scores, atol=1e-6)
@@ -127,26 +124,3 @@ def test_the_inputs_for_cmssw_are_as_told(folder: Path, own_server: Handle) -> N
     assert described["jets"]["var_names"] == ["Jet_pt", "Jet_eta"]
     assert {(v["median"], v["norm_factor"]) for v in described["jets"]["var_infos"].values()} == {(0.0, 1.0)}
     assert described["input_shapes"]["jets"] == [1, 2, -1]
-
-
-def test_a_graph_that_takes_floats_alone_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = [
-        helper.make_node("Cast", ["flat_int64"], ["whole"], to=TensorProto.FLOAT),
-        helper.make_node("Equal", ["flat_int64", "limit"], ["is_limit"]),  # which needs the integer itself
-        helper.make_node("Cast", ["is_limit"], ["one"], to=TensorProto.FLOAT),
-        helper.make_node("Sum", ["flat", "whole", "one"], ["scores"]),
-    ]
-    shapes = {"flat": ("events", 1), "flat_int64": ("events", 1)}
-    model = graph_of(nodes, shapes, {"scores": ("events", 1)}, {"limit": np.array([2**24])})
-    model.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
-    (tmp_path / "bundle").mkdir()
-    onnx.save(model, tmp_path / "bundle" / MODEL)
-    monkeypatch.chdir(tmp_path)
-    exec(CAST, {})
-    onnx.checker.check_model(onnx.load("model_float32.onnx"), full_check=True)
-    flat, whole = np.array([[0.5], [1.5], [0.0]], np.float32), np.array([[3], [-7], [2**24]])
-    scores = []
-    for path, kind in (("bundle/model.onnx", np.int64), ("model_float32.onnx", np.float32)):
-        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        scores.append(session.run(None, {"flat": flat, "flat_int64": whole.astype(kind)})[0])
-    np.testing.assert_array_equal(*scores)
