@@ -17,9 +17,15 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
     """Start servers by a command line; what is left of them is ended after the test."""
     handles: list[Handle] = []
 
-    def start(arguments: Sequence[str], *, environment: Mapping[str, str] | None = None, seconds: float = 60) -> Handle:
+    def start(
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        seconds: float = 60,
+        first: Callable[[], object] = lambda: None,
+    ) -> Handle:
         temporary = tmp_path_factory.mktemp("s")
-        process = launch(arguments, temporary=temporary, environment=environment)
+        process = launch(arguments, temporary=temporary, environment=environment, first=first)
         handle = Handle(process, "", temporary, temporary / "log")
         handles.append(handle)
         handle.url = announced(handle, seconds=seconds)

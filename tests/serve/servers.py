@@ -59,9 +59,18 @@ class Handle:
 
 
 def launch(
-    arguments: Sequence[str], *, temporary: Path, environment: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    *,
+    temporary: Path,
+    environment: Mapping[str, str] | None = None,
+    first: Callable[[], object] = lambda: None,
 ) -> subprocess.Popen[str]:
-    """Start ``python ARGUMENTS`` with its messages in the file ``log`` and its temporary files in a folder."""
+    """Start ``python ARGUMENTS`` with its messages in the file ``log`` and its temporary files in a folder.
+
+    Parameters
+    ----------
+    first : is called in the new process
+    """
     paths = os.pathsep.join([str(SOURCE), str(HERE)])
     own = {"PYTHONPATH": paths, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     with (temporary / "log").open("w") as log:
@@ -71,7 +80,7 @@ def launch(
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            preexec_fn=default_signals,
+            preexec_fn=lambda: (default_signals(), first()),
         )
 
 
