@@ -39,7 +39,6 @@ class Scaler(nn.Module):
     ) -> None:
         super().__init__()
         self._dtype = torch.float32 if spec.dtype == "float32" else torch.float64
-        self._is_float = spec.dtype != "int64"
         is_branch = [f not in derived for f in spec.features]
         held = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)] if any(is_branch) else []
         self._has_log = any(t.log for t in transforms)
@@ -57,16 +56,18 @@ class Scaler(nn.Module):
         self.register_buffer("sentinels", torch.tensor(mixed, dtype=self._dtype).reshape(shape))
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scaled values, float32 and finite where real, and which are missing, both of the shape of ``raw``."""
-        missing = torch.isnan(raw) | torch.isinf(raw) if self._is_float else torch.zeros_like(raw, dtype=torch.bool)
-        for sentinel in (*self._missing, *self.sentinels):
-            missing = missing | (raw == sentinel)
-        wide = torch.where(missing, torch.zeros_like(raw), raw).to(self._dtype)
+        """Return scaled values, float32 and finite, 0 where missing, and which are missing, both of the shape of ``raw``."""
+        wide = raw.to(self._dtype)
         if self._has_log:
             # in double: ONNX has no log1p, and log(1 + x) of small x in float32 is nothing but rounding
             size = wide.to(torch.float64)
             wide = torch.where(self.log, (torch.sign(size) * torch.log(1.0 + size.abs())).to(self._dtype), wide)
-        return ((wide - self.shift) * self.factor).to(torch.float32), missing
+        scaled = ((wide - self.shift) * self.factor).to(torch.float32)
+        # What was not finite is not, and what is beyond float32 now is as missing: of whole numbers, too.
+        missing = torch.isnan(scaled) | torch.isinf(scaled)
+        for sentinel in (*self._missing, *self.sentinels):
+            missing = missing | (raw == sentinel)
+        return torch.where(missing, torch.zeros_like(scaled), scaled), missing
 
 
 def _can_hold(sentinel: float, dtype: str) -> bool:

@@ -196,7 +196,7 @@ def key_of(config: DataConfig) -> str:
 def collects(config: DataConfig, column: str) -> dict[str, bool]:
     """Say which of the dearer statistics the scaling of a column needs."""
     kind = config.scaling_of(column).kind
-    return {"log": kind == "log", "sketch": kind == "robust"}
+    return {"log": kind == "log", "quantiles": kind == "robust"}
 
 
 def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequence[State]) -> str:

@@ -78,7 +78,7 @@ def test_specs_say_what_they_know(specs):
     assert [specs.num_events(p) for p in ("train", "val", "test")] == list(specs.files[0].before)
     assert sum(specs.files[0].before) == specs.files[0].entries == 120
     assert np.sum(specs.labels) == 120
-    assert specs.columns["met"].sketch is not None
+    assert specs.columns["met"].quantiles is not None
     assert specs.columns["Jet_pt"].log_moments is not None
 
 
