@@ -279,7 +279,7 @@ def test_auto_length_keeps_999_of_1000_objects_and_not_one_object_more():
 
 def length_with(config, histogram):
     specs = Specs(key="", fingerprint="", samples=(), files=(), flat=(), columns={}, multiplicity={"jets": histogram},
-                  labels=())  # fmt: skip
+                  labels=(), weights=())  # fmt: skip
     return layout_of(config, specs).collections[0].length
 
 
