@@ -252,14 +252,14 @@ def test_a_network_learns_the_weighted_mean_whatever_the_batch_size(toy, batch_s
     data = RootDataModule(**options, batch_size=batch_size)
     torch.manual_seed(1)
     network = Decaying(data.shapes, hidden=[])
-    make_trainer(tmp_path, max_epochs=epochs, enable_checkpointing=False).fit(network, data)
+    make_trainer(tmp_path, max_epochs=epochs, enable_checkpointing=False, limit_val_batches=0).fit(network, data)
     learnt = float(network.scores({"x": torch.zeros(1, 1)}))
     assert learnt == pytest.approx(expected, abs=0.01)
 
 
 def test_the_mean_weight_comes_from_the_data_module_or_is_set_by_hand(toy, tmp_path):
     data, network = RootDataModule(**toy[0], batch_size=10_000), DNN({"x": (1,)})
-    make_trainer(tmp_path, max_epochs=1, enable_checkpointing=False).fit(network, data)
+    make_trainer(tmp_path, max_epochs=1, enable_checkpointing=False, limit_val_batches=0).fit(network, data)
     assert network.mean_weight == data.mean_weight == (99 + HEAVY) / 100
     other = DNN({"x": (1,)})
     other.mean_weight = 3.0
@@ -281,6 +281,38 @@ def test_the_area_of_batches_is_that_of_all_events_with_their_weights(classes):
         expected = np.mean([metrics.auc(column, is_signal, weight=weight) for column, is_signal in columns])
         assert float(area.compute()) == pytest.approx(expected, abs=1e-6)
         area.reset()
+
+
+AS_RANK = """
+import sys, numpy as np, torch
+from rootdata.models.classifier import WeightedAUC
+place, world, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+torch.distributed.init_process_group("gloo", init_method=f"file://{place}", world_size=world, rank=rank)
+rng = np.random.default_rng(5)
+score, label, weight = rng.random(2000).astype("f4").round(3), rng.integers(0, 2, 2000), rng.normal(1, 2, 2000)
+area = WeightedAUC(2)
+for rows in np.array_split(np.arange(2000)[rank::world], 9):
+    area.update(*(torch.from_numpy(values[rows]) for values in (score, label, weight)))
+print(float(area.compute()).hex())
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_every_rank_gets_the_area_of_all_events(world, tmp_path):
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", AS_RANK, str(tmp_path / "meeting"), str(world), str(rank)],
+            stdout=subprocess.PIPE, text=True,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    found = {rank.communicate(timeout=120)[0].strip() for rank in ranks}
+    rng = np.random.default_rng(5)
+    score, label, weight = rng.random(2000).astype("f4").round(3), rng.integers(0, 2, 2000), rng.normal(1, 2, 2000)
+    above = np.sign(score[label == 1][:, None] - score[label == 0]) / 2 + 0.5
+    pairs = weight[label == 1] @ above @ weight[label == 0] / weight[label == 1].sum() / weight[label == 0].sum()
+    assert found == {float(np.float32(pairs)).hex()}
 
 
 def test_both_networks_are_classifiers():
