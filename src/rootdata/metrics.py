@@ -125,8 +125,8 @@ class ScoreSums:
         both = ScoreSums(limit=self._limit)
         both._bits, both._is_known = max(self._bits, other._bits), self._is_known and other._is_known
         for part in (self, other):
-            part._settle()
-            both._wait(part._keys >> (both._bits - part._bits), part._sums)
+            part._settle()  # noqa: SLF001 - of its own class
+            both._wait(part._keys >> (both._bits - part._bits), part._sums)  # noqa: SLF001
         return both
 
     def area(self) -> float:
@@ -157,7 +157,7 @@ class ScoreSums:
 
 
 def _keys_of(score: Floats) -> NDArray[np.int64]:
-    """Number the values of float32 in their order."""
+    """Give each value of float32 a number, in their order."""
     bits = (score.astype(np.float32) + np.float32(0)).view(np.int32)  # no -0.0
     return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64)
 
@@ -187,7 +187,8 @@ def thin(curve: Roc, *, n_points: int = 400) -> Roc:
 def _way_along(efficiency: Floats) -> Floats:
     """Give the share of all its steps, up or down, that an efficiency has made: itself, where it only rises."""
     way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(efficiency)))])
-    return way / way[-1]
+    along: Floats = way / way[-1]
+    return along
 
 
 def _with_area(curve: Roc, keep: NDArray[np.intp]) -> NDArray[np.intp]:

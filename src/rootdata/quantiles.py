@@ -48,7 +48,8 @@ class Quantiles:
         """Summarise values (n,) of any number type, all finite."""
         ordered = np.sort(values).astype(np.float64) + 0.0  # no -0.0, which is as large as 0.0 and might come first
         ranks = np.arange(1, len(ordered) + 1)
-        return cls(count=len(ordered), values=ordered, low=ranks, high=ranks)._thinned(2 * len(ordered) // KEPT)
+        whole = cls(count=len(ordered), values=ordered, low=ranks, high=ranks)
+        return whole._thinned(2 * len(ordered) // KEPT)  # noqa: SLF001 - of its own class
 
     def merge(self, other: Quantiles) -> Quantiles:
         """Add two parts of a column."""
@@ -65,7 +66,8 @@ class Quantiles:
             low[places] = part.low + np.append(0, rest.low)[before]
             high[places] = part.high + np.append(rest.high - 1, rest.count)[before]
         count = self.count + other.count
-        return Quantiles(count=count, values=values, low=low, high=high)._thinned(int(2 * RANK_ACCURACY * count))
+        whole = Quantiles(count=count, values=values, low=low, high=high)
+        return whole._thinned(int(2 * RANK_ACCURACY * count))  # noqa: SLF001
 
     def at(self, q: float) -> float:
         """Return the value below or at which a share ``q`` of the values lies.
@@ -110,7 +112,7 @@ class Quantiles:
             return ends
         from rootdata import tally  # here: who only applies a scaling, as servers do, need not wait for numba
 
-        return ends._taken(tally.neighbours_within(ends.values, ends.low, ends.high, gap))
+        return ends._taken(tally.neighbours_within(ends.values, ends.low, ends.high, gap))  # noqa: SLF001
 
     def _taken(self, kept: Ints) -> Self:
         return dataclasses.replace(self, values=self.values[kept], low=self.low[kept], high=self.high[kept])

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rootdata.missing import Masked, as_type, find_missing, mask_sentinels
 from rootdata.quantiles import Quantiles
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Moments:
     """Count, mean and sum of squared deviations of finite values."""

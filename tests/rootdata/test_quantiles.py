@@ -88,7 +88,9 @@ def test_parts_of_different_distributions_are_as_accurate(name):
 
 
 @settings(max_examples=60)
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=80), st.lists(st.integers(1, 30)))
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=80), st.lists(st.integers(1, 30))
+)
 def test_few_values_are_exact_in_any_parts(values, sizes):
     column = np.array(values)
     parts = parts_of(column, sizes or [80])

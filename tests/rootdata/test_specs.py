@@ -100,7 +100,8 @@ def test_weights_are_added_up_by_sample_part_and_class(tmp_path):
 def test_weights_of_events_without_a_label_and_of_skipped_blocks_count(tmp_path):
     path = write(tmp_path / "a.root", COLUMNS, steps=(40, 80))
     plain = options(path, weight="weight", split={"train": 1.0}, fraction=0.5)
-    assert "label" not in plain and "label" not in next(iter(plain["samples"].values()))
+    assert "label" not in plain
+    assert "label" not in next(iter(plain["samples"].values()))
     specs = scanned(plain)
     assert specs.estimated
     assert specs.mean_weight("train") == pytest.approx(COLUMNS["weight"].astype("f4").astype(float).mean())

@@ -94,7 +94,7 @@ class Classifier(pl.LightningModule):
 
 
 class WeightedAUC(Metric):
-    """Area under the ROC curve with event weights, over all batches and ranks; the mean over classes of one against all.
+    """Area under the ROC curve with event weights, over all batches and ranks; with several classes their mean.
 
     It is exact while there are no more different scores than :class:`rootdata.metrics.ScoreSums` keeps, whatever the
     number of events. NaN where no class has both signal and background.
@@ -142,9 +142,7 @@ def joined(own: list[ScoreSums]) -> list[ScoreSums]:
     return [functools.reduce(ScoreSums.merge, sums) for sums in zip(*parts, strict=True)]
 
 
-def weighted_loss(
-    logits: Tensor, label: Tensor, *, weight: Tensor | None = None, mean_weight: float = 1.0
-) -> Tensor:
+def weighted_loss(logits: Tensor, label: Tensor, *, weight: Tensor | None = None, mean_weight: float = 1.0) -> Tensor:
     """Average the cross entropy of a batch with the events' weights.
 
     Parameters
