@@ -23,6 +23,7 @@ from rootdata.errors import ConfigError
 from rootdata.progress import Progress
 from rootdata.scan import specs_for
 from rootdata.specs import Specs, layout_of, transforms_of
+from rootdata.stream import shares_of
 from rootdata.summary import summarize
 
 if TYPE_CHECKING:
@@ -299,6 +300,17 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return list(self.data.classes)
 
     @property
+    def mean_weight(self) -> float:
+        """Mean size of the weights of the training events, as often as ``mix`` takes each: what a loss is divided by.
+
+        Examples
+        --------
+        A batch's loss is ``(weight * loss).mean() / data.mean_weight``: its mean over an epoch is the weighted mean,
+        whatever the batch size. A batch's own weights in its place would let heavy events count less.
+        """
+        return self.specs.mean_weight("train", shares_of(self.data, self.specs, self.order))
+
+    @property
     def sample_names(self) -> list[str]:
         """Names of the samples, in the order of their numbers in ``index``."""
         return [s.name for s in self.data.samples]
@@ -321,16 +333,17 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return module
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - every stage needs the same
-        """Load the specs and fit the scaling, so that what can't be trained on is refused here.
+        """Load the specs, fit the scaling and look at the mixture: what can't be trained on is refused here.
 
         Raises
         ------
         DataError
             For a feature that is constant or missing everywhere.
         ConfigError
-            For a fit within another trainer's run.
+            For a fit within another trainer's run, or where ``mix`` leaves a class without events.
         """
         transforms_of(self.data, self.specs)
+        shares_of(self.data, self.specs, self.order)
         if self.trainer is not None:
             self._trainers.add(self.trainer)
         if self._fitting() is not None:

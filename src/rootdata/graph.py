@@ -54,7 +54,6 @@ class Scaler(nn.Module):
     ) -> None:
         super().__init__()
         self._dtype = torch.float32 if spec.dtype == "float32" else torch.float64
-        self._is_float = spec.dtype != "int64"
         is_branch = [f not in derived for f in spec.features]
         held = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)] if any(is_branch) else []
         self._has_log = any(t.log for t in transforms)
@@ -80,17 +79,19 @@ class Scaler(nn.Module):
         self.register_buffer("sentinels", torch.tensor(mixed, dtype=self._dtype).reshape(shape))
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scaled values, float32 and finite where real, and which are missing, both of the shape of ``raw``."""
-        missing = torch.isnan(raw) | torch.isinf(raw) if self._is_float else torch.zeros_like(raw, dtype=torch.bool)
-        for sentinel in (*self._missing, *self.sentinels):
-            missing = missing | (raw == sentinel)
-        wide = torch.where(missing, torch.zeros_like(raw), raw).to(self._dtype)
+        """Return scaled values, float32 and 0 where missing, and which are missing, both of the shape of ``raw``."""
+        wide = raw.to(self._dtype)
         if self._has_log:
             wide = torch.where(self.log, _signed_log(wide), wide)
         wide = wide - self.shift
         if self._has_rest:
             wide = wide - self.rest
-        return (wide * self.factor).to(torch.float32), missing
+        scaled = (wide * self.factor).to(torch.float32)
+        # What was not finite is not, and what is beyond float32 now is as missing: of whole numbers, too.
+        missing = torch.isnan(scaled) | torch.isinf(scaled)
+        for sentinel in (*self._missing, *self.sentinels):
+            missing = missing | (raw == sentinel)
+        return torch.where(missing, torch.zeros_like(scaled), scaled), missing
 
 
 def _signed_log(x: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def _fetch_ahead(table: Ints, which: Ints, rows: Ints, i: int, collection: int, 
 
 @_compiled(_INTS, _SINGLES, _SINGLES, _OUT)
 def lay_out(columns: Ints, shifts: Singles, factors: Singles, out: Singles) -> None:
-    """Scale columns of float32 and put them side by side: ``(x - shift) * factor``, NaN where a value is missing.
+    """Scale columns of float32 and put them side by side: ``(x - shift) * factor``, NaN where that is not finite.
 
     Parameters
     ----------
@@ -118,7 +118,8 @@ def lay_out(columns: Ints, shifts: Singles, factors: Singles, out: Singles) -> N
             values = numba.carray(_singles_at(columns[c]), (len(out),))[low:high]
             strip, shift, factor = out[low:high, c], shifts[c], factors[c]
             for i in range(len(values)):
-                strip[i] = (values[i] - shift) * factor if abs(values[i]) < np.inf else np.nan
+                scaled = (values[i] - shift) * factor
+                strip[i] = scaled if abs(scaled) < np.inf else np.nan
 
 
 @_compiled(_TABLE, _INTS, _INTS, _INTS, _INTS, numba.float32, _OUT, _BOOLS)

@@ -15,6 +15,9 @@ from rootdata.errors import ShapeError
 Floats = NDArray[np.float64]
 Numbers = NDArray[Any]
 
+AREA_KEPT = 1e-4  # of a curve that is thinned
+AT_ONCE = 1 << 16  # events that are sorted together at least
+
 
 class Roc(NamedTuple):
     """A receiver operating characteristic, from (0, 0) to (1, 1).
@@ -78,19 +81,130 @@ def auc(score: Numbers, label: Numbers, *, weight: Numbers | None = None) -> flo
     return area(roc(score, label, weight=weight))
 
 
+class ScoreSums:
+    """The weights of signal and background at each score: all that an area needs, in memory that is bounded.
+
+    Scores are taken as float32, and kept apart as long as there are no more different ones than the limit. From then on
+    scores that agree in all but their last bits are one: as few bits as suffice, so that what comes out depends neither
+    on the order of the events nor on how they are dealt to several sums that are merged.
+
+    Parameters
+    ----------
+    limit : different scores that are kept apart
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        self._limit = limit
+        self._bits = 0  # that are left out of each score
+        self._keys: NDArray[np.int64] = np.empty(0, np.int64)
+        self._sums: Floats = np.empty((2, 0))  # of background, of signal
+        self._waiting: list[tuple[NDArray[np.int64], Floats]] = []
+        self._n_waiting = 0
+        self._is_known = True
+
+    def __len__(self) -> int:
+        """Return how many scores are kept apart."""
+        self._settle()
+        return len(self._keys)
+
+    def add(self, score: Numbers, is_signal: Numbers, *, weight: Numbers | None = None) -> None:
+        """Add events.
+
+        Parameters
+        ----------
+        score : (n,) higher is more like signal; where one is NaN there is no area
+        is_signal : (n,) bool or 0 and 1
+        weight : (n,) or None for one each
+        """
+        score, label, weights = parse(score, is_signal, weight, is_binary=True)
+        self._is_known &= not bool(np.isnan(score).any())
+        self._wait(_keys_of(score) >> self._bits, np.where(label == np.array([[0], [1]]), weights, 0.0))
+
+    def merge(self, other: ScoreSums) -> ScoreSums:
+        """Add the sums of other events."""
+        both = ScoreSums(limit=self._limit)
+        both._bits, both._is_known = max(self._bits, other._bits), self._is_known and other._is_known
+        for part in (self, other):
+            part._settle()  # noqa: SLF001 - of its own class
+            both._wait(part._keys >> (both._bits - part._bits), part._sums)  # noqa: SLF001
+        return both
+
+    def area(self) -> float:
+        """Give the chance that signal scores above background, ties half counted; NaN where one has no weight."""
+        self._settle()
+        background, signal = self._sums
+        below = np.cumsum(background) - background / 2
+        total = background.sum() * signal.sum()
+        return float((signal * below).sum() / total) if total and self._is_known else float("nan")
+
+    def _wait(self, keys: NDArray[np.int64], sums: Floats) -> None:
+        """Put events aside until there are enough for sorting to be worth it."""
+        self._waiting.append((keys, sums))
+        self._n_waiting += len(keys)
+        if self._n_waiting > max(AT_ONCE, len(self._keys) // 2):
+            self._settle()
+
+    def _settle(self) -> None:
+        if not self._waiting:
+            return
+        keys = np.concatenate([self._keys, *(k for k, _ in self._waiting)])
+        sums = np.concatenate([self._sums, *(s for _, s in self._waiting)], axis=1)
+        self._waiting, self._n_waiting = [], 0
+        self._keys, self._sums = _grouped(keys, sums)
+        while len(self._keys) > self._limit:
+            self._bits += 1
+            self._keys, self._sums = _grouped(self._keys >> 1, self._sums)
+
+
+def _keys_of(score: Floats) -> NDArray[np.int64]:
+    """Give each value of float32 a number, in their order."""
+    bits = (score.astype(np.float32) + np.float32(0)).view(np.int32)  # no -0.0
+    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64)
+
+
+def _grouped(keys: NDArray[np.int64], sums: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Add up what has the same key: different keys, rising, and their sums, (2, n)."""
+    found, where = np.unique(keys, return_inverse=True)
+    return found, np.stack([np.bincount(where, row, minlength=len(found)) for row in sums])
+
+
 def thin(curve: Roc, *, n_points: int = 400) -> Roc:
     """Keep about ``n_points`` points of a curve, dense in signal efficiency and in the logarithm of the background's.
 
-    Both ends stay, so a small curve stays as it is.
+    Both ends stay, so a small curve stays as it is; so does the area, to :data:`AREA_KEPT`, for which more points are
+    kept where it takes them. With negative weights efficiencies fall, too: points are then chosen along the curve.
     """
     if len(curve.signal) <= n_points or np.isnan(curve.signal + curve.background).any():
         return curve
     half = n_points // 2
-    by_signal = np.searchsorted(curve.signal, np.linspace(0, 1, half))
-    by_background = np.searchsorted(curve.background, np.geomspace(1e-5, 1, half))
+    by_signal = np.searchsorted(_way_along(curve.signal), np.linspace(0, 1, half))
+    by_background = np.searchsorted(_way_along(curve.background), np.geomspace(1e-5, 1, half))
     keep = np.unique(np.concatenate([by_signal, by_background, [0, len(curve.signal) - 1]]))
-    keep = keep[keep < len(curve.signal)]
+    keep = _with_area(curve, keep[keep < len(curve.signal)])
     return Roc(curve.background[keep], curve.signal[keep], curve.threshold[keep])
+
+
+def _way_along(efficiency: Floats) -> Floats:
+    """Give the share of all its steps, up or down, that an efficiency has made: itself, where it only rises."""
+    way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(efficiency)))])
+    along: Floats = way / way[-1]
+    return along
+
+
+def _with_area(curve: Roc, keep: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Add points in the middle of stretches whose chord cuts off too much, until the area is kept."""
+    steps = (curve.signal[1:] + curve.signal[:-1]) / 2 * np.diff(curve.background)
+    area = np.concatenate([[0.0], np.cumsum(steps)])
+    while True:
+        signal, background = curve.signal[keep], curve.background[keep]
+        chords = (signal[1:] + signal[:-1]) / 2 * np.diff(background)
+        cut_off = np.diff(area[keep]) - chords
+        if abs(cut_off.sum()) <= AREA_KEPT:
+            return keep
+        wrong = np.flatnonzero((np.abs(cut_off) >= np.abs(cut_off).mean()) & (np.diff(keep) > 1))
+        if not len(wrong):  # what is left is rounding
+            return keep
+        keep = np.unique(np.concatenate([keep, (keep[wrong] + keep[wrong + 1]) // 2]))
 
 
 def accuracy(score: Numbers, label: Numbers, *, weight: Numbers | None = None) -> float:

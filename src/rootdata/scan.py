@@ -31,6 +31,7 @@ from rootdata.specs import (
     SkippedFile,
     Specs,
     add_histograms,
+    as_tuples,
     check_complete,
     check_matches,
     fingerprint,
@@ -488,12 +489,14 @@ def _check_some_good(config: DataConfig, files: Sequence[tuple[int, Location]], 
 
 def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
     labels = np.zeros((len(config.samples), len(PARTS), len(config.classes)), np.int64)
+    weights = np.zeros((len(config.samples), len(PARTS), len(config.classes) + 1, 2))
     columns: dict[str, ColumnStats] = {}
     multiplicity: dict[str, tuple[int, ...]] = {c.name: () for c in config.jagged}
     flat: tuple[str, ...] = ()
     for file in files:
         for block in file.measured:
             labels[file.sample] += block.labels
+            weights[file.sample] += block.weights
             flat = flat or block.flat
             for name, stats in block.columns.items():
                 columns[name] = columns[name].merge(stats) if name in columns else stats
@@ -507,7 +510,8 @@ def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
         flat=flat,
         columns=columns,
         multiplicity=multiplicity,
-        labels=tuple(tuple(tuple(int(n) for n in part) for part in sample) for sample in labels),
+        labels=as_tuples(labels.tolist()),
+        weights=as_tuples(weights.tolist()),
         estimated=config.fraction < 1.0,
     )
 

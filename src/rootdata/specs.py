@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -99,6 +100,8 @@ class Specs:
     columns : statistics of every feature, of training events
     multiplicity : number of training events with 0, 1, 2, ... objects, for every collection
     labels : for every sample, the events of each class in each part
+    weights : for every sample, of each class in each part, the sum of the weights and the sum of their sizes; behind
+        the last class those of events without a label
     estimated : whether statistics come from a fraction of the blocks
     skipped : the bad ones, where they are left out instead of refused
     """
@@ -111,13 +114,34 @@ class Specs:
     columns: Mapping[str, ColumnStats]
     multiplicity: Mapping[str, tuple[int, ...]]
     labels: tuple[tuple[tuple[int, ...], ...], ...]
+    weights: tuple[tuple[tuple[tuple[float, float], ...], ...], ...]
     estimated: bool = False
     skipped: tuple[SkippedFile, ...] = ()
     version: int = VERSION
 
     def num_events(self, part: str) -> int:
         """Return the selected events of a part."""
-        return sum(f.selected(PARTS.index(part)) for f in self.files)
+        return sum(self.events_of(part).values())
+
+    def events_of(self, part: str) -> dict[str, int]:
+        """Return the selected events of each sample in a part."""
+        events = dict.fromkeys(self.samples, 0)
+        for file in self.files:
+            events[self.samples[file.sample]] += file.selected(PARTS.index(part))
+        return events
+
+    def mean_weight(self, part: str, shares: Mapping[str, float] | None = None) -> float:
+        """Return the mean size of the weights in a part; 0 where it has no event.
+
+        Parameters
+        ----------
+        shares : how many events of each sample are drawn, where samples are over- or undersampled
+        """
+        events = self.events_of(part)
+        shares = events if shares is None else shares
+        sizes = [sum(size for _, size in sample[PARTS.index(part)]) for sample in self.weights]
+        means = {s: size / events[s] if events[s] else 0.0 for s, size in zip(self.samples, sizes, strict=True)}
+        return math.fsum(shares[s] * means[s] for s in means) / (sum(shares[s] for s in means) or 1)
 
     def save(self, path: str | Path) -> None:
         """Write the specs as JSON, atomically."""
@@ -161,7 +185,7 @@ class Specs:
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """Rebuild what :meth:`to_dict` gave."""
         rest = {k: v for k, v in plain.items() if k not in {"checksum", "files", "skipped", "columns", "multiplicity"}}
-        rest |= {k: _tuples(rest[k]) for k in ("samples", "flat", "labels")}
+        rest |= {k: as_tuples(rest[k]) for k in ("samples", "flat", "labels", "weights")}
         return cls(
             files=tuple(_file(f) for f in plain["files"]),
             skipped=tuple(SkippedFile(**f) for f in plain["skipped"]),
@@ -183,8 +207,9 @@ def _file(plain: Mapping[str, Any]) -> FileSpecs:
     )
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
+def as_tuples(value: Any) -> Any:
+    """Turn lists of lists into tuples of tuples."""
+    return tuple(as_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def key_of(config: DataConfig) -> str:
@@ -196,7 +221,7 @@ def key_of(config: DataConfig) -> str:
 def collects(config: DataConfig, column: str) -> dict[str, bool]:
     """Say which of the dearer statistics the scaling of a column needs."""
     kind = config.scaling_of(column).kind
-    return {"log": kind == "log", "sketch": kind == "robust"}
+    return {"log": kind == "log", "quantiles": kind == "robust"}
 
 
 def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequence[State]) -> str:

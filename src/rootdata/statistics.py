@@ -11,11 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.missing import Masked, as_type, find_missing, mask_sentinels
-
-# Relative accuracy of a quantile read from the logarithmic histogram; DDSketch (Masson, Rim, Lee, VLDB 2019).
-SKETCH_ACCURACY = 0.005
-_LOG_GAMMA = math.log((1 + SKETCH_ACCURACY) / (1 - SKETCH_ACCURACY))
-_TINY, _HUGE = 1e-12, 1e290  # absolute values below the one count as zero in the sketch, above the other as that
+from rootdata.quantiles import Quantiles
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +54,7 @@ class ColumnStats:
     low, high : smallest and largest value that is not missing, exactly
     moments : of the values that are not missing
     log_moments : of ``sign(x) log(1 + |x|)``, where a scaling asks for them
-    sketch : logarithmic histogram for quantiles, where a scaling asks for it: signed bin number to count
+    quantiles : of the values that are not missing, where a scaling asks for them
     """
 
     nans: int = 0
@@ -68,7 +64,7 @@ class ColumnStats:
     high: float = -math.inf
     moments: Moments = dataclasses.field(default_factory=Moments)
     log_moments: Moments | None = None
-    sketch: Mapping[int, int] | None = None
+    quantiles: Quantiles | None = None
 
     @classmethod
     def of(
@@ -77,7 +73,7 @@ class ColumnStats:
         *,
         missing: Sequence[float] = (),
         log: bool = False,
-        sketch: bool = False,
+        quantiles: bool = False,
     ) -> Self:
         """Measure a column.
 
@@ -85,7 +81,7 @@ class ColumnStats:
         ----------
         values : (n,) of any number type; what is masked counts as NaN
         missing : values that stand for "none", such as -999
-        log, sketch : whether to collect what log and robust scaling need
+        log, quantiles : whether to collect what log and robust scaling need
         """
         masked = 0
         if isinstance(values, Masked):
@@ -103,7 +99,7 @@ class ColumnStats:
             high=high,
             moments=Moments(count=len(real), mean=mean, m2=m2),
             log_moments=Moments.of(signed_log(real.astype(np.float64))) if log else None,
-            sketch=_sketch(real.astype(np.float64)) if sketch else None,
+            quantiles=Quantiles.of(real) if quantiles else None,
         )
 
     @property
@@ -118,12 +114,11 @@ class ColumnStats:
 
     def merge(self, other: ColumnStats) -> ColumnStats:
         """Add two parts of the same column."""
-        log, sketch = self.log_moments, self.sketch
+        log, quantiles = self.log_moments, self.quantiles
         if log is not None and other.log_moments is not None:
             log = log.merge(other.log_moments)
-        if sketch is not None and other.sketch is not None:
-            bins = {*sketch, *other.sketch}
-            sketch = {b: sketch.get(b, 0) + other.sketch.get(b, 0) for b in sorted(bins)}
+        if quantiles is not None and other.quantiles is not None:
+            quantiles = quantiles.merge(other.quantiles)
         return ColumnStats(
             nans=self.nans + other.nans,
             infinities=self.infinities + other.infinities,
@@ -132,23 +127,8 @@ class ColumnStats:
             high=max(self.high, other.high),
             moments=self.moments.merge(other.moments),
             log_moments=log,
-            sketch=sketch,
+            quantiles=quantiles,
         )
-
-    def quantile(self, q: float) -> float:
-        """Estimate a quantile to a relative accuracy of half a percent.
-
-        Raises
-        ------
-        ValueError
-            Where the sketch was not collected or is empty.
-        """
-        if not self.sketch:
-            raise ValueError("no sketch was collected for this column")
-        bins = np.array(sorted(self.sketch))
-        counts = np.array([self.sketch[int(b)] for b in bins])
-        at = int(np.searchsorted(np.cumsum(counts), q * counts.sum(), side="left"))
-        return float(min(max(_bin_value(int(bins[min(at, len(bins) - 1)])), self.low), self.high))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -162,14 +142,14 @@ class ColumnStats:
         }
         if self.log_moments is not None:
             plain["log_moments"] = dataclasses.astuple(self.log_moments)
-        if self.sketch is not None:
-            plain["sketch"] = [[b, n] for b, n in self.sketch.items()]
+        if self.quantiles is not None:
+            plain["quantiles"] = self.quantiles.to_dict()
         return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """Rebuild what :meth:`to_dict` wrote."""
-        log, sketch = plain.get("log_moments"), plain.get("sketch")
+        log, quantiles = plain.get("log_moments"), plain.get("quantiles")
         return cls(
             nans=plain["nans"],
             infinities=plain["infinities"],
@@ -178,7 +158,7 @@ class ColumnStats:
             high=-math.inf if plain["high"] is None else plain["high"],
             moments=_moments(plain["moments"]),
             log_moments=None if log is None else _moments(log),
-            sketch=None if sketch is None else {int(b): int(n) for b, n in sketch},
+            quantiles=None if quantiles is None else Quantiles.from_dict(quantiles),
         )
 
 
@@ -224,18 +204,3 @@ def _present_in_numpy(values: npt.NDArray[Any], missing: Sequence[float]) -> tup
     nans = int(np.isnan(gone).sum()) if values.dtype.kind == "f" else 0
     infinities = int(np.isinf(gone).sum()) if values.dtype.kind == "f" else 0
     return values[~marks], nans, infinities, len(gone) - nans - infinities
-
-
-def _sketch(values: npt.NDArray[np.float64]) -> dict[int, int]:
-    size = np.minimum(np.abs(values), _HUGE)
-    bins = np.ceil(np.log(np.maximum(size, _TINY) / _TINY) / _LOG_GAMMA).astype(np.int64)
-    numbers, counts = np.unique(np.where(values < 0, -bins, bins), return_counts=True)
-    return {int(b): int(n) for b, n in zip(numbers, counts, strict=True)}
-
-
-def _bin_value(number: int) -> float:
-    if number == 0:
-        return 0.0
-    # The middle of a bin in the sense that its relative distance to both edges is the accuracy.
-    edge = _TINY * math.exp(abs(number) * _LOG_GAMMA) * (1 - SKETCH_ACCURACY)
-    return math.copysign(edge, number)

@@ -22,7 +22,7 @@ from rootdata.budget import bytes_per_event, fitting, memory_of
 from rootdata.config import PARTS, DataConfig, OrderConfig, ReadConfig, Sample, described
 from rootdata.dense import Layout, Packed, Pool, pack
 from rootdata.directories import Directories
-from rootdata.errors import BranchError, FileError, ShapeError
+from rootdata.errors import BranchError, ConfigError, FileError, ShapeError
 from rootdata.events import Block, Events, needed_branches, select
 from rootdata.files import state_of
 from rootdata.jagged import Columns, digest
@@ -81,8 +81,7 @@ def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool, world_size: i
     """
     sources = _sources(recipe, by_file=order.mix == "file")
     if training and isinstance(order.mix, Mapping):
-        sizes = {s.name: s.size for s in sources}
-        weighted = quotas(sizes, {n: order.mix[n] for n in sizes})
+        weighted = shares_of(recipe.config, recipe.specs, order)
         sources = [dataclasses.replace(s, quota=weighted[s.name]) for s in sources]
 
     def make(open_blocks: int | None) -> Plan:
@@ -105,6 +104,30 @@ def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool, world_size: i
     )
     usual = max(s.window for streams in make(None).streams for s in streams) * order.partitions
     return fitting(make, order.max_memory, memory=memory, most=usual)
+
+
+def shares_of(config: DataConfig, specs: Specs, order: OrderConfig) -> dict[str, int]:
+    """Return how many events of each sample an epoch of training takes.
+
+    Raises
+    ------
+    ConfigError
+        Where mixing weights leave a class without events that has some.
+    """
+    sizes = specs.events_of("train")
+    if not isinstance(order.mix, Mapping):
+        return sizes
+    shares = quotas(sizes, order.mix)
+    train = PARTS.index("train")
+    for number, name in enumerate(config.classes):
+        owners = [s for s, labels in zip(specs.samples, specs.labels, strict=True) if labels[train][number]]
+        if owners and not any(shares[s] for s in owners):
+            given = ", ".join(f"{s}: {order.mix[s]:g}" for s in owners)
+            raise ConfigError(
+                f"mix: got {given}, which leaves class {number} ({name!r}) without training events; give one of its "
+                "samples a share, or leave the class out of `samples` and `classes`"
+            )
+    return shares
 
 
 def _sources(recipe: Recipe, *, by_file: bool) -> list[Source]:

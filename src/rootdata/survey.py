@@ -73,6 +73,8 @@ class Measured:
     full : whether those were all that training reads
     before : entries in each part before cuts
     labels : events of each class in each part
+    weights : (parts, classes + 1, 2) sum of the weights and of their sizes, of each class in each part; the last class
+        is that of the events without a label
     """
 
     counts: tuple[int, ...]
@@ -80,6 +82,7 @@ class Measured:
     full: bool
     before: tuple[int, ...]
     labels: np.ndarray[Any, Any]
+    weights: np.ndarray[Any, Any]
     flat: tuple[str, ...]
     columns: Mapping[str, ColumnStats]
     multiplicity: Mapping[str, tuple[int, ...]]
@@ -240,23 +243,28 @@ def _statistics(config: DataConfig, events: Events, block: Block, *, digest: str
             # Two collections may share a branch: central and forward jets. It has one scaling, learnt from both.
             columns[name] = columns[name].merge(stats) if name in columns else stats
     by_part = np.bincount(events.part, minlength=len(PARTS))
+    labels, weights = _by_class(events, len(config.classes))
     return Measured(
         counts=(block.start, block.stop, *by_part.tolist()),
         digest=digest,
         full=full,
         before=tuple(events.before.tolist()),
-        labels=_labels(events, len(config.classes)),
+        labels=labels,
+        weights=weights,
         flat=tuple(events.flat),
         columns=columns,
         multiplicity=multiplicity,
     )
 
 
-def _labels(events: Events, num_classes: int) -> np.ndarray[Any, Any]:
-    """Count the events of each class in each part."""
-    has_label = events.label >= 0
-    where = events.part[has_label].astype(np.int64) * num_classes + events.label[has_label]
-    return np.bincount(where, minlength=len(PARTS) * num_classes).reshape(len(PARTS), num_classes)
+def _by_class(events: Events, num_classes: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Count the events of each class in each part, and add up their weights; label -1 is the last class."""
+    shape = len(PARTS), num_classes + 1
+    where = events.part.astype(np.int64) * shape[1] + events.label % shape[1]
+    weight = events.weight.astype(np.float64)
+    sums = [np.bincount(where, values, minlength=shape[0] * shape[1]) for values in (weight, np.abs(weight))]
+    counts = np.bincount(where, minlength=shape[0] * shape[1]).reshape(shape)
+    return counts[:, :-1], np.stack(sums, axis=1).reshape(*shape, 2)
 
 
 def _column(config: DataConfig, name: str, column: Flat, chosen: np.ndarray[Any, Any] | None) -> ColumnStats:

@@ -1,4 +1,4 @@
-"""Compiled inner loops: what is missing of a column, and extremes and moments of the rest, without a copy in float64.
+"""Compiled inner loops: what is missing of a column, and extremes, moments and few values of the rest, uncopied.
 
 Sums run in a fixed number of accumulators, and nothing is reassociated: a column gives the same bits on every machine.
 """
@@ -19,6 +19,8 @@ _SINGLES = numba.types.Array(numba.float32, 1, "C", readonly=True)  # or not: a 
 _DOUBLES = numba.types.Array(numba.float64, 1, "C", readonly=True)
 _COUNTS = numba.types.UniTuple(numba.int64, 3)
 _NUMBERS = numba.types.UniTuple(numba.float64, 4)
+_RANKS = numba.types.Array(numba.int64, 1, "C", readonly=True)
+_PLACES = numba.types.Array(numba.int64, 1, "C")
 
 
 def _compiled(*signatures: Any) -> Any:
@@ -92,3 +94,32 @@ def moments_of(values: npt.NDArray[Any]) -> tuple[float, float, float, float]:
     for lane in lanes:
         m2 += lane
     return low, high, mean, m2
+
+
+@_compiled(_PLACES(_DOUBLES, _RANKS, _RANKS, numba.int64))
+def neighbours_within(
+    values: npt.NDArray[np.float64], low: npt.NDArray[np.int64], high: npt.NDArray[np.int64], gap: int
+) -> npt.NDArray[np.int64]:
+    """Choose few of some sorted values, the first and the last among them.
+
+    Parameters
+    ----------
+    values, low, high : (n,) at least one, as :class:`rootdata.quantiles.Quantiles` has them
+    gap : how far the rank of one may lie behind that of the one before it, at most, unless both are equal
+
+    Returns
+    -------
+    (k,) their positions; more than ``gap`` apart are only those that were neighbours before
+    """
+    kept = np.empty(len(values), np.int64)
+    kept[0] = at = 0
+    k = 1
+    while at < len(values) - 1:
+        following = at + 1
+        while following + 1 < len(values) and (
+            high[following + 1] - low[at] <= gap or values[following + 1] == values[at]
+        ):
+            following += 1
+        kept[k] = at = following
+        k += 1
+    return kept[:k].copy()

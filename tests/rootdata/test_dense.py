@@ -199,6 +199,20 @@ def test_a_real_value_equal_to_the_padding_stays_real(kind, block):
         np.testing.assert_array_equal(found[name], mask)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_what_is_beyond_float32_when_it_is_scaled_is_missing(dtype):
+    layout = Layout(kind="vector", flat=("x",), collections=())
+    events = Events(
+        entry=np.arange(3), part=np.zeros(3, np.uint8), label=np.zeros(3, np.int64), weight=np.ones(3, np.float32),
+        flat={"x": np.array([1, 3, 2**60], dtype)}, objects={}, before=np.array([3, 0, 0]),
+    )  # fmt: skip
+    packed = pack(events, layout, {"x": Transform(factor=1e38)}, sample=0, file=0)
+    out = gather(layout, packed, [0, 1, 2])
+    assert out["mask"].tolist() == [[True], [True], [False]]
+    assert out["x"].ravel().tolist() == [np.float32(1e38), np.float32(1e38) * 3, 0]
+
+
 def test_padding_is_put_in_after_scaling():
     layout = Layout(kind="tokens", flat=(), collections=(Padded(name="jets", branches=("pt",), length=3),), pad=-9.0)
     jets = Jagged(np.array([0, 1, 1]), np.array([[5.0]], np.float32))

@@ -49,6 +49,17 @@ def test_values_are_scaled_as_in_training(column: Any, transform: Transform, mis
         np.testing.assert_array_equal(scaled[:, 0].numpy()[kept], expected[kept])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_what_is_beyond_float32_when_it_is_scaled_is_missing_as_in_training(dtype: str) -> None:
+    column, transform = np.array([1, 3, 2**60], dtype), Transform(factor=1e38)
+    spec = TensorSpec(name="x", dtype=dtype, shape=("events", 1), features=("x",))
+    scaled, missing = Scaler(spec, [transform], ())(torch.from_numpy(column[:, None]))
+    trained = np.empty(3, np.float32)
+    transform.apply(column, trained)
+    assert missing[:, 0].tolist() == np.isnan(trained).tolist() == [False, False, True]
+    np.testing.assert_array_equal(scaled[:2, 0], trained[:2])
+
+
 def test_event_numbers_keep_their_differences() -> None:
     column = 2**60 + np.arange(5)
     transform = Transform(shift=2.0**60, factor=1.0)

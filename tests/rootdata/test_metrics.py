@@ -1,7 +1,9 @@
+import functools
+
 import numpy as np
 import pytest
 import sklearn.metrics as reference
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
@@ -109,6 +111,94 @@ def test_a_thinned_curve_keeps_ends_area_and_the_region_of_small_background():
     assert metrics.area(few) == pytest.approx(metrics.area(curve), abs=1e-3)
     assert ((few.background > 0) & (few.background < 1e-3)).sum() > 20
     assert set(few.threshold) <= set(curve.threshold)
+
+
+@pytest.mark.parametrize("negative", [0.0, 0.2, 0.4, "where signal is"])
+@pytest.mark.parametrize("n", [2_000, 100_000])
+def test_a_thinned_curve_keeps_its_area_with_negative_weights(negative, n):
+    rng = np.random.default_rng([n, 7])
+    label = rng.integers(0, 2, n)
+    score = rng.normal(label * 1.0)
+    share = 0.6 * (score > 0.5) if negative == "where signal is" else negative
+    weight = np.where(rng.random(n) < share, -1, 1) * rng.exponential(1, n) + (score < 0)
+    curve = metrics.roc(score, label, weight=weight)
+    few = metrics.thin(curve)
+    assert metrics.area(few) == pytest.approx(metrics.area(curve), abs=metrics.AREA_KEPT)
+    assert len(few.signal) < 1_000
+    assert (few.signal[-1], few.background[-1]) == pytest.approx((1, 1))
+
+
+def in_pairs(score, label, weight):
+    """The chance that signal scores above background, by its definition."""
+    signal, background = label == 1, label == 0
+    above = np.sign(score[signal][:, None] - score[background]) / 2 + 0.5
+    return weight[signal] @ above @ weight[background] / (weight[signal].sum() * weight[background].sum())
+
+
+@st.composite
+def events_of_both_signs(draw):
+    score, label, weight = draw(scored_events())
+    signs = draw(nps.arrays(np.int64, len(score), elements=st.sampled_from([-1, 1])))
+    weight = weight * signs
+    assume(all(abs(weight[label == c].sum()) > 0.1 for c in (0, 1)))
+    return score.astype(np.float32), label, weight
+
+
+def sums_of(events, *, limit=1000):
+    sums = metrics.ScoreSums(limit=limit)
+    sums.add(events[0], events[1], weight=events[2])
+    return sums
+
+
+@given(events_of_both_signs(), st.integers(1, 5))
+def test_sums_give_the_area_of_the_definition_however_events_are_dealt(events, n_parts):
+    expected = in_pairs(*events)
+    assert metrics.auc(events[0], events[1], weight=events[2]) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    parts = [sums_of([values[i::n_parts] for values in events]) for i in range(n_parts)]
+    assert functools.reduce(metrics.ScoreSums.merge, parts).area() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    batch_by_batch = metrics.ScoreSums(limit=1000)
+    for i in range(n_parts):
+        batch_by_batch.add(events[0][i::n_parts], events[1][i::n_parts], weight=events[2][i::n_parts])
+    assert batch_by_batch.area() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_parts", [1, 2, 4])
+def test_memory_is_bounded_and_the_area_then_is_the_same_for_any_parts(n_parts, monkeypatch):
+    monkeypatch.setattr(metrics, "AT_ONCE", 500)
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 2, 40_000)
+    score = 1 / (1 + np.exp(-rng.normal(label * 1.0)))
+    weight = rng.normal(1, 1, 40_000)
+    parts = []
+    for part in range(n_parts):
+        sums = metrics.ScoreSums(limit=3000)
+        for rows in np.array_split(np.arange(40_000)[part::n_parts], 30):
+            sums.add(score[rows], label[rows], weight=weight[rows])
+            assert sums._n_waiting <= 3000
+        parts.append(sums)
+    found = functools.reduce(metrics.ScoreSums.merge, parts)
+    whole = sums_of((score, label, weight), limit=3000)
+    assert len(found) == len(whole) <= 3000
+    assert found.area() == pytest.approx(whole.area(), rel=1e-12)
+    assert found.area() == pytest.approx(metrics.auc(score, label, weight=weight), abs=1e-4)
+
+
+def test_scores_of_any_sign_and_size_are_in_order():
+    score = np.float32([-np.inf, -1e30, -1, -1e-42, 0, 1e-42, 1, 1e30, np.inf])
+    for middle in range(1, len(score)):
+        label = (np.arange(len(score)) >= middle).astype(int)
+        assert sums_of((score, label, np.ones(len(score)))).area() == 1
+    assert sums_of((np.array([-0.0, 0.0]), np.array([0, 1]), np.ones(2))).area() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("score", "label", "weight"),
+    [([0.1, 0.2], [1, 1], [1, 1]), ([0.1, np.nan], [0, 1], [1, 1]), ([0.1, 0.2], [0, 1], [0, 1]), ([], [], [])],
+)
+def test_no_area_where_there_is_none(score, label, weight):
+    sums = sums_of((np.array(score), np.array(label, int), np.array(weight)))
+    assert np.isnan(sums.area())
+    assert np.isnan(sums.merge(metrics.ScoreSums(limit=10)).area())
 
 
 @given(scored_events())

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from rootdata.config import Scaling
 from rootdata.errors import DataError
+from rootdata.expressions import parse
 from rootdata.missing import mask_sentinels
 from rootdata.scaling import Transform, fit
 from rootdata.statistics import ColumnStats
@@ -20,7 +23,7 @@ def apply(transform, values, *, missing=(SENTINEL,)):
 
 
 def fitted(kind, values):
-    stats = ColumnStats.of(values, missing=[SENTINEL], log=kind == "log", sketch=kind == "robust")
+    stats = ColumnStats.of(values, missing=[SENTINEL], log=kind == "log", quantiles=kind == "robust")
     return fit("met", Scaling(kind=kind), stats)
 
 
@@ -89,11 +92,85 @@ def test_log_standardises_the_compressed_values(values):
 @given(spread_columns())
 def test_robust_puts_the_median_at_0_and_the_quartiles_1_apart(values):
     low, middle, high = np.quantile(real(values), [0.25, 0.5, 0.75], method="inverted_cdf")
-    inaccuracy = 0.006 * (abs(low) + abs(high))
-    assume(high - low > 2 * inaccuracy + 1e-6)
+    assume(high > low)
+    assert fitted("robust", values) == Transform(shift=middle, factor=1 / (high - low))
+
+
+RNG = np.random.default_rng(3)
+WELL_SPREAD = {
+    "a top quark's mass": RNG.normal(172.5, 1.0, 20_000),
+    "a Z boson's mass": RNG.normal(91.2, 0.1, 20_000),
+    "lifetimes in seconds": RNG.exponential(1.5e-13, 20_000),
+    "numbers of runs": RNG.integers(355_100, 362_761, 20_000),
+    "energies in some unit": RNG.normal(0, 1e30, 20_000),
+    "many zeros": np.where(RNG.random(20_000) < 0.4, 0.0, RNG.exponential(1.0, 20_000)),
+}
+
+
+@pytest.mark.parametrize("name", WELL_SPREAD)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_robust_has_the_quartiles_of_narrow_tiny_huge_and_discrete_columns(name, dtype):
+    values = WELL_SPREAD[name].astype(dtype)
     transform = fitted("robust", values)
-    assert transform.shift == pytest.approx(middle, rel=0.006, abs=1e-9)
-    assert 1 / transform.factor == pytest.approx(high - low, abs=inaccuracy)
+    low, middle, high = np.quantile(values.astype(np.float64), [0.25, 0.5, 0.75], method="inverted_cdf")
+    assert 1 / transform.factor == pytest.approx(high - low, rel=0.005)
+    assert transform.shift == pytest.approx(middle, abs=0.005 * (high - low))
+    assert np.isfinite(apply(transform, values)).all()
+
+
+BEYOND = [
+    # kind, values, what is said
+    ("standard", np.float32([5e-40, -5e-40, 1e-40]), r"a factor of up to .* and float32 ends at 3.4e\+38"),
+    ("robust", np.float32([5e-40, -5e-40, 1e-40]), "a factor of up to"),
+    ("log", np.float32([5e-40, -5e-40, 1e-40]), "a factor of up to"),
+    ("minmax", np.float32([3e38, -3e38, 0]), r"differences of up to 6e\+38"),
+    ("standard", np.array([1e300, -1e300, 0]), "what 'standard' computes of it is beyond float64"),
+    ("minmax", np.array([1.5e308, -1.5e308, 0]), "what 'minmax' computes of it is beyond float64"),
+    ("none", np.array([1e300, -1e300, 0]), r"scaled values of up to 1e\+300"),
+    ("standard", np.array([1e-300, -1e-300, 0]), "so close that float64 can't hold the squares"),
+    ("log", np.array([1e-300, -1e-300, 0]), "so close that float64 can't hold the squares"),
+    ("minmax", np.array([1e-300, -1e-300, 0]), "a factor of up to"),
+    ("robust", np.array([0, 5e-324, 1e-323]), "scaled by 'robust' it takes"),
+    ("robust", np.array([0, 1e-20, 2e-20, 3e-20, 1e30]), "scaled values of up to"),
+    ("robust", np.array([0.0, 0, 0, 0, 0, 2]), "has equal quartiles, though it goes from 0 to 2,"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+@pytest.mark.parametrize(("kind", "values", "said"), BEYOND)
+def test_what_float32_or_float64_can_not_hold_is_called_that_and_not_constant(kind, values, said):
+    with pytest.raises(DataError, match=said) as error:
+        fitted(kind, values)
+    assert "constant" not in str(error.value)
+
+
+@pytest.mark.parametrize("values", [np.float32([5e-40, -5e-40, 1e-40]), np.array([1e-300, -1e-300, 2e-300])])
+def test_the_units_that_are_proposed_will_do(values):
+    with pytest.raises(DataError, match="derive it in other units") as error:
+        fitted("minmax" if values.dtype == np.float64 else "standard", values)
+    expression = re.search(r"derived=\{'met': '(.*)'\}", str(error.value))[1]
+    derived = parse(expression).evaluate({"met": values}, num_events=3)
+    assert np.isfinite(apply(fitted("standard", derived), derived)).all()
+
+
+@given(st.sampled_from(KINDS), number_columns(min_size=2))
+def test_what_is_fitted_scales_its_own_events_to_finite_numbers_or_is_refused(kind, values):
+    try:
+        transform = fitted(kind, values)
+    except DataError:
+        return
+    scaled = apply(transform, values)
+    wide = values.astype(np.float64)
+    np.testing.assert_array_equal(np.isnan(scaled), ~np.isfinite(wide) | (wide == SENTINEL))
+    assert not np.isinf(scaled).any()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_what_is_beyond_float32_when_it_is_scaled_is_missing(dtype):
+    values = np.array([1, 3, 2**60], dtype)
+    assert np.isnan(apply(Transform(factor=1e38), values)).tolist() == [False, False, True]
+    assert np.isnan(apply(Transform(shift=-1.0, factor=1e25), values)).tolist() == [False, False, True]
 
 
 @given(number_columns(min_size=1))

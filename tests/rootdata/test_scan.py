@@ -127,7 +127,7 @@ def test_the_first_pass_learns_what_numpy_finds_in_the_whole(several):
     assert got.columns["Jet_pt"].log_moments.std == pytest.approx(logs.std(), rel=1e-6)
     for q in (0.25, 0.5, 0.75):
         exact = np.quantile(columns["met"], q, method="inverted_cdf")
-        assert got.columns["met"].quantile(q) == pytest.approx(exact, rel=0.0051)
+        assert got.columns["met"].quantiles.at(q) == exact  # so few values are all kept
     assert got.multiplicity["jets"] == tuple(np.bincount(ak.to_numpy(ak.num(whole["pt"][train]))))
 
 

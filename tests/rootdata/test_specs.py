@@ -78,8 +78,38 @@ def test_specs_say_what_they_know(specs):
     assert [specs.num_events(p) for p in ("train", "val", "test")] == list(specs.files[0].before)
     assert sum(specs.files[0].before) == specs.files[0].entries == 120
     assert np.sum(specs.labels) == 120
-    assert specs.columns["met"].sketch is not None
+    assert specs.columns["met"].quantiles is not None
     assert specs.columns["Jet_pt"].log_moments is not None
+
+
+def test_weights_are_added_up_by_sample_part_and_class(tmp_path):
+    columns = COLUMNS | {"weight": np.where(np.arange(120) % 3 == 0, -2.5, 1.0)}
+    path = write(tmp_path / "a.root", columns, steps=(40, 80))
+    specs = scanned(options(path, **RICH, weight="weight"))
+    whole = np.array(specs.weights)
+    assert whole.shape == (1, 3, 3, 2)
+    by_class = [
+        [columns["weight"][columns["is_signal"] == c].sum(), abs(columns["weight"][columns["is_signal"] == c]).sum()]
+        for c in (0, 1)
+    ]
+    np.testing.assert_allclose(whole.sum(axis=(0, 1)), [*by_class, [0, 0]])
+    sizes = [whole[0, p, :, 1].sum() / specs.num_events(part) for p, part in enumerate(("train", "val", "test"))]
+    assert [specs.mean_weight(part) for part in ("train", "val", "test")] == pytest.approx(sizes)
+
+
+def test_weights_of_events_without_a_label_and_of_skipped_blocks_count(tmp_path):
+    path = write(tmp_path / "a.root", COLUMNS, steps=(40, 80))
+    plain = options(path, weight="weight", split={"train": 1.0}, fraction=0.5)
+    assert "label" not in plain
+    assert "label" not in next(iter(plain["samples"].values()))
+    specs = scanned(plain)
+    assert specs.estimated
+    assert specs.mean_weight("train") == pytest.approx(COLUMNS["weight"].astype("f4").astype(float).mean())
+    assert specs.mean_weight("val") == 0
+
+
+def test_without_weights_the_mean_is_one(specs):
+    assert specs.mean_weight("train") == 1
 
 
 @pytest.mark.parametrize(
@@ -279,7 +309,7 @@ def test_auto_length_keeps_999_of_1000_objects_and_not_one_object_more():
 
 def length_with(config, histogram):
     specs = Specs(key="", fingerprint="", samples=(), files=(), flat=(), columns={}, multiplicity={"jets": histogram},
-                  labels=())  # fmt: skip
+                  labels=(), weights=())  # fmt: skip
     return layout_of(config, specs).collections[0].length
 
 

@@ -15,12 +15,13 @@ from rootdata import stream
 from rootdata.ahead import prefetched
 from rootdata.blocks import Store, open_store
 from rootdata.config import CacheConfig, parse_data, parse_order
+from rootdata.datamodule import RootDataModule
 from rootdata.dataset import RootDataset
 from rootdata.dense import Pool
-from rootdata.errors import DataError, ShapeError
+from rootdata.errors import ConfigError, DataError, ShapeError
 from rootdata.jagged import Jagged
 from rootdata.scan import specs_for
-from rootdata.stream import Reader, make_recipe, plan_of, slabs
+from rootdata.stream import Reader, make_recipe, plan_of, shares_of, slabs
 from strategies import NO_SHRINKING, DataSet, FileShape, data_sets, orders
 
 SMALL = DataSet(
@@ -176,6 +177,35 @@ def test_validation_is_in_file_order_and_knows_no_weights(samples):
     for sample in range(3):
         mine = [row for row in found if row[0] == sample]
         assert mine == sorted(mine)
+
+
+def test_a_mixture_leaves_weights_and_scaling_alone_and_the_mean_weight_follows_it(samples):
+    weighted = {name: {**options, "weight": 1.0 + i} for i, (name, options) in enumerate(samples.items())}
+    features = {**FEATURES, "scale": {"ht": "robust", "default": "standard"}}
+    mix = {"s0": 1, "s1": 3, "s2": 1}
+    recipe, plan = prepared(weighted, features=features, mix=mix)
+    plain, _ = prepared(weighted, features=features)
+    assert recipe.transforms == plain.transforms
+    found = list(slabs(recipe, plan, epoch=0))
+    weight, index = (np.concatenate([slab[name] for slab in found]) for name in ("weight", "index"))
+    assert weight.tolist() == (1.0 + index[:, 0]).tolist()
+    shares = shares_of(recipe.config, recipe.specs, parse_order({"mix": mix}, samples=list(samples)))
+    assert shares == {s.name: s.share for s in plan.sources}
+    assert recipe.specs.mean_weight("train", shares) == pytest.approx(weight.mean())
+    assert recipe.specs.mean_weight("train") == pytest.approx((255 * 1 + 130 * 2 + 30 * 3) / 415)
+
+
+@pytest.mark.parametrize("mix", [{"s0": 1, "s1": 0, "s2": 1}, {"s0": 0, "s1": 1, "s2": 0}])
+def test_a_mixture_without_one_of_the_classes_is_refused(samples, mix):
+    number = 1 if not mix["s1"] else 0
+    with pytest.raises(ConfigError, match=rf"mix: got .*: 0.*, which leaves class {number} .* without training events"):
+        prepared(samples, mix=mix)
+    # A part that is not mixed does without.
+    features = {**FEATURES, "split": {"by": "entries", "train": 0.5, "val": 0.5}}
+    prepared(samples, features=features, part="val", mix=mix)
+    data = RootDataModule(samples, **FEATURES, mix=mix)
+    with pytest.raises(ConfigError, match="without training events"):
+        data.setup("fit")
 
 
 def test_weights_decide_the_events_of_an_epoch(samples):

@@ -6,31 +6,40 @@ classes of their own and do not mix. In a ``lightning`` trainer wrap the network
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MeanMetric
-from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
+from torchmetrics import MeanMetric, Metric
 
 from rootdata.errors import ConfigError
+from rootdata.metrics import ScoreSums
+
+MOST_SCORES = 1 << 22  # different scores of a class that are kept apart: 84 MB a process
 
 
 class Classifier(pl.LightningModule):
     """Loss, optimizer and steps; a subclass gives the network as ``forward(batch)``.
 
     ``forward`` returns logits: (B,) for two classes, (B, classes) for more. The loss is the (binary) cross entropy,
-    weighted by ``batch["weight"]``. ``val/auc`` is unweighted, since torchmetrics' exact curve takes no weights;
-    :class:`rootdata.callbacks.ScoreReport` gives the weighted one of the test events.
+    weighted by ``batch["weight"]`` and divided by ``mean_weight``; ``val/loss`` and ``val/auc`` are weighted, too.
 
     Parameters
     ----------
     classes : how many, at least two
     lr : step size of Adam
     weight_decay : L2 penalty of Adam
+
+    Attributes
+    ----------
+    mean_weight : mean size of the training events' weights, taken from the trainer's data module where that knows it;
+        with loaders of your own set it before ``fit``, or the loss is that of the weights as they are
     """
 
     def __init__(self, *, classes: int = 2, lr: float = 1e-3, weight_decay: float = 0.0) -> None:
@@ -41,7 +50,13 @@ class Classifier(pl.LightningModule):
         self.lr = lr
         self.weight_decay = weight_decay
         self.val_loss = MeanMetric()  # over all events of all ranks, each with its weight
-        self.val_auc = BinaryAUROC() if classes == 2 else MulticlassAUROC(num_classes=classes)
+        self.val_auc = WeightedAUC(classes)
+        self.mean_weight = 1.0
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - every stage needs the same
+        """Ask the data module for the mean weight of the training events."""
+        data = getattr(self.trainer, "datamodule", None)
+        self.mean_weight = float(getattr(data, "mean_weight", self.mean_weight)) or 1.0
 
     def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Give the probability of label 1, (B,), or of each class, (B, classes)."""
@@ -49,7 +64,7 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Return the loss of one batch."""
-        loss = weighted_loss(self(batch), batch["label"], weight=batch.get("weight"))
+        loss = weighted_loss(self(batch), batch["label"], weight=batch.get("weight"), mean_weight=self.mean_weight)
         n = len(batch["label"])
         self.log("train/loss", loss, batch_size=n, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
@@ -57,10 +72,11 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # noqa: ARG002
         """Add one batch to ``val/loss`` and ``val/auc``."""
         logits, label, weight = self(batch), batch["label"], batch.get("weight")
-        loss = weighted_loss(logits, label, weight=weight)
-        self.val_loss.update(loss, weight=len(label) if weight is None else weight.abs().sum())
+        size = 1.0 if weight is None else float(weight.abs().mean())
+        loss = weighted_loss(logits, label, weight=weight, mean_weight=size or 1.0)
+        self.val_loss.update(loss, weight=size * len(label))
         self.log("val/loss", self.val_loss, batch_size=len(label), on_epoch=True, prog_bar=True)
-        self.val_auc.update(probabilities(logits), label)
+        self.val_auc.update(probabilities(logits), label, weight)
         self.log("val/auc", self.val_auc, batch_size=len(label), on_epoch=True, prog_bar=True)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -77,7 +93,56 @@ class Classifier(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
 
-def weighted_loss(logits: Tensor, label: Tensor, *, weight: Tensor | None = None) -> Tensor:
+class WeightedAUC(Metric):
+    """Area under the ROC curve with event weights, over all batches and ranks; with several classes their mean.
+
+    It is exact while there are no more different scores than :class:`rootdata.metrics.ScoreSums` keeps, whatever the
+    number of events. NaN where no class has both signal and background.
+
+    Parameters
+    ----------
+    classes : how many, at least two
+    """
+
+    full_state_update = False
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self._n = 1 if classes == 2 else classes
+        self._sums = self._nothing()
+
+    def _nothing(self) -> list[ScoreSums]:
+        return [ScoreSums(limit=MOST_SCORES // self._n) for _ in range(self._n)]
+
+    def update(self, score: Tensor, label: Tensor, weight: Tensor | None = None) -> None:
+        """Add a batch: scores of label 1, (B,), or of each class, (B, classes)."""
+        columns = score.detach().float().reshape(len(score), self._n).cpu().numpy().T
+        labels, weights = label.cpu().numpy(), None if weight is None else weight.detach().cpu().numpy()
+        for number, (sums, column) in enumerate(zip(self._sums, columns, strict=True)):
+            sums.add(column, labels == (1 if self._n == 1 else number), weight=weights)
+
+    def compute(self) -> Tensor:
+        """Give the area over all ranks."""
+        areas = np.array([sums.area() for sums in joined(self._sums)])
+        known = areas[~np.isnan(areas)]
+        return torch.tensor(known.mean() if len(known) else np.nan, dtype=torch.float32)
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        super().reset()
+        self._sums = self._nothing()
+
+
+def joined(own: list[ScoreSums]) -> list[ScoreSums]:
+    """Add up the sums of all ranks."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return own
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, own)
+    return [functools.reduce(ScoreSums.merge, sums) for sums in zip(*parts, strict=True)]
+
+
+def weighted_loss(logits: Tensor, label: Tensor, *, weight: Tensor | None = None, mean_weight: float = 1.0) -> Tensor:
     """Average the cross entropy of a batch with the events' weights.
 
     Parameters
@@ -85,19 +150,18 @@ def weighted_loss(logits: Tensor, label: Tensor, *, weight: Tensor | None = None
     logits : (B,) of label 1, or (B, classes)
     label : (B,) int64
     weight : (B,); negative ones, as generators at next-to-leading order give them, are allowed
+    mean_weight : mean size of the weights of all training events, as ``RootDataModule.mean_weight``; one number for
+        all batches, since dividing each by its own weights would let heavy events count less
 
     Returns
     -------
-    A scalar, divided by the sum of the weights' magnitudes: with weights of both signs their plain sum can vanish.
+    A scalar, the mean of ``weight * cross entropy / mean_weight``.
     """
     if logits.ndim == 1:
         losses = functional.binary_cross_entropy_with_logits(logits, label.to(logits.dtype), reduction="none")
     else:
         losses = functional.cross_entropy(logits, label, reduction="none")
-    if weight is None:
-        return losses.mean()
-    total = weight.abs().sum().clamp(min=torch.finfo(weight.dtype).tiny)
-    return (losses * weight).sum() / total
+    return losses.mean() if weight is None else (losses * weight).mean() / mean_weight
 
 
 def probabilities(logits: Tensor) -> Tensor:
