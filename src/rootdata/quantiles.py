@@ -49,7 +49,7 @@ class Quantiles:
         ordered = np.sort(values).astype(np.float64) + 0.0  # no -0.0, which is as large as 0.0 and might come first
         ranks = np.arange(1, len(ordered) + 1)
         whole = cls(count=len(ordered), values=ordered, low=ranks, high=ranks)
-        return whole._thinned(2 * len(ordered) // KEPT)  # noqa: SLF001 - of its own class
+        return whole._thinned(2 * len(ordered) // KEPT)
 
     def merge(self, other: Quantiles) -> Quantiles:
         """Add two parts of a column."""
@@ -67,7 +67,7 @@ class Quantiles:
             high[places] = part.high + np.append(rest.high - 1, rest.count)[before]
         count = self.count + other.count
         whole = Quantiles(count=count, values=values, low=low, high=high)
-        return whole._thinned(int(2 * RANK_ACCURACY * count))  # noqa: SLF001
+        return whole._thinned(int(2 * RANK_ACCURACY * count))
 
     def at(self, q: float) -> float:
         """Return the value below or at which a share ``q`` of the values lies.
