@@ -56,7 +56,7 @@ class Scaler(nn.Module):
         self.register_buffer("sentinels", torch.tensor(mixed, dtype=self._dtype).reshape(shape))
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scaled values, finite float32, 0 where missing, and which are missing, both of the shape of ``raw``."""
+        """Return scaled values, finite float32, 0 where missing, and which are missing; shaped as ``raw``."""
         wide = raw.to(self._dtype)
         if self._has_log:
             # in double: ONNX has no log1p, and log(1 + x) of small x in float32 is nothing but rounding
