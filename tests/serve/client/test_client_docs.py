@@ -28,6 +28,7 @@ from serve.client.waiting import Client
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "serving.md").read_text()
 BASH = re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL)
 PYTHON = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+START = BASH[0]
 EVENT = {"HT": 431.0, "MET_pt": 20.5, "Jet_pt": [120.5, 80.2], "Jet_eta": [0.1, -1.2]}
 
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="THE DOCUMENTATION IS NOT TESTED: curl is missing")
