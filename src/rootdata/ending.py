@@ -104,8 +104,8 @@ class Ending:
         os.set_blocking(self._write, False)
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for signum in SIGNALS:
-            if (before := signal.getsignal(signum)) is not signal.SIG_IGN:
-                self._before[signum] = before if before is not None else signal.SIG_DFL
+            if (before := handler_of(signum)) is not signal.SIG_IGN:
+                self._before[signum] = before
         self._thread = threading.Thread(target=self._watch, name="rootdata-ending", daemon=True)
         self._thread.start()
         self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._swallowed
@@ -270,6 +270,14 @@ class Ending:
     def _leave(self) -> None:
         if self._thread is not None:
             signal.set_wakeup_fd(-1)  # it would tell the parent of the child's signals
+
+
+def handler_of(signum: int) -> Handler:
+    """Return what answers a signal now; one of ours that is closed stands for what was there before it."""
+    handler = signal.getsignal(signum)
+    while isinstance(handler, Ending) and not handler._is_open:  # noqa: SLF001 - its own
+        handler = handler._before[signum]  # noqa: SLF001
+    return handler if handler is not None else signal.SIG_DFL  # None: of a library, which can't be put back
 
 
 def status_of(signum: int) -> int:

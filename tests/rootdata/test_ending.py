@@ -299,6 +299,23 @@ def test_a_handler_that_stayed_behind_does_what_was_done_before(capfd):
         signal.signal(signal.SIGTERM, before)
 
 
+def test_one_that_stayed_behind_is_not_asked_again():
+    program = """
+    for _ in range(3):
+        with Ending() as one:
+            pass
+        signal.signal(signal.SIGTERM, one)
+    with Ending():
+        try:
+            ready()
+            run_for(60)
+        except SystemExit:
+            print("cleaned up")
+            raise
+    """
+    assert end(start(program), signal.SIGTERM)[:2] == (143, "cleaned up\n")
+
+
 def test_a_number_of_another_process_is_not_signalled():
     """A rank that is gone may have left its number to a stranger."""
     process = subprocess.Popen([sys.executable, "-c", "pass"])

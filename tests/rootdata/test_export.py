@@ -395,6 +395,133 @@ def test_a_place_that_can_not_be_written_is_one_error(chain: Any, tmp_path: Path
         exporting._write(b"", chain[3], tmp_path / "file" / "bundle")
 
 
+# Whatever became of a network in training
+
+
+class ByName(nn.Module):
+    """Takes a tensor by its name."""
+
+    def __init__(self, chain: nn.Module) -> None:
+        super().__init__()
+        self.chain = chain
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.chain(x)
+
+
+class Inside(ByName):
+    """Compiles a part of itself."""
+
+    def __init__(self, chain: nn.Module) -> None:
+        super().__init__(torch.compile(chain, backend="eager"))
+
+
+class MakesNumbers(ByName):
+    """Makes numbers of the type that is usual at the time, as Lightning sets it."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.chain(x @ torch.eye(x.shape[1]))
+
+
+def parametrized(how: Any) -> Any:
+    def apply(chain: nn.Sequential) -> nn.Module:
+        how(chain[0])
+        return chain
+
+    return apply
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A training of one rank, for what needs one."""
+    store = torch.distributed.FileStore(str(tmp_path_factory.mktemp("group") / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def also(*values: Any) -> Any:
+    """Mark a case that the ordinary tests leave out."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
+KINDS = {
+    "compiled": lambda n: torch.compile(n, backend="eager"),
+    "compiled by name": lambda n: torch.compile(ByName(n), backend="eager"),
+    "compiled inside": Inside,
+    "on devices": nn.DataParallel,
+    "of a rank": lambda n: nn.parallel.DistributedDataParallel(ByName(n)),
+    "averaged": lambda n: torch.optim.swa_utils.AveragedModel(ByName(n)),
+    "averaged of a compiled one of a rank": lambda n: torch.optim.swa_utils.AveragedModel(
+        torch.compile(nn.parallel.DistributedDataParallel(n), backend="eager")
+    ),
+    "weight norm": parametrized(nn.utils.parametrizations.weight_norm),
+    "spectral norm": parametrized(nn.utils.parametrizations.spectral_norm),
+    "orthogonal": parametrized(nn.utils.parametrizations.orthogonal),
+    "pruned": parametrized(lambda layer: nn.utils.prune.l1_unstructured(layer, "weight", amount=0.3)),
+    "frozen": lambda n: n.requires_grad_(False),
+    "half": lambda n: n.half(),
+    "bfloat16": lambda n: n.bfloat16(),
+    "double": lambda n: n.double(),
+    "double that makes numbers": lambda n: MakesNumbers(n).double(),
+    "half, compiled, by name": lambda n: torch.compile(ByName(n).half(), backend="eager"),
+}
+OFTEN = {"compiled", "on devices", "bfloat16", "double that makes numbers"}
+
+
+@pytest.mark.parametrize("kind", [kind if kind in OFTEN else also(kind) for kind in KINDS])
+@pytest.mark.usefixtures("alone")
+def test_a_network_is_exported_whatever_training_made_of_it(chain: Any, tmp_path: Path, kind: str) -> None:
+    data = chain[1]
+    torch.manual_seed(11)
+    plain = nn.Sequential(nn.Linear(data.shapes["x"][0], 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
+    network = KINDS[kind](plain)
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    manifest = export(network, data, tmp_path / "b", num_events=50)
+    assert network.training
+    assert torch.get_default_dtype() == torch.float32
+    for name, values in network.state_dict().items():
+        torch.testing.assert_close(values, before[name], atol=0, rtol=0)
+    # The same by torch: the layers that were made at first, whatever is around them, with the weights as they are.
+    dtype = torch.float64 if "double" in kind else torch.float32
+    logits, index = by_torch(plain.to(dtype), data, lambda batch: plain(batch["x"].to(dtype)))
+    found = scores_of_table(tmp_path / "b", branches_of(data, index, [b.name for b in manifest.branches]))
+    assert np.abs(found - sigmoid(logits)).max() < TINY
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_a_rehearsal_leaves_nothing_and_draws_no_number(chain: Any, tmp_path: Path, kind: str) -> None:
+    data = chain[1]
+    network = nn.Sequential(nn.Linear(data.shapes["x"][0], 1), nn.Dropout(0.5)).to(getattr(torch, kind))
+    before = torch.get_rng_state(), {name: values.clone() for name, values in network.state_dict().items()}
+    exporting.rehearse(network, data)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert all(torch.equal(values, before[1][name]) for name, values in network.state_dict().items())
+    assert all(p.dtype == getattr(torch, kind) and p.requires_grad and p.grad is None for p in network.parameters())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda n: torch.jit.script(n), "made by torch.jit, of which no graph is made; export what it was made from"),
+        (lambda n: ByName(torch.jit.script(n)), "ByName was made by torch.jit"),
+        (lambda n: n.to("meta"), "Linear has weights without values"),
+        (lambda n: torch.distributed.fsdp.FullyShardedDataParallel(n, device_id=torch.device("cpu")), "spread over"),
+        (lambda n: torch.ao.quantization.quantize_dynamic(nn.Sequential(n)), "can't be written as an ONNX graph"),
+        (lambda n: n.to(torch.complex64), "can't be called with the batches of this data"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.usefixtures("alone")
+def test_what_can_not_be_exported_is_refused_before_it_is_trained(chain: Any, make: Any, words: str) -> None:
+    network = make(nn.Linear(chain[1].shapes["x"][0], 1))
+    with pytest.raises(BundleError, match=words) as caught:
+        exporting.rehearse(network, chain[1])
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
 # What can't be exported
 
 
