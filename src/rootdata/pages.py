@@ -288,7 +288,7 @@ def read(
     ----------
     fields : name to what it is made of
     clusters : those of the file, in its order
-    records : of the file, which remember themselves from one call to the next
+    records : of the file; without them pages that have neither checksum nor compression are believed to be in place
 
     Returns
     -------
@@ -299,7 +299,6 @@ def read(
     ContradictionError
         Where the bytes are not what they must be, or what describes them contradicts itself.
     """
-    records = records or Records(fetch)
     parts = _parts(clusters, start, stop)
     names = _names(fields)
     ends = {f.ends: _Wanted(names[f.ends], _ends_of(parts)) for f in fields.values() if f.ends}
@@ -425,7 +424,7 @@ def _joined(ends: Array, parts: Sequence[_Part], wanted: _Wanted) -> _Lists:
 
 
 def _read_columns(
-    fetch: Fetch, wanted: Mapping[Column, _Wanted], parts: Sequence[_Part], records: Records
+    fetch: Fetch, wanted: Mapping[Column, _Wanted], parts: Sequence[_Part], records: Records | None
 ) -> dict[Column, Array]:
     """Read some elements of columns, of each cluster one range."""
     pieces: list[_Piece] = []
@@ -484,17 +483,13 @@ def _stored(column: Column, cluster: Cluster, where: Callable[[], str]) -> tuple
     return found[0] if found else (column.encoding, ())
 
 
-def _read_pieces(fetch: Fetch, pieces: Iterable[_Piece], records: Records) -> None:
+def _read_pieces(fetch: Fetch, pieces: Iterable[_Piece], records: Records | None) -> None:
     for start, stop, group in _requests(sorted(pieces, key=lambda p: (p.page.offset, p.page.stop))):
         data = memoryview(fetch(start, stop - start))
         if len(data) < stop - start:
             raise ContradictionError(f"{len(data)} of {stop - start} bytes can be read at {start}")
-        lost = [p for p in group if p.is_bare and _is_lost(p, data[p.begin - start : p.page.stop - start], records)]
-        if lost:
-            data = memoryview(bytes(data))  # it would not outlast what is fetched now
-            for piece in lost:
-                if (record := records.around(piece.page.offset)) is not None:
-                    _check_inside(piece, record, records)
+        if records is not None and (bare := [p for p in group if p.is_bare]):
+            data = _in_place(bare, data, start, records)
         for piece in group:
             page = piece.page
             try:
@@ -525,17 +520,26 @@ def _requests(pieces: Iterable[_Piece]) -> Iterator[tuple[int, int, list[_Piece]
         yield start, stop, group
 
 
-def _is_lost(piece: _Piece, data: memoryview, records: Records) -> bool:
-    """Compare a page with the key near to it; say whether there is none.
+def _in_place(pieces: Iterable[_Piece], data: memoryview, start: int, records: Records) -> memoryview:
+    """Compare pages with the records that they lie in: of the key near to them, or else of all keys of the file.
 
-    Parameters
-    ----------
-    data : the bytes of the page, and some before
+    Returns
+    -------
+    ``data``, or a copy: it does not outlast what is fetched of other keys
     """
-    record = nearest_record(bytes(data), piece.begin)
-    if record is not None:
-        _check_inside(piece, record, records)
-    return record is None
+    lost: list[_Piece] = []
+    for piece in pieces:
+        record = nearest_record(bytes(data[piece.begin - start : piece.page.stop - start]), piece.begin)
+        if record is None:
+            lost.append(piece)
+        else:
+            _check_inside(piece, record, records)
+    if lost:
+        data = memoryview(bytes(data))
+    for piece in lost:
+        if (record := records.around(piece.page.offset)) is not None:
+            _check_inside(piece, record, records)
+    return data
 
 
 def _check_inside(piece: _Piece, record: Range, records: Records) -> None:

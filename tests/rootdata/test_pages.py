@@ -359,8 +359,9 @@ def damaged(path, at, value):
 
 def pages_of(tree, names):
     """Say where pages begin, and how long they are with their checksums."""
-    fields = [tree._field(n) for n in names]
-    return [(at, end - at) for at, end in pages.places(fields, tree._clusters, 0, tree.num_entries)]
+    columns = {c for n in names for c in (tree._field(n).values, tree._field(n).lists) if c}
+    found = [page for cluster in tree._clusters for c in columns for page in cluster.pages(c.number)]
+    return sorted((page.offset, page.stop - page.offset) for page in found)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
