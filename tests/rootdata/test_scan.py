@@ -257,7 +257,7 @@ def test_many_files_are_read_a_few_at_a_time(tmp_path, monkeypatch):
     assert got.num_events("train") == 120
     opened = []
     original = uproot.open
-    monkeypatch.setattr(uproot, "open", lambda path, **how: opened.append(path) or original(path, **how))
+    monkeypatch.setattr(uproot, "open", lambda path, **how: opened.append(str(path)) or original(path, **how))
     assert scanned(options(tmp_path, jagged=None)) == got
     assert len(set(opened)) == 40
     assert len(opened) <= 60  # most files are opened once

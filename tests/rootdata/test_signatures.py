@@ -29,6 +29,7 @@ def zipped():
         (b"hello", "this is not a ROOT file; "),
         (b"", "the file is empty"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "bytes",  # some of which hold the time
 )
 def test_what_a_file_is_instead_is_said(content, said):
     sentence = why_not_root(content[:LENGTH])
