@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 Say = Callable[[int], None]
 Send = Callable[[int], None]
@@ -41,12 +41,6 @@ class Stopped(SystemExit):
     def __init__(self, signum: int) -> None:
         super().__init__(status_of(signum))
         self.signum = signum
-
-
-class Launcher(Protocol):
-    """Whoever started the other ranks of this machine, a part of Lightning's strategies."""
-
-    procs: list[Any]
 
 
 class Ending:
@@ -75,7 +69,7 @@ class Ending:
     def __init__(self, *, within: float = WITHIN, say: Say | None = None) -> None:
         self.signum: int | None = None
         self.is_held = self.is_child = self.has_trained = False
-        self._launcher: Launcher | None = None
+        self._launcher: object = None
         self._within, self._say = within, say
         self._before: dict[int, Handler] = {}
         self._others: dict[int, Send] = {}
@@ -93,8 +87,13 @@ class Ending:
         return next((one for one in handlers if isinstance(one, Ending) and one._is_open), None)  # noqa: SLF001
 
     @property
+    def is_watching(self) -> bool:
+        """Whether signals are heard of at once: here, or where this process was forked from."""
+        return self._thread is not None
+
+    @property
     def _is_open(self) -> bool:
-        return self._thread is not None and os.getpid() == self._process
+        return self.is_watching and os.getpid() == self._process
 
     def open(self) -> None:
         """Take over; nothing, where this is not the main thread: signals are none of its business."""
@@ -110,20 +109,16 @@ class Ending:
         self._thread.start()
         self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._swallowed
         itself = weakref.ref(self)
-
-        def leave() -> None:
-            if (ending := itself()) is not None:
-                ending._leave()  # noqa: SLF001 - its own
-
-        os.register_at_fork(after_in_child=leave)
-        for taken in self._before:
-            signal.signal(taken, self)
+        os.register_at_fork(after_in_child=lambda: leave_to_parent(itself()))
+        for number in self._before:
+            signal.signal(number, self)
 
     def close(self) -> None:
         """Give back what was taken over, unless a signal is ending this rank and others."""
-        if not self._is_open or (self.signum is not None and self._has_others()):
+        thread = self._thread
+        if thread is None or not self._is_open or (self.signum is not None and self._has_others()):
             return
-        thread, self._thread = self._thread, None
+        self._thread = None
         for signum, before in self._before.items():
             if signal.getsignal(signum) is self:
                 signal.signal(signum, before)
@@ -143,8 +138,13 @@ class Ending:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def expect(self, launcher: Launcher | None) -> None:
-        """Learn who may start other ranks from this process; they will know that they are."""
+    def expect(self, launcher: object) -> None:
+        """Learn which part of Lightning may start other ranks from this process; they will know that they are.
+
+        Parameters
+        ----------
+        launcher : of a strategy; None where it starts none. Its ``procs`` are those that it started.
+        """
         self._launcher = launcher
         if launcher is not None:
             os.environ[STARTER] = str(self._process)
@@ -224,8 +224,7 @@ class Ending:
                 return
 
     def _ranks_started(self) -> list[subprocess.Popen[Any]]:
-        found = self._launcher.procs if self._launcher is not None else []
-        return [rank for rank in found if isinstance(rank, subprocess.Popen)]
+        return [rank for rank in getattr(self._launcher, "procs", []) if isinstance(rank, subprocess.Popen)]
 
     def _tell(self) -> None:
         """Send the signal on, once, to every other rank."""
@@ -239,8 +238,8 @@ class Ending:
         for rank in self._started:
             if rank.pid not in self._others:  # it may have no handler yet, to end on SIGINT without a word
                 rank.send_signal(signal.SIGTERM)
-        if self._launcher is not None and self._started:
-            self._launcher.procs.clear()  # Lightning would kill this process as soon as one of them has ended
+        if isinstance(procs := getattr(self._launcher, "procs", None), list) and self._started:
+            procs.clear()  # Lightning would kill this process as soon as one of them has ended
 
     def _press(self) -> None:
         """Raise again what nobody has seen; in the end do without the main thread."""
@@ -265,11 +264,11 @@ class Ending:
             self._say(self.signum)
         os._exit(status)
 
-    # In a process that was forked
 
-    def _leave(self) -> None:
-        if self._thread is not None:
-            signal.set_wakeup_fd(-1)  # it would tell the parent of the child's signals
+def leave_to_parent(ending: Ending | None) -> None:
+    """In a process that was forked, see to it that its signals are not taken for those of the one it came from."""
+    if ending is not None and ending.is_watching:
+        signal.set_wakeup_fd(-1)
 
 
 def handler_of(signum: int) -> Handler:

@@ -110,7 +110,7 @@ def one_sentence(*, is_full: bool, folder: Path, config_name: str) -> Iterator[N
         if ending is not None and signum is not None:
             ending.arrived()
         if signum is not None:
-            say_stopped(signum)
+            say_stopped(signum, is_of_lightning=isinstance(error, SystemExit) and not isinstance(error, Stopped))
             raise Told(status_of(signum)) from None
         sentence = explain(error, folder=folder, config_name=config_name) if isinstance(error, Exception) else None
         if is_full or sentence is None:
@@ -145,11 +145,17 @@ def signal_behind(error: BaseException, *, seen: int | None) -> int | None:
     return next((s for s in SIGNALS if status in {-s, status_of(s)}), seen)
 
 
-def say_stopped(signum: int) -> None:
-    """Say by which signal the program ends, once for all ranks of a machine."""
+def say_stopped(signum: int, *, is_of_lightning: bool = False) -> None:
+    """Say by which signal the program ends, once for all ranks of a machine, and how a training goes on.
+
+    Parameters
+    ----------
+    is_of_lightning : whether it was Lightning that left, which it does in a training
+    """
     ending, name = Ending.current(), "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
+    has_trained = is_of_lightning or (ending is not None and ending.has_trained)
     if is_first_here():
-        say_why(f"stopped by {name}" + (f"; {GO_ON}" if ending is not None and ending.has_trained else ""))
+        say_why(f"stopped by {name}" + (f"; {GO_ON}" if has_trained else ""))
 
 
 def say_why(sentence: str) -> None:
