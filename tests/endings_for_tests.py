@@ -39,6 +39,7 @@ class Run:
     signum : which
     by : the rank that sends it, None for whichever is there first
     to : the ranks that get it
+    after : how often its moment comes before
     has_agent : whether somebody ends the other ranks when one has failed, as torchrun does
     """
 
@@ -49,6 +50,7 @@ class Run:
     signum: int = signal.SIGTERM
     by: int | None = 0
     to: tuple = (0,)
+    after: int = 0
     has_agent: bool = False
     within: float = 60
 
@@ -71,10 +73,26 @@ def moment(at, run):
     """Make a callback that sends the signal of a run when its hook is called."""
     import pytorch_lightning as pl
 
+    what, calls = Run(**json.loads(Path(run).read_text())), 0
+
     def called(*_, **__):
-        send(Run(**json.loads(Path(run).read_text())))
+        nonlocal calls
+        calls += 1
+        if calls > what.after:
+            send(what)
 
     return type("Moment", (pl.Callback,), {HOOKS[at]: called})()
+
+
+def unwritable(shapes, classes, **_):
+    """Make a network that trains and that no graph can be made of."""
+    from rootdata.models import DNN
+
+    class Unwritable(DNN):
+        def forward(self, batch):
+            return super().forward(batch) * len(batch["x"].unique().tolist()) ** 0
+
+    return Unwritable(shapes, classes=classes, hidden=[8])
 
 
 def lay_in_wait(run):
@@ -128,6 +146,8 @@ def serve():
 def carry_out(run):
     """Run the ranks, and report their statuses, how long after the signal the last one ended, and what is left."""
     port, ranks, folder = free_port(), [], Path(run.folder)
+    for old in (*folder.glob("pid_*"), folder / "sent.txt"):  # of a run before
+        old.unlink(missing_ok=True)
     for rank in range(run.world):
         process = os.fork()
         if not process:

@@ -5,10 +5,11 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from endings_for_tests import MOMENTS, Run, Runs
-from rootdata import resume
+from rootdata import bundle, resume
 
 SOON = 20  # seconds, on a machine that does other things, too; it takes 1, where a rank has to be ended 5 to 10
 WORDS = [
@@ -111,3 +112,47 @@ def test_all_ranks_end_when_one_gets_a_signal(carry_out, tmp_path, moment, signu
     report = carry_out(world=2, moment=moment, signum=signum, by=by, to=to, has_agent=are_strangers)
     is_late = moment in {"test's end", "export"}
     assert_ended(report, signum, tmp_path, also_by=[signal.SIGTERM] if are_strangers else [], is_late=is_late)
+
+
+# What becomes of the network
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", also("64-true"), also("16-mixed"), also("bf16-mixed")])
+def test_a_training_in_any_precision_ends_with_a_bundle(carry_out, tmp_path, precision):
+    report = carry_out(f"trainer.precision={precision}")
+    assert report["statuses"] == [0], report["printed"]
+    manifest = bundle.load(tmp_path / "out" / "1" / "bundle")
+    assert manifest.parity.max_difference < 1e-6
+    assert {t.dtype for t in manifest.inputs} == {"float32"}
+
+
+@pytest.mark.parametrize("world", [1, also(2)])
+def test_what_can_not_be_exported_is_refused_by_all_ranks_before_the_first_batch(carry_out, tmp_path, world):
+    report = carry_out("model._target_=endings_for_tests.unwritable", world=world)
+    assert report["statuses"] == [2] * world, report["printed"]
+    assert report["printed"].count("can't be written as an ONNX graph") == world
+    assert "export=false trains it without a bundle" in report["printed"]
+    assert "Traceback" not in report["printed"]
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.long
+def test_it_is_trained_where_no_bundle_is_asked_for(carry_out, tmp_path):
+    report = carry_out("model._target_=endings_for_tests.unwritable", "export=false")
+    assert report["statuses"] == [0], report["printed"]
+    assert list(tmp_path.rglob("last.ckpt"))
+
+
+@pytest.mark.long
+def test_ranks_that_were_stopped_go_on_as_if_they_had_not_been(carry_out, runs, home, tmp_path):
+    """The second run of the same command has no signal, and ends where an unbroken one ends."""
+    words = ["export=false", "model.dropout=0"]
+    stopped = carry_out(*words, world=2, moment="step's end", by=1, to=(1,), after=15)
+    assert_ended(stopped, signal.SIGTERM, tmp_path)
+    assert carry_out(*words, world=2)["statuses"] == [0, 0]
+    last = torch.load(tmp_path / "out" / "1" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    unbroken = carry_out(*words, "hydra.run.dir=out/2", "resume=null", world=2)
+    assert unbroken["statuses"] == [0, 0], unbroken["printed"]
+    expected = torch.load(tmp_path / "out" / "2" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, values in expected.items():
+        torch.testing.assert_close(last[name], values, atol=0, rtol=0)

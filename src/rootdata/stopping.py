@@ -8,12 +8,12 @@ import platform
 import signal
 import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from rootdata.ending import WITHIN, Ending, Launcher, status_of
+from rootdata.ending import WITHIN, Ending, status_of
 
 
 class EndOnSignal(pl.Callback):
@@ -44,7 +44,7 @@ class EndOnSignal(pl.Callback):
         if self._is_ours:
             self._ending.open()
         if trainer.world_size > 1 and torch.distributed.is_initialized():
-            self._ending.expect(cast("Launcher | None", trainer.strategy.launcher))
+            self._ending.expect(trainer.strategy.launcher)
             self._ending.is_child = multiprocessing.parent_process() is not None
             self._ending.meet(ranks_here(trainer.world_size))
             self._replace_handler(trainer)
