@@ -192,8 +192,8 @@ def _of_the_system(error: BaseException) -> Cause | None:
     """Know what the system says by a number, or a library in words."""
     number = getattr(error, "errno", None)
     if isinstance(error, OSError) and isinstance(number, int):
-        if number == errno.EINVAL and _is_reading(error):  # such as a place before the beginning
-            return Cause.BYTES
+        if number == errno.EINVAL:  # such as a place before the beginning of a file
+            return Cause.BYTES if _is_reading(error) else Cause.BUG
         return _CAUSE_OF_NUMBER.get(number, Cause.NETWORK)
     is_in_words = isinstance(error, _IN_WORDS_ALONE) or _package(type(error).__module__) == "onnxruntime"
     if is_in_words and (found := _in_words(error)):
