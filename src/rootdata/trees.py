@@ -99,7 +99,7 @@ def open_tree(location: Location, *, place: str | None = None) -> Tree:
         Where the tree is absent, or none was named and the file holds several.
     """
     place = place or location.path
-    before = state_of(Location(place))
+    before = State() if remote.is_remote(place) else state_of(Location(place))  # of a server its source keeps watch
     file = _open(place)
     try:
         _check_whole(file, place)
