@@ -18,6 +18,7 @@ from troubles_for_tests import OF_ALL, raising
 
 from rootdata import inspection, trees
 from rootdata.branches import Branch
+from rootdata.causes import causes
 from rootdata.dataset import RootDataset
 from rootdata.errors import BranchError, ConfigError, FileError
 from rootdata.files import Location
@@ -32,7 +33,6 @@ from rootdata.inspection import (
     measure,
     role_of,
 )
-from rootdata.patience import causes
 from rootdata.report import tables
 from rootdata.suggest import choose_features, suggest
 from rootdata.trees import _TTree
