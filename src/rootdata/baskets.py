@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.causes import reason_of
-from rootdata.fetching import ContradictionError, Range, Source
+from rootdata.causes import ContradictionError, reason_of
+from rootdata.fetching import Range, Source
 from rootdata.guard import Unusable, concerns_all, guarded
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns, Ints, Jagged, offsets_of

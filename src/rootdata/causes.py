@@ -20,7 +20,10 @@ from collections.abc import Iterator, Mapping
 from zipfile import BadZipFile
 
 from rootdata.errors import RootDataError
-from rootdata.fetching import ContradictionError
+
+
+class ContradictionError(ValueError):
+    """Bytes contradict themselves, or what the file says of them: they are damaged."""
 
 
 class Cause(enum.Enum):

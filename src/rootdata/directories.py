@@ -149,7 +149,8 @@ class Directories:
         if known is None or [kind[0] for kind in known.kinds if kind[0]] != list(names):
             return None
         from rootdata.baskets import read_block
-        from rootdata.fetching import ContradictionError, LocalSource
+        from rootdata.causes import ContradictionError
+        from rootdata.fetching import LocalSource
 
         try:
             handle = os.open(place[0], os.O_RDONLY)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import xxhash
 
-from rootdata.fetching import ContradictionError
+from rootdata.causes import ContradictionError
 
 CHECKSUM = struct.Struct("<Q")  # of a page or an envelope, behind it
 PAGE_LIST = 3  # type of an envelope

@@ -26,10 +26,6 @@ Range = tuple[int, int]
 """Where bytes begin and end in a file."""
 
 
-class ContradictionError(ValueError):
-    """Bytes contradict themselves, or what the file says of them: they are damaged."""
-
-
 class Source(Protocol):
     """The bytes of a file, here or elsewhere."""
 

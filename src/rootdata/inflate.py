@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.fetching import ContradictionError
+from rootdata.causes import ContradictionError
 
 Bytes = npt.NDArray[np.uint8]
 

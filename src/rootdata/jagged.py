@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from rootdata.errors import ShapeError
 from rootdata.missing import Bools, Masked
@@ -122,6 +121,8 @@ def digest(columns: Mapping[str, npt.NDArray[Any] | Jagged]) -> str:
     >>> digest({"a": np.arange(3)}) == digest({"a": np.arange(9)[:3]}), digest({"a": np.arange(3)}) == digest({})
     (True, False)
     """
+    import xxhash  # not for clients of a server, who have lists, and files never
+
     found = xxhash.xxh3_128()
     known: dict[int, bytes] = {}  # branches of a collection share their offsets
     for name, column in columns.items():
@@ -136,6 +137,8 @@ def digest(columns: Mapping[str, npt.NDArray[Any] | Jagged]) -> str:
 
 
 def _digest(array: npt.NDArray[Any]) -> bytes:
+    import xxhash
+
     return xxhash.xxh3_128_digest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 

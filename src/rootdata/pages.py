@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from rootdata.causes import ContradictionError
 from rootdata.envelopes import CHECKSUM, Page
-from rootdata.fetching import ContradictionError, Range
+from rootdata.fetching import Range
 from rootdata.inflate import inflate
 from rootdata.jagged import Columns, Ints, Jagged
 from rootdata.lending import shared

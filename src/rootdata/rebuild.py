@@ -100,7 +100,8 @@ def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], *, where: Path) -> None:
     """Put weights into a network of the same shape; one in double precision is taken over with it."""
     network = unwrapped(network)
-    if {values.dtype for values in weights.values() if values.is_floating_point()} == {torch.float64}:
+    real = (v for v in weights.values() if isinstance(v, torch.Tensor) and v.is_floating_point())
+    if {values.dtype for values in real} == {torch.float64}:
         network.double()
     try:
         network.load_state_dict(weights)

@@ -17,12 +17,12 @@ import uproot
 
 from rootdata import pages, remote, signatures
 from rootdata.branches import Branch, Kind, describe_branch, describe_field, type_of
-from rootdata.causes import Cause, cause_of, reason_of
+from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
 from rootdata.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.directories import Directory, directory_of
 from rootdata.envelopes import Cluster, Group, clusters_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
-from rootdata.fetching import ContradictionError, LocalSource, Range, Source
+from rootdata.fetching import LocalSource, Range, Source
 from rootdata.files import Location, state_of, state_of_open
 from rootdata.guard import Unusable, guarded
 from rootdata.inflate import inflate

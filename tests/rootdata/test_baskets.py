@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from rootdata import baskets
 from rootdata.baskets import BasketTable, Embedded, Owners, read_block
+from rootdata.causes import ContradictionError
 from rootdata.errors import DataError
-from rootdata.fetching import ContradictionError, LocalSource
+from rootdata.fetching import LocalSource
 from rootdata.files import Location
 from rootdata.jagged import Jagged, offsets_of
 from rootdata.patience import PlaceError

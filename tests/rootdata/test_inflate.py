@@ -9,7 +9,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.fetching import ContradictionError
+from rootdata.causes import ContradictionError
 from rootdata.inflate import inflate
 
 

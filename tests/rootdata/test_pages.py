@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from isal import isal_zlib
 
 from rootdata import pages
+from rootdata.causes import ContradictionError
 from rootdata.envelopes import Cluster, Page
 from rootdata.errors import FileError
-from rootdata.fetching import ContradictionError
 from rootdata.files import Location
 from rootdata.jagged import Jagged
 from rootdata.pages import ENCODINGS, INDEX_TYPES, Column, Encoding, Field

@@ -196,7 +196,7 @@ MANIFESTS = {
     "checksum": (lambda f: change_manifest(f, sha256="0" * 64), "its checksum differs"),
     "size": (lambda f: change_manifest(f, size=1), "size is 1"),
     "nan": (lambda f: change_manifest(f, metrics={"auc": float("nan")}), "NaN is no JSON"),
-    "schema": (lambda f: change_manifest(f, schema=2), "schema is 2"),
+    "schema": (lambda f: change_manifest(f, schema=3), "schema is 3"),
     "unknown field": (lambda f: change_manifest(f, colour="red"), "unknown field 'colour'"),
     "deep": (lambda f: (f / "manifest.json").write_text("[" * 100_000), "recursion|can't be read"),
     "branch type": (lambda f: edit(f, "branches", lambda b: b.update(dtype="float33")), "float33"),
