@@ -334,5 +334,6 @@ def _padded(spec: TensorSpec, objects: Objects, slots: _Slots) -> npt.NDArray[An
 
 
 def _held(column: Flat, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Say what is missing as an input can: by NaN, and in one of integers by the sentinel that was read."""
-    return values_of(column) if dtype.kind == "i" else as_real(column)
+    """Say what is missing as an input can: by the sentinel that was read, in computed features by NaN."""
+    values = values_of(column)
+    return values if dtype.kind == "i" or values.dtype.kind == "f" else as_real(column)
