@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train serve test lint types check clean
+.PHONY: train serve test test-all lint types check clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py data=ttH model=dnn $(ARGS)
@@ -14,6 +14,9 @@ serve: $(VENV)/.serving
 	$(BIN)/python -m serve models --publish ttH=outputs/ttH_dnn/latest/bundle $(ARGS)
 
 test: $(VENV)/.tested
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not matrix" $(ARGS)
+
+test-all: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: lint types

@@ -59,7 +59,7 @@ def carry_out(runs, home, tmp_path):
 
 def also(*values):
     """Mark a case that the ordinary tests leave out."""
-    return pytest.param(*values, marks=pytest.mark.long)
+    return pytest.param(*values, marks=pytest.mark.matrix)
 
 
 def assert_ended(report, signum, folder, *, also_by=(), is_late=False):
@@ -136,14 +136,14 @@ def test_what_can_not_be_exported_is_refused_by_all_ranks_before_the_first_batch
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 def test_it_is_trained_where_no_bundle_is_asked_for(carry_out, tmp_path):
     report = carry_out("model._target_=endings_for_tests.unwritable", "export=false")
     assert report["statuses"] == [0], report["printed"]
     assert list(tmp_path.rglob("last.ckpt"))
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 def test_ranks_that_were_stopped_go_on_as_if_they_had_not_been(carry_out, runs, home, tmp_path):
     """The second run of the same command has no signal, and ends where an unbroken one ends."""
     words = ["export=false", "model.dropout=0"]

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from forks_for_tests import forking, make_home
 from rootdata import bundle, metrics, rebuild
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.matrix
 
 PATIENCE = 120  # seconds for what takes one
 WORDS = [

@@ -104,7 +104,7 @@ def newest(folder):
 
 FEW = [("auto", "bf16-true", signal.SIGTERM)]
 MATRIX = [
-    case if case in FEW else pytest.param(*case, marks=pytest.mark.long)
+    case if case in FEW else pytest.param(*case, marks=pytest.mark.matrix)
     for case in [*itertools.product(STRATEGIES, PRECISIONS, SIGNALS), ("ddp_notebook", "32-true", signal.SIGTERM)]
 ]
 
@@ -129,7 +129,7 @@ def test_every_event_comes_in_its_type_and_all_end(data, expected, tmp_path, str
     check_events(seen(tmp_path, world), expected, first=done, precision=precision)
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 @pytest.mark.parametrize("then", ["predict", "validate"])
 @pytest.mark.parametrize("strategy", ["auto", "ddp"])
 def test_what_comes_after_the_training_is_ended_too(data, tmp_path, strategy, then):
@@ -139,7 +139,7 @@ def test_what_comes_after_the_training_is_ended_too(data, tmp_path, strategy, th
     assert not is_left
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 def test_what_needs_gpus_is_refused_before_it_begins(data, tmp_path):
     status, printed, is_left = run(tmp_path, data, strategy="fsdp", world=2)
     assert status == 1

@@ -659,7 +659,7 @@ def test_a_stateful_loader_goes_on_with_every_worker_in_its_own_place(stateful, 
 
 @many_workers
 @of_torchdata
-@pytest.mark.long
+@pytest.mark.matrix
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("snapshots", [0, 1, 4])
 @pytest.mark.parametrize("persistent", [False, True])
@@ -704,7 +704,7 @@ pickle.dump([batch["index"].tolist() for batch in events], sys.stdout.buffer)
 """
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 def test_another_process_reads_what_this_one_would(dataset):
     events = dataset(num_workers=1)
     sent = pickle.dumps(events)
@@ -712,7 +712,7 @@ def test_another_process_reads_what_this_one_would(dataset):
     assert pickle.loads(result.stdout) == [batch["index"].tolist() for batch in events]
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 def test_workers_that_are_spawned_share_the_counters(dataset):
     loader = DataLoader(dataset(), batch_size=None, num_workers=2, multiprocessing_context="spawn")
     assert [indices(loader) for _ in range(3)] == [indices(dataset().batches(epoch)) for epoch in range(3)]

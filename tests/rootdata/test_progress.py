@@ -193,7 +193,7 @@ def test_every_fit_gets_its_own_events_in_some_orders(check_order, is_one_traine
         check_order(order, is_one_trainer=is_one_trainer)
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 @in_both
 @pytest.mark.parametrize("is_one_trainer", [False, True])
 @pytest.mark.parametrize("part", range(8))
@@ -305,7 +305,7 @@ def test_a_look_in_a_fit_changes_nothing(check_look, hook, look):
     check_look(hook, look)
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 @pytest.mark.parametrize("look", LOOKS)
 def test_no_look_in_a_fit_changes_anything(check_look, look):
     for hook in HOOKS:
