@@ -218,8 +218,8 @@ _BY_CLASS: dict[type, frozenset[str]] = {
     OrderConfig: frozenset({"order"}),
     ReadConfig: frozenset(),
 }
-READING = tuple(f.name for f in dataclasses.fields(ReadConfig))
-"""Options that change how events are read, not which."""
+READING = (*(f.name for f in dataclasses.fields(ReadConfig)), "pin_memory", "scheduler", "specs")
+"""Options that change how events are read, not which; the last ones are the data module's own."""
 
 
 def described(config: DataConfig | OrderConfig, *what: str) -> dict[str, Any]:

@@ -249,9 +249,10 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         _forget_listings(files)
         super().__init__(file_path, coalesce_config, **options)
         self.place = file_path
-        self.state = _state_in(files.info(path))
+        about = files.info(path)
+        self.state = _state_in(about)
         self._size = self.state.size
-        if files.info(path).get("size") == 0:
+        if about.get("size") == 0:
             raise PlaceError(f"{file_path}: {signatures.why_not_root(b'')}")
         if "root" in self._fs.protocol:
             # The client keeps handles by address, and goes on reading a file that was replaced: this is our own one.

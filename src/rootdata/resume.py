@@ -116,7 +116,7 @@ def essence(config: Options, *, data: bool = True) -> dict[str, Any]:
     ----------
     data : whether the options of the data are among it, but for those that change how events are read
     """
-    options = {key: value for key, value in config["data"].items() if data and key not in (*READING, "pin_memory")}
+    options = {key: value for key, value in config["data"].items() if data and key not in READING}
     trainer = {key: config["trainer"].get(key) or None for key in MATHEMATICS}  # 0, false and null are one
     kept = {"seed": config.get("seed"), "data": options, "model": config["model"], "trainer": trainer}
     folder = str(config["paths"].get("output_dir"))

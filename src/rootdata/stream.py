@@ -184,7 +184,8 @@ class Reader:
             lambda: self._packed(number).to_columns(),
             is_good=lambda kept: self._parsed(kept, number) is not None,
         )
-        return self._parsed(columns, number) or self._packed(number)
+        packed = self._parsed(columns, number)
+        return self._packed(number) if packed is None else packed  # one without events is no false one
 
     def _parsed(self, columns: Columns, number: int) -> Packed | None:
         """Put a block together that a store kept; ``None`` where it is not what must be there."""

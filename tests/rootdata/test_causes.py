@@ -1,5 +1,4 @@
 import errno
-import itertools
 import os
 import ssl
 import struct
@@ -8,6 +7,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from troubles_for_tests import AnswerError, chain
 
 from rootdata import baskets, inflate
 from rootdata.causes import OUTSIDE, Cause, cause_of, reason_of, sentence_of, told
@@ -20,24 +20,6 @@ def caught(action):
     with pytest.raises(Exception) as found:  # noqa: PT011 - of whichever kind
         action()
     return found.value
-
-
-def chain(*errors):
-    """Return the first error, each caused by the next."""
-    for error, cause in itertools.pairwise(errors):
-        error.__cause__ = cause
-    return errors[0]
-
-
-class AnswerError(Exception):
-    """As HTTP libraries raise it."""
-
-    def __init__(self, status):
-        super().__init__(f"status {status}")
-        self.status = status
-
-
-AnswerError.__module__ = "aiohttp.client_exceptions"
 
 
 class ClientError(Exception):

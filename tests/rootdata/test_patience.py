@@ -1,30 +1,12 @@
-import itertools
 import threading
 import time
 
 import pytest
+from troubles_for_tests import AnswerError, chain
 
 from rootdata.causes import brief
 from rootdata.errors import BranchError, FileError
 from rootdata.patience import Failed, LateError, failed, is_absent, is_passing, persist, within
-
-
-def chain(*errors):
-    """Return the first error, each caused by the next."""
-    for error, cause in itertools.pairwise(errors):
-        error.__cause__ = cause
-    return errors[0]
-
-
-class AnswerError(Exception):
-    """As HTTP libraries raise it."""
-
-    def __init__(self, status):
-        super().__init__(f"status {status}")
-        self.status = status
-
-
-AnswerError.__module__ = "aiohttp.client_exceptions"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ class UnknownKindError(Exception):
 class AnswerError(Exception):
     """As a client of HTTP raises it."""
 
-    status = 403
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
 
 
 AnswerError.__module__ = "aiohttp.client_exceptions"
@@ -73,7 +75,7 @@ OF_ALL = (
     FileNotFoundError("gone"),
     OSError(5, "Input/output error"),
     OSError(24, "Too many open files"),
-    AnswerError("status 403"),
+    AnswerError(403),
     FileError("a.root was replaced by another file while it was read; start again"),
     LateError("a.root: no answer within 5 s"),
 )
