@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 import stat
+import threading
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -225,15 +226,18 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def state_of(location: Location, *, patience: float = remote.LOOK_SECONDS) -> State:
+def state_of(
+    location: Location, *, patience: float = remote.LOOK_SECONDS, closed: threading.Event | None = None
+) -> State:
     """Return the state of a file now: of a local one by a look at its folder, of a remote one by a request.
 
     Parameters
     ----------
     patience : seconds during which a server that fails is asked again; what it does not tell is not known
+    closed : makes waiting for a server end at once
     """
     if remote.is_remote(location.path):
-        return remote.state_of((location.path, *location.replicas), patience=patience)
+        return remote.state_of((location.path, *location.replicas), patience=patience, closed=closed)
     try:
         return _state(Path(location.path).stat())
     except OSError:  # whoever opens it says what is wrong

@@ -13,7 +13,8 @@ from typing import Self, TypeVar
 from rootdata import remote
 from rootdata.contents import Contents
 from rootdata.errors import FileError
-from rootdata.files import Location
+from rootdata.files import Location, state_of
+from rootdata.location import State
 from rootdata.patience import PlaceError, failed, is_passing, persist, within
 from rootdata.trees import Tree, look_into, open_tree
 
@@ -85,6 +86,10 @@ class Opener:
         """
         look = functools.partial(look_into, leave=leave)
         return look(location.path) if _is_here(location) else self._persist(location, look)
+
+    def state_of(self, location: Location) -> State:
+        """Return the state of a file now; a server is asked once, and not at all after :meth:`close`."""
+        return state_of(location, patience=0.0, closed=self._closed)
 
     def _persist(self, location: Location, attempt: Callable[[str], T]) -> T:
         places = (location.path, *location.replicas)

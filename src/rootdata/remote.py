@@ -12,6 +12,7 @@ import itertools
 import os
 import queue
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -137,16 +138,17 @@ def find(pattern: str) -> list[str]:
         raise FileError(f"{error}; where the server can't list, name every file") from error
 
 
-def state_of(places: Sequence[str], *, patience: float = LOOK_SECONDS) -> State:
+def state_of(places: Sequence[str], *, patience: float = LOOK_SECONDS, closed: threading.Event | None = None) -> State:
     """Return the state of a remote file.
 
     Parameters
     ----------
     places : addresses of the file and of its copies. Copies carry different times: where there are any, none is told
     patience : seconds during which servers that fail are asked again
+    closed : makes waiting end at once
     """
     try:
-        about = persist(places, _asking(_about), patience=patience)
+        about = persist(places, _asking(_about, closed=closed), patience=patience, closed=closed)
     except FileError:  # whoever opens it says what is wrong
         return State()
     return State(_size_in(about)) if len(places) > 1 else _state_in(about)
@@ -183,12 +185,12 @@ def _forget_listings(files: Any) -> None:
         listings.clear()
 
 
-def _asking(ask: Callable[[str], T]) -> Callable[[str], T]:
+def _asking(ask: Callable[[str], T], *, closed: threading.Event | None = None) -> Callable[[str], T]:
     """Let a question about a place fail as an attempt fails."""
 
     def attempt(place: str) -> T:
         try:
-            return within(LOOK_SECONDS / 2, functools.partial(ask, place), place=place)
+            return within(LOOK_SECONDS / 2, functools.partial(ask, place), place=place, closed=closed)
         except Exception as error:
             raise _unanswered(error, place) from error
 
@@ -263,8 +265,9 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         self._near.append(self._read_first())
 
     def __exit__(self, *error: object) -> None:
-        """Let go of the file; of a server that does not answer the client has to do it by itself."""
-        if "root" in self._fs.protocol and not self.closed:
+        """Let go of the file; of a server that does not answer, and at Python's end, the client does it by itself."""
+        is_open = "root" in self._fs.protocol and not self.closed
+        if is_open and not sys.is_finalizing():  # a thread that is started then never runs
             with contextlib.suppress(Exception):
                 within(CLOSE_SECONDS, lambda: self._fs.invalidate_cache(self._file_path), place=self.place)
         super().__exit__(*error)

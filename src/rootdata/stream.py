@@ -24,7 +24,6 @@ from rootdata.dense import Layout, Packed, Pool, pack
 from rootdata.directories import Directories
 from rootdata.errors import BranchError, ConfigError, FileError, ShapeError
 from rootdata.events import Block, Events, needed_branches, select
-from rootdata.files import state_of
 from rootdata.jagged import Columns, digest
 from rootdata.lending import shared
 from rootdata.location import State
@@ -225,7 +224,7 @@ class Reader:
         file = self._recipe.specs.files[i]
         if i not in self._states:
             is_deaf = is_remote(file.path) and State() in self._states.values()
-            self._states[i] = State() if is_deaf else state_of(file.location, patience=0.0)
+            self._states[i] = State() if is_deaf else self._opener.state_of(file.location)
         return self._states[i]
 
     def events(self, number: int) -> tuple[Events, Columns]:
@@ -289,7 +288,9 @@ class Reader:
             if columns is None:
                 columns = self._opener.use(file.location, read)
         except (FileError, BranchError) as error:
-            if state_of(file.location).differs_from(file.state):  # what looks like damage may be another file
+            if self._opener.state_of(file.location).differs_from(
+                file.state
+            ):  # what looks like damage may be another file
                 raise self._changed(f"{file.path} is not as the first pass saw it ({error})") from error
             raise
         if columns is None:

@@ -159,6 +159,8 @@ def arithmetic(a: Node, sign: str, b: Node) -> Node:
         given = (np.dtype(np.float64) if x.dtype is not None and x.kind != "real" else x for x in (a, b))
         dtype = real_type(a, b) if sign != "/" else np.result_type(*(_divided(x) for x in given))
         return node(text, dtype, real_operation(REAL[sign], dtype), a, b)
+    if sign == "**" and isinstance(b.literal, int) and b.literal < 0:  # says of every event that it is real
+        return node(text, np.float64, real_operation(np.power, np.dtype(np.float64)), a, b)
     dtype = np.dtype(np.int64) if sign == "-" else meeting(a, b)
     exact = WHOLE[sign]
 

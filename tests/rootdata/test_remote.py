@@ -67,6 +67,7 @@ def test_an_unknown_protocol_and_an_absent_client_are_named(monkeypatch):
     with pytest.raises(FileError, match=r"carrier://a/f\.root: carrier:// can't be read .*known: root://"):
         open_tree(Location("carrier://a/f.root"))
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)  # where it is loaded already
     with pytest.raises(FileError, match=r"s3://b/f\.root: reading s3:// needs s3fs.*pip install 'rootdata\[remote\]'"):
         open_tree(Location("s3://b/f.root"))
 

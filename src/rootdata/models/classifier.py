@@ -117,7 +117,7 @@ class WeightedAUC(Metric):
     def update(self, score: Tensor, label: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch: scores of label 1, (B,), or of each class, (B, classes)."""
         columns = score.detach().float().reshape(len(score), self._n).cpu().numpy().T
-        labels, weights = label.cpu().numpy(), None if weight is None else weight.detach().cpu().numpy()
+        labels, weights = label.cpu().numpy(), None if weight is None else weight.detach().double().cpu().numpy()
         for number, (sums, column) in enumerate(zip(self._sums, columns, strict=True)):
             sums.add(column, labels == (1 if self._n == 1 else number), weight=weights)
 
