@@ -34,7 +34,7 @@ HOMES = {
     ),
     "torchmetrics": ("models",),
     "pytorch_lightning": (
-        *("datamodule", "callbacks", "models", "launch", "seeding", "stopping", "checkpoints", "loggers"),
+        *("datamodule", "callbacks", "models", "launch", "ready", "seeding", "stopping", "checkpoints", "loggers"),
     ),
     "lightning": ("datamodule", "callbacks", "models", "launch", "checkpoints"),
     "uproot": ("trees", "remote", "tth", "inspection", "callbacks"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -22,6 +23,7 @@ LAYOUTS = ("vector", "tokens")
 TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores")  # in batches, and in exported graphs
 CACHE_IN_MEMORY = 4_000_000_000  # bytes, where none are given
 CACHE_ON_DISK = 50_000_000_000
+MOST_PREFETCHED = 256  # slabs: 2 to 4 GB
 ON_BAD_FILE = ("error", "skip")
 SCALINGS = ("standard", "minmax", "robust", "log", "none")
 
@@ -343,12 +345,17 @@ def parse_read(options: Mapping[str, Any]) -> ReadConfig:
             "cache a folder, {'dir': ...}"
         )
     return ReadConfig(
-        num_workers=values.natural(given.get("num_workers", 0), "num_workers"),
-        prefetch=values.natural(given.get("prefetch", 2), "prefetch"),
+        num_workers=values.natural(given.get("num_workers", 0), "num_workers", most=_most_workers()),
+        prefetch=values.natural(given.get("prefetch", 2), "prefetch", most=MOST_PREFETCHED),
         patience=values.seconds(given.get("patience", 120.0), "patience"),
         deadline=values.seconds(given.get("deadline", 60.0), "deadline"),
         cache=cache,
     )
+
+
+def _most_workers() -> int:
+    """Return how many reading processes make sense at most: some more than there are processors."""
+    return max(16, 4 * (os.cpu_count() or 1))
 
 
 def _cache(value: Any) -> CacheConfig | None:

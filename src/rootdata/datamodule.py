@@ -21,6 +21,7 @@ from rootdata.cursor import identity_of
 from rootdata.dataset import Batch, RootDataset
 from rootdata.errors import ConfigError
 from rootdata.progress import Progress
+from rootdata.ready import check_weights
 from rootdata.scan import specs_for
 from rootdata.specs import Specs, layout_of, transforms_of
 from rootdata.stream import shares_of
@@ -338,7 +339,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         Raises
         ------
         DataError
-            For a feature that is constant or missing everywhere.
+            For a feature that is constant or missing everywhere; for a fit where all events weigh nothing.
         ConfigError
             For a fit within another trainer's run, or where ``mix`` leaves a class without events.
         """
@@ -352,6 +353,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
                     "fit: got a data module in the midst of another run; give each trainer its own, or a copy.deepcopy"
                 )
             self._progress.end()
+            check_weights(self)
 
     def train_dataloader(self) -> Loader:
         """Return the training batches: in a fit those that are left, otherwise epoch after epoch from the first one.

@@ -9,8 +9,10 @@ import os
 import re
 import signal
 import sys
+import traceback
 import typing
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -41,6 +43,7 @@ from rootdata.resume import CONFIG, find, keep_logs, tidy
 
 Task = Callable[[DictConfig], Any]
 
+LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
 BUNDLE = "bundle"  # folder in that of a training
 GO_ON = "the same command with resume=auto goes on from the last checkpoint"
 
@@ -70,6 +73,7 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
             warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
             with one_sentence(is_full=is_full == "1", folder=folder, config_name=config_name):
                 check(config, known=known_groups(folder / f"{config_name}.yaml"), used=references(config))
+                check_task(config)
                 with own_folder(config):
                     return task(config)
 
@@ -87,6 +91,27 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
         return run
 
     return decorate
+
+
+def check_task(config: DictConfig) -> None:
+    """Refuse to test or export a network that nobody trained, and a checkpoint that is none.
+
+    Raises
+    ------
+    ConfigError
+    """
+    path, resume = config.get("ckpt_path"), config.get("resume")
+    if config.get("train") is False and path is None and not resume and (config.test or config.export):
+        raise ConfigError(
+            "train=false: there is no trained network to test or export; name its checkpoint, as ckpt_path=FILE, or "
+            "leave train=false out"
+        )
+    if path is None or "://" in str(path) or Path(path).is_dir():  # elsewhere, or in parts
+        return
+    if not Path(path).exists():
+        raise ConfigError(f"ckpt_path={path}: there is no such file (seen from {Path.cwd()}); check the path")
+    if not zipfile.is_zipfile(path):
+        raise ConfigError(f"ckpt_path={path} is no checkpoint, or not a whole one; take another")
 
 
 def restore(name: str, value: str | None) -> None:
@@ -187,7 +212,17 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
     is_misconfigured = lightning is not None and isinstance(error, lightning.MisconfigurationException)
     if is_misconfigured or isinstance(error, (HydraException, OmegaConfBaseException)):
         return first_line(error)
+    if str(error).startswith("Error(s) in loading state_dict"):
+        return "the checkpoint holds another network, or one of other inputs; give the options that it was trained with"
+    if isinstance(error, (ValueError, RuntimeError)) and home_of(error) in LIGHTNING:
+        return first_line(error)
     return sentence_of(error) if isinstance(error, Exception) else None
+
+
+def home_of(error: BaseException) -> str:
+    """Name the package whose code raised an error."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 
 
 def explain_choice(error: MissingConfigException) -> str:
@@ -240,14 +275,26 @@ def build(node: DictConfig, *, given: Mapping[str, Any] | None = None) -> Any:
     ----------
     node : with a ``_target_``
     given : arguments that come from the program
+
+    Raises
+    ------
+    ConfigError
+        For options that the target does not take, and where a library is absent.
     """
     options = options_of(node)
     plain = typing.cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
     wanted = {key: value for key, value in plain.items() if options is None or key in options or key in SPECIAL}
-    if not given:
-        return instantiate(wanted, _convert_="all")
-    # Not through Hydra, which would copy the arguments into a configuration.
-    return instantiate({**wanted, "_partial_": True}, _convert_="all")(**given)
+    try:
+        if wanted.get("_partial_") and not given:
+            return instantiate(wanted, _convert_="all")
+        # Not through Hydra, which would copy the arguments into a configuration.
+        return instantiate({**wanted, "_partial_": True}, _convert_="all")(**(given or {}))
+    except Exception as error:
+        found = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if isinstance(found, RootDataError) or home_of(found) == "rootdata":
+            raise
+        name = str(node.get("_target_")).rpartition(".")[2]
+        raise ConfigError(f"{name} can't be made: {first_line(found)}; check its options") from error
 
 
 def build_all(group: DictConfig | None) -> list[Any]:
@@ -262,16 +309,17 @@ def build_all(group: DictConfig | None) -> list[Any]:
 
 
 def build_trainer(config: DictConfig, *, callbacks: Sequence[Any], loggers: Sequence[Any]) -> Any:
-    """Build a Lightning trainer that ends all its ranks together, and trains what can be exported, if it is to be.
+    """Build a Lightning trainer that ends all its ranks together, and refuses before the first batch what is in vain.
 
     Parameters
     ----------
     config : the whole configuration
     """
     from rootdata.callbacks import ExportCheck
+    from rootdata.ready import ReadyCheck
     from rootdata.stopping import EndOnSignal
 
-    own = [EndOnSignal(), *([ExportCheck()] if config.export else [])]
+    own = [EndOnSignal(), ReadyCheck(), *([ExportCheck()] if config.export else [])]
     trainer = build(config.trainer, given={"callbacks": [*own, *callbacks], "logger": list(loggers) or False})
     if (ending := Ending.current()) is not None:
         ending.expect(trainer.strategy.launcher)

@@ -130,6 +130,12 @@ class Specs:
             events[self.samples[file.sample]] += file.selected(PARTS.index(part))
         return events
 
+    def of_classes(self, part: str) -> tuple[list[int], list[float]]:
+        """Return the selected events of each class in a part, and the sums of the sizes of their weights."""
+        number, classes = PARTS.index(part), range(len(self.labels[0][0]))
+        events = [sum(sample[number][k] for sample in self.labels) for k in classes]
+        return events, [math.fsum(sample[number][k][1] for sample in self.weights) for k in classes]
+
     def mean_weight(self, part: str, shares: Mapping[str, float] | None = None) -> float:
         """Return the mean size of the weights in a part; 0 where it has no event.
 

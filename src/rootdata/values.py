@@ -91,10 +91,11 @@ def integers(value: Any, where: str) -> tuple[int, ...]:
     return tuple(integer(i, where) for i in listed(value, where))
 
 
-def natural(value: Any, where: str) -> int:
-    """Return a whole number of at least 0."""
-    if integer(value, where) < 0:
-        raise ConfigError(f"{where}: got {value}; expected 0 or more")
+def natural(value: Any, where: str, *, most: int | None = None) -> int:
+    """Return a whole number of at least 0, and at most ``most``."""
+    if integer(value, where) < 0 or (most is not None and value > most):
+        allowed = "0 or more" if most is None else f"0 to {most}"
+        raise ConfigError(f"{where}: got {value}; expected {allowed}")
     return int(value)
 
 

@@ -7,6 +7,7 @@ classes of their own and do not mix. In a ``lightning`` trainer wrap the network
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,7 @@ from torchmetrics import MeanMetric, Metric
 
 from rootdata.errors import ConfigError
 from rootdata.metrics import ScoreSums
+from rootdata.ready import check_classes
 
 MOST_SCORES = 1 << 22  # different scores of a class that are kept apart: 84 MB a process
 
@@ -46,6 +48,10 @@ class Classifier(pl.LightningModule):
         super().__init__()
         if classes < 2:
             raise ConfigError(f"model.classes: got {classes}; a classifier needs two or more; check the labels")
+        if not 0 < lr < math.inf:
+            raise ConfigError(f"model.lr: got {lr}; expected a finite number above 0")
+        if not 0 <= weight_decay < math.inf:
+            raise ConfigError(f"model.weight_decay: got {weight_decay}; expected a finite number, 0 or more")
         self.classes = classes
         self.lr = lr
         self.weight_decay = weight_decay
@@ -53,9 +59,17 @@ class Classifier(pl.LightningModule):
         self.val_auc = WeightedAUC(classes)
         self.mean_weight = 1.0
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002 - every stage needs the same
-        """Ask the data module for the mean weight of the training events."""
-        data = getattr(self.trainer, "datamodule", None)
+    def setup(self, stage: str) -> None:
+        """Ask the data module for the mean weight of the training events, and a fit's whether its classes can be told.
+
+        Raises
+        ------
+        DataError
+            As :func:`rootdata.ready.check_classes`.
+        """
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and hasattr(data, "specs"):
+            check_classes(data)
         self.mean_weight = float(getattr(data, "mean_weight", self.mean_weight)) or 1.0
 
     def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -171,7 +185,17 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
-    """Chain linear layers of the given widths, each followed by ReLU and dropout."""
+    """Chain linear layers of the given widths, each followed by ReLU and dropout.
+
+    Raises
+    ------
+    ConfigError
+        For a layer without nodes, and for a dropout that is no probability or leaves nothing.
+    """
+    if min(widths) < 1:
+        raise ConfigError(f"model: got a layer of {min(widths)} nodes; every layer needs one or more")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"model.dropout: got {dropout}; expected a probability, 0 or more and below 1")
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
