@@ -122,6 +122,22 @@ def where_numbers_hold() -> tuple[str, ...]:
     return boot.read_text(), str(container.readlink())
 
 
+def count_as_done(trainer: pl.Trainer) -> None:
+    """Let a trainer that was stopped count the batches that were learnt from, and not the one that it was about to.
+
+    Its next trainer would otherwise take an epoch's last batch, which is to come again, for one that is done, or number
+    batches otherwise after it was stopped a second time.
+    """
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+    fetcher = trainer.fit_loop._data_fetcher  # noqa: SLF001 - Lightning has no other door
+    if fetcher is not None and fetcher.fetched > progress.current.processed:
+        progress.is_last_batch = False
+    unfinished = progress.current.ready - progress.current.processed
+    for counts in (progress.total, progress.current):
+        counts.ready -= unfinished
+        counts.started = counts.ready
+
+
 class SaveWhenStopped(pl.Callback):
     """Save a checkpoint on Ctrl-C, SIGTERM and errors, if an exact resume from there is possible.
 
@@ -166,6 +182,7 @@ class SaveWhenStopped(pl.Callback):
         """Save, if what is in memory is a state that an unbroken training passes through."""
         is_for_real = not getattr(trainer, "fast_dev_run", False)
         if self._is_exact and trainer.training and trainer.world_size == 1 and is_for_real:
+            count_as_done(trainer)
             try:
                 trainer.save_checkpoint(self.path)
             except OSError as error:  # what stopped the training is the news

@@ -14,6 +14,7 @@ from rootdata.seeding import SeededSteps
 from rootdata.stopping import EndOnSignal, SaveWhenStopped, ranks_here
 
 AT = STEPS + 4  # in the middle of the second epoch
+LAST = STEPS - 1  # of the first epoch
 
 
 class StopError(RuntimeError):
@@ -23,13 +24,19 @@ class StopError(RuntimeError):
 class Stopping(Dropping):
     """A network that fails at a place of a step."""
 
-    def __init__(self, place=None, **options):
+    def __init__(self, place=None, *, at=AT, **options):
         super().__init__(**options)
-        self.place = place
+        self.place, self.at = place, at
 
-    def fail(self, place):
-        if self.place == place and self.trainer.fit_loop.epoch_loop.total_batch_idx == AT:
+    def fail(self, place, *, is_ready=True):
+        counts = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        number = self.trainer.current_epoch * STEPS + counts.ready - is_ready
+        if self.place == place and number == self.at:
             raise StopError
+
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        self.fail("fetched", is_ready=False)
+        return batch
 
     def training_step(self, batch, batch_idx):
         self.fail("before")
@@ -48,6 +55,16 @@ class Stopping(Dropping):
         self.fail("after")
 
 
+class Terminated(Stopping):
+    """A network that gets SIGTERM at a place of a step."""
+
+    def fail(self, place, **options):
+        try:
+            super().fail(place, **options)
+        except StopError:
+            signal.raise_signal(signal.SIGTERM)
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory, write_tree):
     return write_numbers(tmp_path_factory.mktemp("numbers"), write_tree)
@@ -63,13 +80,49 @@ def stopped(file, path, network):
     return path.exists()
 
 
-@pytest.mark.parametrize("place", ["before", "forward", "backward", "after"])
-def test_what_was_stopped_goes_on_as_if_it_had_not_been(file, tmp_path, place):
-    path = tmp_path / "folder" / "stopped.ckpt"
+@pytest.fixture(scope="module")
+def unbroken(file):
+    numbers = Numbers()
+    return bits(train(file, [SeededSteps(7), numbers])), numbers.seen
+
+
+class Numbers(pl.Callback):
+    """Notes how the trainer numbers its batches."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen.append((trainer.current_epoch, batch_idx))
+
+
+HOOKED = pytest.mark.filterwarnings("ignore:.*overridden `on_before_batch_transfer`")
+PLACES = ["fetched", "before", "forward", "backward", "after"]
+
+
+@HOOKED
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("at", [1, LAST, AT, 2 * STEPS - 1])
+def test_what_was_stopped_goes_on_as_if_it_had_not_been(file, tmp_path, unbroken, place, at):
+    path, numbers = tmp_path / "folder" / "stopped.ckpt", Numbers()
     torch.manual_seed(1)
-    assert stopped(file, path, Stopping(place))
-    assert bits(train(file, callbacks(path), ckpt_path=path)) == bits(train(file, callbacks(path)))
+    assert stopped(file, path, Stopping(place, at=at))
+    assert bits(train(file, [*callbacks(path), numbers], ckpt_path=path)) == unbroken[0]
+    assert numbers.seen == unbroken[1][at + (place == "after") :]
     assert not path.exists()  # all is well
+
+
+@HOOKED
+@pytest.mark.parametrize("first", PLACES)
+@pytest.mark.parametrize("second", PLACES)
+def test_what_was_stopped_twice_goes_on_as_if_it_had_not_been(file, tmp_path, unbroken, first, second):
+    path, numbers = tmp_path / "folder" / "stopped.ckpt", Numbers()
+    torch.manual_seed(1)
+    assert stopped(file, path, Stopping(first, at=3))
+    with pytest.raises(StopError):
+        train(file, callbacks(path), network=Stopping(second, at=LAST), ckpt_path=path)
+    assert bits(train(file, [*callbacks(path), numbers], ckpt_path=path)) == unbroken[0]
+    assert numbers.seen == unbroken[1][LAST + (second == "after") :]
 
 
 def test_half_changed_weights_are_not_saved(file, tmp_path):
@@ -95,14 +148,9 @@ def test_a_test_leaves_what_a_stopped_training_left(tmp_path):
 
 
 def test_sigterm_saves_between_two_steps(file, tmp_path):
-    class Term(Stopping):
-        def fail(self, place):
-            if place == "forward" and self.trainer.fit_loop.epoch_loop.total_batch_idx == AT:
-                signal.raise_signal(signal.SIGTERM)
-
     path = tmp_path / "stopped.ckpt"
     with pytest.raises(SystemExit):
-        train(file, callbacks(path), network=Term())
+        train(file, callbacks(path), network=Terminated("forward"))
     assert torch.load(path, weights_only=True)["global_step"] == AT + 1
 
 
@@ -200,15 +248,10 @@ def test_signals_are_given_back_after_a_training(file):
 
 
 def test_sigterm_waits_for_the_step_as_without_it(file, tmp_path):
-    class Term(Stopping):
-        def fail(self, place):
-            if place == "forward" and self.trainer.fit_loop.epoch_loop.total_batch_idx == AT:
-                signal.raise_signal(signal.SIGTERM)
-
     path = tmp_path / "stopped.ckpt"
     torch.manual_seed(1)
     with pytest.raises(SystemExit) as caught:
-        train(file, [EndOnSignal(), *callbacks(path)], network=Term())
+        train(file, [EndOnSignal(), *callbacks(path)], network=Terminated("forward"))
     assert caught.value.code == 143
     assert torch.load(path, weights_only=True)["global_step"] == AT + 1
     assert bits(train(file, callbacks(path), ckpt_path=path)) == bits(train(file, callbacks(path)))
