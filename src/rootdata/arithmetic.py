@@ -500,18 +500,17 @@ def where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
     chosen = truth(condition, operand=0)
     is_true, sure = values_of(chosen), validity(chosen)
     if is_whole(a) and is_whole(b):
-        result = _whole_where(is_true, a, b)
-    else:
-        result = np.where(is_true, _beside(a, b), _beside(b, a))
+        return _whole_where(is_true, sure, a, b)
+    result = np.where(is_true, _beside(a, b), _beside(b, a))
     return result if sure is None else known(result, sure)
 
 
-def _whole_where(is_true: Bools, a: Numbers, b: Numbers) -> Numbers:
+def _whole_where(is_true: Bools, sure: Bools | None, a: Numbers, b: Numbers) -> Numbers:
     dtype = np.dtype(np.bool_) if is_boolean(a) and is_boolean(b) else common(a, b)
     parts = [np.asarray(bare(x)) for x in (a, b)]
     result = np.where(is_true, *(x.astype(dtype, copy=False) for x in parts))
     masks = [x.valid if isinstance(x, Masked) else np.True_ for x in (a, b)]
-    valid = None if validity(a, b) is None else np.where(is_true, *masks)
+    valid = sure if validity(a, b) is None else np.where(is_true, *masks) & (True if sure is None else sure)
     large = _doubt_operands(np.where(is_true, parts[0], 0), np.where(is_true, 0, parts[1]), dtype)
     if large is not None and (places := np.flatnonzero(large if valid is None else large & valid)).size:
         raise RangeError(int(places[0]) if result.ndim else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,15 +12,27 @@ from rich.text import Text
 
 from rootdata.inspection import MEASURED_FILES, Column, Inspection, TreeInfo, finding, role_of
 
+OBJECTS = "objects:\nmean ≤ max"
+LEAST = {"branch": 12, "note": 12}  # characters, in a narrow terminal
+
 
 def tables(found: Inspection, *, limit: int = 40) -> RenderableType:
-    """Lay out what was found: a table of trees and one of branches.
+    """Lay out what was found: a table of trees, one of branches, and one of those that can't be used.
 
     Parameters
     ----------
     limit : rows of the table of trees
     """
-    return Group(_tree_table(found.trees, limit), _branch_table(found))
+    unusable = [column.branch for column in found.columns.values() if column.branch.kind == "unusable"]
+    rest = [_reasons([(branch.name, branch.note) for branch in unusable])] if unusable else []
+    return Group(_tree_table(found.trees, limit), _branch_table(found), *rest)
+
+
+def _reasons(notes: Sequence[tuple[str, str]]) -> Table:
+    table = _table("can't be used", ("branch", "why"), right=())
+    for name, note in notes:
+        table.add_row(Text(name), Text(note))
+    return table
 
 
 def _tree_table(trees: Sequence[TreeInfo], limit: int) -> Table:
@@ -40,8 +53,8 @@ def _tree_table(trees: Sequence[TreeInfo], limit: int) -> Table:
 
 def _branch_table(found: Inspection) -> Table:
     names = list(dict.fromkeys(p.tree or "" for s in found.sources for p in s.locations))
-    headings = ("branch", "kind", "type", "objects: mean ≤ max", "min", "mean", "max", "missing", "note")
-    table = _table(f"branches of {', '.join(names)}", headings, right=("objects: mean ≤ max", "min", "mean", "max"))
+    headings = ("branch", "kind", "type", OBJECTS, "min", "mean", "max", "missing", "note")
+    table = _table(f"branches of {', '.join(names)}", headings, right=(OBJECTS, "min", "mean", "max"))
     grouped = {name for members in found.collections.values() for name in members}
     counters = found.counters
     for name, column in found.columns.items():
@@ -58,10 +71,14 @@ def _branch_table(found: Inspection) -> Table:
 
 
 def _table(title: str, headings: Sequence[str], *, right: Collection[str]) -> Table:
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    table = Table(
+        title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left",
+        collapse_padding=True, pad_edge=False,
+    )  # fmt: skip
     for heading in headings:
-        kept = heading in {"branch", "tree", "kind", *right}
-        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=kept, overflow="fold")
+        kept = heading in {"tree", "kind", *right}
+        side: Literal["left", "right"] = "right" if heading in right else "left"
+        table.add_column(heading, justify=side, no_wrap=kept, overflow="fold", min_width=LEAST.get(heading))
     return table
 
 
@@ -71,9 +88,10 @@ def _row(column: Column, found: Inspection, counters: Collection[str], *, alone:
     objects = _multiplicity(column) if alone else ""
     numbers = (stats.low, stats.moments.mean, stats.high) if stats.count else ()
     shown = [f"{x:.4g}" for x in numbers] or [""] * 3
-    notes = [role_of(column, counters), finding(column), found.absent.get(branch.name, "")]
+    is_unusable = branch.kind == "unusable"  # the reason is a sentence, and has a table of its own
+    notes = [role_of(column, counters), "" if is_unusable else finding(column), found.absent.get(branch.name, "")]
     return [
-        Text(branch.name), Text(kind, style="red" if branch.kind == "unusable" else ""), branch.dtype, objects, *shown,
+        Text(branch.name), Text(kind, style="red" if is_unusable else ""), branch.dtype, objects, *shown,
         ", ".join(_missing(column)), Text("; ".join(n for n in notes if n and n != "feature")),
     ]  # fmt: skip
 

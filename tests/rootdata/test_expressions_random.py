@@ -434,6 +434,8 @@ def _whole(draw: st.DrawFn, how: int, sub: Callable[..., Node], other: Callable[
     if how == 5:
         return extreme(draw(st.sampled_from(["minimum", "maximum"])), a, b)
     sign = draw(st.sampled_from(sorted(WHOLE)))
+    if sign == "**" and isinstance(b.literal, int):
+        b = literal(abs(b.literal))  # a negative literal makes the result real
     return arithmetic(b, sign, a) if a.kind != "bool" and draw(st.booleans()) else arithmetic(a, sign, b)
 
 
@@ -450,6 +452,8 @@ def _real(draw: st.DrawFn, how: int, sub: Callable[..., Node], other: Callable[.
         return extreme(draw(st.sampled_from(["minimum", "maximum"])), a, b)
     if how == 6:
         return arithmetic(sub("int", is_list), "/", b)
+    if how == 7:
+        return arithmetic(sub("int", is_list), "**", literal(draw(st.sampled_from([-1, -2, -7]))))
     sign = draw(st.sampled_from(sorted(REAL)))
     return arithmetic(b, sign, a) if draw(st.booleans()) else arithmetic(a, sign, b)
 
