@@ -455,7 +455,7 @@ class _Block:
         from rootdata.decoding import agrees, decode  # takes a second: not for those who only look
 
         edges = np.cumsum([0, *(b.high - b.low for b in baskets)]).tolist()
-        for offsets in self._known:
+        for offsets in reversed(self._known):  # branches of a collection are neighbours
             if len(offsets) == edges[-1] + 1 and all(
                 agrees(wanted, end - begin, table.header, table.row, offsets[low : high + 1])
                 for (begin, end, wanted), low, high in zip(positions, edges[:-1], edges[1:], strict=True)
