@@ -166,6 +166,39 @@ def test_ranks_that_were_stopped_go_on_as_if_they_had_not_been(carry_out, runs, 
         torch.testing.assert_close(last[name], values, atol=0, rtol=0)
 
 
+# In a script of one's own
+
+OWN = """
+import os, signal, sys
+import pytorch_lightning as pl
+from rootdata import RootDataModule
+from rootdata.models import DNN
+
+class Stopped(DNN):
+    def on_train_batch_start(self, batch, batch_idx):
+        if (self.global_rank, batch_idx) == (int(sys.argv[2]), 3):
+            os.kill(os.getpid(), int(sys.argv[3]))
+
+if __name__ == "__main__":
+    names = enumerate(("other", "signal"))
+    samples = {name: {"files": f"{sys.argv[1]}/{name}_*.root", "label": label} for label, name in names}
+    data = RootDataModule(samples, flat=["x0", "x1"], batch_size=50)
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1000, logger=False,
+                         enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(Stopped({"x": (2,)}), data)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("by", "signum"), [(1, signal.SIGTERM), (0, signal.SIGINT)])
+def test_ranks_of_a_script_of_ones_own_end_together(home, tmp_path, by, signum):
+    (tmp_path / "own.py").write_text(OWN)
+    with started(["own.py", str(home), str(by), str(int(signum))], home, tmp_path) as process:
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode != 0, printed
+        assert until(lambda: not of_session(process.pid), seconds=SOON)
+
+
 # Started by Lightning, and by torchrun
 
 
@@ -200,7 +233,7 @@ def started(words, home, tmp_path):
 
 
 def of_session(session):
-    """Return the processes of a session that go on, and their children: torchrun gives workers sessions of their own."""
+    """Return the processes of a session that go on, and their children, which torchrun gives sessions of their own."""
     alive = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -217,7 +250,7 @@ def children_of(process):
     return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 @pytest.mark.parametrize("signum", NAMES)
 @pytest.mark.parametrize("moment", ["sanity check", "step", "saving", "validation", "test"])
 @pytest.mark.parametrize("by", [0, 1])
@@ -232,7 +265,7 @@ def test_ranks_that_lightning_started_end_together(home, tmp_path, moment, by, s
         assert until(lambda: not of_session(process.pid), seconds=SOON)
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 @pytest.mark.parametrize("target", ["first", "second", "both"])
 def test_ranks_that_lightning_is_starting_end_together(home, tmp_path, target):
     with started(command(home, tmp_path, moment=None, signum=None, by=None), home, tmp_path) as process:
