@@ -235,6 +235,7 @@ class Manifest:
     ranges : feature name to what training events looked like
     metrics : of the test events
     roc : of each class that can be signal, ``signal_efficiency`` and ``background_efficiency``, of one length
+    scores : of each class that can be signal, the sum of weights of each sample in equal bins of the score, from 0 to 1
     training : the configuration that it was trained with
     software : name to version
     created : UTC, ISO 8601
@@ -253,6 +254,7 @@ class Manifest:
     ranges: Mapping[str, Range] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     roc: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     software: Mapping[str, str] = dataclasses.field(default_factory=dict)
     parity: Parity | None = None
