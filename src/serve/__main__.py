@@ -38,6 +38,7 @@ _COUNTS = {
 _SECONDS = {
     "timeout": "seconds that a request may take, unless it gives its own",
     "max_timeout": "seconds that a request may give",
+    "stalled": "seconds without progress after which a worker gets no requests, and past a deadline is replaced",
     "check_seconds": "seconds that the check of an upload may take",
 }
 

@@ -15,6 +15,7 @@ from litserve.utils import configure_logging
 
 from serve.loop import Engine, SocketLoop
 from serve.metrics import Metrics
+from serve.progress import Slot, slots
 from serve.settings import Settings
 from serve.watch import become_child, exit_with_parent
 
@@ -56,6 +57,10 @@ class ModelAPI(LitAPI):  # type: ignore[misc]
     def path_of(self, worker: int) -> Path:
         """Return the path of a worker's socket."""
         return self._folder / f"worker-{worker}"
+
+    def slots(self) -> list[Slot]:
+        """Map the places where workers say what they do."""
+        return slots(self._folder / "progress", workers=self.settings.workers, room=self.settings.max_batch)
 
     def report(self, worker: int) -> None:
         """Tell the parent that a worker is ready."""

@@ -27,7 +27,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -43,9 +43,10 @@ from serve.api import MakeEngine, ModelAPI, show_messages, worker_name
 from serve.http import Protocol
 from serve.loop import Engine
 from serve.metrics import Metrics
+from serve.progress import Slot
 from serve.settings import Settings
 from serve.transport import Pool
-from serve.watch import Child, StartError, Watch, become_child, exit_with_parent, spare_collector
+from serve.watch import Child, StartError, Stuck, Watch, become_child, exit_with_parent, spare_collector
 
 _KEEP_ALIVE = 75  # s; longer than the 60 s after which common proxies close a connection
 _LONGEST_SOCKET_PATH = 100  # bytes; systems allow 104 to 108
@@ -69,8 +70,8 @@ class Context:
     folder: Path
 
     def is_ready(self) -> bool:
-        """Say whether all workers can be reached."""
-        return self.pool.is_complete
+        """Say whether a worker can be reached and makes progress."""
+        return self.pool.is_able
 
 
 Install = Callable[[Any, Context], Any]
@@ -140,13 +141,14 @@ def _run(
     pipes = _Pipes.make()
     metrics = Metrics(folder / "metrics")
     api = ModelAPI(settings, make_engine=make_engine, folder=folder, lifeline=pipes.lifeline, reports=pipes.reports)
-    pool = Pool([api.path_of(worker) for worker in range(settings.workers)], settings=settings, metrics=metrics)
+    slots, paths = api.slots(), [api.path_of(worker) for worker in range(settings.workers)]
+    pool = Pool(paths, slots=slots, settings=settings, metrics=metrics)
     context = Context(settings=settings, pool=pool, metrics=metrics, folder=folder)
     server = _Server(api, context)
     app = install(server.app, context) or server.app
     http = functools.partial(_serve_http, server, app, listener, pipes=pipes, folder=folder, grace=grace)
     watch = Watch(
-        [*_api_children(http, settings.api_processes), *_worker_children(api, settings.workers)],
+        [*_api_children(http, settings.api_processes), *_worker_children(api, slots)],
         reports=pipes.parent_reports,
         on_ready=functools.partial(_announce, listener),
         on_death=functools.partial(_bury, metrics, folder),
@@ -236,9 +238,13 @@ def _start_api_process(target: Callable[[], None]) -> BaseProcess:
     return process
 
 
-def _worker_children(api: ModelAPI, count: int) -> Iterator[Child]:
-    for worker in range(count):
-        yield Child(name=worker_name(worker), start=functools.partial(_start_worker, api, worker))
+def _worker_children(api: ModelAPI, slots: Sequence[Slot]) -> Iterator[Child]:
+    for worker, slot in enumerate(slots):
+        yield Child(
+            name=worker_name(worker),
+            start=functools.partial(_start_worker, api, worker),
+            is_stuck=Stuck(slot, seconds=api.settings.stalled),
+        )
 
 
 def _start_worker(api: ModelAPI, worker: int) -> BaseProcess:

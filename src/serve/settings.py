@@ -21,6 +21,7 @@ class Settings:
     max_pending : requests that may wait in an API process before new ones get a 503
     timeout : seconds that a request may take, unless it gives its own
     max_timeout : seconds that a request may give
+    stalled : seconds without progress after which a worker gets no requests, and past its deadline is replaced
     max_body : bytes of a body, but for ROOT files and uploads
     max_file : bytes of a ROOT file to be scored
     max_upload : bytes of a model
@@ -41,6 +42,7 @@ class Settings:
     max_pending: int = 1024
     timeout: float = 30.0
     max_timeout: float = 600.0
+    stalled: float = 5.0
     max_body: int = 64_000_000
     max_file: int = 20_000_000_000
     max_upload: int = 1_000_000_000

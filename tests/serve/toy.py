@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from serve.settings import Settings
 
 
 class Toy:
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+    def answer(self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]) -> list[Reply]:
         return [self._one(request, batch=len(requests)) for request in requests]
 
     def begin(self, request: Request) -> Iterator[Reply | None]:
@@ -38,6 +38,9 @@ class Toy:
         match request.options.get("op"):
             case "sleep":
                 time.sleep(float(request.options["seconds"]))
+            case "die_late":
+                time.sleep(float(request.options["seconds"]))
+                os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 while True:
                     time.sleep(0.01)

@@ -49,7 +49,7 @@ class Site:
     folder : for temporary files
     keys : None if everybody may do everything
     is_private : whether other machines can't reach it
-    is_ready : whether all workers can be reached
+    is_ready : whether a worker can be reached and makes progress
     checks : held while an upload is checked
     started : on the clock of ``time.monotonic``
     """
