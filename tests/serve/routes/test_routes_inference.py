@@ -120,11 +120,13 @@ def test_tritonclient_is_told_what_is_wrong(client, values, name, words, binary)
     assert caught.value.status() in ("400", "422")
 
 
-def test_tritonclient_is_told_that_bodies_are_not_compressed(client):
-    with pytest.raises(InferenceServerException, match="Content-Encoding"):
-        client.infer("flat", [tensor()], request_compression_algorithm="gzip")
-    result = client.infer("flat", [tensor()], response_compression_algorithm="gzip")
-    assert result.as_numpy("scores").shape == (3, 1)
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritonclient_may_compress(client, coding, binary):
+    expected = client.infer("flat", [tensor()]).as_numpy("scores")
+    options = {"request_compression_algorithm": coding, "response_compression_algorithm": coding}
+    found = client.infer("flat", [tensor(binary=binary)], **options).as_numpy("scores")
+    assert found.tolist() == expected.tolist()
 
 
 def body(**changes):
