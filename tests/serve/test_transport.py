@@ -247,9 +247,9 @@ def test_requests_are_counted_over_all_processes(start_toy):
     asyncio.run(post(server, "", [b"x"] * 50, connections=10))
     asyncio.run(post(server, "op=bug", [b"x"] * 3))
     for line in (
-        'inference_requests_total{model="echo",road="toy",status="200"} 50.0',
-        'inference_requests_total{model="echo",road="toy",status="500"} 3.0',
-        'inference_count_total{model="echo"} 50.0',
+        'inference_requests_total{model="echo",road="toy",status="200",version="1"} 50.0',
+        'inference_requests_total{model="echo",road="toy",status="500",version="1"} 3.0',
+        'inference_count_total{model="echo",version="1"} 50.0',
         "inference_pending_request_count 0.0",
     ):  # the other processes write a moment later
         poll(lambda line=line: line in httpx.get(f"{server.url}/metrics").text.splitlines())

@@ -65,10 +65,15 @@ def fail(settings: Settings, metrics: Metrics) -> Toy:
 
 
 def install(app: Any, context: Context) -> None:
+    from starlette.requests import ClientDisconnect
     from starlette.requests import Request as HttpRequest
     from starlette.responses import JSONResponse, Response
 
     async def echo(http: HttpRequest) -> Response:
+        try:
+            body = await http.body()
+        except ClientDisconnect:
+            return Response()
         options = dict(http.query_params)
         timeout = float(options.pop("timeout", context.settings.timeout))
         request = Request(
@@ -76,7 +81,7 @@ def install(app: Any, context: Context) -> None:
             model="echo",
             version=1,
             options=options,
-            body=await http.body(),
+            body=body,
             path=options.get("path"),
             deadline=time.monotonic() + timeout,
         )
