@@ -30,6 +30,7 @@ _COUNTS = {
     "max_batch": "requests that are answered together",
     "max_pending": "requests that may wait in a process before new ones get a 503",
     "max_body": "bytes of a body, but for ROOT files and uploads",
+    "max_pending_bytes": "bytes of all bodies that are held at the same time (default: a sixteenth of the memory)",
     "max_file": "bytes of a ROOT file to be scored",
     "max_upload": "bytes of a model",
     "max_events": "events of a request, but for ROOT files",
@@ -98,9 +99,8 @@ def _serve_parser() -> argparse.ArgumentParser:
     for kind, options in ((_count, _COUNTS), (_seconds, _SECONDS)):
         for name, text in options.items():
             option = f"--{name.replace('_', '-')}"
-            parser.add_argument(
-                option, type=kind, default=known[name], metavar="N", help=f"{text} (default: %(default)s)"
-            )
+            shown = text if known[name] is None else f"{text} (default: %(default)s)"
+            parser.add_argument(option, type=kind, default=known[name], metavar="N", help=shown)
     return parser
 
 

@@ -42,6 +42,7 @@ from starlette.formparsers import MultiPartParser
 from serve.api import MakeEngine, ModelAPI, show_messages, worker_name
 from serve.http import Protocol
 from serve.loop import Engine
+from serve.memory import Room, limit_of_bodies
 from serve.metrics import Metrics
 from serve.progress import Slot
 from serve.settings import Settings
@@ -62,12 +63,14 @@ class Context:
     pool : that has requests answered
     metrics : of all processes
     folder : for temporary files; it goes with the server
+    room : for the bodies of requests in this process
     """
 
     settings: Settings
     pool: Pool
     metrics: Metrics
     folder: Path
+    room: Room
 
     def is_ready(self) -> bool:
         """Say whether a worker can be reached and makes progress."""
@@ -142,8 +145,9 @@ def _run(
     metrics = Metrics(folder / "metrics")
     api = ModelAPI(settings, make_engine=make_engine, folder=folder, lifeline=pipes.lifeline, reports=pipes.reports)
     slots, paths = api.slots(), [api.path_of(worker) for worker in range(settings.workers)]
-    pool = Pool(paths, slots=slots, settings=settings, metrics=metrics)
-    context = Context(settings=settings, pool=pool, metrics=metrics, folder=folder)
+    room = Room((settings.max_pending_bytes or limit_of_bodies()) // settings.api_processes)
+    pool = Pool(paths, slots=slots, settings=settings, metrics=metrics, room=room)
+    context = Context(settings=settings, pool=pool, metrics=metrics, folder=folder, room=room)
     server = _Server(api, context)
     app = install(server.app, context) or server.app
     http = functools.partial(_serve_http, server, app, listener, pipes=pipes, folder=folder, grace=grace)

@@ -12,7 +12,9 @@ from starlette.types import Message
 from serve.coding import STEP, Inflater, inflater_of
 from serve.errors import BadRequest, TooLarge
 from serve.faults import fault_of
+from serve.memory import Hold
 
+HOLD = "serve.hold"  # where the scope of a request has the memory that it takes
 _PIECE = 1 << 20  # bytes that are written to a file at once
 
 
@@ -30,18 +32,38 @@ async def read(request: Request, limit: int, *, pause: float) -> bytes:
         Before anything is read where ``Content-Length`` says so.
     UnsupportedType
         For a body that is compressed in a way that is not taken.
+    Overloaded
+        If other bodies take the memory that there is for all of them.
     BadRequest
         If the client pauses for too long, or the body is not compressed as it says.
     """
     inflater = inflater_of(request)
+    hold: Hold | None = request.scope.get(HOLD)
     if inflater is not None:
-        return b"".join([piece async for piece in _inflated(request, inflater, limit, pause)])
-    pieces, left, is_more = [], _allowed(request, limit), True
+        return await _collected(_inflated(request, inflater, limit, pause), hold)
+    left, declared = _allowed(request, limit), _declared(request)
+    if declared is None:
+        return await _collected(_pieces(request, limit, pause), hold)
+    if hold is not None:
+        hold.grow(declared)  # before anything of it is read
+    body, is_more = await _piece(request, left, limit, pause)
+    if not is_more:
+        return body
+    whole = bytearray(body)  # one piece of memory, which goes back to the system as one
     while is_more:
-        piece, is_more = await _piece(request, left, limit, pause)
-        left -= len(piece)
-        pieces.append(piece)
-    return b"".join(pieces)
+        piece, is_more = await _piece(request, left - len(whole), limit, pause)
+        whole += piece
+    return bytes(whole)
+
+
+async def _collected(pieces: AsyncIterator[bytes], hold: Hold | None) -> bytes:
+    """Join the pieces of a body whose size shows only as it comes."""
+    whole = bytearray()
+    async for piece in pieces:
+        if hold is not None:
+            hold.grow(len(piece))
+        whole += piece
+    return bytes(whole)
 
 
 async def save(request: Request, path: Path, limit: int, *, pause: float) -> None:
@@ -106,10 +128,15 @@ async def _pieces(request: Request, limit: int, pause: float) -> AsyncIterator[b
 
 def _allowed(request: Request, limit: int) -> int:
     """Return the limit, unless the client says that it will send more."""
-    declared = header(request, b"content-length") or ""
-    if declared.isdecimal() and int(declared) > limit:
+    if (_declared(request) or 0) > limit:
         raise _too_large(limit)
     return limit
+
+
+def _declared(request: Request) -> int | None:
+    """Return the bytes that the client says it will send."""
+    declared = header(request, b"content-length") or ""
+    return int(declared) if declared.isdecimal() else None
 
 
 async def _piece(request: Request, left: int, limit: int, pause: float) -> tuple[bytes, bool]:

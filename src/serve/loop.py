@@ -23,6 +23,7 @@ from litserve.loops import LitLoop
 
 from serve.errors import DeadlineExceeded, ServeError
 from serve.frames import Decoder, FrameError, pack_reply, unpack_request
+from serve.memory import LARGE, give_back
 from serve.messages import Reply, Request
 from serve.metrics import Metrics
 from serve.progress import BEAT, Slot
@@ -119,7 +120,8 @@ class Worker:
         """Work for ever."""
         while True:
             self._look()
-            self._answer()
+            if self._answer() >= LARGE:
+                give_back()
             self._step()
 
     def _look(self) -> None:
@@ -175,16 +177,17 @@ class Worker:
         self._waiting = collections.deque(task for task in self._waiting if task.peer is not peer)
         self._jobs = collections.deque(task for task in self._jobs if task.peer is not peer)
 
-    def _answer(self) -> None:
-        """Answer the oldest requests that wait, all together."""
+    def _answer(self) -> int:
+        """Answer the oldest requests that wait, all together; return the bytes of their bodies and answers."""
         tasks = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.max_batch))]
         if not tasks:
-            return
+            return 0
         now = time.monotonic()
         late = [(task, _late()) for task in tasks if task.request.deadline <= now]
         alive = [task for task in tasks if task.request.deadline > now]
         replies = self._replies(alive) if alive else []
         self._send([*late, *zip(alive, replies, strict=True)])
+        return sum(len(task.request.body) for task in tasks) + sum(len(reply.body) for reply in replies)
 
     def _replies(self, tasks: Sequence[_Task]) -> list[Reply]:
         """Ask the engine; a request that it stumbles over does not spoil the answers of the others."""

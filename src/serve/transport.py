@@ -19,6 +19,7 @@ from typing import cast
 
 from serve.errors import DeadlineExceeded, Overloaded, ServeError, WorkerLost
 from serve.frames import Decoder, FrameError, pack_request, pack_taking_back, unpack_reply
+from serve.memory import Room
 from serve.messages import Reply, Request
 from serve.metrics import Metrics
 from serve.progress import Slot
@@ -39,15 +40,19 @@ class _Held:
     Parameters
     ----------
     request : None once nobody waits for it any more
+    kept : bytes of its body that the worker may not have taken yet, though nobody waits for it any more
     sent : when the worker was given it, on the clock of ``time.monotonic``, as the deadline
     moves : how often it went to another worker
+    is_over : whether no worker has it any more
     """
 
     request: Request | None
     deadline: float
     future: asyncio.Future[Reply]
+    kept: int = 0
     sent: float = 0.0
     moves: int = 0
+    is_over: bool = False
 
     def fail(self, error: ServeError) -> None:
         if not self.future.done():
@@ -63,10 +68,16 @@ class Pool:
     slots : where they say what they do
     settings : ``max_pending``, ``max_timeout``, ``max_batch`` and ``stalled`` are used
     metrics : where requests are counted
+    room : for the bodies of requests
     """
 
-    def __init__(self, paths: Sequence[Path], *, slots: Sequence[Slot], settings: Settings, metrics: Metrics) -> None:
-        self._links = [_Link(path, slot, on_lost=self._save) for path, slot in zip(paths, slots, strict=True)]
+    def __init__(
+        self, paths: Sequence[Path], *, slots: Sequence[Slot], settings: Settings, metrics: Metrics, room: Room
+    ) -> None:
+        self._links = [
+            _Link(path, slot, on_lost=self._save, room=room) for path, slot in zip(paths, slots, strict=True)
+        ]
+        self._room = room
         self._settings = settings
         self._metrics = metrics
         self._writing: asyncio.TimerHandle | None = None
@@ -144,6 +155,9 @@ class Pool:
         finally:
             held.request = None
             timer.cancel()
+            if not held.is_over:
+                held.kept = len(request.body)
+                self._room.keep(held.kept)
 
     def _write_metrics_soon(self) -> None:
         """Let the other processes know the counts, a few times a second at most."""
@@ -219,11 +233,12 @@ class _Link(asyncio.Protocol):
     A request that nobody waits for any more is kept until its reply comes: the worker is still busy with it.
     """
 
-    def __init__(self, path: Path, slot: Slot, *, on_lost: Callable[[_Link, _Held], None]) -> None:
+    def __init__(self, path: Path, slot: Slot, *, on_lost: Callable[[_Link, _Held], None], room: Room) -> None:
         self.held: dict[int, _Held] = {}
         self.opened = asyncio.Event()
         self.slot = slot
-        self._left: set[int] = set()
+        self._left: dict[int, int] = {}  # requests that were taken back, and the bytes of their bodies
+        self._room = room
         self._path = path
         self._on_lost = on_lost
         self._counter = itertools.count()
@@ -264,13 +279,14 @@ class _Link(asyncio.Protocol):
             transport.write(head + body)
         else:
             transport.writelines((head, body))
-        held.sent = now
+        held.sent, held.is_over = now, False
         self.held[number] = held
 
     def take_back(self, number: int) -> None:
         """Tell the worker that it need not answer a request any more."""
-        del self.held[number]
-        self._left.add(number)
+        size = len(cast("Request", self.held.pop(number).request).body)
+        self._left[number] = size
+        self._room.keep(size)
         cast("asyncio.Transport", self._transport).write(pack_taking_back(number))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -293,8 +309,11 @@ class _Link(asyncio.Protocol):
         self.opened.clear()
         self._closed.set()
         running, held, self.held = self.slot.numbers(), self.held, {}
+        for size in (*self._left.values(), *(one.kept for one in held.values())):
+            self._room.free(size)
         self._left.clear()
         for number, one in held.items():
+            one.is_over, one.kept = True, 0
             if number in running:
                 one.fail(_lost())
             else:
@@ -302,9 +321,13 @@ class _Link(asyncio.Protocol):
 
     def _deliver(self, number: int, reply: Reply) -> None:
         if number in self._left:
-            self._left.remove(number)
+            self._room.free(self._left.pop(number))
             return
-        future = self.held.pop(number).future
+        held = self.held.pop(number)
+        held.is_over = True
+        if held.kept:
+            self._room.free(held.kept)
+        future = held.future
         if not future.done():
             future.set_result(reply)
         elif reply.path is not None:

@@ -19,6 +19,7 @@ from serve.check import Limits
 from serve.errors import BadRequest, Forbidden
 from serve.keys import Keys, is_loopback
 from serve.limits import header
+from serve.memory import Room
 from serve.messages import Reply, Request
 from serve.metrics import Metrics
 from serve.repository import Repository
@@ -50,6 +51,7 @@ class Site:
     keys : None if everybody may do everything
     is_private : whether other machines can't reach it
     is_ready : whether a worker can be reached and makes progress
+    room : for the bodies of requests
     checks : held while an upload is checked
     started : on the clock of ``time.monotonic``
     """
@@ -62,6 +64,7 @@ class Site:
     repository: Repository
     keys: Keys | None
     is_private: bool
+    room: Room
     checks: asyncio.Semaphore
     started: float
 
@@ -78,6 +81,7 @@ class Site:
             repository=Repository(settings.models),
             keys=None if settings.keys is None else Keys(settings.keys),
             is_private=is_loopback(settings.host),
+            room=context.room,
             checks=asyncio.Semaphore(_CHECKS),
             started=time.monotonic(),
         )
