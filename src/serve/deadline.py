@@ -7,38 +7,61 @@ included. A node that never ends is beyond its reach: :mod:`serve.watch` ends th
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from serve.errors import DeadlineExceeded
+
 _LOOK = 0.1  # s between looks while something runs
 
 
 class Terminator:
-    """Ends runs at their moments: one thread for all runs of a process, which sleeps while there are none."""
+    """Ends runs at a moment: one thread for all runs of a process, which sleeps while there are none.
+
+    ``moment``, on the clock of ``time.monotonic``, holds for what is run next; by default runs take what they take.
+    """
 
     def __init__(self) -> None:
+        self.moment = math.inf
         self._job: tuple[Any, float] | None = None
         self._wake = threading.Event()
         self._is_parked = False
-        threading.Thread(target=self._watch, name="deadline", daemon=True).start()
+        self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
-    def ending(self, options: Any, *, moment: float) -> Iterator[None]:
-        """End what runs with some options if the block still runs at a moment of ``time.monotonic``.
+    def ending(self, options: Any) -> Iterator[None]:
+        """End what runs with some options if the block still runs at the moment.
 
         Parameters
         ----------
         options : onnxruntime's ``RunOptions``
+
+        Raises
+        ------
+        DeadlineExceeded
+            If the moment has passed already.
         """
-        self._job = (options, moment)
-        if self._is_parked:
-            self._wake.set()
+        if self.moment == math.inf:
+            yield
+            return
+        if self.moment <= time.monotonic():
+            raise late()
+        self._job = (options, self.moment)
+        self._rouse()
         try:
             yield
         finally:
             self._job = None
+
+    def _rouse(self) -> None:
+        if self._is_parked:
+            self._wake.set()
+        elif self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
+            self._thread.start()
 
     def _watch(self) -> None:
         while True:
@@ -58,3 +81,8 @@ class Terminator:
         if self._job is None:
             self._wake.wait()
         self._is_parked = False
+
+
+def late() -> DeadlineExceeded:
+    """Make the error of a run that was ended."""
+    return DeadlineExceeded("the model ran for too long; send less, or give more time")

@@ -29,7 +29,7 @@ from serve.errors import BadRequest, DeadlineExceeded, InvalidEvents, ServeError
 from serve.faults import fault_of
 from serve.messages import Reply, Request
 from serve.repository import Repository
-from serve.session import Model, Models, run_options
+from serve.session import Model, Models
 from serve.settings import Settings
 
 _log = logging.getLogger("serve")
@@ -101,7 +101,7 @@ class Engine:
         """
         replies: dict[int, Reply] = {}
         groups: dict[tuple[Any, ...], list[Task]] = {}
-        model = functools.cache(self._models.get)  # looked up once for all of them
+        model = functools.cache(self._model)  # looked up once for all of them
         for place, request in enumerate(requests):
             mark([place])
             task = _guarded(
@@ -116,6 +116,11 @@ class Engine:
         for tasks in groups.values():
             replies |= self._finish(tasks, mark)
         return [replies[place] for place in range(len(requests))]
+
+    def _model(self, name: str, version: int) -> Model:
+        model = self._models.get(name, version)
+        model.terminator = self._terminator
+        return model
 
     def _task(self, place: int, request: Request, model: Model) -> Task:
         if request.road == "v2":
@@ -204,9 +209,10 @@ class Engine:
         Together they get little time: what takes long is run alone, so that one does not take the time of the others.
         """
         mark([task.place for task in tasks])
-        started = time.monotonic()
+        started = time.perf_counter()
+        self._terminator.moment = _end_of(tasks)
         try:
-            outputs = self._run(tasks, until=_end_of(tasks, started))
+            outputs = self._run(tasks)
         except DeadlineExceeded as error:
             if len(tasks) == 1:
                 return {tasks[0].place: failed(error)}
@@ -216,35 +222,26 @@ class Engine:
                 return {tasks[0].place: failed(error)}
             middle = len(tasks) // 2
             return self._finish(tasks[:middle], mark) | self._finish(tasks[middle:], mark)
-        seconds, replies, low = (time.monotonic() - started) / len(tasks), {}, 0
+        seconds, replies, low = (time.perf_counter() - started) / len(tasks), {}, 0
         for task in tasks:
             own = [values[low : low + len(task)] for values in outputs]
             low += len(task)
             replies[task.place] = _guarded(lambda task=task, own=own: task.encode(own, seconds))  # type: ignore[misc]
         return replies
 
-    def _run_until(self, until: float, model: Model, tensors: Tensors) -> Outputs:
-        """Run a graph, and end that at a moment of ``time.monotonic``."""
-        if until <= time.monotonic():
-            raise DeadlineExceeded(f"the deadline passed before model {model.name!r} ran; send less, or give more time")
-        options = run_options()
-        with self._terminator.ending(options, moment=until):
-            return model.run(tensors, options=options)
-
-    def _run(self, tasks: Sequence[Task], *, until: float) -> Outputs:
+    def _run(self, tasks: Sequence[Task]) -> Outputs:
         model, contents = tasks[0].model, [task.content for task in tasks]
-        run = functools.partial(self._run_until, until, model)
         tensors = [c for c in contents if isinstance(c, dict)]
         if len(tensors) == 1:
-            return run(tensors[0])  # as they are: they may be large
+            return model.run(tensors[0])  # as they are: they may be large
         if tensors:
-            return run({name: np.concatenate([t[name] for t in tensors]) for name in tensors[0]})
+            return model.run({name: np.concatenate([t[name] for t in tensors]) for name in tensors[0]})
         rows = [row for c in contents if isinstance(c, list) for row in c]
         if rows:
             table = events.from_events(rows, schema_of(model.manifest), self._settings)
         else:
             table = concatenate([_scored(c, model.manifest) for c in contents if isinstance(c, Table)])
-        outputs = run(check_takes_events(model)(table))
+        outputs = model.run(check_takes_events(model)(table))
         _check_finite(outputs[0], first=0)
         return outputs
 
@@ -258,8 +255,10 @@ class Engine:
         place, reply = Path(f"{request.path}.scores"), None
         try:
             with contextlib.closing(self._score_file(request, place)) as steps:
+                self._terminator.moment = request.deadline
                 for reply in steps:
                     yield reply
+                    self._terminator.moment = request.deadline
         except GeneratorExit:
             if reply is None:  # nobody waits for it any more
                 place.unlink(missing_ok=True)
@@ -269,7 +268,7 @@ class Engine:
             yield failed(error)
 
     def _score_file(self, request: Request, place: Path) -> Generator[Reply | None, None, None]:
-        model, started, num_events = self._models.get(request.model, request.version), time.perf_counter(), 0
+        model, started, num_events = self._model(request.model, request.version), time.perf_counter(), 0
         assembler = check_takes_events(model)
         tables = rootfile.tables(
             str(request.path), model.manifest, tree=request.options.get("tree"), settings=self._settings
@@ -278,7 +277,7 @@ class Engine:
             request.accept, place, model.manifest.columns, model=request.model, version=request.version
         ) as writer:
             for table in tables:
-                scores = self._run_until(request.deadline, model, assembler(table))[0]
+                scores = model.run(assembler(table))[0]
                 _check_finite(scores, first=num_events)
                 writer.write(scores)
                 num_events += table.num_events
@@ -293,11 +292,11 @@ class Engine:
         )
 
 
-def _end_of(tasks: Sequence[Task], started: float) -> float:
+def _end_of(tasks: Sequence[Task]) -> float:
     """Return when a run of tasks has to end: at the deadline of one, sooner where there are several."""
     if len(tasks) == 1:
         return tasks[0].deadline
-    return min(started + TOGETHER, *(task.deadline for task in tasks))
+    return min(time.monotonic() + TOGETHER, *(task.deadline for task in tasks))
 
 
 def check_takes_events(model: Model) -> Assembler:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from rootdata.bundle import MODEL, Manifest, OutputSpec
 from rootdata.inputs import Assembler, Tensors
-from serve.errors import DeadlineExceeded, InvalidEvents, InvalidModel
+from serve.deadline import Terminator, late
+from serve.errors import InvalidEvents, InvalidModel, ServeError
 from serve.faults import is_lack, public
 
 SLICE = 1024  # events that go through a graph at a time: what a layer makes of them should stay in the cache
@@ -43,14 +44,14 @@ class Model:
         self.has_open_axes = any(isinstance(a, str) for t in manifest.inputs for a in t.shape[1:])
         self._session = _loaded(graph, options, model=f"model {name!r}, version {version},")
         self._outputs = [o.name for o in manifest.outputs]
+        self.terminator = Terminator()  # that of the process takes its place, where runs have to end
 
-    def run(self, tensors: Tensors, *, options: Any = None) -> list[npt.NDArray[Any]]:
+    def run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
         """Run the graph.
 
         Parameters
         ----------
         tensors : input name to its values, events along the first axis
-        options : onnxruntime's ``RunOptions``, through which the run can be ended
 
         Returns
         -------
@@ -60,39 +61,30 @@ class Model:
         ------
         InvalidEvents
             If the graph refuses the tensors.
-        DeadlineExceeded
-            If it was ended.
         """
         num_events = len(next(iter(tensors.values())))
         if not num_events:
             return [_nothing(output) for output in self.manifest.outputs]
         if num_events <= SLICE:
-            return self._run(tensors, options)
+            return self._run(tensors)
         parts = [
-            self._run({name: values[low : low + SLICE] for name, values in tensors.items()}, options)
+            self._run({name: values[low : low + SLICE] for name, values in tensors.items()})
             for low in range(0, num_events, SLICE)
         ]
         return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
 
-    def _run(self, tensors: Tensors, options: Any) -> list[npt.NDArray[Any]]:
+    def _run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
+        options = _run_options()
         try:
-            found: list[npt.NDArray[Any]] = self._session.run(self._outputs, tensors, options)
-        except MemoryError:
+            with self.terminator.ending(options):
+                found: list[npt.NDArray[Any]] = self._session.run(self._outputs, tensors, options)
+        except (MemoryError, ServeError):
             raise
         except Exception as error:
-            if options is not None and options.terminate:
-                raise DeadlineExceeded(f"model {self.name!r} ran for too long; send less, or give more time") from error
+            if options.terminate:
+                raise late() from error
             raise InvalidEvents(f"model {self.name!r} can't be run on this: {_first_line(error)}") from error
         return found
-
-
-def run_options() -> Any:
-    """Make onnxruntime's ``RunOptions``."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4  # its errors come back as exceptions
-    return options
 
 
 def _nothing(output: OutputSpec) -> npt.NDArray[Any]:
@@ -115,6 +107,15 @@ def _loaded(graph: Path, options: Any, *, model: str) -> Any:
             "it anew, or update the runtime",
             field="model",
         ) from error
+
+
+def _run_options() -> Any:
+    """Make onnxruntime's ``RunOptions``, through which a run can be ended."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4  # its errors come back as exceptions
+    return options
 
 
 def _first_line(error: Exception) -> str:

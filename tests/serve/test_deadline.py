@@ -13,12 +13,13 @@ import onnx
 import pytest
 from models import graph_of, make_bundle
 from onnx import TensorProto, helper
-from servers import Handle
+from servers import Handle, poll
 
 from rootdata import bundle
 from rootdata.bundle import OutputSpec, TensorSpec
 from serve.deadline import Terminator
 from serve.engine import Engine
+from serve.errors import DeadlineExceeded
 from serve.messages import Request
 from serve.repository import Repository
 from serve.session import Model
@@ -115,20 +116,28 @@ def test_who_runs_with_one_that_never_ends_is_answered(repository):
     assert marks == [[0], [1], [2], [0, 1, 2], [0], [1], [2]]
 
 
-def test_a_terminator_ends_only_what_still_runs(loop):
+def test_a_terminator_ends_only_what_still_runs():
     import onnxruntime
 
-    model = Model("loop", 1, bundle.load(loop), loop / bundle.MODEL)
-    terminator = Terminator()
-    tensors = {"x": np.ones((1, 2), "f4"), "n": np.full((1, 1), 5, "f4")}
-    used = []
-    for _ in range(3):
+    terminator, used = Terminator(), []
+    for seconds in (0.2, 0.01, 30):
+        terminator.moment = time.monotonic() + seconds
         options = onnxruntime.RunOptions()
-        with terminator.ending(options, moment=time.monotonic() + 0.2):
-            assert model.run(tensors, options=options)[0].tolist() == [[6.0, 6.0]]
-        used.append(options)
+        with terminator.ending(options):
+            used.append(options)
     time.sleep(0.5)  # past all moments
     assert not any(options.terminate for options in used)
+    terminator.moment = time.monotonic() + 0.2
+    with terminator.ending(used[0]):
+        poll(lambda: used[0].terminate)
+    with pytest.raises(DeadlineExceeded), terminator.ending(used[1]):
+        pass
+
+
+def test_a_model_without_a_moment_runs_for_as_long_as_it_takes(loop):
+    model = Model("loop", 1, bundle.load(loop), loop / bundle.MODEL)
+    [found] = model.run({"x": np.ones((1, 2), "f4"), "n": np.full((1, 1), 5, "f4")})
+    assert found.tolist() == [[6.0, 6.0]]
 
 
 @pytest.fixture
@@ -178,7 +187,7 @@ def test_without_a_worker_that_makes_progress_the_server_is_not_ready(server):
             reply = await http.post("/models/flat/predict", json=EVENTS)
             assert (reply.status_code, reply.json()["error"]["code"]) == (503, "stalled")
             assert {(await one).status_code for one in stuck} == {504}
-            assert (await http.get("/health/ready")).status_code == 200
-            assert (await http.post("/models/flat/predict", json=EVENTS)).status_code == 200
 
     asyncio.run(scenario())
+    poll(lambda: server.is_ready("/health/ready"))  # the runtime looks a moment after the deadline
+    assert httpx.post(f"{server.url}/models/flat/predict", json=EVENTS).status_code == 200
