@@ -14,6 +14,7 @@ from litserve import LitAPI
 from litserve.utils import configure_logging
 
 from serve.loop import Engine, SocketLoop
+from serve.memory import bound_process, limit_of_worker
 from serve.metrics import Metrics
 from serve.progress import Slot, slots
 from serve.settings import Settings
@@ -52,6 +53,7 @@ class ModelAPI(LitAPI):  # type: ignore[misc]
         exit_with_parent(self._lifeline, folder=self._folder)
         show_messages()
         self.metrics = Metrics(self._folder / "metrics")
+        bound_process(self.settings.worker_memory or limit_of_worker(self.settings.workers))
         self.engine = self._make_engine(self.settings, self.metrics)
 
     def path_of(self, worker: int) -> Path:

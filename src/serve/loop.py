@@ -32,6 +32,7 @@ from serve.watch import spare_collector
 
 _log = logging.getLogger("serve")
 _PIECE = 1 << 18  # bytes read at once, about what a socket holds
+_HEAVY = 0.1  # s of work from which it is worth while to give memory back
 _PARTS = 256  # parts written at once; systems allow 1024
 
 
@@ -120,9 +121,11 @@ class Worker:
         """Work for ever."""
         while True:
             self._look()
-            if self._answer() >= LARGE:
-                give_back()
+            started = time.monotonic()
+            size = self._answer()
             self._step()
+            if size >= LARGE or time.monotonic() - started > _HEAVY:
+                give_back()
 
     def _look(self) -> None:
         """Take what has come; wait for it where there is nothing else to do."""

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
@@ -14,6 +15,7 @@ from serve.errors import Overloaded, TooLarge
 
 LARGE = 8_000_000  # bytes from which it is worth while to ask the allocator for what is free
 _SHARE = 16  # of the memory; a body lies in an API process, in a worker, and there in columns too
+_LEAST = 1_000_000_000  # bytes; a worker with less would hardly run
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -37,6 +39,21 @@ def memory(*, groups: Path = _CGROUPS, membership: Path = Path("/proc/self/cgrou
             if controllers in ("", "memory"):
                 found += _limits(groups / controllers, path.lstrip("/"))
     return min(found)
+
+
+def bound_process(most: int) -> None:
+    """Let this process have so many bytes of memory more than it has now; beyond that an allocation fails.
+
+    What is mapped counts, used or not, so this is a stop for what runs away, and not what a request may take.
+    """
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + most
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+
+
+def limit_of_worker(workers: int) -> int:
+    """Return the bytes of memory that a worker may have, unless it is told: three quarters of all, shared."""
+    return max(_LEAST, memory() * 3 // 4 // workers)
 
 
 def _limits(root: Path, path: str) -> Iterator[int]:

@@ -24,6 +24,7 @@ class Settings:
     stalled : seconds without progress after which a worker gets no requests, and past its deadline is replaced
     max_body : bytes of a body, but for ROOT files and uploads
     max_pending_bytes : bytes of all bodies that are held at the same time; None for a sixteenth of the memory
+    worker_memory : bytes that a worker may have beyond what it starts with; None for its part of 3/4 of the memory
     max_file : bytes of a ROOT file to be scored
     max_upload : bytes of a model
     max_events : events of a request, but for ROOT files
@@ -46,6 +47,7 @@ class Settings:
     stalled: float = 5.0
     max_body: int = 64_000_000
     max_pending_bytes: int | None = None
+    worker_memory: int | None = None
     max_file: int = 20_000_000_000
     max_upload: int = 1_000_000_000
     max_events: int = 1_000_000

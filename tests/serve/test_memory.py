@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import json
 import os
 import random
 import time
 from pathlib import Path
 
+import httpx
+import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import make_bundle
+from models import graph_of, make_bundle
+from onnx import helper
 from servers import Handle
 
+from rootdata import bundle
+from rootdata.bundle import OutputSpec, TensorSpec
 from serve.errors import Overloaded, TooLarge
 from serve.memory import Hold, Room, memory
 from serve.repository import Repository
@@ -160,3 +167,69 @@ def test_a_body_that_never_fits_is_told_so_before_it_is_read(start_server, tmp_p
     go.set()
     assert asyncio.run(send(server, 1000, chunked=True, go=go)) == 400
     assert asyncio.run(send(server, random.Random(3).randint(1001, 4000), chunked=True, go=go)) == 413
+
+
+def pairs_bundle(folder: Path) -> Path:
+    """Make a bundle whose graph compares each object of an event with each: x (events, 4, objects)."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["turned", "x"], ["pairs"]),
+        helper.make_node("ReduceMax", ["pairs", "axis"], ["most"], keepdims=0),
+        helper.make_node("ReduceMax", ["most", "last"], ["y"], keepdims=1),
+    ]
+    constants = {"axis": np.array([2]), "last": np.array([1])}
+    make_bundle(folder, parity=False)
+    graph = graph_of(nodes, {"x": ("events", 4, "objects")}, {"y": ("events", 1)}, constants)
+    onnx.save_model(graph, folder / bundle.MODEL)
+    manifest = bundle.Manifest(
+        sha256=bundle.sha256_of(folder / bundle.MODEL),
+        size=(folder / bundle.MODEL).stat().st_size,
+        inputs=(TensorSpec(name="x", dtype="float32", shape=("events", 4, "objects")),),
+        outputs=(OutputSpec(name="y", dtype="float32", shape=("events", 1), columns=("a",)),),
+    )
+    bundle.save(manifest, folder)
+    return folder
+
+
+def ask_pairs(server: Handle, events: int, objects: int) -> httpx.Response:
+    head = {
+        "inputs": [
+            {
+                "name": "x",
+                "datatype": "FP32",
+                "shape": [events, 4, objects],
+                "parameters": {"binary_data_size": 16 * events * objects},
+            }
+        ]
+    }
+    text = json.dumps(head).encode()
+    body = text + np.ones((events, 4, objects), "f4").tobytes()
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    return httpx.post(f"{server.url}/v2/models/pairs/infer", content=body, headers=headers, timeout=60)
+
+
+def test_large_runs_take_bounded_memory_and_give_it_back(start_server, tmp_path):
+    Repository(tmp_path / "repo").publish(pairs_bundle(tmp_path / "pairs"), "pairs")
+    options = ["--worker-memory", str(1_000 * MB), "--max-objects", "100000"]
+    server = start_server(["-m", "serve", str(tmp_path / "repo"), "--port", "0", *options])
+    assert ask_pairs(server, 1, 2).json()["outputs"][0]["data"] == [4.0]
+    worker = server.children()["worker"]
+    peak, before = highest(worker[0]), resident(worker)
+    assert ask_pairs(server, 1024, 300).status_code == 200  # 369 MB, if all went through the graph at once
+    assert highest(worker[0]) - peak < 100 * MB
+    assert ask_pairs(server, 1, 9000).status_code == 200  # 324 MB, which can't be cut
+    end, grown = time.monotonic() + 5, 1 << 60
+    while grown > 30 * MB and time.monotonic() < end:
+        grown = resident(worker) - before
+    assert grown < 30 * MB
+    refused = ask_pairs(server, 1, 30_000)  # 3.6 GB
+    assert refused.status_code == 503
+    assert "memory" in refused.json()["error"]
+    assert ask_pairs(server, 2, 3).status_code == 200
+    assert server.children()["worker"] == worker
+
+
+def highest(pid: int) -> int:
+    """Return the most memory that a process ever had, bytes."""
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
