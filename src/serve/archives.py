@@ -30,15 +30,16 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplem
 Member = tuple[str, int, IO[bytes]]
 
 
-def unpack(archive: Path, into: Path, *, max_bytes: int) -> list[str]:
+def unpack(archive: Path, into: Path, *, max_bytes: int, is_named: bool = True) -> list[str]:
     """Write the files of a tar, tar.gz or zip archive into a folder.
 
     They lie at the top of the archive or in one folder; any ``*.onnx`` becomes ``model.onnx``, as in TFaaS's bundles.
-    Where no ``params.json`` says how the model is called, one is written with the name of the folder.
 
     Parameters
     ----------
     max_bytes : of all files together
+    is_named : whether the name of the model is known; if not, and no ``params.json`` says it, one is written with the
+        name of the folder
 
     Returns
     -------
@@ -69,7 +70,7 @@ def unpack(archive: Path, into: Path, *, max_bytes: int) -> list[str]:
         raise InvalidModel(f"the archive can't be read ({error}); make it again with tar or zip") from error
     if MODEL not in written:
         raise InvalidModel(f"the archive holds no *.onnx; pack {MODEL} and {MANIFEST}, as the export made them")
-    if PARAMS not in written and len(folders) == 1 and "" not in folders:
+    if not is_named and PARAMS not in written and len(folders) == 1 and "" not in folders:
         (into / PARAMS).write_text(json.dumps({"name": folders.pop()}))
     return list(written)
 

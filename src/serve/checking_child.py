@@ -77,9 +77,9 @@ def limit_memory(memory: int, *, size: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def unpack(archive: str, into: str, max_bytes: int) -> dict[str, Any]:
+def unpack(archive: str, into: str, max_bytes: int, *, is_named: bool) -> dict[str, Any]:
     """Unpack an archive."""
-    return {"files": archives.unpack(Path(archive), Path(into), max_bytes=max_bytes)}
+    return {"files": archives.unpack(Path(archive), Path(into), max_bytes=max_bytes, is_named=is_named)}
 
 
 def check(folder: str, features: Sequence[str] | None, columns: Sequence[str] | None) -> dict[str, Any]:

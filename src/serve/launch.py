@@ -22,6 +22,7 @@ import dataclasses
 import errno
 import functools
 import multiprocessing
+import os
 import shutil
 import signal
 import socket
@@ -41,6 +42,7 @@ from starlette.formparsers import MultiPartParser
 
 from serve.api import MakeEngine, ModelAPI, show_messages, worker_name
 from serve.http import Protocol
+from serve.keys import UNIX
 from serve.loop import Engine
 from serve.memory import Room, limit_of_bodies
 from serve.metrics import Metrics
@@ -106,7 +108,7 @@ def engine_of_models(settings: Settings, metrics: Metrics) -> Engine:
 def serve_forever(
     settings: Settings, *, install: Install, make_engine: MakeEngine = engine_of_models, grace: float = 10.0
 ) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status.
+    """Serve until SIGTERM, SIGHUP or SIGINT; return the exit status.
 
     Parameters
     ----------
@@ -126,7 +128,7 @@ def serve_forever(
     except OSError as error:
         return _fail(_sentence(error, settings), status=2)
     try:
-        with listener, _private_folder() as folder:
+        with listener, _removed(listener), _private_folder() as folder:
             return _run(settings, listener, folder=folder, install=install, make_engine=make_engine, grace=grace)
     except StartError as error:
         return _fail(str(error), status=1)
@@ -263,8 +265,13 @@ def _start_worker(api: ModelAPI, worker: int) -> BaseProcess:
 
 
 def _announce(listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    sys.stdout.write(f"serving http://{f'[{host}]' if ':' in host else host}:{port}\n")
+    name = listener.getsockname()
+    if isinstance(name, str):
+        address = f"{UNIX}{name}"
+    else:
+        host, port = name[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    sys.stdout.write(f"serving {address}\n")
     sys.stdout.flush()
 
 
@@ -277,6 +284,8 @@ def _bury(metrics: Metrics, folder: Path, name: str, pid: int) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if host.startswith(UNIX):
+        return _listen_on_path(host.removeprefix(UNIX))
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:
@@ -289,8 +298,51 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _listen_on_path(path: str) -> socket.socket:
+    """Listen on a socket in the file system; one that a dead server left behind is replaced.
+
+    Who may write to it may ask: that is the owner alone, unless the umask says otherwise.
+    """
+    if not path or len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        raise OSError(errno.ENAMETOOLONG, f"the path of a socket has 1 to {_LONGEST_SOCKET_PATH} bytes")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if Path(path).is_socket() and not _is_heard(path):
+            Path(path).unlink()
+        listener.bind(path)
+        listener.listen(2048)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_heard(path: str) -> bool:
+    """Say whether somebody listens on a socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return client.connect_ex(path) != errno.ECONNREFUSED
+
+
+@contextlib.contextmanager
+def _removed(listener: socket.socket) -> Iterator[None]:
+    """Remove the file of a Unix socket at the end, if it is still this one's."""
+    name = listener.getsockname()
+    made = os.stat(name).st_ino if isinstance(name, str) else None  # noqa: PTH116
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if made is not None and os.stat(name).st_ino == made:  # noqa: PTH116
+                Path(name).unlink()
+
+
 def _sentence(error: OSError, settings: Settings) -> str:
-    address = f"{settings.host}:{settings.port}"
+    is_path = settings.host.startswith(UNIX)
+    address = settings.host if is_path else f"{settings.host}:{settings.port}"
+    if is_path and error.errno == errno.EADDRINUSE:
+        return f"{address} is in use, or is another file; stop that server, or choose another path"
+    if is_path:
+        return f"can't listen on {address}: {error.strerror}; choose another path"
     if error.errno == errno.EADDRINUSE:
         return f"{address} is in use by another process; stop it, or choose another port (0 takes a free one)"
     return f"can't listen on {address}: {error.strerror}; choose another host or port"

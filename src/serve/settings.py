@@ -13,7 +13,10 @@ class Settings:
     Parameters
     ----------
     models : folder of the model repository
-    host, port : where to listen; port 0 takes a free one
+    host, port : where to listen; port 0 takes a free one. A host ``unix:PATH`` is a socket in the file system
+    root_path : prefix under which a proxy shows the server, ``/ml``
+    allow_host : names by which a server without keys may be asked, besides those of this machine
+    allow_origin : sites whose pages may use the server, ``https://cern.ch``; ``*`` means all
     api_processes : that speak HTTP
     workers : that run models, one thread each
     sessions : models that a worker keeps loaded; the one used longest ago goes first
@@ -37,6 +40,9 @@ class Settings:
     models: Path
     host: str = "127.0.0.1"
     port: int = 8000
+    root_path: str = ""
+    allow_host: tuple[str, ...] = ()
+    allow_origin: tuple[str, ...] = ()
     api_processes: int = 1
     workers: int = 1
     sessions: int = 16

@@ -26,7 +26,7 @@ from pathlib import Path
 from serve.progress import Slot
 
 _log = logging.getLogger("serve")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ATTEMPTS = 3  # starts of a process that has never been ready
 _HEALTHY = 10.0  # s that a process lives before its death counts as the first one
 _LONGEST_DELAY = 5.0  # s between deaths and restarts at most
@@ -237,10 +237,11 @@ def spare_collector() -> None:
 
 
 def become_child() -> None:
-    """Undo in a forked child what the parent does with signals; Ctrl-C is left to the parent."""
+    """Undo in a forked child what the parent does with signals; Ctrl-C and a hang-up are left to the parent."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all processes
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
@@ -267,7 +268,9 @@ def _signal_socket() -> Iterator[socket.socket]:
     """Give a socket from which the numbers of signals can be read."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    # Who starts a server with nohup wants it to outlive the terminal.
+    taken = [n for n in _SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: None) for number in taken}
     old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     try:
         yield reader

@@ -156,10 +156,9 @@ def from_base64(pieces: Iterable[bytes]) -> Iterator[bytes]:
         for piece in pieces:
             left += piece.translate(None, b"\r\n")
             stop = max(0, len(left) - 1) // 4 * 4  # the last four may be its end
-            if left[:stop].endswith(b"="):
-                raise binascii.Error("there is more after its end")
-            yield binascii.a2b_base64(left[:stop], strict_mode=True)
-            left = left[stop:]
+            quads, left = left[:stop], left[stop:]
+            # What has an end in front of more is refused as such.
+            yield binascii.a2b_base64(quads + left if quads.endswith(b"=") else quads, strict_mode=True)
         yield binascii.a2b_base64(left, strict_mode=True)
     except binascii.Error as error:
         raise BadRequest(f"body: this is no base64 ({error}); send files as they are", field="body") from error

@@ -108,7 +108,7 @@ async def upload(site: Site, request: HttpRequest) -> Response:
             return _unpacked_form(body, folder, content_type, is_base64=is_base64)
         if is_base64:
             body = _decoded(body)
-        uploads.unpacked(body, folder, limits=site.check_limits)
+        uploads.unpacked(body, folder, limits=site.check_limits, is_named=name is not None)
         return _name_of(folder) if name is None else names.model(name)
 
     async with uploads.received(site, request) as body:
