@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ _COUNTS = {
     "max_batch": "requests that are answered together",
     "max_pending": "requests that may wait in a process before new ones get a 503",
     "max_body": "bytes of a body, but for ROOT files and uploads",
+    "max_pending_bytes": "bytes of all bodies that are held at the same time (default: a sixteenth of the memory)",
+    "worker_memory": "bytes of memory of a worker (default: its part of three quarters of the memory, at least 1 GB)",
     "max_file": "bytes of a ROOT file to be scored",
     "max_upload": "bytes of a model",
     "max_events": "events of a request, but for ROOT files",
@@ -38,6 +41,7 @@ _COUNTS = {
 _SECONDS = {
     "timeout": "seconds that a request may take, unless it gives its own",
     "max_timeout": "seconds that a request may give",
+    "stalled": "seconds without progress after which a worker gets no requests, and past a deadline is replaced",
     "check_seconds": "seconds that the check of an upload may take",
 }
 
@@ -86,8 +90,29 @@ def _serve_parser() -> argparse.ArgumentParser:
     )
     known = {field.name: field.default for field in dataclasses.fields(Settings)}
     parser.add_argument("models", type=Path, metavar="MODELS", help="folder of the model repository; made if need be")
-    parser.add_argument("--host", default=known["host"], help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--host", default=known["host"], help="address to listen on, or unix:PATH (default: %(default)s)"
+    )
     parser.add_argument("--port", type=_port, default=known["port"], help="0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--root-path", type=_root_path, default="", metavar="/PREFIX", help="under which a proxy shows the server"
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        type=_host,
+        metavar="NAME",
+        help="by which a server without keys may be asked, as through a proxy; may be given several times",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        type=_origin,
+        metavar="https://SITE",
+        help="whose pages may use the server; * with keys means all; may be given several times",
+    )
     parser.add_argument("--keys", type=Path, metavar="FILE", help="API keys; see 'python -m serve keys'")
     parser.add_argument("--open", action="store_true", dest="is_open", help="serve other machines without keys")
     parser.add_argument(
@@ -97,16 +122,18 @@ def _serve_parser() -> argparse.ArgumentParser:
     for kind, options in ((_count, _COUNTS), (_seconds, _SECONDS)):
         for name, text in options.items():
             option = f"--{name.replace('_', '-')}"
-            parser.add_argument(
-                option, type=kind, default=known[name], metavar="N", help=f"{text} (default: %(default)s)"
-            )
+            shown = text if known[name] is None else f"{text} (default: %(default)s)"
+            parser.add_argument(option, type=kind, default=known[name], metavar="N", help=shown)
     return parser
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     given = dict(vars(arguments))
     publications = given.pop("publish")
-    settings = Settings(**given)
+    hosts, origins = tuple(given.pop("allow_host")), tuple(given.pop("allow_origin"))
+    settings = Settings(**given, allow_host=hosts, allow_origin=origins)
+    if "*" in origins and settings.keys is None:
+        raise ConfigError("--allow-origin '*' lets any page in a visitor's browser in; give --keys, or name the sites")
     if settings.timeout > settings.max_timeout:
         raise ConfigError(f"--timeout {settings.timeout:g} is more than --max-timeout {settings.max_timeout:g}")
     if settings.keys is not None and not settings.keys.is_file():
@@ -230,6 +257,25 @@ def _seconds(word: str) -> float:
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"got {word!r}; expected a number above 0")
     return value
+
+
+def _root_path(word: str) -> str:
+    path = word.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~@+-]+)*", path) or re.search(r"/\.{1,2}(/|$)", path):
+        raise argparse.ArgumentTypeError(f"got {word!r}; expected a path such as /ml")
+    return path
+
+
+def _host(word: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", word):
+        raise argparse.ArgumentTypeError(f"got {word!r}; expected a name such as ml.cern.ch, without a port")
+    return word.lower()
+
+
+def _origin(word: str) -> str:
+    if word != "*" and not re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+", word):
+        raise argparse.ArgumentTypeError(f"got {word!r}; expected a site such as https://cern.ch, without a path")
+    return word.lower()
 
 
 def _publication(word: str) -> tuple[str, Path]:

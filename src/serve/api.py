@@ -14,7 +14,9 @@ from litserve import LitAPI
 from litserve.utils import configure_logging
 
 from serve.loop import Engine, SocketLoop
+from serve.memory import bound_process, limit_of_worker
 from serve.metrics import Metrics
+from serve.progress import Slot, slots
 from serve.settings import Settings
 from serve.watch import become_child, exit_with_parent
 
@@ -51,11 +53,16 @@ class ModelAPI(LitAPI):  # type: ignore[misc]
         exit_with_parent(self._lifeline, folder=self._folder)
         show_messages()
         self.metrics = Metrics(self._folder / "metrics")
+        bound_process(self.settings.worker_memory or limit_of_worker(self.settings.workers))
         self.engine = self._make_engine(self.settings, self.metrics)
 
     def path_of(self, worker: int) -> Path:
         """Return the path of a worker's socket."""
         return self._folder / f"worker-{worker}"
+
+    def slots(self) -> list[Slot]:
+        """Map the places where workers say what they do."""
+        return slots(self._folder / "progress", workers=self.settings.workers, room=self.settings.max_batch)
 
     def report(self, worker: int) -> None:
         """Tell the parent that a worker is ready."""

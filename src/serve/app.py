@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rootdata.causes import reason_of
 from serve.errors import NotFound, ServeError
 from serve.faults import fault_of
+from serve.front import Front
 from serve.keys import check_exposure
 from serve.routes import documents, health, inference, models, predict, tfaas, uploads
 from serve.routes.operations import Operation, as_json, routes
@@ -37,7 +38,7 @@ OPERATIONS: Sequence[Operation] = (
 )
 
 
-def install(app: Any, context: Any) -> Shield:
+def install(app: Any, context: Any) -> ASGIApp:
     """Make the application that answers requests: the server's paths, and behind them those of an app.
 
     Parameters
@@ -56,7 +57,10 @@ def install(app: Any, context: Any) -> Shield:
     described = Operation(
         method="GET",
         paths=("/openapi.json",),
-        answer=functools.partial(_openapi, documents.document(OPERATIONS, has_keys=site.keys is not None)),
+        answer=functools.partial(
+            _openapi,
+            documents.document(OPERATIONS, has_keys=site.keys is not None, root_path=settings.root_path),
+        ),
         scope=None,
         summary="Describe all this",
     )
@@ -67,7 +71,10 @@ def install(app: Any, context: Any) -> Shield:
         importlib.import_module("serve.page").install(app, context)
     # FastAPI's own layers turn some errors into other answers and cost a third of the time of a small request.
     ours = Router(routes(site, [*OPERATIONS, described]), redirect_slashes=False, default=app.router)
-    return Shield(ours, lifespan=app)
+    shield = Shield(ours, lifespan=app)
+    if not (settings.root_path or settings.allow_origin):
+        return shield
+    return Front(shield, root_path=settings.root_path, origins=settings.allow_origin)
 
 
 async def _openapi(document: dict[str, Any], site: Site, request: HttpRequest) -> Response:  # noqa: ARG001

@@ -5,6 +5,7 @@ Run it in a process with limits (:mod:`serve.checking_child`): headers of an arc
 
 from __future__ import annotations
 
+import json
 import stat
 import tarfile
 import zipfile
@@ -29,7 +30,7 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplem
 Member = tuple[str, int, IO[bytes]]
 
 
-def unpack(archive: Path, into: Path, *, max_bytes: int) -> list[str]:
+def unpack(archive: Path, into: Path, *, max_bytes: int, is_named: bool = True) -> list[str]:
     """Write the files of a tar, tar.gz or zip archive into a folder.
 
     They lie at the top of the archive or in one folder; any ``*.onnx`` becomes ``model.onnx``, as in TFaaS's bundles.
@@ -37,6 +38,8 @@ def unpack(archive: Path, into: Path, *, max_bytes: int) -> list[str]:
     Parameters
     ----------
     max_bytes : of all files together
+    is_named : whether the name of the model is known; if not, and no ``params.json`` says it, one is written with the
+        name of the folder
 
     Returns
     -------
@@ -51,9 +54,11 @@ def unpack(archive: Path, into: Path, *, max_bytes: int) -> list[str]:
     """
     limit = min(max_bytes, max(FREE_BYTES, MAX_RATIO * archive.stat().st_size))
     written: dict[str, int] = {}
+    folders: set[str] = set()
     try:
         for path, size, file in _members(archive):
             name = _name_of(path)
+            folders.add(path.removeprefix("./").rpartition("/")[0])
             if name in written:
                 raise InvalidModel(f"{_shown(path)}: the archive holds {name} twice; keep one")
             if size > limit - sum(written.values()):
@@ -65,6 +70,8 @@ def unpack(archive: Path, into: Path, *, max_bytes: int) -> list[str]:
         raise InvalidModel(f"the archive can't be read ({error}); make it again with tar or zip") from error
     if MODEL not in written:
         raise InvalidModel(f"the archive holds no *.onnx; pack {MODEL} and {MANIFEST}, as the export made them")
+    if not is_named and PARAMS not in written and len(folders) == 1 and "" not in folders:
+        (into / PARAMS).write_text(json.dumps({"name": folders.pop()}))
     return list(written)
 
 

@@ -95,8 +95,12 @@ def check(
     return Report(**_run("check", task, limits))
 
 
-def unpack(archive: str | Path, into: str | Path, *, limits: Limits = _DEFAULT) -> list[str]:
+def unpack(archive: str | Path, into: str | Path, *, limits: Limits = _DEFAULT, is_named: bool = True) -> list[str]:
     """Unpack an uploaded archive into an empty folder; return the names of the files.
+
+    Parameters
+    ----------
+    is_named : as in :func:`serve.archives.unpack`
 
     Raises
     ------
@@ -105,7 +109,8 @@ def unpack(archive: str | Path, into: str | Path, *, limits: Limits = _DEFAULT) 
     TooLarge
         For too many bytes or members.
     """
-    task = {"archive": str(Path(archive).absolute()), "into": str(Path(into).absolute()), "max_bytes": limits.size}
+    paths = {"archive": str(Path(archive).absolute()), "into": str(Path(into).absolute())}
+    task = {**paths, "max_bytes": limits.size, "is_named": is_named}
     found: list[str] = _run("unpack", task, limits)["files"]
     return found
 

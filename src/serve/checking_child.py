@@ -27,7 +27,7 @@ from rootdata.errors import BundleError
 from rootdata.inputs import Assembler, Table, table_of
 from rootdata.jagged import Jagged, offsets_of
 from serve import archives, graphs
-from serve.archives import LABELS, PREPROCESS
+from serve.archives import LABELS, PARAMS, PREPROCESS
 from serve.errors import InvalidModel, ServeError
 from serve.faults import fault_of
 from serve.graphs import Port
@@ -77,9 +77,9 @@ def limit_memory(memory: int, *, size: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def unpack(archive: str, into: str, max_bytes: int) -> dict[str, Any]:
+def unpack(archive: str, into: str, max_bytes: int, *, is_named: bool) -> dict[str, Any]:
     """Unpack an archive."""
-    return {"files": archives.unpack(Path(archive), Path(into), max_bytes=max_bytes)}
+    return {"files": archives.unpack(Path(archive), Path(into), max_bytes=max_bytes, is_named=is_named)}
 
 
 def check(folder: str, features: Sequence[str] | None, columns: Sequence[str] | None) -> dict[str, Any]:
@@ -148,10 +148,43 @@ def _check_opset(opset: int) -> None:
 
 
 def _made_manifest(folder: Path, features: Sequence[str] | None, columns: Sequence[str] | None) -> Manifest:
-    labels = folder / LABELS
-    if columns is None and labels.exists():
-        columns = [line.strip() for line in labels.read_text().replace(",", "\n").splitlines() if line.strip()]
+    features, columns = _named(folder, *graphs.ports(graphs.read(folder / MODEL)), features, columns)
     return graphs.bundle_of_graph(folder / MODEL, features=features, columns=columns)
+
+
+def _named(
+    folder: Path,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    features: Sequence[str] | None,
+    columns: Sequence[str] | None,
+) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+    """Add names that are not given from what TFaaS's clients send beside a graph.
+
+    ``params.json`` may say ``features`` and ``labels``. Labels name the scores; those that are as many as the input has
+    features, and not as many as the scores, name the features.
+    """
+    labels, params = folder / LABELS, folder / PARAMS
+    said = json.loads(params.read_bytes()) if params.exists() else {}
+    features = features or _words(said.get("features"))
+    if columns is None:
+        columns = _words(labels.read_text()) if labels.exists() else _words(said.get("labels"))
+    if features is None and columns and _width(inputs) == len(columns) != _width(outputs):
+        return columns, None
+    return features, columns
+
+
+def _words(value: Any) -> list[str] | None:
+    """Take words out of a list, or of text with commas or lines; the name of a file, or nothing, has none."""
+    if isinstance(value, str):
+        value = [] if value.endswith((".txt", ".csv", ".json")) else value.replace(",", "\n").splitlines()
+    words = [str(word).strip() for word in value] if isinstance(value, list) else []
+    return [word for word in words if word] or None
+
+
+def _width(ports: Sequence[Port]) -> int | str | None:
+    """Return the size of the second axis of the first port with two axes."""
+    return next((port.shape[1] for port in ports if len(port.shape) == 2), None)
 
 
 def _manifest(folder: Path) -> Manifest:

@@ -24,7 +24,8 @@ from rootdata.jagged import Jagged
 from serve.codec import answers, arrow, binary, events, image, inference, media, rootfile, tfaas
 from serve.codec.parsing import parse_object
 from serve.codec.schema import cut_branches, schema_of
-from serve.errors import BadRequest, InvalidEvents, ServeError, UnsupportedType
+from serve.deadline import Terminator
+from serve.errors import BadRequest, DeadlineExceeded, InvalidEvents, ServeError, UnsupportedType
 from serve.faults import fault_of
 from serve.messages import Reply, Request
 from serve.repository import Repository
@@ -35,9 +36,15 @@ _log = logging.getLogger("serve")
 
 Outputs = list[npt.NDArray[Any]]
 Rows = list[Any]  # events as JSON holds them, not yet checked
+Mark = Callable[[Sequence[int]], None]
 
 DECODERS = {media.COLUMNS: binary.decode, media.ARROW: arrow.decode}
 FEW = 32  # events of a request up to which they are checked together with those of others: it costs next to nothing
+TOGETHER = 1.0  # s that requests may run together; then each runs alone, and for as long as it may
+
+
+def _unmarked(places: Sequence[int]) -> None:
+    """Tell nobody what is worked on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +54,7 @@ class Task:
     Parameters
     ----------
     place : of its answer among those of its batch
+    deadline : on the clock of ``time.monotonic``
     group : tasks of the same group may run together
     content : a table of branches, the tensors themselves, or events that are still to be checked
     encode : makes the answer, of the outputs for its events and the seconds that they took
@@ -54,6 +62,7 @@ class Task:
 
     place: int
     model: Model
+    deadline: float
     group: tuple[Any, ...]
     content: Table | Tensors | Rows
     encode: Callable[[Outputs, float], Reply]
@@ -81,13 +90,20 @@ class Engine:
             limit=settings.sessions,
             observe_load=observe_load,
         )
+        self._terminator = Terminator()
 
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        """Answer requests, each by itself right or wrong."""
+    def answer(self, requests: Sequence[Request], *, mark: Mark = _unmarked) -> list[Reply]:
+        """Answer requests, each by itself right or wrong.
+
+        Parameters
+        ----------
+        mark : told which of them are worked on next
+        """
         replies: dict[int, Reply] = {}
         groups: dict[tuple[Any, ...], list[Task]] = {}
-        model = functools.cache(self._models.get)  # looked up once for all of them
+        model = functools.cache(self._model)  # looked up once for all of them
         for place, request in enumerate(requests):
+            mark([place])
             task = _guarded(
                 lambda place=place, request=request: self._task(  # type: ignore[misc]
                     place, request, model(request.model, request.version)
@@ -98,8 +114,13 @@ class Engine:
             else:
                 groups.setdefault(task.group, []).append(task)
         for tasks in groups.values():
-            replies |= self._finish(tasks)
+            replies |= self._finish(tasks, mark)
         return [replies[place] for place in range(len(requests))]
+
+    def _model(self, name: str, version: int) -> Model:
+        model = self._models.get(name, version)
+        model.terminator = self._terminator
+        return model
 
     def _task(self, place: int, request: Request, model: Model) -> Task:
         if request.road == "v2":
@@ -107,7 +128,10 @@ class Engine:
         if request.road == "image":
             return self._image_task(place, request, model)
         content, encode = self._content(request, model)
-        return Task(place=place, model=model, group=_group(content, model), content=content, encode=encode)
+        return Task(
+            place=place, model=model, deadline=request.deadline, group=_group(content, model), content=content,
+            encode=encode,
+        )  # fmt: skip
 
     def _tensor_task(self, place: int, request: Request, model: Model) -> Task:
         length = request.options.get("header_length")
@@ -123,7 +147,10 @@ class Engine:
             return Reply(status=200, body=body, headers=headers, num_events=asked.num_events, seconds=seconds)
 
         tensors = dict(asked.tensors)
-        return Task(place=place, model=model, group=_tensor_group(tensors, model), content=tensors, encode=encode)
+        return Task(
+            place=place, model=model, deadline=request.deadline, group=_tensor_group(tensors, model), content=tensors,
+            encode=encode,
+        )  # fmt: skip
 
     def _image_task(self, place: int, request: Request, model: Model) -> Task:
         tensors = image.decode(request.body, model.manifest, settings=self._settings)
@@ -132,7 +159,10 @@ class Engine:
             _check_finite(outputs[0], first=0)
             return _reply(request, tfaas.encode_json(outputs[0]), media.JSON, outputs, seconds)
 
-        return Task(place=place, model=model, group=_tensor_group(tensors, model), content=tensors, encode=encode)
+        return Task(
+            place=place, model=model, deadline=request.deadline, group=_tensor_group(tensors, model), content=tensors,
+            encode=encode,
+        )  # fmt: skip
 
     def _content(self, request: Request, model: Model) -> tuple[Table | Rows, Callable[[Outputs, float], Reply]]:
         check_takes_events(model)
@@ -173,16 +203,25 @@ class Engine:
         )  # fmt: skip
         return _reply(request, body, content_type, outputs, seconds)
 
-    def _finish(self, tasks: Sequence[Task]) -> dict[int, Reply]:
-        """Run tasks of one group together; where that fails the halves of it, so that none spoils the others."""
+    def _finish(self, tasks: Sequence[Task], mark: Mark) -> dict[int, Reply]:
+        """Run tasks of one group together; where that fails the halves of it, so that none spoils the others.
+
+        Together they get little time: what takes long is run alone, so that one does not take the time of the others.
+        """
+        mark([task.place for task in tasks])
         started = time.perf_counter()
+        self._terminator.moment = _end_of(tasks)
         try:
             outputs = self._run(tasks)
+        except DeadlineExceeded as error:
+            if len(tasks) == 1:
+                return {tasks[0].place: failed(error)}
+            return {place: reply for task in tasks for place, reply in self._finish([task], mark).items()}
         except Exception as error:  # noqa: BLE001 - every request gets an answer
             if len(tasks) == 1:
                 return {tasks[0].place: failed(error)}
             middle = len(tasks) // 2
-            return self._finish(tasks[:middle]) | self._finish(tasks[middle:])
+            return self._finish(tasks[:middle], mark) | self._finish(tasks[middle:], mark)
         seconds, replies, low = (time.perf_counter() - started) / len(tasks), {}, 0
         for task in tasks:
             own = [values[low : low + len(task)] for values in outputs]
@@ -216,8 +255,10 @@ class Engine:
         place, reply = Path(f"{request.path}.scores"), None
         try:
             with contextlib.closing(self._score_file(request, place)) as steps:
+                self._terminator.moment = request.deadline
                 for reply in steps:
                     yield reply
+                    self._terminator.moment = request.deadline
         except GeneratorExit:
             if reply is None:  # nobody waits for it any more
                 place.unlink(missing_ok=True)
@@ -227,7 +268,7 @@ class Engine:
             yield failed(error)
 
     def _score_file(self, request: Request, place: Path) -> Generator[Reply | None, None, None]:
-        model, started, num_events = self._models.get(request.model, request.version), time.perf_counter(), 0
+        model, started, num_events = self._model(request.model, request.version), time.perf_counter(), 0
         assembler = check_takes_events(model)
         tables = rootfile.tables(
             str(request.path), model.manifest, tree=request.options.get("tree"), settings=self._settings
@@ -249,6 +290,13 @@ class Engine:
             num_events=num_events,
             seconds=time.perf_counter() - started,
         )
+
+
+def _end_of(tasks: Sequence[Task]) -> float:
+    """Return when a run of tasks has to end: at the deadline of one, sooner where there are several."""
+    if len(tasks) == 1:
+        return tasks[0].deadline
+    return min(time.monotonic() + TOGETHER, *(task.deadline for task in tasks))
 
 
 def check_takes_events(model: Model) -> Assembler:

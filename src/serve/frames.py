@@ -72,8 +72,15 @@ def pack_request(number: int, request: Request, *, deadline: float) -> tuple[byt
     return _pack(header, request.body)
 
 
-def unpack_request(header: list[Any], body: bytes) -> tuple[int, Request]:
-    """Read what :func:`pack_request` wrote: the number and the request."""
+def pack_taking_back(number: int) -> bytes:
+    """Write that a request need not be answered any more."""
+    return b"".join(_pack([number], b""))
+
+
+def unpack_request(header: list[Any], body: bytes) -> tuple[int, Request | None]:
+    """Read what :func:`pack_request` wrote: the number and the request; None where it is taken back."""
+    if len(header) == 1:
+        return header[0], None
     number, road, model, version, content_type, accept, options, path, deadline = header
     return number, Request(
         road=road,

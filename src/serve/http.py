@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import httptools
@@ -12,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from serve.errors import BadRequest, HeadTooLarge, ServeError
 
 MAX_HEAD = 32_768  # bytes of a request line and its headers
-_OF_BODIES = (b"content-length", b"transfer-encoding")
+_HOST = re.compile(rb"[^\s,/@?#\\]*")
 
 
 class Protocol(HttpToolsProtocol):
@@ -30,6 +31,8 @@ class Protocol(HttpToolsProtocol):
         self._patience = patience
         self._quiet = 0  # bytes of which the parser has not yet made anything
         self._overdue: asyncio.TimerHandle | None = None
+        self._is_passed_over = False  # a wish for another protocol has been met, and its head is read once more
+        self._last_word: ServeError | None = None  # told after the answers that are still being made
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give a client that says nothing the time of a connection that is idle."""
@@ -42,13 +45,13 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come."""
+        """Take what has come; nothing more after what can't be read."""
+        if self._last_word is not None:
+            return
         self._unset_keepalive_if_required()
         self._quiet += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # the request is answered as if it had not asked for another protocol; the parser leaves out bodies
+            self._feed(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, ServeError) else BadRequest("this is no HTTP/1.1 request"))
@@ -56,16 +59,61 @@ class Protocol(HttpToolsProtocol):
         if self._quiet:
             self._wait()
 
+    def _feed(self, data: bytes) -> None:
+        """Parse; where a client wishes for another protocol, as if it had not (RFC 9110, 7.8).
+
+        The parser gives up after the head of such a request, so another one is given the head without the wish.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                data = self._head_without_wish() + data[wish.args[0] :]
+                self._is_passed_over = False
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            else:
+                return
+
+    def _head_without_wish(self) -> bytes:
+        start = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = (b"%s: %s\r\n" % pair for pair in self.headers if pair[0] != b"upgrade")
+        return start + b"".join(lines) + b"\r\n"
+
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless the head is too long or the body would be lost."""
+        """Begin to answer, unless the head is wrong or too long."""
         if self._quiet > MAX_HEAD and self._head_size() > MAX_HEAD:
             raise _too_large()
-        if self.parser.should_upgrade() and any(name in _OF_BODIES and value != b"0" for name, value in self.headers):
-            raise BadRequest(
-                "Upgrade: bodies are taken as HTTP/1.1 alone; send it without this header", field="Upgrade"
-            )
+        version = self.parser.get_http_version()
+        _check_framing(self.headers, version)
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise BadRequest("CONNECT: this server is no proxy")
+            self._is_passed_over = True
+            return
         self._hear()
         super().on_headers_complete()
+        if version == "1.0" and self.parser.should_keep_alive():
+            self.cycle.keep_alive = True
+            self.cycle.default_headers = [*self.server_state.default_headers, (b"connection", b"keep-alive")]
+
+    def on_message_complete(self) -> None:
+        """Note the end of a request."""
+        if not self._is_passed_over:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or say what was wrong with it."""
+        if self._last_word is not None and not self.pipeline and not self.transport.is_closing():
+            self._say(self._last_word)
+            return
+        super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """End after the answer that is being made, which says so."""
+        if self.cycle is not None:
+            self.cycle.default_headers = self.server_state.default_headers
+        super().shutdown()
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of a body."""
@@ -89,20 +137,55 @@ class Protocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
 
     def _refuse(self, error: ServeError) -> None:
-        """Answer an error and close; where that could be taken for the answer of another request, close alone."""
+        """Answer an error and close, once the requests before it have their answers."""
+        self._hear()
         cycle = self.cycle
-        is_its_own = cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started)
-        if is_its_own and not self.pipeline:
-            body = orjson.dumps(error.to_dict())
-            headers = [
-                *self.server_state.default_headers,
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(body)),
-                (b"connection", b"close"),
-            ]
-            head = b"".join(b"%s: %s\r\n" % pair for pair in headers)
-            self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + body)
+        is_body = cycle is not None and cycle.more_body
+        if is_body and self.pipeline:
+            self.pipeline.popleft()  # the broken one itself, which came last
+        elif is_body and cycle.response_started:
+            self.transport.close()
+            return
+        elif cycle is None or cycle.response_complete or is_body:
+            self._say(error)
+            return
+        self._last_word = error
+
+    def _say(self, error: ServeError) -> None:
+        body = orjson.dumps(error.to_dict())
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%s: %s\r\n" % pair for pair in headers)
+        self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + body)
         self.transport.close()
+
+
+def _check_framing(headers: list[tuple[bytes, bytes]], version: str) -> None:
+    """Refuse what a proxy and this server could understand in different ways.
+
+    Raises
+    ------
+    BadRequest
+        For a request that names no host, two, or what can't be one; and for a coding of the transfer that is not
+        known, since the end of the body would not be.
+    """
+    hosts = 0
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+            if not _HOST.fullmatch(value):
+                raise BadRequest("Host: expected one name of a host, with a port or without", field="Host")
+        elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version != "1.1"):
+            raise BadRequest(
+                "Transfer-Encoding: only chunked is taken, in HTTP/1.1; compress with Content-Encoding: gzip",
+                field="Transfer-Encoding",
+            )
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise BadRequest(f"Host: got it {hosts} times; HTTP/1.1 needs it once", field="Host")
 
 
 def _too_large() -> HeadTooLarge:

@@ -26,6 +26,7 @@ from serve.atomic import Watched
 from serve.errors import BadRequest, Forbidden, NotFound, OutOfOrder, Unauthorized
 from serve.faults import public
 
+UNIX = "unix:"  # of a host: the path of a socket follows
 SCOPES = ("predict", "publish", "admin")  # each includes those before it
 _KEY = re.compile(r"rk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
@@ -172,11 +173,16 @@ def check_exposure(host: str, keys: object | None, *, is_open: bool) -> None:
     ConfigError
         Naming the options.
     """
-    if keys is None and not is_open and not is_loopback(host):
+    if keys is None and not is_open and not is_private(host):
         raise ConfigError(
             f"host {host!r} can be reached from other machines, and no keys are asked for; "
             "give --keys FILE, or --open to let everybody in, or --host 127.0.0.1"
         )
+
+
+def is_private(host: str) -> bool:
+    """Tell whether what a server listens on can be reached from this machine alone: loopback, or a Unix socket."""
+    return host.startswith(UNIX) or is_loopback(host)
 
 
 def is_loopback(host: str) -> bool:

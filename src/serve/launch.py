@@ -22,12 +22,13 @@ import dataclasses
 import errno
 import functools
 import multiprocessing
+import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -41,11 +42,14 @@ from starlette.formparsers import MultiPartParser
 
 from serve.api import MakeEngine, ModelAPI, show_messages, worker_name
 from serve.http import Protocol
+from serve.keys import UNIX
 from serve.loop import Engine
+from serve.memory import Room, limit_of_bodies
 from serve.metrics import Metrics
+from serve.progress import Slot
 from serve.settings import Settings
 from serve.transport import Pool
-from serve.watch import Child, StartError, Watch, become_child, exit_with_parent, spare_collector
+from serve.watch import Child, StartError, Stuck, Watch, become_child, exit_with_parent, spare_collector
 
 _KEEP_ALIVE = 75  # s; longer than the 60 s after which common proxies close a connection
 _LONGEST_SOCKET_PATH = 100  # bytes; systems allow 104 to 108
@@ -61,16 +65,18 @@ class Context:
     pool : that has requests answered
     metrics : of all processes
     folder : for temporary files; it goes with the server
+    room : for the bodies of requests in this process
     """
 
     settings: Settings
     pool: Pool
     metrics: Metrics
     folder: Path
+    room: Room
 
     def is_ready(self) -> bool:
-        """Say whether all workers can be reached."""
-        return self.pool.is_complete
+        """Say whether a worker can be reached and makes progress."""
+        return self.pool.is_able
 
 
 Install = Callable[[Any, Context], Any]
@@ -102,7 +108,7 @@ def engine_of_models(settings: Settings, metrics: Metrics) -> Engine:
 def serve_forever(
     settings: Settings, *, install: Install, make_engine: MakeEngine = engine_of_models, grace: float = 10.0
 ) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status.
+    """Serve until SIGTERM, SIGHUP or SIGINT; return the exit status.
 
     Parameters
     ----------
@@ -122,7 +128,7 @@ def serve_forever(
     except OSError as error:
         return _fail(_sentence(error, settings), status=2)
     try:
-        with listener, _private_folder() as folder:
+        with listener, _removed(listener), _private_folder() as folder:
             return _run(settings, listener, folder=folder, install=install, make_engine=make_engine, grace=grace)
     except StartError as error:
         return _fail(str(error), status=1)
@@ -140,13 +146,15 @@ def _run(
     pipes = _Pipes.make()
     metrics = Metrics(folder / "metrics")
     api = ModelAPI(settings, make_engine=make_engine, folder=folder, lifeline=pipes.lifeline, reports=pipes.reports)
-    pool = Pool([api.path_of(worker) for worker in range(settings.workers)], settings=settings, metrics=metrics)
-    context = Context(settings=settings, pool=pool, metrics=metrics, folder=folder)
+    slots, paths = api.slots(), [api.path_of(worker) for worker in range(settings.workers)]
+    room = Room((settings.max_pending_bytes or limit_of_bodies()) // settings.api_processes)
+    pool = Pool(paths, slots=slots, settings=settings, metrics=metrics, room=room)
+    context = Context(settings=settings, pool=pool, metrics=metrics, folder=folder, room=room)
     server = _Server(api, context)
     app = install(server.app, context) or server.app
     http = functools.partial(_serve_http, server, app, listener, pipes=pipes, folder=folder, grace=grace)
     watch = Watch(
-        [*_api_children(http, settings.api_processes), *_worker_children(api, settings.workers)],
+        [*_api_children(http, settings.api_processes), *_worker_children(api, slots)],
         reports=pipes.parent_reports,
         on_ready=functools.partial(_announce, listener),
         on_death=functools.partial(_bury, metrics, folder),
@@ -236,9 +244,13 @@ def _start_api_process(target: Callable[[], None]) -> BaseProcess:
     return process
 
 
-def _worker_children(api: ModelAPI, count: int) -> Iterator[Child]:
-    for worker in range(count):
-        yield Child(name=worker_name(worker), start=functools.partial(_start_worker, api, worker))
+def _worker_children(api: ModelAPI, slots: Sequence[Slot]) -> Iterator[Child]:
+    for worker, slot in enumerate(slots):
+        yield Child(
+            name=worker_name(worker),
+            start=functools.partial(_start_worker, api, worker),
+            is_stuck=Stuck(slot, seconds=api.settings.stalled),
+        )
 
 
 def _start_worker(api: ModelAPI, worker: int) -> BaseProcess:
@@ -253,8 +265,13 @@ def _start_worker(api: ModelAPI, worker: int) -> BaseProcess:
 
 
 def _announce(listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    sys.stdout.write(f"serving http://{f'[{host}]' if ':' in host else host}:{port}\n")
+    name = listener.getsockname()
+    if isinstance(name, str):
+        address = f"{UNIX}{name}"
+    else:
+        host, port = name[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    sys.stdout.write(f"serving {address}\n")
     sys.stdout.flush()
 
 
@@ -267,6 +284,8 @@ def _bury(metrics: Metrics, folder: Path, name: str, pid: int) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if host.startswith(UNIX):
+        return _listen_on_path(host.removeprefix(UNIX))
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:
@@ -279,8 +298,51 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _listen_on_path(path: str) -> socket.socket:
+    """Listen on a socket in the file system; one that a dead server left behind is replaced.
+
+    Who may write to it may ask: that is the owner alone, unless the umask says otherwise.
+    """
+    if not path or len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        raise OSError(errno.ENAMETOOLONG, f"the path of a socket has 1 to {_LONGEST_SOCKET_PATH} bytes")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if Path(path).is_socket() and not _is_heard(path):
+            Path(path).unlink()
+        listener.bind(path)
+        listener.listen(2048)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_heard(path: str) -> bool:
+    """Say whether somebody listens on a socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return client.connect_ex(path) != errno.ECONNREFUSED
+
+
+@contextlib.contextmanager
+def _removed(listener: socket.socket) -> Iterator[None]:
+    """Remove the file of a Unix socket at the end, if it is still this one's."""
+    name = listener.getsockname()
+    made = os.stat(name).st_ino if isinstance(name, str) else None  # noqa: PTH116
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if made is not None and os.stat(name).st_ino == made:  # noqa: PTH116
+                Path(name).unlink()
+
+
 def _sentence(error: OSError, settings: Settings) -> str:
-    address = f"{settings.host}:{settings.port}"
+    is_path = settings.host.startswith(UNIX)
+    address = settings.host if is_path else f"{settings.host}:{settings.port}"
+    if is_path and error.errno == errno.EADDRINUSE:
+        return f"{address} is in use, or is another file; stop that server, or choose another path"
+    if is_path:
+        return f"can't listen on {address}: {error.strerror}; choose another path"
     if error.errno == errno.EADDRINUSE:
         return f"{address} is in use by another process; stop it, or choose another port (0 takes a free one)"
     return f"can't listen on {address}: {error.strerror}; choose another host or port"

@@ -9,9 +9,12 @@ from pathlib import Path
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from serve.errors import BadRequest, TooLarge, UnsupportedType
+from serve.coding import STEP, Inflater, inflater_of
+from serve.errors import BadRequest, TooLarge
 from serve.faults import fault_of
+from serve.memory import Hold
 
+HOLD = "serve.hold"  # where the scope of a request has the memory that it takes
 _PIECE = 1 << 20  # bytes that are written to a file at once
 
 
@@ -20,7 +23,7 @@ async def read(request: Request, limit: int, *, pause: float) -> bytes:
 
     Parameters
     ----------
-    limit : bytes
+    limit : bytes, of a compressed body when it is inflated
     pause : s that the client may send nothing
 
     Raises
@@ -28,35 +31,59 @@ async def read(request: Request, limit: int, *, pause: float) -> bytes:
     TooLarge
         Before anything is read where ``Content-Length`` says so.
     UnsupportedType
-        For a compressed body.
+        For a body that is compressed in a way that is not taken.
+    Overloaded
+        If other bodies take the memory that there is for all of them.
     BadRequest
-        If the client pauses for too long.
+        If the client pauses for too long, or the body is not compressed as it says.
     """
-    refuse_encoding(request)
-    pieces, left, is_more = [], _allowed(request, limit), True
+    inflater = inflater_of(request)
+    hold: Hold | None = request.scope.get(HOLD)
+    if inflater is not None:
+        return await _collected(_inflated(request, inflater, limit, pause), hold)
+    left, declared = _allowed(request, limit), _declared(request)
+    if declared is None:
+        return await _collected(_pieces(request, limit, pause), hold)
+    if hold is not None:
+        hold.grow(declared)  # before anything of it is read
+    body, is_more = await _piece(request, left, limit, pause)
+    if not is_more:
+        return body
+    whole = bytearray(body)  # one piece of memory, which goes back to the system as one
     while is_more:
-        piece, is_more = await _piece(request, left, limit, pause)
-        left -= len(piece)
-        pieces.append(piece)
-    return b"".join(pieces)
+        piece, is_more = await _piece(request, left - len(whole), limit, pause)
+        whole += piece
+    return bytes(whole)
+
+
+async def _collected(pieces: AsyncIterator[bytes], hold: Hold | None) -> bytes:
+    """Join the pieces of a body whose size shows only as it comes."""
+    whole = bytearray()
+    async for piece in pieces:
+        if hold is not None:
+            hold.grow(len(piece))
+        whole += piece
+    return bytes(whole)
 
 
 async def save(request: Request, path: Path, limit: int, *, pause: float) -> None:
     """Write a body to a new file, which stays where it is after an error.
 
-    Parameters are those of :func:`read`; a body may be compressed, and is written as it comes.
+    Parameters are those of :func:`read`.
 
     Raises
     ------
-    TooLarge, BadRequest
+    TooLarge, UnsupportedType, BadRequest
         As :func:`read`.
     Overloaded, OutOfOrder
         If there is no room, or it can't be written.
     """
     kept = bytearray()
+    inflater = inflater_of(request)
+    pieces = _pieces(request, limit, pause) if inflater is None else _inflated(request, inflater, limit, pause)
     try:
         with path.open("xb") as file:
-            async for piece in _pieces(request, limit, pause):
+            async for piece in pieces:
                 kept += piece
                 if len(kept) >= _PIECE:
                     await asyncio.to_thread(file.write, bytes(kept))
@@ -77,20 +104,18 @@ def header(request: Request, name: bytes) -> str | None:
     return None
 
 
-def refuse_encoding(request: Request) -> None:
-    """Refuse compressed bodies: their size is unknown until they are unpacked.
-
-    Raises
-    ------
-    UnsupportedType
-        For any ``Content-Encoding`` but ``identity``.
-    """
-    encoding = header(request, b"content-encoding")
-    if encoding is not None and encoding.lower() != "identity":
-        raise UnsupportedType(
-            f"Content-Encoding: got {encoding[:40]!r}; bodies are taken as they are: do not compress them",
-            field="Content-Encoding",
-        )
+async def _inflated(request: Request, inflater: Inflater, limit: int, pause: float) -> AsyncIterator[bytes]:
+    """Give the pieces of a compressed body, and let others work between long ones."""
+    left = limit
+    async for packed in _pieces(request, limit, pause):
+        for piece in inflater.feed(packed):
+            left -= len(piece)
+            if left < 0:
+                raise _too_large(limit)
+            yield piece
+            if len(piece) == STEP:
+                await asyncio.sleep(0)
+    inflater.finish()
 
 
 async def _pieces(request: Request, limit: int, pause: float) -> AsyncIterator[bytes]:
@@ -103,10 +128,15 @@ async def _pieces(request: Request, limit: int, pause: float) -> AsyncIterator[b
 
 def _allowed(request: Request, limit: int) -> int:
     """Return the limit, unless the client says that it will send more."""
-    declared = header(request, b"content-length") or ""
-    if declared.isdecimal() and int(declared) > limit:
+    if (_declared(request) or 0) > limit:
         raise _too_large(limit)
     return limit
+
+
+def _declared(request: Request) -> int | None:
+    """Return the bytes that the client says it will send."""
+    declared = header(request, b"content-length") or ""
+    return int(declared) if declared.isdecimal() else None
 
 
 async def _piece(request: Request, left: int, limit: int, pause: float) -> tuple[bytes, bool]:

@@ -12,10 +12,9 @@ import dataclasses
 import itertools
 import logging
 import selectors
-import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,21 +23,29 @@ from litserve.loops import LitLoop
 
 from serve.errors import DeadlineExceeded, ServeError
 from serve.frames import Decoder, FrameError, pack_reply, unpack_request
+from serve.memory import LARGE, give_back
 from serve.messages import Reply, Request
 from serve.metrics import Metrics
+from serve.progress import BEAT, Slot
 from serve.settings import Settings
 from serve.watch import spare_collector
 
 _log = logging.getLogger("serve")
 _PIECE = 1 << 18  # bytes read at once, about what a socket holds
+_HEAVY = 0.1  # s of work from which it is worth while to give memory back
 _PARTS = 256  # parts written at once; systems allow 1024
 
 
 class Engine(Protocol):
     """What answers requests; it lives in one worker and knows nothing of sockets."""
 
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        """Answer requests together, in their order; a bad request gets a reply that says so."""
+    def answer(self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]) -> list[Reply]:
+        """Answer requests together, in their order; a bad request gets a reply that says so.
+
+        Parameters
+        ----------
+        mark : told the places of those that are worked on next; until then it is all of them
+        """
 
     def begin(self, request: Request) -> Iterator[Reply | None]:
         """Begin a long job: None after each slice of the work, the reply at last."""
@@ -60,8 +67,10 @@ class SocketLoop(LitLoop):  # type: ignore[misc]
         """Work until the process is ended; LitServe passes what its own loops need."""
         with listen(lit_api.path_of(worker_id)) as listener:
             spare_collector()
+            slot = lit_api.slots()[worker_id]
+            slot.rest()
             lit_api.report(worker_id)
-            Worker(lit_api.engine, listener, settings=lit_api.settings, metrics=lit_api.metrics).run()
+            Worker(lit_api.engine, listener, settings=lit_api.settings, metrics=lit_api.metrics, slot=slot).run()
 
 
 def listen(path: Path) -> socket.socket:
@@ -89,15 +98,19 @@ class Worker:
     ----------
     engine : that answers
     listener : unix socket, not blocking
-    settings : ``max_batch`` and ``timeout`` are used
+    settings : ``max_batch`` is used
     metrics : where batches are counted
+    slot : where it says what it does
     """
 
-    def __init__(self, engine: Engine, listener: socket.socket, *, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, listener: socket.socket, *, settings: Settings, metrics: Metrics, slot: Slot
+    ) -> None:
         self._engine = engine
         self._listener = listener
         self._settings = settings
         self._metrics = metrics
+        self._slot = slot
         self._waiting: collections.deque[_Task] = collections.deque()
         self._jobs: collections.deque[_Task] = collections.deque()
         self._piece = memoryview(bytearray(_PIECE))  # one for all reads: making it takes longer than reading
@@ -108,13 +121,17 @@ class Worker:
         """Work for ever."""
         while True:
             self._look()
-            self._answer()
+            started = time.monotonic()
+            size = self._answer()
             self._step()
+            if size >= LARGE or time.monotonic() - started > _HEAVY:
+                give_back()
 
     def _look(self) -> None:
         """Take what has come; wait for it where there is nothing else to do."""
         is_busy = bool(self._waiting or self._jobs)
-        for key, events in self._selector.select(0 if is_busy else None):
+        self._slot.rest()
+        for key, events in self._selector.select(0 if is_busy else BEAT):
             if key.data is None:
                 self._accept()
             else:
@@ -132,7 +149,10 @@ class Worker:
             # What can't be answered soon stays in the API process, which knows how much it may keep.
             if events & selectors.EVENT_READ and len(self._waiting) < self._settings.max_batch:
                 for number, request in peer.receive(self._piece):
-                    self._enqueue(_Task(peer, number, request))
+                    if request is None:
+                        self._take_back(peer, number)
+                    else:
+                        self._enqueue(_Task(peer, number, request))
         except (OSError, EOFError, FrameError) as error:
             self._drop(peer, error)
 
@@ -141,6 +161,14 @@ class Worker:
             self._waiting.append(task)
         else:
             self._jobs.append(task)
+
+    def _take_back(self, peer: _Peer, number: int) -> None:
+        """Forget a request that another worker answers; one that is not there any more has its reply on the way."""
+        for task in self._waiting:
+            if task.peer is peer and task.number == number:
+                self._waiting.remove(task)
+                self._send([(task, _late())])
+                return
 
     def _drop(self, peer: _Peer, error: Exception) -> None:
         """Forget an API process that is gone, and what it asked for."""
@@ -152,29 +180,40 @@ class Worker:
         self._waiting = collections.deque(task for task in self._waiting if task.peer is not peer)
         self._jobs = collections.deque(task for task in self._jobs if task.peer is not peer)
 
-    def _answer(self) -> None:
-        """Answer the oldest requests that wait, all together."""
+    def _answer(self) -> int:
+        """Answer the oldest requests that wait, all together; return the bytes of their bodies and answers."""
         tasks = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.max_batch))]
         if not tasks:
-            return
+            return 0
         now = time.monotonic()
         late = [(task, _late()) for task in tasks if task.request.deadline <= now]
         alive = [task for task in tasks if task.request.deadline > now]
-        replies = self._replies([task.request for task in alive]) if alive else []
+        replies = self._replies(alive) if alive else []
         self._send([*late, *zip(alive, replies, strict=True)])
+        return sum(len(task.request.body) for task in tasks) + sum(len(reply.body) for reply in replies)
 
-    def _replies(self, requests: Sequence[Request]) -> list[Reply]:
+    def _replies(self, tasks: Sequence[_Task]) -> list[Reply]:
         """Ask the engine; a request that it stumbles over does not spoil the answers of the others."""
+        requests = [task.request for task in tasks]
+
+        def mark(places: Sequence[int]) -> None:
+            self._mark([tasks[place] for place in places])
+
         try:
-            with _alarm(max(request.deadline for request in requests) + self._settings.timeout):
-                replies = self._engine.answer(requests)
+            self._mark(tasks)
+            replies = self._engine.answer(requests, mark=mark)
             self._metrics.batches.observe(len(requests))
             return _checked(replies, len(requests))
         except Exception:  # noqa: BLE001  # a bug becomes a 500, never a dead worker
             if len(requests) == 1:
                 _log.exception("a request to model %r failed", requests[0].model)
                 return [_broken()]
-        return [reply for request in requests for reply in self._replies([request])]
+        return [reply for task in tasks for reply in self._replies([task])]
+
+    def _mark(self, tasks: Sequence[_Task]) -> None:
+        """Say what is worked on, and when that has to be over."""
+        deadline = max(task.request.deadline for task in tasks)
+        self._slot.work([task.number for task in tasks], deadline=deadline)
 
     def _step(self) -> None:
         """Advance the long job that was advanced longest ago."""
@@ -192,9 +231,9 @@ class Worker:
             task.steps = None
             return _late()
         try:
-            with _alarm(task.request.deadline + self._settings.timeout):
-                task.steps = task.steps or self._engine.begin(task.request)
-                return next(task.steps)
+            self._mark([task])
+            task.steps = task.steps or self._engine.begin(task.request)
+            return next(task.steps)
         except Exception:  # noqa: BLE001
             _log.exception("a job of model %r failed", task.request.model)
             return _broken()
@@ -227,8 +266,8 @@ class _Peer:
         self._decoder = Decoder()
         self._parts: collections.deque[memoryview] = collections.deque()
 
-    def receive(self, piece: memoryview) -> list[tuple[int, Request]]:
-        """Return the requests that are whole by now.
+    def receive(self, piece: memoryview) -> list[tuple[int, Request | None]]:
+        """Return the requests that are whole by now; None for one that is taken back.
 
         Parameters
         ----------
@@ -285,16 +324,3 @@ def _checked(replies: list[Reply], length: int) -> list[Reply]:
     if len(replies) != length:
         raise RuntimeError(f"the engine gave {len(replies)} replies to {length} requests")
     return replies
-
-
-@contextlib.contextmanager
-def _alarm(moment: float) -> Iterator[None]:
-    """End this process if the block still runs at a moment of ``time.monotonic``: nobody waits for it any more.
-
-    The system does it, even where the interpreter is stuck; the parent starts another worker.
-    """
-    signal.setitimer(signal.ITIMER_REAL, max(moment - time.monotonic(), 1e-3))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -9,9 +9,11 @@ Names follow Triton's where it has them, without ``nv_`` and in seconds instead 
 ================================================  =========  ===================  ====================================
 name                                              kind       labels               Triton
 ================================================  =========  ===================  ====================================
-``inference_requests_total``                      counter    road, model, status  ``inference_request_success`` ...
-``inference_count_total`` (events)                counter    model                ``inference_count``
-``inference_compute_infer_duration_seconds``      counter    model                same, in us
+``inference_requests_total``                      counter    road, model,         ``inference_request_success`` ...
+                                                             version, status
+``inference_requests_seconds_total``              counter    as above             ``inference_request_duration_us``
+``inference_count_total`` (events)                counter    model, version       ``inference_count``
+``inference_compute_infer_duration_seconds``      counter    model, version       same, in us
 ``inference_request_duration_seconds``            histogram  road                 same, in us
 ``inference_pending_request_count``               gauge                           same
 ``inference_batch_size``                          histogram                       ``inference_exec_count`` is its count
@@ -36,8 +38,9 @@ from serve.messages import Request
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-_Counters = tuple[Any, Any, Any, Any]
-_Key = tuple[str, str, int]  # road, model, status
+_Counters = tuple[Any, Any, Any, Any, Any]
+_Key = tuple[str, str, int, int]  # road, model, version, status
+_OF_MODEL = ("model", "version")
 
 
 class Metrics:
@@ -65,9 +68,12 @@ class Metrics:
             return kind(name, text, labels, registry=registry, **options)
 
         counter, histogram = client.Counter, client.Histogram
-        self._requests = make(counter, "inference_requests", "Requests answered", ("road", "model", "status"))
-        self._events = make(counter, "inference_count", "Events scored", ("model",))
-        self._compute = make(counter, "inference_compute_infer_duration_seconds", "Time that models ran", ("model",))
+        self._requests = make(counter, "inference_requests", "Requests answered", ("road", *_OF_MODEL, "status"))
+        self._took = make(
+            counter, "inference_requests_seconds", "Time from requests to answers", ("road", *_OF_MODEL, "status")
+        )
+        self._events = make(counter, "inference_count", "Events scored", _OF_MODEL)
+        self._compute = make(counter, "inference_compute_infer_duration_seconds", "Time that models ran", _OF_MODEL)
         self._seconds = make(
             histogram, "inference_request_duration_seconds", "From request to answer", ("road",), buckets=_SECONDS
         )
@@ -89,15 +95,16 @@ class Metrics:
         seconds : from request to answer
         computed : of them in the model, s
         """
-        self._noted.append(((request.road, request.model, status), num_events, seconds, computed))
+        self._noted.append(((request.road, request.model, request.version, status), num_events, seconds, computed))
 
     def flush(self) -> None:
         """Write what has been counted where others see it; many at once take a fraction of the time."""
         noted, self._noted = self._noted, []
         for key, group in itertools.groupby(sorted(noted), key=lambda note: note[0]):
-            requests, durations, events, compute = self._known.get(key) or self._learn(key)
+            requests, took, durations, events, compute = self._known.get(key) or self._learn(key)
             notes = list(group)
             requests.inc(len(notes))
+            took.inc(sum(note[2] for note in notes))
             for _, _, seconds, _ in notes:
                 durations.observe(seconds)
             events.inc(sum(note[1] for note in notes))
@@ -105,12 +112,13 @@ class Metrics:
 
     def _learn(self, key: _Key) -> _Counters:
         """Find the counters of a kind of requests; the library takes its time for that."""
-        road, model, status = key
+        road, model, version, status = key
         self._known[key] = (
-            self._requests.labels(road, model, status),
+            self._requests.labels(road, model, version, status),
+            self._took.labels(road, model, version, status),
             self._seconds.labels(road),
-            self._events.labels(model),
-            self._compute.labels(model),
+            self._events.labels(model, version),
+            self._compute.labels(model, version),
         )
         return self._known[key]
 

@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from rootdata.bundle import MODEL, Manifest, OutputSpec
 from rootdata.inputs import Assembler, Tensors
-from serve.errors import InvalidEvents, InvalidModel
+from serve.deadline import Terminator, late
+from serve.errors import InvalidEvents, InvalidModel, ServeError
 from serve.faults import is_lack, public
 
 SLICE = 1024  # events that go through a graph at a time: what a layer makes of them should stay in the cache
+_CELLS = 1 << 22  # numbers that a layer is likely to make of them at most
 
 
 class Model:
@@ -37,12 +39,15 @@ class Model:
         # More cores are used by more workers. A spinning thread would be a busy core in an idle server.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # The runtime keeps what its largest run took for good; the C library is as quick, and gives it back.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.log_severity_level = 4  # its errors come back as exceptions
         self.name, self.version, self.manifest = name, version, manifest
         self.assembler = Assembler(manifest) if manifest.takes_events else None
         self.has_open_axes = any(isinstance(a, str) for t in manifest.inputs for a in t.shape[1:])
         self._session = _loaded(graph, options, model=f"model {name!r}, version {version},")
         self._outputs = [o.name for o in manifest.outputs]
+        self.terminator = Terminator()  # that of the process takes its place, where runs have to end
 
     def run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
         """Run the graph.
@@ -63,20 +68,27 @@ class Model:
         num_events = len(next(iter(tensors.values())))
         if not num_events:
             return [_nothing(output) for output in self.manifest.outputs]
-        if num_events <= SLICE:
+        step = events_at_once(tensors)
+        if num_events <= step:
             return self._run(tensors)
         parts = [
-            self._run({name: values[low : low + SLICE] for name, values in tensors.items()})
-            for low in range(0, num_events, SLICE)
+            self._run({name: values[low : low + step] for name, values in tensors.items()})
+            for low in range(0, num_events, step)
         ]
         return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
 
     def _run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
+        options = _run_options()
         try:
-            found: list[npt.NDArray[Any]] = self._session.run(self._outputs, tensors)
-        except MemoryError:
+            with self.terminator.ending(options):
+                found: list[npt.NDArray[Any]] = self._session.run(self._outputs, tensors, options)
+        except (MemoryError, ServeError):
             raise
         except Exception as error:
+            if options.terminate:
+                raise late() from error
+            if is_lack(error):
+                raise MemoryError(f"model {self.name!r} needs more memory than there is for a worker") from None
             raise InvalidEvents(f"model {self.name!r} can't be run on this: {_first_line(error)}") from error
         return found
 
@@ -101,6 +113,34 @@ def _loaded(graph: Path, options: Any, *, model: str) -> Any:
             "it anew, or update the runtime",
             field="model",
         ) from error
+
+
+def events_at_once(tensors: Tensors) -> int:
+    """Say how many events go through a graph together: fewer where each is large, or has objects to be compared.
+
+    Parameters
+    ----------
+    tensors : input name to its values, events along the first axis
+
+    Examples
+    --------
+    >>> [events_at_once({"x": np.empty(shape)}) for shape in ((9, 27), (9, 7, 300), (2, 3, 512, 512), (1, 9000, 4))]
+    [1024, 46, 5, 1]
+    """
+    cells = 1
+    for values in tensors.values():
+        widest = max(values.shape[1:], default=1) if values.ndim > 2 else 1  # attention compares each with each
+        cells = max(cells, widest**2, int(np.prod(values.shape[1:])))
+    return max(1, min(SLICE, _CELLS // cells))
+
+
+def _run_options() -> Any:
+    """Make onnxruntime's ``RunOptions``, through which a run can be ended."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4  # its errors come back as exceptions
+    return options
 
 
 def _first_line(error: Exception) -> str:

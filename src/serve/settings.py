@@ -13,7 +13,10 @@ class Settings:
     Parameters
     ----------
     models : folder of the model repository
-    host, port : where to listen; port 0 takes a free one
+    host, port : where to listen; port 0 takes a free one. A host ``unix:PATH`` is a socket in the file system
+    root_path : prefix under which a proxy shows the server, ``/ml``
+    allow_host : names by which a server without keys may be asked, besides those of this machine
+    allow_origin : sites whose pages may use the server, ``https://cern.ch``; ``*`` means all
     api_processes : that speak HTTP
     workers : that run models, one thread each
     sessions : models that a worker keeps loaded; the one used longest ago goes first
@@ -21,7 +24,10 @@ class Settings:
     max_pending : requests that may wait in an API process before new ones get a 503
     timeout : seconds that a request may take, unless it gives its own
     max_timeout : seconds that a request may give
+    stalled : seconds without progress after which a worker gets no requests, and past its deadline is replaced
     max_body : bytes of a body, but for ROOT files and uploads
+    max_pending_bytes : bytes of all bodies that are held at the same time; None for a sixteenth of the memory
+    worker_memory : bytes that a worker may have beyond what it starts with; None for its part of 3/4 of the memory
     max_file : bytes of a ROOT file to be scored
     max_upload : bytes of a model
     max_events : events of a request, but for ROOT files
@@ -34,6 +40,9 @@ class Settings:
     models: Path
     host: str = "127.0.0.1"
     port: int = 8000
+    root_path: str = ""
+    allow_host: tuple[str, ...] = ()
+    allow_origin: tuple[str, ...] = ()
     api_processes: int = 1
     workers: int = 1
     sessions: int = 16
@@ -41,7 +50,10 @@ class Settings:
     max_pending: int = 1024
     timeout: float = 30.0
     max_timeout: float = 600.0
+    stalled: float = 5.0
     max_body: int = 64_000_000
+    max_pending_bytes: int | None = None
+    worker_memory: int | None = None
     max_file: int = 20_000_000_000
     max_upload: int = 1_000_000_000
     max_events: int = 1_000_000

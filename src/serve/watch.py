@@ -1,6 +1,7 @@
 """Keep processes alive, and end them all.
 
-The parent waits on the ends of its children, on their reports and on signals: it never polls. A child watches the
+The parent waits on the ends of its children, on their reports and on signals, and looks a few times a second whether
+the workers make progress: one that does not, long past the time it had, is killed and replaced. A child watches the
 *lifeline*, a pipe whose other end only the parent has: its end of file is the parent's death, by whatever cause.
 """
 
@@ -10,6 +11,7 @@ import contextlib
 import dataclasses
 import gc
 import logging
+import math
 import os
 import shutil
 import signal
@@ -21,11 +23,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from serve.progress import Slot
+
 _log = logging.getLogger("serve")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ATTEMPTS = 3  # starts of a process that has never been ready
 _HEALTHY = 10.0  # s that a process lives before its death counts as the first one
 _LONGEST_DELAY = 5.0  # s between deaths and restarts at most
+_LOOK = 0.25  # s between looks at the progress of workers
+_LOOKS = 6  # that show no progress, longer than an idle worker is silent: after a pause of the machine all look stuck
+_GRACE = 0.5  # s past a deadline in which a run may end by itself
 
 
 class StartError(RuntimeError):
@@ -41,16 +48,42 @@ class Child:
     name : by which it reports
     start : makes and starts the process
     is_graceful : SIGTERM lets it finish its work; others hold nothing worth finishing
+    is_stuck : says whether it is to be killed and replaced
     """
 
     name: str
     start: Callable[[], BaseProcess]
     is_graceful: bool = False
+    is_stuck: Callable[[], bool] | None = None
+    is_up: bool = False
+    was_stuck: bool = False
     process: BaseProcess | None = None
     born: float = 0.0
     due: float = 0.0
     failures: int = 0
     has_been_ready: bool = False
+
+
+class Stuck:
+    """Says whether a worker is past the deadline of what it works on, or does not take what waits for it.
+
+    Parameters
+    ----------
+    slot : of the worker
+    seconds : without a sign of life
+    """
+
+    def __init__(self, slot: Slot, *, seconds: float) -> None:
+        self._slot, self._seconds = slot, seconds
+        self._last, self._looks = 0.0, 0
+
+    def __call__(self) -> bool:
+        """Look once more."""
+        now, (sign, deadline) = time.monotonic(), self._slot.read()
+        self._looks = self._looks + 1 if sign == self._last else 0
+        self._last = sign
+        is_over = not deadline or now > deadline + _GRACE
+        return is_over and self._looks >= _LOOKS and self._slot.silence(now) > self._seconds
 
 
 class Watch:
@@ -103,9 +136,10 @@ class Watch:
     def _until_signal(self, signals: socket.socket) -> None:
         while True:
             self._start_due()
-            events = self._wait([signals, self._reports], timeout=self._delay())
+            events = self._wait([signals, self._reports], timeout=min(self._delay(), _LOOK))
             if self._reports in events:
                 self._note(self._reports.recv_bytes().decode())
+            self._end_stuck()
             self._bury()
             if signals in events:
                 signals.recv(1)
@@ -118,19 +152,27 @@ class Watch:
                 with _signals_blocked():
                     child.process = child.start()
                 child.born = now
+                child.is_up = child.was_stuck = False
 
-    def _delay(self) -> float | None:
-        """Return the time until the next start, s; None where all run."""
+    def _end_stuck(self) -> None:
+        for child in self._children:
+            if child.process is not None and child.is_up and child.is_stuck is not None and child.is_stuck():
+                child.is_up, child.was_stuck = False, True
+                child.process.kill()
+
+    def _delay(self) -> float:
+        """Return the time until the next start, s."""
         due = [child.due for child in self._children if child.process is None]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        return max(0.0, min(due, default=math.inf) - time.monotonic())
 
-    def _wait(self, others: Sequence[Connection | socket.socket], *, timeout: float | None) -> list[object]:
+    def _wait(self, others: Sequence[Connection | socket.socket], *, timeout: float) -> list[object]:
         sentinels = [child.process.sentinel for child in self._children if child.process is not None]
         return list(wait([*others, *sentinels], timeout))
 
     def _note(self, name: str) -> None:
         for child in self._children:
-            child.has_been_ready |= child.name == name
+            if child.name == name:
+                child.is_up = child.has_been_ready = True
         if not self._is_ready and all(child.has_been_ready for child in self._children):
             self._is_ready = True
             self._on_ready()
@@ -148,7 +190,7 @@ class Watch:
                 raise StartError(f"{child.name} ended {_ATTEMPTS} times before it was ready; its messages say why")
             delay = min(_LONGEST_DELAY, 0.1 * 2**child.failures) if child.failures > 1 else 0.0
             child.due = time.monotonic() + delay
-            _log.warning("%s ended (%s); starting it again", child.name, _cause(process.exitcode))
+            _log.warning("%s ended (%s); starting it again", child.name, _cause(child, process.exitcode))
             process.close()
 
     def _stop(self, signals: socket.socket, *, grace: float) -> int:
@@ -195,16 +237,17 @@ def spare_collector() -> None:
 
 
 def become_child() -> None:
-    """Undo in a forked child what the parent does with signals; Ctrl-C is left to the parent."""
+    """Undo in a forked child what the parent does with signals; Ctrl-C and a hang-up are left to the parent."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all processes
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
-def _cause(exitcode: int | None) -> str:
-    if exitcode == -signal.SIGALRM:
-        return "it was stuck, long past the deadline of what it worked on"
+def _cause(child: Child, exitcode: int | None) -> str:
+    if child.was_stuck:
+        return "it was stuck: past the deadline of what it worked on, or it took no work"
     if exitcode is not None and exitcode < 0:
         return signal.Signals(-exitcode).name
     return f"exit status {exitcode}"
@@ -225,7 +268,9 @@ def _signal_socket() -> Iterator[socket.socket]:
     """Give a socket from which the numbers of signals can be read."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    # Who starts a server with nohup wants it to outlive the terminal.
+    taken = [n for n in _SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: None) for number in taken}
     old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     try:
         yield reader

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import socket
+import subprocess
 import time
 
 import numpy as np
@@ -85,9 +87,23 @@ NOT_HTTP = {
     "no path": b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n",
     "header": b"GET / HTTP/1.1\r\nHo st: x\r\n\r\n",
     "length": b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    "two lengths": b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "both": b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "both": b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunk": b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "no host": b"POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi",
+    "no host's name": b"GET /ready HTTP/1.1\r\nHost: x/y\r\n\r\n",
+    "two hosts": b"GET /ready HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+    "two hosts in one": b"GET /ready HTTP/1.1\r\nHost: x, y\r\n\r\n",
+    "two old hosts": b"GET /ready HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n",
+    "two codings": b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    "coding twice": b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "unknown coding": b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: br\r\n\r\nhi",
+    "old coding": b"POST /echo HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    "proxy": b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n",
+    "wish and two codings": b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+    b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
 
 
@@ -100,7 +116,7 @@ def test_what_can_not_be_read_gets_an_error_and_no_line_in_the_log(server, name)
 
 def head_of(size: int) -> bytes:
     """Make a good request whose head has some bytes, as the limit counts them."""
-    start, end = b"POST /echo HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\nX: ", b"\r\n\r\n"
+    start, end = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\nX: ", b"\r\n\r\n"
     counted = len(start) + len(end) - len(b"POST  HTTP/1.1\r\n") - len(b"\r\n")
     return start + b"a" * (size - counted) + end
 
@@ -112,7 +128,7 @@ def test_a_head_may_have_as_many_bytes_as_allowed_and_not_more(server):
 
 def test_a_long_head_in_front_of_a_body_is_refused_too(server):
     body = bytes(100_000)
-    start = b"POST /echo HTTP/1.1\r\nContent-Length: %d\r\nConnection: close\r\n" % len(body)
+    start = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n" % len(body)
     assert exchange(server, start + b"\r\n" + body).endswith(body)
     assert error_of(exchange(server, start + b"X: " + b"a" * 40_000 + b"\r\n\r\n")) == (431, "head_too_large")
 
@@ -201,24 +217,135 @@ def test_a_head_begun_while_an_answer_is_made_does_not_cut_it_off(server):
         assert one_answer(connection).endswith(b"hi")
 
 
-def test_an_error_is_not_taken_for_the_answer_of_the_request_before(server):
+BROKEN = {
+    "method": b"EAT / HTTP/1.1\r\n\r\n",
+    "no host": b"GET /ready HTTP/1.1\r\n\r\n",
+    "chunk": b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nxyz\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_good_requests_in_front_of_a_broken_one_are_answered_first(server, name, is_apart):
     slow = b"POST /echo?op=sleep&seconds=0.3&timeout=5 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nslow"
-    assert exchange(server, slow, b"EAT / HTTP/1.1\r\n\r\n") == b""
-    assert exchange(server, slow + b"EAT / HTTP/1.1\r\n\r\n") == b""
+    for good, bodies in ((slow, [b"slow"]), (slow + WHOLE, [b"slow", b"hi"]), (WHOLE, [b"hi"])):
+        sent = (good, BROKEN[name]) if is_apart else (good + BROKEN[name],)
+        rest_of_it = exchange(server, *sent, *([] if is_apart else [WHOLE]))
+        for body in bodies:
+            head, _, rest_of_it = rest_of_it.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            assert rest_of_it.startswith(body)
+            rest_of_it = rest_of_it.removeprefix(body)
+        assert error_of(rest_of_it) == (400, "bad_request")
 
 
-@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
-def test_a_wish_for_another_protocol_is_passed_over(server, protocol):
+UPGRADE = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nUpgrade: "
+SENT = {
+    "none": (b"", b"", b""),
+    "empty": (b"Content-Length: 0\r\n", b"", b""),
+    "length": (b"Content-Length: 2\r\n", b"hi", b"hi"),
+    "large": (b"Content-Length: 300000\r\n", b"x" * 300_000, b"x" * 300_000),
+    "chunks": (b"Transfer-Encoding: chunked\r\n", b"2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n", b"hi!"),
+    "expected": (b"Expect: 100-continue\r\nContent-Length: 2\r\n", b"hi", b"hi"),
+}
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c", b"TLS/1.0"])
+@pytest.mark.parametrize("name", SENT)
+def test_a_wish_for_another_protocol_is_passed_over(server, protocol, name):
+    header, body, expected = SENT[name]
     before = server.log.read_text()
-    head = b" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + protocol
+    whole = b"POST /echo HTTP/1.1\r\n" + UPGRADE + protocol + b"\r\n" + header + b"\r\n" + body
     with connect(server) as connection:
-        for length in (b"", b"\r\nContent-Length: 0"):
-            connection.sendall(b"GET /ready" + head + length + b"\r\n\r\n")
-            assert one_answer(connection).startswith(b"HTTP/1.1 200")
-    for body in (b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"):
-        answer = exchange(server, b"POST /echo" + head + b"\r\n" + body)  # the parser would lose the body
-        assert error_of(answer) == (400, "bad_request")
+        for pieces in ([whole], [whole + WHOLE], [whole[i : i + 7] for i in range(0, min(len(whole), 350), 7)]):
+            for piece in pieces[:-1] if len(pieces) > 2 else pieces:
+                connection.sendall(piece)
+            if len(pieces) > 2:
+                connection.sendall(whole[len(b"".join(pieces[:-1])) :])
+            if name == "expected":
+                assert through_head(connection).startswith(b"HTTP/1.1 100")
+            assert exact_answer(connection) == expected
+            if pieces == [whole + WHOLE]:
+                assert exact_answer(connection) == b"hi"
+        connection.sendall(whole * 2 + WHOLE)  # in a row, each with the wish
+        for text in (expected, expected, b"hi"):
+            while (head := through_head(connection)).startswith(b"HTTP/1.1 100"):
+                pass
+            assert read_body(connection, head) == text
     assert server.log.read_text() == before
+
+
+def through_head(connection: socket.socket) -> bytes:
+    """Read a head and nothing after it."""
+    found = b""
+    while not found.endswith(b"\r\n\r\n"):
+        piece = connection.recv(1)
+        assert piece, found
+        found += piece
+    return found
+
+
+def read_body(connection: socket.socket, head: bytes) -> bytes:
+    assert head.startswith(b"HTTP/1.1 200"), head
+    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))
+    found = b""
+    while len(found) < length:
+        found += connection.recv(length - len(found))
+    return found
+
+
+def exact_answer(connection: socket.socket) -> bytes:
+    """Read the body of one answer, and nothing after it."""
+    return read_body(connection, through_head(connection))
+
+
+@pytest.mark.parametrize("word", [b"keep-alive", b"Keep-Alive"])
+def test_an_old_client_may_keep_its_connection(server, word):
+    asked = b"POST /echo HTTP/1.0\r\nConnection: " + word + b"\r\nContent-Length: 2\r\n\r\nhi"
+    with connect(server) as connection:
+        for _ in range(2):
+            connection.sendall(asked)
+            head = through_head(connection)
+            assert b"connection: keep-alive" in head
+            assert b"transfer-encoding" not in head
+            assert read_body(connection, head) == b"hi"
+        connection.sendall(asked.replace(word, b"close"))
+        head = through_head(connection)
+        assert b"connection: close" in head
+        assert rest(connection) == b"hi"
+    assert exchange(server, b"GET /ready HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl_that_would_like_http2_is_answered(server):
+    command = ["curl", "--silent", "--show-error", "--http2", "--data-binary", "@-", f"{server.url}/echo"]
+    for body in (b"hi", b"x" * 200_000):
+        assert subprocess.run(command, input=body, capture_output=True, check=True, timeout=20).stdout == body
+
+
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+public class Ask {
+    public static void main(String[] words) throws Exception {
+        HttpClient client = HttpClient.newHttpClient();
+        for (int i = 0; i < 3; i++) {
+            var body = HttpRequest.BodyPublishers.ofString("hi".repeat(1 + 50_000 * i));
+            var request = HttpRequest.newBuilder(URI.create(words[0])).POST(body).build();
+            var answer = client.send(request, HttpResponse.BodyHandlers.ofString());
+            System.out.println(answer.statusCode() + " " + answer.body().length());
+        }
+    }
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="needs a Java compiler")
+def test_the_client_of_java_is_answered(server, tmp_path):
+    (tmp_path / "Ask.java").write_text(JAVA)
+    command = ["java", "-XX:TieredStopAtLevel=1", str(tmp_path / "Ask.java"), f"{server.url}/echo"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split("\n")[:3] == ["200 2", "200 100002", "200 200002"], done.stderr
 
 
 def test_waiting_for_silent_clients_costs_nothing(server):

@@ -64,9 +64,11 @@ def replaced(server: Handle, kind: str, old: set[int]) -> bool:
 
 def kill_and_wait(server: Handle, kind: str) -> None:
     """Kill the processes of a kind one after the other; wait until others answer in their place."""
-    for pid in server.children()[kind]:
+    old = set(server.children()[kind])
+    for pid in old:
         kill(pid)
         poll(lambda pid=pid: pid not in server.children()[kind] and server.is_ready(), seconds=15)
+    poll(lambda: replaced(server, kind, old), seconds=15)
 
 
 def test_killed_workers_are_replaced_and_every_request_is_answered(start_toy):

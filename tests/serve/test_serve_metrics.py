@@ -11,7 +11,7 @@ from serve.messages import Request
 from serve.metrics import Metrics
 
 REQUEST = Request(road="toy", model="m", version=1)
-TOTAL = 'inference_requests_total{model="m",road="toy",status="200"}'
+TOTAL = 'inference_requests_total{model="m",road="toy",status="200",version="1"}'
 
 
 @pytest.fixture
@@ -47,10 +47,14 @@ def test_processes_are_summed(metrics):
     in_child(metrics, 3)
     in_child(metrics, 4)
     assert value(metrics, TOTAL) == 9
-    assert value(metrics, 'inference_count_total{model="m"}') == 27
+    took = TOTAL.replace("requests_total", "requests_seconds_total")
+    assert value(metrics, took) == pytest.approx(9 * 0.25)
+    assert value(metrics, 'inference_count_total{model="m",version="1"}') == 27
     assert value(metrics, 'inference_request_duration_seconds_count{road="toy"}') == 9
     assert value(metrics, 'inference_request_duration_seconds_sum{road="toy"}') == pytest.approx(9 * 0.25)
-    assert value(metrics, 'inference_compute_infer_duration_seconds_total{model="m"}') == pytest.approx(9 * 0.125)
+    assert value(metrics, 'inference_compute_infer_duration_seconds_total{model="m",version="1"}') == pytest.approx(
+        9 * 0.125
+    )
 
 
 def test_counts_outlive_processes_and_their_files_do_not(metrics, tmp_path):

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from serve.settings import Settings
 
 
 class Toy:
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+    def answer(self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]) -> list[Reply]:
         return [self._one(request, batch=len(requests)) for request in requests]
 
     def begin(self, request: Request) -> Iterator[Reply | None]:
@@ -38,6 +38,9 @@ class Toy:
         match request.options.get("op"):
             case "sleep":
                 time.sleep(float(request.options["seconds"]))
+            case "die_late":
+                time.sleep(float(request.options["seconds"]))
+                os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 while True:
                     time.sleep(0.01)
@@ -62,10 +65,15 @@ def fail(settings: Settings, metrics: Metrics) -> Toy:
 
 
 def install(app: Any, context: Context) -> None:
+    from starlette.requests import ClientDisconnect
     from starlette.requests import Request as HttpRequest
     from starlette.responses import JSONResponse, Response
 
     async def echo(http: HttpRequest) -> Response:
+        try:
+            body = await http.body()
+        except ClientDisconnect:
+            return Response()
         options = dict(http.query_params)
         timeout = float(options.pop("timeout", context.settings.timeout))
         request = Request(
@@ -73,7 +81,7 @@ def install(app: Any, context: Context) -> None:
             model="echo",
             version=1,
             options=options,
-            body=await http.body(),
+            body=body,
             path=options.get("path"),
             deadline=time.monotonic() + timeout,
         )

@@ -49,7 +49,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     key = arguments.key or os.environ.get(KEY) or None
     url = arguments.url or URL
-    with Client(url, key=key, timeout=arguments.timeout, file_timeout=max(600.0, arguments.timeout)) as client:
+    times = {"timeout": arguments.timeout, "file_timeout": max(600.0, arguments.timeout)}
+    with Client(url, key=key, ca=arguments.ca, **times) as client:
         for line in arguments.run(client, arguments) or ():
             print(line)
     sys.stdout.flush()
@@ -63,6 +64,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--url", action="append", help=f"of the server; given again, of others in case it is away (default: {URL})"
     )
     parser.add_argument("--key", help=f"of the server (default: the environment's {KEY})")
+    parser.add_argument(
+        "--ca", type=Path, metavar="FILE", help="certificates that are trusted, in place of the system's"
+    )
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds of a request (default: %(default)s)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_predict(commands)

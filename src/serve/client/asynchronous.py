@@ -19,7 +19,7 @@ from serve.client.packing import packed
 from serve.client.retry import Answer, Failure, Policy, Wait
 from serve.client.scores import Scores
 from serve.client.servers import Servers, Steps
-from serve.client.transport import send_async
+from serve.client.transport import send_async, trust
 from serve.client.waiting import PER_REQUEST, POLL, Models
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class AsyncClient:
 
     Parameters
     ----------
-    url, key, timeout, file_timeout, retries, events_per_request, draw : as of the other client
+    url, key, ca, timeout, file_timeout, retries, events_per_request, draw : as of the other client
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class AsyncClient:
         url: str | Sequence[str],
         *,
         key: str | None = None,
+        ca: str | Path | None = None,
         timeout: float = 30.0,
         file_timeout: float = 600.0,
         retries: int = 4,
@@ -47,7 +48,7 @@ class AsyncClient:
         policy = Policy(retries=retries, timeout=timeout, file_timeout=file_timeout)
         self._servers = Servers(url, key=key, policy=policy, draw=draw)
         self._max_events = events_per_request
-        self._http = httpx.AsyncClient(headers=self._servers.headers)
+        self._http = httpx.AsyncClient(headers=self._servers.headers, verify=trust(ca))
 
     async def _run(self, steps: Steps[T]) -> T:
         outcome: Answer | Failure | None = None

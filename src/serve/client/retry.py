@@ -73,10 +73,12 @@ class Failure:
     Parameters
     ----------
     was_sent : the request may have arrived
+    is_final : the same server would say the same again, as with a certificate that is not trusted
     """
 
     reason: str
     was_sent: bool
+    is_final: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,17 +166,19 @@ def ask(
     times, outcome = 0, None
     for turn in range(policy.retries + 1):
         after: list[float | None] = []
+        is_final = True
         for left, url in zip(range(len(urls), 0, -1), urls, strict=True):
             share = (deadline - clock()) / left  # a server that hangs leaves time for those after it
             outcome = yield Send(url=url, call=call, deadline=clock() + share)
             times += 1
             if outcome is None or not is_worth_repeating(call, outcome):
                 return _settled(call, outcome, url)
+            is_final &= isinstance(outcome, Failure) and outcome.is_final
             after.append(outcome.retry_after if isinstance(outcome, Answer) else None)
             if clock() >= deadline:
                 break
         pause = policy.pause(turn, after=after[0], draw=draw)
-        if turn == policy.retries or clock() + pause >= deadline:
+        if is_final or turn == policy.retries or clock() + pause >= deadline:
             break
         yield Wait(seconds=pause)
     if isinstance(outcome, Answer):

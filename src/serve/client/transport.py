@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,43 @@ from serve.client.retry import Answer, Call, Failure, Send
 PIECE = 1 << 18  # bytes of a file that are in memory at once
 CONNECT = 5.0  # seconds; a server that is there accepts at once
 MAX_TIMEOUT_MS = 600_000  # the most that servers take, unless they were told otherwise
+# What is wrong with a certificate, as OpenSSL numbers it (X509_V_ERR_...), to what helps.
+_RENEWED = "whoever runs the server has to renew it, unless the clock of this machine is wrong"
+_OF_CERTIFICATES = {
+    9: _RENEWED,
+    10: _RENEWED,
+    62: "ask by the name that it is for",
+    64: "ask by the name that it is for",
+}
+_UNTRUSTED = "give the file of its authority, ca=... or --ca, if you trust it"
+_NO_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "UNEXPECTED_MESSAGE",
+    "PACKET_LENGTH_TOO_LONG",
+    "RECORD_LAYER_FAILURE",
+)
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+def trust(ca: str | Path | None) -> ssl.SSLContext | bool:
+    """Say which authorities are believed: those of the system, or those in a file or folder alone.
+
+    Raises
+    ------
+    InvalidInput
+        For a file without certificates.
+    """
+    if ca is None:
+        return True
+    path = Path(ca)
+    try:
+        if path.is_dir():  # as /etc/grid-security/certificates, by hashes
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # which those of the library are, too
+        why = "it holds none" if isinstance(error, ssl.SSLError) else error.strerror
+        raise InvalidInput(f"ca: {path}: {why}; expected a file of certificates (PEM), or a folder of them") from error
 
 
 def send(http: httpx.Client, step: Send) -> Answer | Failure:
@@ -139,13 +176,31 @@ def _failure(error: httpx.RequestError) -> Failure:
     was_sent = not isinstance(error, _NOT_SENT)
     if isinstance(error, httpx.TimeoutException):
         return Failure(reason="it did not come in time" if was_sent else "no connection in time", was_sent=was_sent)
-    return Failure(reason=(was_sent and str(error)) or _system_word(error), was_sent=was_sent)
+    cause = _innermost(error)
+    if isinstance(cause, ssl.SSLError) and not was_sent:
+        return Failure(reason=_word_of_tls(cause), was_sent=False, is_final=True)
+    return Failure(reason=(was_sent and str(error)) or _system_word(cause), was_sent=was_sent)
+
+
+def _word_of_tls(error: ssl.SSLError) -> str:
+    """Say what is wrong with a certificate, and what helps."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        remedy = _OF_CERTIFICATES.get(error.verify_code, _UNTRUSTED)
+        return f"its certificate is not accepted: {error.verify_message.rstrip('.')}; {remedy}"
+    if error.reason in _NO_TLS:
+        return "it does not speak TLS there; write http:// instead of https://, or ask for the right port"
+    return f"TLS fails: {(error.reason or str(error)).replace('_', ' ').lower()}"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Find what happened below the errors of three libraries."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return error
 
 
 def _system_word(error: BaseException) -> str:
-    """Take the operating system's word for it out of the errors of three libraries."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
+    """Return the operating system's word for it."""
     number = error.errno if isinstance(error, OSError) else None
     return os.strerror(number) if number and number > 0 else str(error) or type(error).__name__
 

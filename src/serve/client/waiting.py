@@ -17,7 +17,7 @@ from serve.client.packing import packed
 from serve.client.retry import Answer, Failure, Policy, Wait
 from serve.client.scores import Scores
 from serve.client.servers import Servers, Steps
-from serve.client.transport import send
+from serve.client.transport import send, trust
 
 T = TypeVar("T")
 Models = list[dict[str, Any]]
@@ -32,6 +32,7 @@ class Client:
     ----------
     url : address of the server; of several, the others are asked where the first does not answer
     key : of the server; ``python -m serve.client`` takes it from ``ROOTDATA_KEY``
+    ca : file or folder of the certificates that are trusted, in place of the system's
     timeout : seconds that a request may take, retries and waits included
     file_timeout : the same for one that moves a ROOT file or a bundle
     retries : how many times to ask again where that is safe, after growing waits
@@ -44,6 +45,7 @@ class Client:
         url: str | Sequence[str],
         *,
         key: str | None = None,
+        ca: str | Path | None = None,
         timeout: float = 30.0,
         file_timeout: float = 600.0,
         retries: int = 4,
@@ -53,7 +55,7 @@ class Client:
         policy = Policy(retries=retries, timeout=timeout, file_timeout=file_timeout)
         self._servers = Servers(url, key=key, policy=policy, draw=draw)
         self._max_events = events_per_request
-        self._http = httpx.Client(headers=self._servers.headers)
+        self._http = httpx.Client(headers=self._servers.headers, verify=trust(ca))
 
     def _run(self, steps: Steps[T]) -> T:
         outcome: Answer | Failure | None = None

@@ -22,6 +22,12 @@ DATATYPES = {
     "BOOL": "|b1", "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "<u1", "UINT16": "<u2",
     "UINT32": "<u4", "UINT64": "<u8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }  # fmt: skip
+_NOT_OFFERED = {
+    "shared_memory_region": "shared memory",
+    "classification": "classification",
+    "priority": "another order than that in which requests come",
+    "sequence_id": "state that is kept from request to request",
+}
 _NAMES = {np.dtype(dtype): name for name, dtype in DATATYPES.items()}
 
 
@@ -111,7 +117,7 @@ def _parameters(entry: Mapping[str, Any], what: str) -> dict[str, Any]:
     parameters = entry.get("parameters", {})
     if type(parameters) is not dict:
         raise BadRequest(f"{what}: parameters: got {given(parameters)}; expected an object", field="parameters")
-    for key, wish in (("shared_memory_region", "shared memory"), ("classification", "classification")):
+    for key, wish in _NOT_OFFERED.items():
         if parameters.get(key):
             raise BadRequest(f"{what}: {key}: {wish} is not offered; take the parameter out", field=key)
     return parameters

@@ -36,12 +36,13 @@ _ERROR: Schema = {
 _V2_ERROR: Schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 
 
-def document(operations: Iterable[Operation], *, has_keys: bool) -> dict[str, Any]:
+def document(operations: Iterable[Operation], *, has_keys: bool, root_path: str = "") -> dict[str, Any]:
     """Describe operations in OpenAPI 3.1.
 
     Parameters
     ----------
     has_keys : whether the server asks for keys
+    root_path : prefix under which a proxy shows the server
     """
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -53,6 +54,8 @@ def document(operations: Iterable[Operation], *, has_keys: bool) -> dict[str, An
         "paths": paths,
         "components": {"schemas": {"Error": _ERROR, "ProtocolError": _V2_ERROR}},
     }
+    if root_path:
+        made["servers"] = [{"url": root_path}]
     if has_keys:
         made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     return made

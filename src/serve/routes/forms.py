@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import binascii
 import dataclasses
 import mmap
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
 from pathlib import Path
 
@@ -15,6 +16,7 @@ MAX_PARTS = 16
 _MAX_TEXT = 1000  # bytes of a field that is no file
 _MAX_HEADERS = 10_000
 _STEP = 1 << 20
+_BYTES = "application/octet-stream"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,22 +25,25 @@ class Part:
 
     Parameters
     ----------
+    is_binary : whether it says that it is just bytes: what some clients of old write in base64
     start, stop : where its content lies in the body
     """
 
     name: str
     is_file: bool
+    is_binary: bool
     start: int
     stop: int
 
 
-def unpack(body: Path, content_type: str, *, files: Mapping[str, Path]) -> dict[str, str]:
+def unpack(body: Path, content_type: str, *, files: Mapping[str, Path], is_base64: bool = False) -> dict[str, str]:
     """Write the files of a form, and return its other fields.
 
     Parameters
     ----------
     content_type : with the boundary
     files : field name to where its file is to be written; what the client calls the file does not matter
+    is_base64 : whether files of just bytes are written in base64
 
     Raises
     ------
@@ -55,23 +60,28 @@ def unpack(body: Path, content_type: str, *, files: Mapping[str, Path]) -> dict[
                 raise _twice(part)
             texts[part.name] = "" if part.is_file else _text(view, part)
             if part.is_file:
-                _write(view, part, files)
+                _write(view, part, files, is_base64=is_base64 and part.is_binary)
     return texts
 
 
-def fields(body: bytes, content_type: str) -> dict[str, bytes]:
+def fields(body: bytes, content_type: str, *, is_base64: bool = False) -> dict[str, bytes]:
     """Return the fields of a small form that is in memory.
+
+    Parameters
+    ----------
+    is_base64 : as in :func:`unpack`
 
     Raises
     ------
     BadRequest
-        For what is no form, and fields that are there twice.
+        For what is no form, fields that are there twice, and what is no base64.
     """
     found: dict[str, bytes] = {}
     for part in _parts(body, b"--" + _boundary(content_type)):
         if part.name in found:
             raise _twice(part)
-        found[part.name] = body[part.start : part.stop]
+        content = body[part.start : part.stop]
+        found[part.name] = b"".join(from_base64([content])) if is_base64 and part.is_binary else content
     return found
 
 
@@ -105,16 +115,18 @@ def _parts(view: mmap.mmap | bytes, line: bytes) -> Iterator[Part]:
 
 
 def _part(headers: bytes, start: int, stop: int) -> Part:
-    said = Message()
+    said, kind = Message(), ""
     for text in headers.decode("utf-8", errors="replace").split("\r\n"):
         key, _, value = text.partition(":")
         if key.lower() == "content-disposition":
             said["Content-Disposition"] = value.strip()
+        elif key.lower() == "content-type":
+            kind = value.strip().lower()
     name = said.get_param("name", header="Content-Disposition")
     if not isinstance(name, str) or not name:
         raise BadRequest("form: a field has no name", field="body")
     is_file = said.get_param("filename", header="Content-Disposition") is not None
-    return Part(name=name, is_file=is_file, start=start, stop=stop)
+    return Part(name=name, is_file=is_file, is_binary=is_file and kind == _BYTES, start=start, stop=stop)
 
 
 def _text(view: mmap.mmap, part: Part) -> str:
@@ -123,9 +135,30 @@ def _text(view: mmap.mmap, part: Part) -> str:
     return view[part.start : part.stop].decode("utf-8", errors="replace")
 
 
-def _write(view: mmap.mmap, part: Part, files: Mapping[str, Path]) -> None:
+def _write(view: mmap.mmap, part: Part, files: Mapping[str, Path], *, is_base64: bool) -> None:
     if part.name not in files:
         raise BadRequest(f"form: {part.name[:40]!r} is not known; files are {', '.join(files)}", field=part.name[:40])
+    pieces = (view[low : min(low + _STEP, part.stop)] for low in range(part.start, part.stop, _STEP))
     with files[part.name].open("xb") as file:
-        for low in range(part.start, part.stop, _STEP):
-            file.write(view[low : min(low + _STEP, part.stop)])
+        file.writelines(from_base64(pieces) if is_base64 else pieces)
+
+
+def from_base64(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Decode base64, in lines or not, piece by piece.
+
+    Raises
+    ------
+    BadRequest
+        For what is none.
+    """
+    left = b""
+    try:
+        for piece in pieces:
+            left += piece.translate(None, b"\r\n")
+            stop = max(0, len(left) - 1) // 4 * 4  # the last four may be its end
+            quads, left = left[:stop], left[stop:]
+            # What has an end in front of more is refused as such.
+            yield binascii.a2b_base64(quads + left if quads.endswith(b"=") else quads, strict_mode=True)
+        yield binascii.a2b_base64(left, strict_mode=True)
+    except binascii.Error as error:
+        raise BadRequest(f"body: this is no base64 ({error}); send files as they are", field="body") from error

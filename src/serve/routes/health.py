@@ -26,7 +26,7 @@ async def ready(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
 
 
 def check_ready(site: Site) -> None:
-    """Check that all workers can be reached and the models be read.
+    """Check that a worker can be reached and makes progress, and that the models can be read.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def check_ready(site: Site) -> None:
         If not, which is a 503.
     """
     if not site.is_ready():
-        raise Overloaded("not all model processes can be reached; they are being started", code="not_ready")
+        raise Overloaded("no model process can be reached, or none makes progress; try again later", code="not_ready")
     if not os.access(site.settings.models, os.R_OK | os.X_OK):
         raise Overloaded("the folder of the models can't be read", code="not_ready")
 

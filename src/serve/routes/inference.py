@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from rootdata.bundle import OutputSpec, TensorSpec
 from serve import limits, names
 from serve.codec import media
 from serve.codec.inference import DATATYPES, HEADER_LENGTH
-from serve.codec.parsing import parse_object
-from serve.errors import BadRequest
+from serve.codec.parsing import given, parse_object
+from serve.errors import BadRequest, NotFound
 from serve.messages import Reply, Request
 from serve.repository import Card
 from serve.routes.health import check_ready
@@ -41,6 +42,10 @@ async def infer(site: Site, request: HttpRequest) -> Response:
     seconds = site.seconds(request, site.settings.timeout)
     options = _options(request)
     body = await limits.read(request, site.settings.max_body, pause=site.settings.timeout)
+    wished = _timeout(body, options)
+    if wished is not None:
+        has_header = limits.header(request, b"x-timeout-ms") is not None
+        seconds = min(wished, seconds if has_header else site.settings.max_timeout)
     deadline = time.monotonic() + seconds
     reply = await site.pool.submit(
         Request(road="v2", model=name, version=version, options=options, body=body, deadline=deadline)
@@ -55,6 +60,26 @@ def _options(request: HttpRequest) -> dict[str, str]:
     if not (length.isascii() and length.isdecimal() and len(length) < 19):
         raise BadRequest(f"{HEADER_LENGTH}: got {length[:40]!r}; expected a number of bytes", field=HEADER_LENGTH)
     return {"header_length": length}
+
+
+def _timeout(body: bytes, options: Mapping[str, str]) -> float | None:
+    """Return the time that the client gives in the body, as Triton has it (us; 0 means any), in s.
+
+    Raises
+    ------
+    BadRequest
+        For what is no whole number.
+    """
+    head = memoryview(body)[: int(options.get("header_length", len(body)))]
+    if b'"timeout"' not in bytes(head):  # most say nothing, and are read by a worker alone
+        return None
+    parameters = parse_object(head).get("parameters")
+    value = parameters.get("timeout") if isinstance(parameters, dict) else None
+    if value is None or value == 0:
+        return None
+    if type(value) is not int or value < 0:
+        raise BadRequest(f"timeout: got {given(value)}; expected microseconds, 0 or more", field="timeout")
+    return value / 1e6
 
 
 def _failed(reply: Reply) -> Response:
@@ -112,13 +137,30 @@ async def config(site: Site, request: HttpRequest) -> Response:
 
 
 async def statistics(site: Site, request: HttpRequest) -> Response:
-    """Give what was counted of a model, or of all, over all its versions."""
-    if "name" in request.path_params:
-        asked = [_found(site, request)[0]]
+    """Give what was counted of the versions of a model, or of all."""
+    if "name" not in request.path_params:
+        asked = {card.name: card.versions for card in await in_thread(site.repository.cards)}
     else:
-        asked = [card.name for card in await in_thread(site.repository.cards)]
-    samples = _samples((await site.counts()).decode())
-    return as_json({"model_stats": [_statistics(name, samples) for name in asked]})
+        name, version = _found(site, request)
+        asked = {name: (version,) if "version" in request.path_params else site.repository.versions(name)}
+    counted = _counted((await site.counts()).decode())
+    found = [
+        _statistics(name, version, counted.get((name, str(version)), []))
+        for name, versions in asked.items()
+        for version in versions
+    ]
+    return as_json({"model_stats": found})
+
+
+async def about_stats(site: Site, request: HttpRequest) -> Response:
+    """Give what was counted of all models; and, where a model is called ``stats``, what it takes and gives."""
+    answer = await statistics(site, request)
+    request.path_params["name"] = "stats"
+    try:
+        about = await about_model(site, request)
+    except NotFound:
+        return answer
+    return as_json({**parse_object(bytes(about.body)), **parse_object(bytes(answer.body))})
 
 
 async def index(site: Site, request: HttpRequest) -> Response:
@@ -180,30 +222,45 @@ def _entries(card: Card) -> list[dict[str, str]]:
     return entries
 
 
-def _samples(text: str) -> list[Any]:
+def _counted(text: str) -> dict[tuple[str, str], list[Any]]:
+    """Read Prometheus' text; return the samples of each version of each model."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    found: dict[tuple[str, str], list[Any]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault((sample.labels.get("model", ""), sample.labels.get("version", "")), []).append(sample)
+    return found
 
 
-def _statistics(name: str, samples: list[Any]) -> dict[str, Any]:
-    own = [s for s in samples if s.labels.get("model") == name]
+def _statistics(name: str, version: int, samples: list[Any]) -> dict[str, Any]:
+    """Say what was counted as Triton does; requests that ran together count as one execution each."""
 
     def total(metric: str, *, good: bool | None = None) -> float:
-        return math.fsum(s.value for s in own if s.name == metric and good in (None, s.labels.get("status") == "200"))
+        chosen = [s for s in samples if s.name == metric and good in (None, s.labels.get("status") == "200")]
+        return math.fsum(s.value for s in chosen)
 
-    computed = total("inference_compute_infer_duration_seconds_total")
     good, bad = (int(total("inference_requests_total", good=is_good)) for is_good in (True, False))
+    took, failed = (total("inference_requests_seconds_total", good=is_good) for is_good in (True, False))
+    computed = total("inference_compute_infer_duration_seconds_total")
     return {
         "name": name,
-        "version": "all",
+        "version": str(version),
         "inference_count": int(total("inference_count_total")),
+        "execution_count": good,
         "inference_stats": {
-            "success": {"count": good},
-            "fail": {"count": bad},
-            "compute_infer": {"count": good, "ns": int(computed * 1e9)},
+            "success": _duration(good, took),
+            "fail": _duration(bad, failed),
+            "queue": _duration(good, max(0.0, took - computed)),
+            "compute_input": _duration(good, 0.0),
+            "compute_infer": _duration(good, computed),
+            "compute_output": _duration(good, 0.0),
         },
     }
+
+
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": int(seconds * 1e9)}
 
 
 _INPUT: Schema = {
@@ -255,9 +312,10 @@ OPERATIONS = (
         summary="Say whether models can be run", gives=_JSON,
     ),
     Operation(
-        method="GET", paths=(f"{PREFIX}/models/stats", f"{_ONE}/stats"), answer=statistics,
-        summary="Say what was counted", gives=_JSON,
+        method="GET", paths=(f"{PREFIX}/models/stats",), answer=about_stats, summary="Say what was counted of all",
+        gives=_JSON,
     ),
+    Operation(method="GET", paths=_below("stats"), answer=statistics, summary="Say what was counted", gives=_JSON),
     Operation(
         method="GET", paths=_ANY_VERSION, answer=about_model, summary="Say what a model takes and gives", gives=_JSON
     ),

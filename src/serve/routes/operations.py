@@ -18,6 +18,8 @@ from starlette.types import Receive, Scope, Send
 from serve.codec import media
 from serve.codec.parsing import parse_object
 from serve.errors import MethodNotAllowed, NotFound
+from serve.limits import HOLD
+from serve.memory import Hold
 from serve.messages import Reply
 from serve.routes.site import Site
 
@@ -80,7 +82,8 @@ class Endpoint:
             raise MethodNotAllowed(self._operations)
         if operation.scope is not None:
             self._site.authorize(request, operation.scope)
-        response = await operation.answer(self._site, request)
+        with Hold(self._site.room) as scope[HOLD]:
+            response = await operation.answer(self._site, request)
         await response(scope, receive, send)
 
 

@@ -43,7 +43,6 @@ async def predict(site: Site, request: HttpRequest) -> Response:
 
 async def _predict_file(site: Site, request: HttpRequest, scoring: Callable[..., Request], seconds: float) -> Response:
     """Score a file that comes as the body; it and the answer lie on disk meanwhile."""
-    limits.refuse_encoding(request)
     path = site.new_file()
     try:
         await limits.save(request, path, site.settings.max_file, pause=site.settings.timeout)

@@ -17,8 +17,9 @@ from starlette.requests import Request as HttpRequest
 from serve import names
 from serve.check import Limits
 from serve.errors import BadRequest, Forbidden
-from serve.keys import Keys, is_loopback
+from serve.keys import Keys, is_loopback, is_private
 from serve.limits import header
+from serve.memory import Room
 from serve.messages import Reply, Request
 from serve.metrics import Metrics
 from serve.repository import Repository
@@ -49,7 +50,8 @@ class Site:
     folder : for temporary files
     keys : None if everybody may do everything
     is_private : whether other machines can't reach it
-    is_ready : whether all workers can be reached
+    is_ready : whether a worker can be reached and makes progress
+    room : for the bodies of requests
     checks : held while an upload is checked
     started : on the clock of ``time.monotonic``
     """
@@ -62,6 +64,7 @@ class Site:
     repository: Repository
     keys: Keys | None
     is_private: bool
+    room: Room
     checks: asyncio.Semaphore
     started: float
 
@@ -77,7 +80,8 @@ class Site:
             is_ready=context.is_ready,
             repository=Repository(settings.models),
             keys=None if settings.keys is None else Keys(settings.keys),
-            is_private=is_loopback(settings.host),
+            room=context.room,
+            is_private=is_private(settings.host),
             checks=asyncio.Semaphore(_CHECKS),
             started=time.monotonic(),
         )
@@ -106,10 +110,18 @@ class Site:
             return
         host, origin = header(request, b"host") or "", header(request, b"origin")
         # Without keys a page of another site must not use a visitor's browser to reach the server.
-        if origin is not None and urlsplit(origin).netloc != host:
-            raise Forbidden("Origin: pages of other sites may not use a server without keys", field="Origin")
-        if self.is_private and not _is_own(host):
-            raise Forbidden(f"Host: got {host[:80]!r}; this server is called 127.0.0.1 or localhost", field="Host")
+        if origin is not None and _netloc(origin) != host and origin not in self.settings.allow_origin:
+            raise Forbidden(
+                "Origin: pages of other sites may not use a server without keys, unless it is started with "
+                f"--allow-origin {origin[:80]}",
+                field="Origin",
+            )
+        if self.is_private and not _is_own(host) and _without_port(host).lower() not in self.settings.allow_host:
+            raise Forbidden(
+                f"Host: got {host[:80]!r}; this server is called 127.0.0.1 or localhost, unless it is started with "
+                "--allow-host",
+                field="Host",
+            )
 
     def seconds(self, request: HttpRequest, default: float) -> float:
         """Return the time that a request may take, s.
@@ -160,6 +172,14 @@ def target(request: HttpRequest) -> tuple[str, str | int | None]:
 @functools.lru_cache(maxsize=64)
 def _is_own(host: str) -> bool:
     return is_loopback(_without_port(host))
+
+
+def _netloc(origin: str) -> str | None:
+    """Return host and port of an origin; None for what is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _without_port(host: str) -> str:

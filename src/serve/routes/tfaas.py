@@ -25,6 +25,7 @@ from serve.routes.site import Site, in_thread
 PROTO = "application/x-protobuf"
 _MAX_BODY = 1_000_000  # bytes; a body holds one event, and is read here for the name of its model
 _MAX_PARAMS = 1_000_000
+_PIECE = 1 << 20
 _MAX_IMAGE = 20_000_000  # bytes; the form is taken apart here
 _FORM = "multipart/form-data"
 _IMAGE = ("image", "model")  # fields of a form
@@ -64,8 +65,9 @@ async def image(site: Site, request: HttpRequest) -> Response:
             field="Content-Type",
         )
     seconds = site.seconds(request, site.settings.timeout)
+    is_base64 = _is_base64(request)
     body = await limits.read(request, min(_MAX_IMAGE, site.settings.max_body), pause=site.settings.timeout)
-    fields = forms.fields(body, content_type)
+    fields = forms.fields(body, content_type, is_base64=is_base64)
     check_keys(fields, known=_IMAGE, needed=_IMAGE, what="form")
     name = names.model(fields["model"].decode("utf-8", errors="replace"))
     scoring = Request(
@@ -95,26 +97,46 @@ async def params(site: Site, request: HttpRequest) -> Response:
 
 
 async def upload(site: Site, request: HttpRequest) -> Response:
-    """Publish a model that comes as a form, or as an archive with a ``params.json``."""
+    """Publish a model that comes as a form, as an archive, or, where the query has its name, as a graph."""
     content_type = request.headers.get("content-type", "")
-    if request.headers.get("content-encoding", "").lower() == "base64":
-        raise UnsupportedType("Content-Encoding: send files as they are, not in base64", field="Content-Encoding")
+    is_base64 = _is_base64(request)
     is_form = content_type.lower().startswith(_FORM)
+    name = request.query_params.get("name")
 
     def unpack(body: Path, folder: Path) -> str:
         if is_form:
-            return _unpacked_form(body, folder, content_type)
-        uploads.unpacked(body, folder, limits=site.check_limits)
-        return _name_of(folder)
+            return _unpacked_form(body, folder, content_type, is_base64=is_base64)
+        if is_base64:
+            body = _decoded(body)
+        uploads.unpacked(body, folder, limits=site.check_limits, is_named=name is not None)
+        return _name_of(folder) if name is None else names.model(name)
 
     async with uploads.received(site, request) as body:
         return await uploads.published(site, body, unpack)
 
 
-def _unpacked_form(body: Path, folder: Path, content_type: str) -> str:
+def _is_base64(request: HttpRequest) -> bool:
+    """Say whether TFaaS's Python client wrote a body, and take its header away.
+
+    ``Content-Encoding: base64`` is no coding of HTTP: of a form it means that its files of just bytes are so written.
+    """
+    headers = request.scope["headers"]
+    others = [pair for pair in headers if pair[0] != b"content-encoding" or pair[1].lower() != b"base64"]
+    request.scope["headers"] = others
+    return len(others) < len(headers)
+
+
+def _decoded(body: Path) -> Path:
+    target = body.with_name("decoded")
+    with body.open("rb") as file, target.open("xb") as decoded:
+        decoded.writelines(forms.from_base64(iter(lambda: file.read(_PIECE), b"")))
+    return target
+
+
+def _unpacked_form(body: Path, folder: Path, content_type: str, *, is_base64: bool) -> str:
     """Write the files of a form into a folder; return the name of the model."""
     files = {"model": folder / MODEL, "params": folder / PARAMS, "labels": folder / LABELS}
-    texts = forms.unpack(body, content_type, files=files)
+    texts = forms.unpack(body, content_type, files=files, is_base64=is_base64)
     for needed in ("name", "model"):
         if needed not in texts:
             raise BadRequest(f"form: {needed!r} is missing", field=needed)
@@ -129,7 +151,8 @@ def _name_of(folder: Path) -> str:
     path = folder / PARAMS
     if not path.exists() or path.stat().st_size > _MAX_PARAMS:
         raise BadRequest(
-            f"{PARAMS} is missing, or too large; it says the name. Without it, PUT to /models/<name>/versions",
+            f"{PARAMS} is missing, or too large, and so is one folder around the files; one of them says the name. "
+            "Pack the folder (tar czf ttH.tar.gz ttH), or POST to /upload?name=<name>",
             field=PARAMS,
         )
     name = parse_object(path.read_bytes(), what=PARAMS).get("name")
@@ -213,6 +236,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST", paths=("/upload", "/bundle"), answer=upload, scope="publish", summary="Publish a model (TFaaS)",
+        query={"name": {"type": "string", "description": "of an archive or a graph that does not tell it"}},
         body={
             _FORM: {
                 "type": "object",

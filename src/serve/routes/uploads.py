@@ -89,12 +89,12 @@ def _publish(site: Site, body: Path, unpack: Unpack, labels: Labels) -> tuple[st
     return name, site.repository.publish(folder, name, tags=labels.tags), report
 
 
-def unpacked(body: Path, folder: Path, *, limits: Limits) -> None:
-    """Unpack an archive; anything else is taken for a graph."""
+def unpacked(body: Path, folder: Path, *, limits: Limits, is_named: bool = True) -> None:
+    """Unpack an archive, as :func:`serve.archives.unpack`; anything else is taken for a graph."""
     with body.open("rb") as file:
         start = file.read(512)
     if start.startswith(_ARCHIVES) or start[257:262] == b"ustar":
-        check.unpack(body, folder, limits=limits)
+        check.unpack(body, folder, limits=limits, is_named=is_named)
     else:
         body.rename(folder / MODEL)
 

@@ -136,7 +136,9 @@ def test_metrics_count_all_roads(site):
     site.client.post("/json", json={"keys": ["HT", "MET_pt"], "values": [1, 2], "model": "flat"})
     text = site.client.get("/metrics").text
     for road in ("physics", "tfaas-json"):
-        assert re.search(rf'inference_requests_total{{model="flat",road="{road}",status="200"}} [1-9]', text), text
+        assert re.search(
+            rf'inference_requests_total{{model="flat",road="{road}",status="200",version="1"}} [1-9]', text
+        ), text
 
 
 def test_a_server_without_its_folder_is_not_ready(start_site):

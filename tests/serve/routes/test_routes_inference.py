@@ -59,16 +59,67 @@ def test_tritonclient_gets_the_scores_of_events(site, client):
     assert client.infer("flat", [tensor(VALUES[:0])]).as_numpy("scores").shape == (0, 1)
 
 
-def test_statistics_count_events(client):
-    def events():
-        [counted] = client.get_inference_statistics("flat")["model_stats"]
-        return counted["inference_count"], counted["inference_stats"]["success"]["count"]
+@pytest.mark.parametrize("name", ["counted", "stats"])
+def test_statistics_are_those_of_each_version(site, client, name):
+    for _ in range(2):
+        Repository(site.folder).publish(site.bundles["flat"], name)
+    client.infer(name, [tensor()])
+    client.infer(name, [tensor(VALUES[:1])])
+    client.infer(name, [tensor(VALUES[:2])], model_version="1")
+    with pytest.raises(InferenceServerException):
+        client.infer(name, [tensor(VALUES.astype(np.float32)[:, :1])])
+    first, second = client.get_inference_statistics(name)["model_stats"]
+    assert (first["version"], first["inference_count"], first["execution_count"]) == ("1", 2, 1)
+    assert (second["name"], second["version"], second["inference_count"]) == (name, "2", 4)
+    took = second["inference_stats"]
+    assert (took["success"]["count"], took["fail"]["count"], took["compute_infer"]["count"]) == (2, 1, 2)
+    assert took["success"]["ns"] == pytest.approx(took["queue"]["ns"] + took["compute_infer"]["ns"], abs=2)
+    assert took["compute_infer"]["ns"] > 0
+    assert took["fail"]["ns"] > 0
+    assert client.get_inference_statistics(name, "1")["model_stats"] == [first]
+    everything = client.get_inference_statistics()["model_stats"]
+    assert {("flat", "1"), (name, "1"), (name, "2")} <= {(s["name"], s["version"]) for s in everything}
+    with pytest.raises(InferenceServerException, match="no version 9"):
+        client.get_inference_statistics(name, "9")
 
-    before = events()
-    client.infer("flat", [tensor()])
-    after = events()
-    assert (after[0] - before[0], after[1] - before[1]) == (3, 1)
-    assert {"flat", "jets"} <= {s["name"] for s in client.get_inference_statistics()["model_stats"]}
+
+def test_a_model_may_be_called_stats(site, client):
+    Repository(site.folder).publish(site.bundles["flat"], "stats")
+    about = client.get_model_metadata("stats")
+    assert (about["name"], about["inputs"][0]["name"]) == ("stats", "flat")
+    assert client.get_model_metadata("stats", "1")["name"] == "stats"
+    assert client.is_model_ready("stats")
+    assert client.get_model_config("stats")["name"] == "stats"
+    assert client.infer("stats", [tensor()]).as_numpy("scores").shape == (3, 1)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_the_timeout_of_triton_is_a_deadline(client, binary):
+    for given in (0, 20_000_000, 10**15):
+        assert client.infer("flat", [tensor(binary=binary)], timeout=given).as_numpy("scores").shape == (3, 1)
+    with pytest.raises(InferenceServerException, match="time given") as caught:
+        client.infer("flat", [tensor(binary=binary)], timeout=1)
+    assert caught.value.status() == "504"
+    with pytest.raises(InferenceServerException, match="time given"):
+        client.infer("flat", [tensor()], timeout=1, headers={"X-Timeout-Ms": "20000"})
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "1", True, [1]])
+def test_a_timeout_that_is_no_number_is_refused(client, value):
+    with pytest.raises(InferenceServerException, match="timeout: got") as caught:
+        client.infer("flat", [tensor()], timeout=value)
+    assert caught.value.status() == "400"
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [({"priority": 2}, "priority: another order"), ({"sequence_id": 7, "sequence_start": True}, "sequence_id: state")],
+)
+def test_what_can_not_be_had_of_triton_is_refused(client, wish, words):
+    with pytest.raises(InferenceServerException, match=words) as caught:
+        client.infer("flat", [tensor()], **wish)
+    assert caught.value.status() == "400"
+    assert client.infer("flat", [tensor()], priority=0).as_numpy("scores").shape == (3, 1)
 
 
 def test_an_unloaded_model_is_refused_until_it_is_loaded_or_published(site, client):
@@ -120,11 +171,13 @@ def test_tritonclient_is_told_what_is_wrong(client, values, name, words, binary)
     assert caught.value.status() in ("400", "422")
 
 
-def test_tritonclient_is_told_that_bodies_are_not_compressed(client):
-    with pytest.raises(InferenceServerException, match="Content-Encoding"):
-        client.infer("flat", [tensor()], request_compression_algorithm="gzip")
-    result = client.infer("flat", [tensor()], response_compression_algorithm="gzip")
-    assert result.as_numpy("scores").shape == (3, 1)
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritonclient_may_compress(client, coding, binary):
+    expected = client.infer("flat", [tensor()]).as_numpy("scores")
+    options = {"request_compression_algorithm": coding, "response_compression_algorithm": coding}
+    found = client.infer("flat", [tensor(binary=binary)], **options).as_numpy("scores")
+    assert found.tolist() == expected.tolist()
 
 
 def body(**changes):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
+import zlib
 
 import httpx
 import numpy as np
@@ -216,7 +218,7 @@ def test_what_is_not_there_is_told(site, path, status, code):
     [
         ({"Content-Type": "text/html"}, 415, "Content-Type"),
         ({"Content-Type": "application/x-www-form-urlencoded"}, 415, "Content-Type"),
-        ({"Content-Encoding": "gzip"}, 415, "Content-Encoding"),
+        ({"Content-Encoding": "br"}, 415, "Content-Encoding"),
         ({"Accept": "text/html"}, 406, "Accept"),
         ({"X-Timeout-Ms": "0"}, 400, "X-Timeout-Ms"),
         ({"X-Timeout-Ms": "-5"}, 400, "X-Timeout-Ms"),
@@ -229,6 +231,28 @@ def test_wrong_headers_are_told(site, headers, status, field):
     raw = {k: v.encode("latin-1") for k, v in {"Content-Type": media.JSON, **headers}.items()}
     answer = site.client.post(JETS, content=as_columns(), headers=raw)
     assert (answer.status_code, answer.json()["error"]["field"]) == (status, field)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_compressed_bodies_are_scored(site, root_file, coding):
+    compress = {"gzip": gzip.compress, "deflate": zlib.compress}[coding]
+    plain, headers = as_columns().encode(), {"Content-Encoding": coding}
+    assert post(site, compress(plain), **headers).json() == post(site, plain).json()
+    file = {**headers, "Content-Type": media.ROOT}
+    answer = site.client.post(JETS, content=compress(root_file), headers=file)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == site.client.post(JETS, content=root_file, headers={"Content-Type": media.ROOT}).json()
+
+
+def test_a_compressed_body_is_as_large_as_what_it_inflates_to(site):
+    for kind, least in ((media.JSON, 100_000), (media.ROOT, 300_000)):  # limits of the server
+        body = gzip.compress(b" " * (least + 1))
+        headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+        answer = site.client.post(JETS, content=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+    answer = site.client.post(JETS, content=b"noise", headers={"Content-Type": media.JSON, "Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "body")
+    assert site.left_files() == []
 
 
 def test_explain_is_for_json_alone(site, root_file):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
 import json
+import tarfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_routes_image import image_bundle, picture
 
 from serve.codec import tfaas
 from serve.repository import Repository
+from serve.routes import forms
 
 KEYS = ["HT", "MET_pt", "Jet_pt[0]", "Jet_pt[1]", "Jet_eta[0]", "Jet_eta[1]"]
 VALUES = [400.0, 30.0, 50.0, 40.5, 0.5, -1.0]
@@ -132,6 +140,129 @@ def test_an_archive_publishes_the_model_that_its_parameters_name(site, archive):
     assert site.client.get("/models/packed").json()["latest"] == 1
 
 
+# As TFaaS's own Python client sends it: files of just bytes in base64, one line each, and a header that says so.
+
+OLD = {"Content-Encoding": "base64"}
+BOUNDARY = "127.0.0.1.0.1.2.3"
+
+
+def old_form(files, **texts):
+    """Write a form; ``files`` maps fields to name, type and content."""
+    parts = [f'form-data; name="{name}"\r\n\r\n{text}'.encode() for name, text in texts.items()]
+    for field, (name, kind, content) in files.items():
+        written = binascii.b2a_base64(content) if kind == "application/octet-stream" else content
+        head = f'form-data; name="{field}"; filename="{name}"\r\nContent-Type: {kind}\r\n\r\n'
+        parts.append(head.encode() + written)
+    line = f"--{BOUNDARY}".encode()
+    body = b"".join(line + b"\r\nContent-Disposition: " + part + b"\r\n" for part in parts) + line + b"--\r\n"
+    return {"content": body, "headers": {**OLD, "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}}
+
+
+def old_upload(site, name, *, labels=b"higgs\n", params=None, **texts):
+    files = {
+        "model": ("m.onnx", "application/octet-stream", (site.bundles["flat"] / "model.onnx").read_bytes()),
+        "labels": ("labels.txt", "text/plain", labels),
+        "params": ("params.json", "application/json", json.dumps({"name": name, **(params or {})}).encode()),
+    }
+    sent = old_form({field: file for field, file in files.items() if file[2]}, name=name, **texts)
+    return site.client.post("/upload", **sent)
+
+
+def ask(site, name, keys=("HT", "MET_pt")):
+    sent = {"keys": list(keys), "values": [400.0, 30.0][: len(keys)], "model": name}
+    return site.client.post("/json", content=json.dumps(sent), headers={"Content-Type": "text/plain"})
+
+
+def test_the_old_client_uploads_in_base64(site):
+    answer = old_upload(site, "old")
+    assert answer.status_code == 201, answer.text
+    got = site.client.get("/models/old/versions/1/model.onnx").content
+    assert got == (site.bundles["flat"] / "model.onnx").read_bytes()
+    assert site.client.get("/params/old").json()["labels"] == "higgs"
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("named1", {"labels": b"HT\nMET_pt\n"}),
+        ("named2", {"labels": b"HT,MET_pt"}),
+        ("named3", {"params": {"features": ["HT", "MET_pt"]}}),
+        ("named4", {"params": {"features": "HT, MET_pt", "labels": "labels.txt"}, "labels": b""}),
+        ("named5", {"params": {"labels": ["HT", "MET_pt"]}, "labels": b""}),
+    ],
+)
+def test_features_have_the_names_of_labels_or_parameters(site, name, sent):
+    """A graph alone takes tensors; who names its features may ask by keys."""
+    answer = old_upload(site, name, **sent)
+    assert answer.status_code == 201, answer.text
+    expected = ask(site, "flat").json()
+    assert ask(site, name).json() == pytest.approx(expected, abs=1e-6)
+    assert ask(site, name, keys=("HT", "MET")).status_code == 422
+
+
+def test_labels_that_fit_nothing_are_refused(site):
+    wrong = ({"labels": b"a\nb\nc"}, {"params": {"features": ["HT"]}}, {"params": {"features": 7, "labels": "a,b,c"}})
+    for sent in wrong:
+        answer = old_upload(site, "formed3", **{"labels": b"", **sent})
+        assert answer.status_code == 422, answer.text
+    assert not (site.folder / "formed3").exists()
+
+
+@pytest.mark.parametrize("body", [b"====", b"AAA", b"A" * 7, b"AAA=AAAA", b"\xff\xff\xff\xff", b"AA-_"])
+def test_what_is_no_base64_is_refused(site, body):
+    sent = old_form({"model": ("m.onnx", "application/octet-stream", b"")}, name="formed4")
+    mark = b"\r\n\r\n\n"  # before the content, an empty line
+    whole = sent["content"].replace(mark, mark[:-1] + body)
+    assert whole != sent["content"]
+    answer = site.client.post("/upload", content=whole, headers=sent["headers"])
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "body"), answer.text
+
+
+@given(data=st.binary(max_size=300), size=st.integers(1, 50), every=st.integers(1, 80))
+def test_base64_comes_back_in_any_pieces(data, size, every):
+    text = base64.b64encode(data)
+    lines = b"\r\n".join(text[i : i + every] for i in range(0, len(text), every))
+    pieces = [lines[i : i + size] for i in range(0, len(lines), size)]
+    assert b"".join(forms.from_base64(pieces)) == data
+
+
+def test_the_old_client_sends_images(site, tmp_path):
+    Repository(site.folder).publish(image_bundle(tmp_path / "b"), "old-colours")
+    for kind in ("image/png", "application/octet-stream"):
+        sent = old_form({"image": ("a.png", kind, picture())}, model="old-colours")
+        answer = site.client.post("/image", **sent)
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == pytest.approx([1, 0.2, 0], abs=1e-6)
+
+
+def packed(site, names, *, folder="", form="w:gz"):
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode=form) as tar:
+        for name in names:
+            tar.add(site.bundles["flat"] / name, arcname=f"{folder}{name}")
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("folder", ["boxed/", "./boxed/"])
+@pytest.mark.parametrize("names", [["model.onnx", "manifest.json"], ["model.onnx"]])
+@pytest.mark.parametrize("headers", [{"Content-Encoding": "gzip"}, {}])
+def test_a_bundle_without_parameters_is_called_like_its_folder(site, names, folder, headers):
+    kind = {"Content-Type": "application/octet-stream"}
+    answer = site.client.post("/upload", content=packed(site, names, folder=folder), headers={**headers, **kind})
+    assert (answer.status_code, answer.json().get("name")) == (201, "boxed"), answer.text
+
+
+def test_a_bundle_that_nothing_names_takes_the_name_of_the_query(site):
+    body = packed(site, ["model.onnx", "manifest.json"])
+    refused = site.client.post("/upload", content=body)
+    assert (refused.status_code, refused.json()["error"]["field"]) == (400, "params.json")
+    assert "/upload?name=" in refused.json()["error"]["message"]
+    assert site.client.post("/upload?name=unnamed", content=body).json()["name"] == "unnamed"
+    text = base64.b64encode(body)
+    assert site.client.post("/upload?name=unnamed", content=text, headers=OLD).json()["version"] == 2
+    assert site.client.post("/upload?name=../x", content=body).status_code == 400
+
+
 @pytest.mark.parametrize(
     "send",
     [
@@ -148,6 +279,7 @@ def test_an_archive_publishes_the_model_that_its_parameters_name(site, archive):
         lambda site, pack: site.client.post("/upload", content=pack("flat", params_json=b'{"name": "../x"}')),
         lambda site, pack: site.client.post("/upload", content=b""),
         lambda site, pack: site.client.post("/upload", content=pack(), headers={"Content-Encoding": "base64"}),
+        lambda site, pack: site.client.post("/upload", content=pack(), headers={"Content-Encoding": "br"}),
         *(
             lambda site, pack, body=body, kind=kind: site.client.post(
                 "/upload", content=body, headers={"Content-Type": f"multipart/form-data{kind}"}
