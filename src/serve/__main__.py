@@ -1,14 +1,15 @@
 """The command line of the server.
 
-``python -m serve MODELS`` serves a folder of models; ``python -m serve publish MODELS NAME BUNDLE`` and
-``python -m serve keys add|list|revoke FILE`` need no running server. A folder that is called like a command is written
-with its path: ``./keys``.
+``python -m serve MODELS`` serves a folder of models; ``python -m serve publish MODELS NAME BUNDLE``,
+``python -m serve purge MODELS`` and ``python -m serve keys add|list|revoke FILE`` need no running server. A folder
+that is called like a command is written with its path: ``./keys``.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import re
 import sys
@@ -85,7 +86,7 @@ def _serve_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serve",
         description="Serve the models of a folder over HTTP.",
-        epilog="Other commands: publish MODELS NAME BUNDLE; keys add|list|revoke FILE. "
+        epilog="Other commands: publish MODELS NAME BUNDLE; purge MODELS; keys add|list|revoke FILE. "
         "Write ./keys for a folder that is called keys.",
     )
     known = {field.name: field.default for field in dataclasses.fields(Settings)}
@@ -201,6 +202,31 @@ def _publish(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _purge_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serve purge",
+        description="Remove deleted models from the trash for good; all, if nothing is said.",
+    )
+    parser.add_argument("models", type=Path, metavar="MODELS", help="folder of the model repository")
+    parser.add_argument("--days", type=_seconds, metavar="N", help="only those deleted longer ago")
+    parser.add_argument(
+        "--max-bytes", type=_amount, metavar="N", help="only those beyond so many bytes, the oldest first"
+    )
+    return parser
+
+
+def _purge(arguments: argparse.Namespace) -> int:
+    from serve.repository import Repository
+
+    if not arguments.models.is_dir():
+        raise ConfigError(f"{arguments.models} is no folder; give that of the model repository")
+    unsaid = 0.0 if arguments.max_bytes is None else math.inf
+    days = unsaid if arguments.days is None else arguments.days
+    removed = Repository(arguments.models).purge(days=days, max_bytes=arguments.max_bytes)
+    sys.stdout.write(f"removed {removed} from the trash\n")
+    return 0
+
+
 def _keys_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve keys", description="Make, list and revoke API keys.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="add|list|revoke")
@@ -237,6 +263,10 @@ def _until(expires: float | None) -> str:
 
 def _port(word: str) -> int:
     return _number(word, least=0, most=65_535)
+
+
+def _amount(word: str) -> int:
+    return _number(word, least=0, most=1 << 62)
 
 
 def _count(word: str) -> int:
@@ -288,6 +318,7 @@ def _publication(word: str) -> tuple[str, Path]:
 _Command = tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]
 _COMMANDS: dict[str, _Command | tuple[Any, Any]] = {
     "publish": (_publish_parser, _publish),
+    "purge": (_purge_parser, _purge),
     "keys": (_keys_parser, _keys),
 }
 

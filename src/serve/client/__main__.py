@@ -133,6 +133,10 @@ def _add_changes(commands: Any) -> None:
         parser.add_argument("name")
         _add_version(parser)
 
+    parser = _command(commands, "purge", _purge, "remove what is in the trash for good")
+    parser.add_argument("--days", type=float, help="only what was deleted longer ago")
+    parser.add_argument("--max-bytes", type=int, metavar="N", help="only what is more than that, the oldest first")
+
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", type=int, metavar="N", help="instead of the latest one, or of all of them")
@@ -255,6 +259,10 @@ def _delete(client: Client, arguments: argparse.Namespace) -> None:
 
 def _restore(client: Client, arguments: argparse.Namespace) -> None:
     client.restore(arguments.name, arguments.version)
+
+
+def _purge(client: Client, arguments: argparse.Namespace) -> Iterator[str]:
+    yield f"removed {client.purge(days=arguments.days, max_bytes=arguments.max_bytes)} from the trash"
 
 
 if __name__ == "__main__":

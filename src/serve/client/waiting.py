@@ -209,6 +209,16 @@ class Client:
         """Take what was deleted last out of the trash."""
         self._ask(operations.restore(Target(name=name, version=version)))
 
+    def purge(self, *, days: float | None = None, max_bytes: int | None = None) -> int:
+        """Remove what was deleted for good, and return how many folders that were.
+
+        Parameters
+        ----------
+        days : only what was deleted longer ago
+        max_bytes : only what is more than that, the oldest first
+        """
+        return self._ask(operations.purge(days=days, max_bytes=max_bytes))
+
     def is_ready(self) -> bool:
         """Ask, once, whether the server takes requests."""
         return self._run(self._servers.look())

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from rootdata.bundle import MODEL
 from serve import check, limits, names
 from serve.check import Limits, Report
+from serve.errors import NoRoom, Overloaded
 from serve.routes.operations import BINARY, Operation, as_json
 from serve.routes.site import Site, in_thread
 
@@ -62,6 +63,10 @@ async def received(site: Site, request: HttpRequest) -> AsyncIterator[Path]:
         body = folder / "body"
         await limits.save(request, body, site.settings.max_upload, pause=site.settings.timeout)
         yield body
+    except Overloaded as error:
+        if error.code == "no_room":  # a client that tries again meets the same disk
+            raise NoRoom(error.message) from error
+        raise
     finally:
         await in_thread(area.__exit__, None, None, None)
 
