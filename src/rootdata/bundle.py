@@ -341,8 +341,8 @@ class Manifest:
         firsts = [tensor.shape[0] for tensor in self.inputs] if has_events else []
         if len({size if isinstance(size, int) else None for size in firsts}) > 1:
             raise BundleError(
-                f"manifest: the first axes of inputs are {firsts[:9]}; where the first axis is that of events it is the "
-                "same for all; otherwise batching is 'none'"
+                f"manifest: the first axes of inputs are {firsts[:9]}; where the first axis is that of events it is "
+                "the same for all; otherwise batching is 'none'"
             )
 
     def _check(self) -> None:

@@ -162,6 +162,15 @@ def with_short_domains(model: Any) -> bool:
     return bool(spelled)
 
 
+def with_some_shapes(model: Any) -> bool:
+    """Give outputs of unknown rank a shape, which ONNX's checker asks for; say whether there were any."""
+    tensors = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+    unknown = [tensor for tensor in tensors if not tensor.HasField("shape")]
+    for tensor in unknown:
+        tensor.shape.SetInParent()
+    return bool(unknown)
+
+
 def ports(model: Any) -> tuple[list[Port], list[Port]]:
     """Return the inputs and outputs of a graph.
 

@@ -158,8 +158,8 @@ def _seen(port: Port, arrays: Sequence[Array], batching: str) -> Port:
     for axis, said in enumerate(declared):
         sizes = {array.shape[axis] for array in arrays}
         is_events = axis == 0 and batching == "events"
-        is_one = len(sizes) == 1 and len(arrays) > 1 and not (is_events and not isinstance(said, int))
-        if is_one and (said is None or isinstance(said, int) or axis == 1):
+        is_always = len(sizes) == 1 < len(arrays) and not is_events
+        if sizes == {said} or (is_always and (said is None or axis == 1)):
             shape.append(sizes.pop())
         else:
             shape.append(said if isinstance(said, str) else f"{port.name}_axis{axis}")
