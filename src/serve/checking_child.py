@@ -221,7 +221,10 @@ def _made_manifest(
     labels = folder / LABELS
     if columns is None and labels.exists():
         columns = [line.strip() for line in labels.read_text().replace(",", "\n").splitlines() if line.strip()]
-    draft = graphs.manifest_of(folder / MODEL, facts.inputs, facts.outputs, batching="none")
+    path = folder / MODEL
+    draft = graphs.manifest_of(
+        bundle.sha256_of(path), path.stat().st_size, facts.inputs, facts.outputs, batching="none"
+    )
     trial = _trial(folder, draft, session, outputs=[port.name for port in facts.outputs])
     if batching == "none":
         found = trials.alone(trial, "the upload says so")
@@ -230,9 +233,16 @@ def _made_manifest(
     if batching == "events" and found.why:
         raise InvalidModel(f"batching: got 'events'; {found.why}; batching=none serves it", field="batching")
     made = graphs.manifest_of(
-        folder / MODEL, facts.inputs, trials.shapes_of(facts.outputs, found), batching=found.batching,
-        features=features, columns=columns, classes=facts.classes, software=facts.software,
-    )  # fmt: skip
+        draft.sha256,
+        draft.size,
+        facts.inputs,
+        trials.shapes_of(facts.outputs, found),
+        batching=found.batching,
+        features=features,
+        columns=columns,
+        classes=facts.classes,
+        software=facts.software,
+    )
     bundle.save(made, folder)
     return made, found.why
 

@@ -238,14 +238,21 @@ def bundle_of_graph(
     model = read(path)
     inputs, outputs = ports(model)
     made = manifest_of(
-        path, inputs, outputs, features=features, columns=columns, classes=classes_of(model),
+        sha256_of(path),
+        path.stat().st_size,
+        inputs,
+        outputs,
+        features=features,
+        columns=columns,
+        classes=classes_of(model),
         software={model.producer_name: model.producer_version} if model.producer_name else {},
-    )  # fmt: skip
+    )
     return dataclasses.replace(made, author=author, description=description)
 
 
 def manifest_of(
-    path: Path,
+    sha256: str,
+    size: int,
     inputs: Sequence[Port],
     outputs: Sequence[Port],
     *,
@@ -259,7 +266,7 @@ def manifest_of(
 
     Parameters
     ----------
-    path : of the graph
+    sha256, size : of the graph's file
     features : what lies along the second axis of its only input, (events, features); makes it take events
     columns : what lies along the second axis of its scores
     classes : output name to what its columns are called, where ``columns`` do not say
@@ -280,8 +287,8 @@ def manifest_of(
         )
     called = dict(classes or {}) | ({outputs[0].name: tuple(columns)} if columns is not None else {})
     return Manifest(
-        sha256=sha256_of(path),
-        size=path.stat().st_size,
+        sha256=sha256,
+        size=size,
         inputs=tuple(_tensor(port, tuple(features or ()), batching) for port in inputs),
         outputs=tuple(_output(port, called.get(port.name, ()), batching) for port in outputs),
         branches=tuple(BranchSpec(name=f, dtype=_branch_type(inputs[0].dtype)) for f in features or ()),
