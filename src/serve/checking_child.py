@@ -382,7 +382,7 @@ def _takes_no_events(folder: Path, manifest: Manifest, session: Any) -> bool:
         return False
     trial = _trial(folder, manifest, session)
     try:
-        found = trial.run(Filling(trial=trial)(events=0, is_wide=False, spread=(1.0,)))
+        found = trial.run(Filling(trial=trial)(events=0, is_wide=False, rows=(0,)))
         for spec, array in zip(manifest.outputs, found, strict=True):
             trials.check_output(spec, array, 0)
     except (trials.CanNotBeRunError, InvalidModel):

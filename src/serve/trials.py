@@ -24,7 +24,9 @@ _WIDTHS = ((1, 4), (8, 16), (64, 96), (224, 256))  # sizes of open axes with one
 _REALS = (1.0, 0.5, 0.0, 2.0, 10.0, -0.5, 100.0)
 _WHOLES = (0, 1, 2)
 _WORDS = ("", "a", "0")
-_WILD = (1.0, 100.0, -100.0)  # what events beside the first one are multiplied by, to see whether it minds
+_FACTORS = (1.0, 1.1, 1.2, 100.0, -100.0)  # of the values of made-up events
+_FIRST, _SECOND, _SPREAD = (0,), (1,), (0, 1, 2)
+_WILD = (0, 3, 4)  # the first one beside others that are quite unlike it
 
 HOW_TO_SAMPLE = "an archive of model.onnx and sample.json, which is a body of /v2/models/NAME/infer"
 
@@ -102,9 +104,9 @@ def together(trial: Trial) -> Found | str:
     refusal = strange = ""
     for filling in _fillings(trial, events=many):
         try:
-            outputs = trial.run(filling(events=many, is_wide=True, spread=_SPREAD))
-            one = trial.run(filling(events=fixed or 1, is_wide=True, spread=_SAME))
-            narrow = outputs if fixed else trial.run(filling(events=1, is_wide=False, spread=_SAME))
+            outputs = trial.run(filling(events=many, is_wide=True, rows=_SPREAD))
+            one, two = (trial.run(filling(events=fixed or 1, is_wide=True, rows=rows)) for rows in (_FIRST, _SECOND))
+            narrow = outputs if fixed else trial.run(filling(events=1, is_wide=False, rows=_FIRST))
         except CanNotBeRunError as error:
             refusal = refusal or f"it can't be run on {many} events ({error})"
             continue
@@ -115,6 +117,7 @@ def together(trial: Trial) -> Found | str:
         if strange:
             continue
         why = _moved(trial, one, outputs) or _moved(trial, one, _wild(trial, filling, many))
+        why = why or (_moved(trial, two, [array[1:] for array in outputs]) if many > 1 else "")
         return why or Found(batching="events", runs=(outputs, one, narrow))
     if strange:
         raise _not_finite(strange)
@@ -128,7 +131,7 @@ def alone(trial: Trial, why: str) -> Found:
         runs = []
         for is_wide in (False, True):
             try:
-                runs.append(trial.run(filling(events=None, is_wide=is_wide, spread=_SPREAD)))
+                runs.append(trial.run(filling(events=None, is_wide=is_wide, rows=_SPREAD)))
             except CanNotBeRunError as error:
                 refusal = refusal or str(error)
         strange = _strange(trial, runs)
@@ -223,7 +226,7 @@ def _are_independent(trial: Trial) -> bool:
     if trial.sample is not None:
         return False
     for filling in _fillings(trial, events=None):
-        feeds = filling(events=None, is_wide=True, spread=_SPREAD)
+        feeds = filling(events=None, is_wide=True, rows=_SPREAD)
         sizes = {spec.shape[0]: 2 + i for i, spec in enumerate(reversed(trial.inputs))}
         resized = {
             spec.name: np.resize(feeds[spec.name], (sizes[spec.shape[0]], *feeds[spec.name].shape[1:]))
@@ -249,7 +252,7 @@ def _shapeless(trial: Trial, outputs: Outputs, events: int) -> str:
 
 
 def _moved(trial: Trial, one: Outputs, many: Outputs | None) -> str:
-    """Say which output of the first event follows from its neighbours."""
+    """Say which output of the first event of a batch follows from its neighbours."""
     for name, own, met in zip(trial.outputs, one, many or one, strict=True):
         if not _is_close(own[:1], met[:1]):
             return f"output {name!r} of an event depends on the other events of its batch"
@@ -270,7 +273,7 @@ def _wild(trial: Trial, filling: Filling, events: int) -> Outputs | None:
     if trial.sample is not None:
         return None
     try:
-        return trial.run(filling(events=events, is_wide=True, spread=_WILD))
+        return trial.run(filling(events=events, is_wide=True, rows=_WILD))
     except CanNotBeRunError:
         return None
 
@@ -301,10 +304,6 @@ def _not_finite(sentence: str) -> InvalidModel:
 # Made-up values
 
 
-_SAME = (1.0,)
-_SPREAD = (1.0, 1.1, 1.2)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Filling:
     """Makes tensors.
@@ -319,46 +318,45 @@ class Filling:
     number: int = 0
     widths: tuple[int, int] = _WIDTHS[0]
 
-    def __call__(self, *, events: int | None, is_wide: bool, spread: Sequence[float]) -> Tensors:
+    def __call__(self, *, events: int | None, is_wide: bool, rows: Sequence[int]) -> Tensors:
         """Make tensors.
 
         Parameters
         ----------
         events : size of the first axis; ``None`` where that is an axis as others
         is_wide : whether open axes are long
-        spread : what the values of events, or of whatever lies along the first axis, are multiplied by
+        rows : which made-up events, or whatever lies along the first axis, follow each other, again and again
         """
         made = {}
+        firsts = {spec.shape[0] for spec in self.trial.inputs if spec.shape} if events is not None else set()
         for spec in self.trial.inputs:
             if self.trial.sample is not None:
-                given = self.trial.sample[spec.name]
-                rows = None if events is None else np.arange(events) % (len(given) if len(spread) > 1 else 1)
-                made[spec.name] = given if rows is None else given[rows]
+                made[spec.name] = _chosen(self.trial.sample[spec.name], events, rows)
                 continue
-            sizes = [size if isinstance(size, int) else self.widths[is_wide] for size in spec.shape]
+            sizes = [
+                size if isinstance(size, int) else events if events and size in firsts else self.widths[is_wide]
+                for size in spec.shape
+            ]
             shape = tuple(sizes if events is None else [events, *sizes[1:]])
-            made[spec.name] = self._tensor(spec, shape, spread)
+            made[spec.name] = self._tensor(spec, shape, rows)
         return made
 
-    def _tensor(self, spec: TensorSpec, shape: tuple[int, ...], spread: Sequence[float]) -> Array:
+    def _tensor(self, spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[int]) -> Array:
         dtype = array_type(spec.dtype)
         if dtype.kind == "O":
             return np.full(shape, _WORDS[self.number % len(_WORDS)], object)
-        rows = np.arange(shape[0] if shape else 1).reshape(-1, *[1] * (len(shape) - 1)) % len(spread)
+        row = np.resize(np.array(rows), shape[:1]).reshape(shape[:1] + (1,) * (len(shape) - 1))
         if spec.is_mask:
-            tensor = np.ones(shape, dtype)
-            tensor[2:] = 0
-            return tensor
+            return np.where(row == 2, 0, np.ones(shape)).astype(dtype)  # the last of three events has no objects
         if dtype.kind == "f":
-            tensor = np.full(shape, _REALS[self.number], dtype)
-            tensor = tensor * np.array(spread, dtype)[rows].reshape(shape[:1] + (1,) * (len(shape) - 1))
+            tensor = np.full(shape, _REALS[self.number], dtype) * np.array(_FACTORS, dtype)[row]
         elif dtype.kind == "b":
-            tensor = np.full(shape, self.number % 2 == 0) ^ (rows > 0).reshape(shape[:1] + (1,) * (len(shape) - 1))
+            tensor = np.full(shape, self.number % 2 == 0) ^ (row % 2 == 1)
         else:
-            tensor = np.full(shape, _WHOLES[self.number % len(_WHOLES)], dtype)
-            tensor = tensor + (rows if spread is _WILD else 0)
-        self._fill_known(tensor, spec, rows)
-        return np.asarray(tensor, dtype)
+            tensor = np.full(shape, _WHOLES[self.number % len(_WHOLES)], dtype) + np.maximum(row - 2, 0).astype(dtype)
+        made = np.asarray(tensor, dtype)
+        self._fill_known(made, spec, np.minimum(row, 2))
+        return made
 
     def _fill_known(self, tensor: Array, spec: TensorSpec, rows: Array) -> None:
         """Put values between the lowest and the highest where these are known."""
@@ -372,6 +370,11 @@ class Filling:
             typical = low if tensor.dtype.kind in "iub" else min(max(known.mean, low), high)
             steps = typical + (high - typical) * 0.1 * rows.reshape(-1, *[1] * (tensor.ndim - 2))
             tensor[:, i] = np.floor(steps) if tensor.dtype.kind in "iub" else steps
+
+
+def _chosen(given: Array, events: int | None, rows: Sequence[int]) -> Array:
+    """Take events of a sample."""
+    return given if events is None else given[np.resize(np.array(rows), events) % len(given)]
 
 
 def _within(known: Range, dtype: np.dtype[Any]) -> tuple[float, float]:
