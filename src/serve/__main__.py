@@ -12,6 +12,7 @@ import dataclasses
 import math
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -173,15 +174,19 @@ def _publish_if_new(settings: Settings, name: str, bundle: Path) -> None:
         sys.stderr.write(f"{_publish_checked(settings, name, bundle)}\n")
 
 
-def _publish_checked(settings: Settings, name: str, bundle: Path) -> str:
+def _publish_checked(settings: Settings, name: str, bundle: Path, *, batching: str | None = None) -> str:
     from serve.check import Limits, check
     from serve.repository import Repository
 
     if not bundle.is_dir():
         raise ConfigError(f"{bundle} is no folder; a bundle is a folder with model.onnx and manifest.json")
     limits = Limits(size=settings.max_upload, memory=settings.check_memory, seconds=settings.check_seconds)
-    check(bundle, limits=limits)
-    version = Repository(settings.models).publish(bundle, name)
+    repository = Repository(settings.models)
+    with repository.staging() as area:  # the check may complete a bundle; that of the user stays as it is
+        copy = area / "checked"
+        shutil.copytree(bundle, copy, symlinks=True)
+        check(copy, limits=limits, batching=batching)
+        version = repository.publish(copy, name)
     return f"published {name}, version {version}"
 
 
@@ -192,12 +197,17 @@ def _publish_parser() -> argparse.ArgumentParser:
     parser.add_argument("models", type=Path, metavar="MODELS", help="folder of the model repository; made if need be")
     parser.add_argument("name", metavar="NAME", help="of the model")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder with model.onnx and manifest.json")
+    parser.add_argument(
+        "--batching", choices=("events", "none"), help="none: run requests, and the events in them, one by one"
+    )
     return parser
 
 
 def _publish(arguments: argparse.Namespace) -> int:
     arguments.models.mkdir(parents=True, exist_ok=True)
-    text = _publish_checked(Settings(models=arguments.models), arguments.name, arguments.bundle)
+    text = _publish_checked(
+        Settings(models=arguments.models), arguments.name, arguments.bundle, batching=arguments.batching
+    )
     sys.stdout.write(f"{text}\n")
     return 0
 

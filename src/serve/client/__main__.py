@@ -118,6 +118,9 @@ def _add_changes(commands: Any) -> None:
     parser.add_argument("source", type=Path, help="folder of a bundle, an archive of one, or an .onnx file")
     for name, words in (("tag", ""), ("feature", "of a graph alone: "), ("column", "of a graph alone: ")):
         parser.add_argument(f"--{name}", action="append", default=[], help=f"{words}may be repeated")
+    parser.add_argument(
+        "--batching", choices=("events", "none"), help="none: run requests, and their events, one by one"
+    )
     parser = _command(commands, "alias", _alias, "let an alias point at a version")
     parser.add_argument("name")
     parser.add_argument("alias")
@@ -236,7 +239,12 @@ def _download(client: Client, arguments: argparse.Namespace) -> Iterator[str]:
 
 def _upload(client: Client, arguments: argparse.Namespace) -> Iterator[str]:
     version = client.upload(
-        arguments.name, arguments.source, tags=arguments.tag, features=arguments.feature, columns=arguments.column
+        arguments.name,
+        arguments.source,
+        tags=arguments.tag,
+        features=arguments.feature,
+        columns=arguments.column,
+        batching=arguments.batching,
     )
     yield f"{arguments.name}\t{version}"
 

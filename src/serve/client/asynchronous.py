@@ -139,11 +139,14 @@ class AsyncClient:
         tags: Iterable[str] = (),
         features: Iterable[str] = (),
         columns: Iterable[str] = (),
+        batching: str | None = None,
     ) -> int:
         """Publish a bundle as the next version of a model, and return its number."""
         with contextlib.ExitStack() as stack:
             body = await asyncio.to_thread(stack.enter_context, packed(Path(source)))
-            return await self._ask(operations.upload(name, body, tags=tags, features=features, columns=columns))
+            return await self._ask(
+                operations.upload(name, body, tags=tags, features=features, columns=columns, batching=batching)
+            )
 
     async def download(self, name: str, version: int | None = None, *, into: str | Path) -> Path:
         """Fetch a version, the latest by default, as a bundle into a folder, and check that it is whole."""

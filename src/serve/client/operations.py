@@ -230,10 +230,17 @@ def card(target: Target) -> Operation[dict[str, Any]]:
 
 
 def upload(
-    name: str, body: Path, *, tags: Iterable[str], features: Iterable[str], columns: Iterable[str]
+    name: str,
+    body: Path,
+    *,
+    tags: Iterable[str],
+    features: Iterable[str],
+    columns: Iterable[str],
+    batching: str | None,
 ) -> Operation[int]:
     """Publish a model; not asked again once it may have arrived, as that would publish it twice."""
     params = {"tag": list(tags), "feature": list(features), "column": list(columns)}
+    params |= {} if batching is None else {"batching": [batching]}
     headers = {"Content-Type": "application/octet-stream"}
     call = Call(method="POST", path=f"{_model(name)}/versions", params=params, headers=headers, body=_existing(body))
     return int(_json((yield call))["version"])
