@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+import tarfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from servers import SOURCE, Handle, poll
 
 import serve.client
 from rootdata import bundle as bundles
+from serve import archives
 from serve.client import packing
 from serve.client.asynchronous import AsyncClient
 from serve.client.errors import ServerError, Unreachable
@@ -191,8 +193,15 @@ def test_a_bad_upload_says_why(client: Client, tmp_path: Path) -> None:
     assert (caught.value.status, caught.value.code) == (422, "invalid_model")
 
 
-def test_the_client_packs_what_the_repository_keeps() -> None:
-    assert set(packing.FILES) == set(BUNDLE_FILES)
+def test_the_client_packs_what_the_check_and_the_repository_take() -> None:
+    assert set(BUNDLE_FILES) < set(packing.FILES)
+    assert set(packing.FILES) == set(archives.BUNDLE) - {archives.PARAMS}  # which is TFaaS's own
+
+
+def test_weights_are_not_compressed_on_the_way(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    with packing.packed(folder) as archive, tarfile.open(archive, "r:") as tar:  # a plain one
+        assert {"model.onnx", "manifest.json"} <= set(tar.getnames())
 
 
 def test_a_file_is_scored_into_a_file(client: Client, tmp_path: Path) -> None:
