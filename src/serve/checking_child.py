@@ -250,6 +250,11 @@ def _made_manifest(
 
 def _with_batching(manifest: Manifest, facts: Facts, batching: str | None) -> tuple[Manifest, str]:
     """Set the batching of a manifest as the upload says, or as its operators ask for."""
+    if batching == "events" and (facts.meeting or manifest.batching == "none"):
+        why = (
+            f"the graph: {facts.meeting}" if facts.meeting else f"{MANIFEST} says 'none', which is to be changed there"
+        )
+        raise InvalidModel(f"batching: got 'events'; {why}", field="batching")
     if batching == "none" and manifest.batching != "none":
         return dataclasses.replace(manifest, batching="none"), "the upload says so"
     if facts.meeting and manifest.batching != "none":

@@ -274,6 +274,8 @@ def test_a_bundle_says_whether_its_events_may_change_each_other(tmp_path):
     report = check.check(folder, batching="none")
     assert (report.batching, bundle.load(folder).batching) == ("none", "none")
     assert check.check(folder).batching == "none"
+    with pytest.raises(InvalidModel, match=r"batching: got 'events'; manifest\.json says 'none'"):
+        check.check(folder, batching="events")
 
 
 def test_a_fixed_number_of_events_is_kept(tmp_path):

@@ -179,7 +179,7 @@ def test_a_model_from_upload_to_trash(client: Client, bundle: Path, tmp_path: Pa
 
 def test_a_graph_alone_is_published_with_the_names_of_its_features(client: Client, tmp_path: Path) -> None:
     graph = make_bundle(tmp_path / "b") / bundles.MODEL
-    client.upload("alone", graph, features=["HT", "MET_pt"], columns=["signal"])
+    client.upload("alone", graph, features=["HT", "MET_pt"], columns=["signal"], batching="none")
     scores = client.predict("alone", {"HT": [431.0], "MET_pt": [20.0]})
     assert scores.columns == ("signal",)
     client.delete("alone")
@@ -256,7 +256,7 @@ def test_the_async_client_does_the_same(server: Handle, client: Client, tmp_path
             path = write(tmp_path / "events.root", events)
             await asked.predict_file("ttH", path, tmp_path / "scores.root")
             many.append(await asked.predict("ttH", path))
-            version = await asked.upload("async", make_bundle(tmp_path / "b"))
+            version = await asked.upload("async", make_bundle(tmp_path / "b"), batching="none")
             await asked.set_alias("async", "a", version)
             await asked.delete_alias("async", "a")
             await asked.add_tag("async", "t")
