@@ -182,6 +182,7 @@ def test_a_graph_alone_is_published_with_the_names_of_its_features(client: Clien
     client.upload("alone", graph, features=["HT", "MET_pt"], columns=["signal"], batching="none")
     scores = client.predict("alone", {"HT": [431.0], "MET_pt": [20.0]})
     assert scores.columns == ("signal",)
+    assert client.card("alone", version=1)["manifest"]["batching"] == "none"
     client.delete("alone")
 
 
