@@ -104,7 +104,8 @@ def check(
     else:
         manifest, why = _made_manifest(path, facts, session, features=features, columns=columns, batching=batching)
     if why:
-        notes.append(f"requests are run one by one (batching: none): {why}")
+        remedy = "; if it is not meant so, export the network in evaluation mode (module.eval())"
+        notes.append(f"requests are run one by one (batching: none): {why}{remedy if 'depends' in why else ''}")
         bundle.save(manifest, path)
     _check_preprocess(path / PREPROCESS)
     if manifest.takes_events:
@@ -247,6 +248,11 @@ def _made_manifest(
 
 def _with_batching(manifest: Manifest, facts: Facts, batching: str | None) -> tuple[Manifest, str]:
     """Set the batching of a manifest as the upload says, or as its operators ask for."""
+    if batching == "events" and (facts.meeting or manifest.batching == "none"):
+        why = (
+            f"the graph: {facts.meeting}" if facts.meeting else f"{MANIFEST} says 'none', which is to be changed there"
+        )
+        raise InvalidModel(f"batching: got 'events'; {why}", field="batching")
     if batching == "none" and manifest.batching != "none":
         return dataclasses.replace(manifest, batching="none"), "the upload says so"
     if facts.meeting and manifest.batching != "none":
@@ -383,7 +389,8 @@ def _check_ports(manifest: Manifest, inputs: Sequence[Port], outputs: Sequence[P
 
 
 def _check_port(spec: TensorSpec | OutputSpec, port: Port, what: str) -> None:
-    shape = spec.shape if port.shape is None else port.shape
+    # What a graph declares of its outputs may be wrong: runs tell.
+    shape = spec.shape if port.shape is None or what == "output" else port.shape
     is_same = spec.dtype == port.dtype and len(spec.shape) == len(shape)
     if not is_same or any(f != s and isinstance(f, int) for f, s in zip(shape, spec.shape, strict=True)):
         said = f"{spec.dtype} {list(spec.shape)}"

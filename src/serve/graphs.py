@@ -177,10 +177,13 @@ def ports(model: Any) -> tuple[list[Port], list[Port]]:
     Raises
     ------
     InvalidModel
-        For one that is no tensor, or has elements that can't be exchanged, and an input of unknown rank.
+        Where there are none; for one that is no tensor, or has elements that can't be exchanged; for an input of
+        unknown rank.
     """
     given = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
     inputs = [_port(value, "input") for value in model.graph.input if value.name not in given]
+    if not inputs or not model.graph.output:
+        raise InvalidModel(f"the graph has no {'output' if inputs else 'input'}; a model takes and gives a tensor")
     return inputs, [_port(value, "output") for value in model.graph.output]
 
 
@@ -276,8 +279,6 @@ def manifest_of(
     InvalidModel
         For a graph that has other inputs than ``features`` need.
     """
-    if not inputs or not outputs:
-        raise InvalidModel(f"the graph has no {'output' if inputs else 'input'}; a model takes and gives a tensor")
     outputs = sorted(outputs, key=_rank)  # scores first, labels after
     if features is not None:
         _check_features(inputs, outputs, features)

@@ -211,9 +211,11 @@ def test_a_wrong_field_is_named(field: str, value: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m["inputs"][0].update(dtype="float16"), "input 'flat' is float16"),
+        (lambda m: m["inputs"][0].update(dtype="complex64"), "input 'flat' is complex64"),
+        (lambda m: m.update(batching="some"), "batching is 'some'; allowed: events, none"),
+        (lambda m: m["inputs"][0].update(shape=[4, 2]), "the first axes of inputs are [4, 'events'"),
         (lambda m: m["inputs"][0].update(shape=[]), "input 'flat'"),
-        (lambda m: m["inputs"][0].update(shape=["events", 1, 1, 1, 1]), "input 'flat'"),
+        (lambda m: m["inputs"][0].update(shape=["events", *[1] * 32]), "input 'flat'"),
         (lambda m: m["inputs"][0].update(shape=["events", 1.5]), "manifest.inputs[0].shape[1]: got 1.5"),
         (lambda m: m["inputs"][0].update(shape=["events", None]), "manifest.inputs[0].shape[1]: got None"),
         (lambda m: m["inputs"][0].pop("dtype"), "manifest.inputs[0]: 'dtype' is missing"),

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 
+import kinds
 import models
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rootdata import bundle
 from rootdata.bundle import OutputSpec, TensorSpec
-from serve import check
+from serve import check, checking_child
 from serve.check import Limits
 from serve.errors import InvalidModel, ServeError, TooLarge
 from serve.graphs import bundle_of_graph
@@ -273,6 +274,8 @@ def test_a_bundle_says_whether_its_events_may_change_each_other(tmp_path):
     report = check.check(folder, batching="none")
     assert (report.batching, bundle.load(folder).batching) == ("none", "none")
     assert check.check(folder).batching == "none"
+    with pytest.raises(InvalidModel, match=r"batching: got 'events'; manifest\.json says 'none'"):
+        check.check(folder, batching="events")
 
 
 def test_a_fixed_number_of_events_is_kept(tmp_path):
@@ -280,6 +283,18 @@ def test_a_fixed_number_of_events_is_kept(tmp_path):
     folder = write_small(tmp_path / "b", graph)
     assert check.check(folder, features=["a", "b"]).batching == "events"
     assert bundle.load(folder).fixed_batch == 4
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS)
+def test_what_the_check_made_passes_it_again(tmp_path, kind):
+    # As a bundle that was downloaded and is published elsewhere. In this process, which is faster.
+    folder = kinds.written(kinds.KINDS[kind].graph, tmp_path / "b")
+    told = {"features": None, "columns": None, "batching": None}
+    first = checking_child.check(str(folder), **told)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    again = checking_child.check(str(folder), **told)
+    assert (again["batching"], again["notes"]) == (first["batching"], [])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_sample_says_what_a_graph_is_for(tmp_path):

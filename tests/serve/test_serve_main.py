@@ -7,6 +7,7 @@ import sys
 import time
 
 import httpx
+import kinds
 import models
 import pytest
 from servers import SOURCE
@@ -92,6 +93,19 @@ def test_publish_adds_versions(tmp_path, capsys):
     assert status == 2
     assert "model.onnx" in told
     assert Repository(tmp_path / "repo").versions("ttH") == (1, 2)
+
+
+def test_publish_leaves_the_folder_as_it_is_and_takes_the_batching(tmp_path, capsys):
+    folder = kinds.written(kinds.classifier([0, 1], has_maps=True), tmp_path / "maps")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for version, words in ((1, []), (2, ["--batching", "none"])):
+        status, said, _ = run(capsys, "publish", tmp_path / "repo", "maps", folder, *words)
+        assert (status, said) == (0, f"published maps, version {version}\n")
+        assert Repository(tmp_path / "repo").manifest("maps", version).batching == (words[1] if words else "events")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    status, help_text, _ = run(capsys, "publish", "--help")
+    assert status == 0
+    assert "--batching" in help_text
 
 
 @pytest.mark.long

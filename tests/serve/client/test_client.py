@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+import tarfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from servers import SOURCE, Handle, poll
 
 import serve.client
 from rootdata import bundle as bundles
+from serve import archives
 from serve.client import packing
 from serve.client.asynchronous import AsyncClient
 from serve.client.errors import ServerError, Unreachable
@@ -177,9 +179,10 @@ def test_a_model_from_upload_to_trash(client: Client, bundle: Path, tmp_path: Pa
 
 def test_a_graph_alone_is_published_with_the_names_of_its_features(client: Client, tmp_path: Path) -> None:
     graph = make_bundle(tmp_path / "b") / bundles.MODEL
-    client.upload("alone", graph, features=["HT", "MET_pt"], columns=["signal"])
+    client.upload("alone", graph, features=["HT", "MET_pt"], columns=["signal"], batching="none")
     scores = client.predict("alone", {"HT": [431.0], "MET_pt": [20.0]})
     assert scores.columns == ("signal",)
+    assert client.card("alone", version=1)["manifest"]["batching"] == "none"
     client.delete("alone")
 
 
@@ -191,8 +194,15 @@ def test_a_bad_upload_says_why(client: Client, tmp_path: Path) -> None:
     assert (caught.value.status, caught.value.code) == (422, "invalid_model")
 
 
-def test_the_client_packs_what_the_repository_keeps() -> None:
-    assert set(packing.FILES) == set(BUNDLE_FILES)
+def test_the_client_packs_what_the_check_and_the_repository_take() -> None:
+    assert set(BUNDLE_FILES) < set(packing.FILES)
+    assert set(packing.FILES) == set(archives.BUNDLE) - {archives.PARAMS}  # which is TFaaS's own
+
+
+def test_weights_are_not_compressed_on_the_way(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    with packing.packed(folder) as archive, tarfile.open(archive, "r:") as tar:  # a plain one
+        assert {"model.onnx", "manifest.json"} <= set(tar.getnames())
 
 
 def test_a_file_is_scored_into_a_file(client: Client, tmp_path: Path) -> None:
@@ -247,7 +257,7 @@ def test_the_async_client_does_the_same(server: Handle, client: Client, tmp_path
             path = write(tmp_path / "events.root", events)
             await asked.predict_file("ttH", path, tmp_path / "scores.root")
             many.append(await asked.predict("ttH", path))
-            version = await asked.upload("async", make_bundle(tmp_path / "b"))
+            version = await asked.upload("async", make_bundle(tmp_path / "b"), batching="none")
             await asked.set_alias("async", "a", version)
             await asked.delete_alias("async", "a")
             await asked.add_tag("async", "t")

@@ -83,7 +83,7 @@ def test_explain_gives_json_lines(run: Any) -> None:
 
 def test_a_model_from_upload_to_trash(run: Any, bundle: Path, tmp_path: Path) -> None:
     steps: list[tuple[list[Any], str]] = [
-        (["upload", "cli", bundle, "--tag", "new"], "cli\t1\n"),
+        (["upload", "cli", bundle, "--tag", "new", "--batching", "events"], "cli\t1\n"),
         (["alias", "cli", "production", 1], ""),
         (["tag", "cli", "run3"], ""),
         (["search", "--tag", "run3", "--min", "auc=0.5"], "cli\t1\tproduction=1\tnew run3\tauc=0.9\n"),

@@ -8,8 +8,9 @@ import numpy as np
 import orjson
 import pytest
 from codec_strategies import SETTINGS, TENSORS, WORDS, tensor_body, tensors_of
-from tritonclient.http import InferenceServerClient, InferRequestedOutput
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
+from rootdata.bundle import Manifest, OutputSpec, TensorSpec
 from serve.codec import inference
 from serve.codec.inference import InferenceRequest, RequestedOutput
 from serve.errors import BadRequest, InvalidEvents, InvalidModel, ServeError, TooLarge
@@ -107,6 +108,87 @@ def test_the_client_reads_the_answer(form: str, binary: bool) -> None:
     answer = result.get_response()
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("m", "3", "7")
     assert [o["name"] for o in answer["outputs"]] == ["out", "more"]
+
+
+def described(dtype: str, shape: tuple[int | str, ...], *, batching: str = "events") -> Manifest:
+    """A graph from x to y."""
+    return Manifest(
+        sha256="0" * 64,
+        size=1,
+        inputs=(TensorSpec(name="x", dtype=dtype, shape=shape),),
+        outputs=(OutputSpec(name="y", dtype=dtype, shape=shape, columns=()),),
+        batching=batching,
+    )
+
+
+TEXTS = np.array([["", "top"], ["höch\n", "\x00end"]], object)
+NUMBERS = {
+    **{t: np.array([[np.iinfo(t).min, np.iinfo(t).max]], t) for t in ("int8", "int16", "int32", "int64")},
+    **{t: np.array([[0, np.iinfo(t).max]], t) for t in ("uint8", "uint16", "uint32", "uint64")},
+    **{t: np.array([[-1.5, 0.25]], t) for t in ("float16", "float32", "float64")},
+    "bool": np.array([[True, False]]),
+    "string": TEXTS,
+}
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("dtype", NUMBERS)
+def test_every_type_goes_there_and_back(dtype: str, binary: bool) -> None:
+    values, word = NUMBERS[dtype], inference.datatype_of(dtype)
+    given = InferInput("x", list(values.shape), word)
+    given.set_data_from_numpy(values, binary_data=binary or dtype == "float16")
+    wanted = [InferRequestedOutput("y", binary_data=binary)]
+    body, length = InferenceServerClient.generate_request_body([given], outputs=wanted)
+    request = inference.decode(body, length, described(dtype, ("events", 2)), settings=SETTINGS)
+    assert request.tensors["x"].dtype == values.dtype
+    assert request.tensors["x"].tolist() == values.tolist()
+    answer, headers = inference.encode(request, {"y": request.tensors["x"]}, model="m", version=1)
+    length = headers.get(inference.HEADER_LENGTH)
+    result = InferenceServerClient.parse_response_body(answer, header_length=length and int(length))
+    assert result.get_output("y")["datatype"] == word
+    got = result.as_numpy("y")
+    assert [v.decode() if isinstance(v, bytes) else v for v in got.ravel().tolist()] == values.ravel().tolist()
+
+
+STRINGS = {
+    "no length": b"\x01\x00",
+    "too long": b"\x05\x00\x00\x00top",
+    "one too few": b"\x03\x00\x00\x00top",
+    "one too many": b"\x00\x00\x00\x00" * 3,
+    "huge": b"\xff\xff\xff\xfftop",
+    "nothing": b"",
+    "bytes behind": b"\x00\x00\x00\x00" * 2 + b"x",
+    "no UTF-8": b"\x01\x00\x00\x00\xff\x00\x00\x00\x00",
+}
+
+
+@pytest.mark.parametrize("what", STRINGS)
+def test_strings_that_are_not_as_long_as_they_say(what: str) -> None:
+    entry = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "parameters": {"binary_data_size": len(STRINGS[what])}}
+    head = orjson.dumps({"inputs": [entry]})
+    with pytest.raises((BadRequest, InvalidEvents), match=r"input 'x': (expected 2 strings|string 0 is no UTF-8)"):
+        inference.decode(head + STRINGS[what], len(head), described("string", ("events", 2)), settings=SETTINGS)
+
+
+def test_a_number_is_no_string() -> None:
+    body = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["a", 1]}]})
+    with pytest.raises(InvalidEvents, match=r"input 'x': value 1 of event 0: got .*; expected a string"):
+        inference.decode(body, None, described("string", ("events", 2)), settings=SETTINGS)
+
+
+def test_where_no_axis_is_that_of_events_any_may_be_long() -> None:
+    free = described("float32", ("nodes", "more"), batching="none")
+    size = SETTINGS.max_objects + 1
+    entry = {"name": "x", "shape": [1, size], "datatype": "FP32", "data": [0.0] * size}
+    body = orjson.dumps({"inputs": [entry]})
+    assert inference.decode(body, None, free, settings=SETTINGS).num_events == 1
+    with pytest.raises(TooLarge, match=f"axis 'more': got {size}; at most {SETTINGS.max_objects}"):
+        inference.decode(body, None, described("float32", ("events", "more")), settings=SETTINGS)
+    entry = {"name": "x", "shape": [], "datatype": "FP32", "data": [2.5]}
+    scalar = inference.decode(
+        orjson.dumps({"inputs": [entry]}), None, described("float32", (), batching="none"), settings=SETTINGS
+    )
+    assert scalar.tensors["x"].shape == ()
 
 
 def test_an_answer_in_json_alone() -> None:
