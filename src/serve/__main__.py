@@ -114,6 +114,9 @@ def _serve_parser() -> argparse.ArgumentParser:
         help="whose pages may use the server; * with keys means all; may be given several times",
     )
     parser.add_argument("--keys", type=Path, metavar="FILE", help="API keys; see 'python -m serve keys'")
+    parser.add_argument(
+        "--access-log", type=Path, metavar="FILE", help="write a line of JSON for each answer; - is the standard error"
+    )
     parser.add_argument("--open", action="store_true", dest="is_open", help="serve other machines without keys")
     parser.add_argument(
         "--publish", action="append", default=[], type=_publication, metavar="NAME=BUNDLE",

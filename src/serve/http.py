@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -24,11 +25,13 @@ class Protocol(HttpToolsProtocol):
     Parameters
     ----------
     patience : s that a client may take to send the head of a request, from its first byte
+    count : told the status of what is refused here
     """
 
-    def __init__(self, *arguments: Any, patience: float, **options: Any) -> None:
+    def __init__(self, *arguments: Any, patience: float, count: Callable[[int], None], **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._patience = patience
+        self._count = count
         self._quiet = 0  # bytes of which the parser has not yet made anything
         self._overdue: asyncio.TimerHandle | None = None
         self._is_passed_over = False  # a wish for another protocol has been met, and its head is read once more
@@ -139,6 +142,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, error: ServeError) -> None:
         """Answer an error and close, once the requests before it have their answers."""
         self._hear()
+        self._count(error.status)
         cycle = self.cycle
         is_body = cycle is not None and cycle.more_body
         if is_body and self.pipeline:

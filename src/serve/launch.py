@@ -78,6 +78,11 @@ class Context:
         """Say whether a worker can be reached and makes progress."""
         return self.pool.is_able
 
+    def count_answer(self, path: str, status: int) -> None:
+        """Count an answer, whoever gave it; its path is empty where it has none."""
+        self.metrics.count_answer(path, status)
+        self.pool.show_counts_soon()
+
 
 Install = Callable[[Any, Context], Any]
 
@@ -173,6 +178,7 @@ class _Server(LitServer):  # type: ignore[misc]
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=context.settings.workers)
         self.report: Callable[[], None] = _nothing
         self.patience = context.settings.timeout
+        self.count = functools.partial(context.count_answer, "")
         self._context = context
         self.app.user_middleware.clear()  # it compresses every answer, for 3 to 4 times the processor time
         # LitServe keeps uploaded forms in memory whole; back to Starlette's own limit
@@ -213,7 +219,7 @@ def _serve_http(
     pipes.parent_lifeline.close()
     exit_with_parent(pipes.lifeline, folder=folder)
     server.report = functools.partial(pipes.reports.send_bytes, name.encode())
-    protocol: Any = functools.partial(Protocol, patience=server.patience)
+    protocol: Any = functools.partial(Protocol, patience=server.patience, count=server.count)
     config = uvicorn.Config(
         app,
         loop="uvloop",

@@ -34,6 +34,7 @@ class Settings:
     max_objects : objects of a collection in one event
     check_memory, check_seconds : limits of the check of an upload, bytes and seconds
     keys : file of API keys; None asks for none, which is refused on other addresses than loopback unless ``is_open``
+    access_log : file that gets a line of JSON for each answer; ``-`` is the standard error, None writes none
     is_open : serve without keys on any address
     """
 
@@ -61,4 +62,5 @@ class Settings:
     check_memory: int = 4_000_000_000
     check_seconds: float = 60.0
     keys: Path | None = None
+    access_log: Path | None = None
     is_open: bool = False
