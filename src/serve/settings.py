@@ -28,6 +28,8 @@ class Settings:
     max_body : bytes of a body, but for ROOT files and uploads
     max_pending_bytes : bytes of all bodies that are held at the same time; None for a sixteenth of the memory
     worker_memory : bytes that a worker may have beyond what it starts with; None for its part of 3/4 of the memory
+    max_connections : of an API process; the one that is idle for the longest time makes room. None for half of the
+        files that it may open
     max_file : bytes of a ROOT file to be scored
     max_upload : bytes of a model
     max_events : events of a request, but for ROOT files
@@ -55,6 +57,7 @@ class Settings:
     max_body: int = 64_000_000
     max_pending_bytes: int | None = None
     worker_memory: int | None = None
+    max_connections: int | None = None
     max_file: int = 20_000_000_000
     max_upload: int = 1_000_000_000
     max_events: int = 1_000_000

@@ -78,7 +78,8 @@ def test_metrics_have_tritons_names(server, key):
         )
     httpx.post(f"{server.url}/models/flat/predict", json={"events": 3}, headers={"X-API-Key": key})
     text = httpx.get(f"{server.url}/metrics", headers={"X-API-Key": key}).text
-    found = {name: float(value) for name, value in re.findall(r"^nv_inference_(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE)}
+    lines = re.findall(r"^nv_inference_(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE)
+    found = {name: float(value) for name, value in lines}
     assert 'nv_inference_count{model="flat",version="1"} 6' in text.splitlines()
     assert found["request_success"] == found["exec_count"] == 3
     assert found["request_failure"] == 1

@@ -22,7 +22,7 @@ from servers import Handle
 
 from rootdata import bundle
 from rootdata.bundle import OutputSpec, TensorSpec
-from serve.errors import Overloaded, TooLarge
+from serve.errors import Overloaded, ServeError, TooLarge
 from serve.memory import Hold, Room, memory
 from serve.repository import Repository
 
@@ -58,6 +58,41 @@ def test_a_refusal_says_what_is_full_and_whether_to_come_again():
     assert caught.value.headers == {"Retry-After": "1"}
     with pytest.raises(TooLarge, match="--max-pending-bytes"):
         room.take(101)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60), st.booleans()), max_size=40))
+def test_the_requests_of_one_key_leave_half_of_the_room_to_others(steps):
+    room = Room(100)
+    holds, sizes = [Hold(room, who="greedy").__enter__() for _ in range(4)], [0] * 4
+    for who, size, is_over in steps:
+        try:
+            holds[who].grow(size)
+            sizes[who] += size
+        except ServeError:
+            is_over = True
+        if is_over:
+            holds[who].__exit__()
+            holds[who], sizes[who] = Hold(room, who="greedy").__enter__(), 0
+        assert room.used == sum(sizes)
+        # One request alone may have more; whoever comes beside it then waits.
+        assert sum(sizes) <= 50 or sum(map(bool, sizes)) == 1
+        with Hold(room, who="modest") as hold:
+            hold.grow(100 - room.used)
+    for hold in holds:
+        hold.__exit__()
+    assert room.used == 0
+
+
+def test_a_key_has_its_share_of_requests():
+    room = Room(100, most_requests=2)
+    two = [Hold(room, who="greedy").__enter__() for _ in range(2)]
+    with pytest.raises(Overloaded, match="with the key of 'greedy' wait already"):
+        Hold(room, who="greedy").__enter__()
+    with Hold(room, who="modest"), Hold(room):
+        pass
+    two[0].__exit__()
+    with Hold(room, who="greedy"):
+        pass
 
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from serve.access import WHO
 from serve.codec import media
 from serve.codec.parsing import parse_object
 from serve.errors import MethodNotAllowed, NotFound
@@ -85,7 +86,7 @@ class Endpoint:
             raise MethodNotAllowed(self._operations)
         if operation.scope is not None:
             self._site.authorize(request, operation.scope)
-        with Hold(self._site.room) as scope[HOLD]:
+        with Hold(self._site.room, who=scope.get(WHO)) as scope[HOLD]:
             response = await operation.answer(self._site, request)
         await response(scope, receive, send)
 
