@@ -34,6 +34,7 @@ _COUNTS = {
     "max_pending_bytes": "bytes of all bodies that are held at the same time (default: a sixteenth of the memory)",
     "worker_memory": "bytes of memory of a worker (default: its part of three quarters of the memory, at least 1 GB)",
     "max_connections": "connections of a process that speaks HTTP (default: half of the files that it may open)",
+    "max_model_bytes": "bytes of the models that a worker keeps in memory (default: a quarter of its memory)",
     "max_file": "bytes of a ROOT file to be scored",
     "max_upload": "bytes of a model",
     "max_events": "events of a request, but for ROOT files",

@@ -30,6 +30,7 @@ class Settings:
     worker_memory : bytes that a worker may have beyond what it starts with; None for its part of 3/4 of the memory
     max_connections : of an API process; the one that is idle for the longest time makes room. None for half of the
         files that it may open
+    max_model_bytes : of the graphs that a worker keeps loaded; None for a quarter of what it may have of the memory
     max_file : bytes of a ROOT file to be scored
     max_upload : bytes of a model
     max_events : events of a request, but for ROOT files
@@ -58,6 +59,7 @@ class Settings:
     max_pending_bytes: int | None = None
     worker_memory: int | None = None
     max_connections: int | None = None
+    max_model_bytes: int | None = None
     max_file: int = 20_000_000_000
     max_upload: int = 1_000_000_000
     max_events: int = 1_000_000
