@@ -38,7 +38,7 @@ class Run:
     moment : when the signal is sent, None for never
     signum : which
     by : the rank that sends it, None for whichever is there first
-    to : the ranks that get it
+    to : the ranks that get it, None for the one that sends it
     after : how often its moment comes before
     has_agent : whether somebody ends the other ranks when one has failed, as torchrun does
     """
@@ -49,7 +49,7 @@ class Run:
     moment: str | None = None
     signum: int = signal.SIGTERM
     by: int | None = 0
-    to: tuple = (0,)
+    to: tuple | None = (0,)
     after: int = 0
     has_agent: bool = False
     within: float = 60
@@ -61,12 +61,12 @@ class Run:
 def send(run):
     """Send the signal, once, if it is for this rank to do, and write down when."""
     sent = Path(run.folder, "sent.txt")
-    if sent.exists() or run.by not in {None, int(os.environ.get("RANK", "0"))}:
+    if sent.exists() or run.by not in {None, int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))}:
         return
     ranks = [int(path.read_text()) for path in sorted(Path(run.folder).glob("pid_*"))]
     sent.write_text(repr(time.time()))
-    for rank in run.to:
-        os.kill(ranks[rank], run.signum)
+    for process in [os.getpid()] if run.to is None else [ranks[rank] for rank in run.to]:
+        os.kill(process, run.signum)
 
 
 def moment(at, run):

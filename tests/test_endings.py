@@ -1,14 +1,22 @@
 """SIGTERM and Ctrl-C at any moment of ``train.py``, in one process and in several: all end, soon and in order."""
 
+import contextlib
+import dataclasses
 import itertools
+import json
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from endings_for_tests import MOMENTS, Run, Runs
+from endings_for_tests import MOMENTS, ROOT, Run, Runs
+from ranks_for_tests import until
 from rootdata import bundle, resume
 
 SOON = 20  # seconds, on a machine that does other things, too; it takes 1, where a rank has to be ended 5 to 10
@@ -156,3 +164,135 @@ def test_ranks_that_were_stopped_go_on_as_if_they_had_not_been(carry_out, runs, 
     expected = torch.load(tmp_path / "out" / "2" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, values in expected.items():
         torch.testing.assert_close(last[name], values, atol=0, rtol=0)
+
+
+# In a script of one's own
+
+OWN = """
+import os, signal, sys
+import pytorch_lightning as pl
+from rootdata import RootDataModule
+from rootdata.models import DNN
+
+class Stopped(DNN):
+    def on_train_batch_start(self, batch, batch_idx):
+        if (self.global_rank, batch_idx) == (int(sys.argv[2]), 3):
+            os.kill(os.getpid(), int(sys.argv[3]))
+
+if __name__ == "__main__":
+    names = enumerate(("other", "signal"))
+    samples = {name: {"files": f"{sys.argv[1]}/{name}_*.root", "label": label} for label, name in names}
+    data = RootDataModule(samples, flat=["x0", "x1"], batch_size=50)
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1000, logger=False,
+                         enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(Stopped({"x": (2,)}), data)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("by", "signum"), [(1, signal.SIGTERM), (0, signal.SIGINT)])
+def test_ranks_of_a_script_of_ones_own_end_together(home, tmp_path, by, signum):
+    (tmp_path / "own.py").write_text(OWN)
+    with started(["own.py", str(home), str(by), str(int(signum))], home, tmp_path) as process:
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode != 0, printed
+        assert until(lambda: not of_session(process.pid), seconds=SOON)
+
+
+# Started by Lightning, and by torchrun
+
+
+def command(home, tmp_path, *, moment, signum, by):
+    """Return what a shell would be given for two ranks, one of which gets a signal of its own at a moment."""
+    words = ["--config-dir", str(home / "configs"), *WORDS, "trainer=ddp", "trainer.accelerator=cpu"]
+    words = [str(ROOT / "train.py"), *words, "trainer.devices=2", "export=false"]
+    if moment:
+        run = Run(folder=str(tmp_path), words=[], moment=moment, signum=signum, by=by, to=None)
+        (tmp_path / "run.json").write_text(json.dumps(dataclasses.asdict(run)))
+        options = {"_target_": "endings_for_tests.moment", "at": moment, "run": str(tmp_path / "run.json")}
+        words += [f"+callbacks.moment.{name}={value}" for name, value in options.items()]
+    return words
+
+
+@contextlib.contextmanager
+def started(words, home, tmp_path):
+    """Start a program in a session of its own, of which nothing may be left."""
+    paths = [str(ROOT / "src"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {"PYTHONPATH": os.pathsep.join(paths), "ROOTDATA_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *words], cwd=tmp_path, env={**os.environ, **environment}, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        for pid in of_session(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def of_session(session):
+    """Return the processes of a session that go on, and their children, which torchrun gives sessions of their own."""
+    alive = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]
+            if state != "Z":
+                alive[int(stat.parent.name)] = (int(parent), int(its_session))
+    own = {pid for pid, (_, its_session) in alive.items() if its_session == session}
+    while more := {pid for pid, (parent, _) in alive.items() if parent in own} - own:
+        own |= more
+    return own
+
+
+def children_of(process):
+    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("signum", NAMES)
+@pytest.mark.parametrize("moment", ["sanity check", "step", "saving", "validation", "test"])
+@pytest.mark.parametrize("by", [0, 1])
+def test_ranks_that_lightning_started_end_together(home, tmp_path, moment, by, signum):
+    if moment == "saving" and by:
+        pytest.skip("the first rank saves")
+    with started(command(home, tmp_path, moment=moment, signum=signum, by=by), home, tmp_path) as process:
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode == 128 + signum, printed
+        assert printed.count("train.py: stopped by") == 1, printed
+        assert "Traceback" not in printed, printed
+        assert until(lambda: not of_session(process.pid), seconds=SOON)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("target", ["first", "second", "both"])
+def test_ranks_that_lightning_is_starting_end_together(home, tmp_path, target):
+    with started(command(home, tmp_path, moment=None, signum=None, by=None), home, tmp_path) as process:
+        assert until(lambda: children_of(process.pid), seconds=60)
+        (child,) = children_of(process.pid)
+        for pid in {"first": [process.pid], "second": [child], "both": [process.pid, child]}[target]:
+            os.kill(pid, signal.SIGTERM)
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode == 143, printed
+        assert printed.count("train.py: stopped by SIGTERM") == 1, printed
+        assert until(lambda: not of_session(process.pid), seconds=SOON)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["agent", "agent is killed", "rank"])
+def test_ranks_of_torchrun_end_together(home, tmp_path, how):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    signum = signal.SIGTERM if how == "rank" else 0  # which only says that steps have begun
+    words = [*command(home, tmp_path, moment="step", signum=signum, by=1), "trainer.max_epochs=100000"]
+    words += ["callbacks.early_stopping.patience=100000"]
+    with started([*torchrun, *words], home, tmp_path) as process:
+        if how != "rank":
+            assert until((tmp_path / "sent.txt").exists, seconds=90)
+            ranks = of_session(process.pid) - {process.pid}
+            os.kill(process.pid, signal.SIGTERM if how == "agent" else signal.SIGKILL)
+            assert until(lambda: not [pid for pid in ranks if Path(f"/proc/{pid}").exists()], seconds=2 * SOON)
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert printed.count("train.py: stopped by SIGTERM") == 1, printed
+        assert until(lambda: not of_session(process.pid), seconds=SOON)

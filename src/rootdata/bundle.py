@@ -36,8 +36,10 @@ READABLE = (1, SCHEMA)  # schemas that this version reads
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 EVENTS = "events"  # name of the batch axis
-DTYPES = ("float32", "float64", "int64")  # of tensors; masks are float32
 BRANCH_DTYPES = ("bool", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
+DTYPES = (*BRANCH_DTYPES, "float16", "string")  # of tensors; masks are float32
+BATCHING = ("events", "none")
+MAX_RANK = 32
 KINDS = ("flat", "fixed", "jagged")
 DEPTH = 50  # of lists and objects in a manifest
 
@@ -68,7 +70,7 @@ class TensorSpec:
 
     Parameters
     ----------
-    dtype : ``float32``, ``float64`` or ``int64``
+    dtype : numpy name of its number type, or ``string``; an export uses ``float32``, ``float64`` and ``int64``
     shape : sizes, or names of axes of any size: ``("events", 13)``, ``("events", 6, "jets")``, ``("events", "jets")``
     features : what lies along the second axis; empty for a mask
     collection : its collection; ``None`` for flat features
@@ -235,8 +237,11 @@ class Manifest:
     ranges : feature name to what training events looked like
     metrics : of the test events
     roc : of each class that can be signal, ``signal_efficiency`` and ``background_efficiency``, of one length
+    scores : of each class that can be signal, the sum of weights of each sample in equal bins of the score, from 0 to 1
     training : the configuration that it was trained with
     software : name to version
+    batching : ``events`` where the first axis of all inputs and outputs is that of events and no event has to do with
+        another; ``none`` for any other graph, which is run on the tensors of one request, or on one event, at a time
     created : UTC, ISO 8601
     """
 
@@ -253,6 +258,7 @@ class Manifest:
     ranges: Mapping[str, Range] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     roc: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     software: Mapping[str, str] = dataclasses.field(default_factory=dict)
     parity: Parity | None = None
@@ -260,12 +266,19 @@ class Manifest:
     author: str = ""
     description: str = ""
     created: str = ""
+    batching: str = "events"
     schema: int = SCHEMA
 
     @property
     def takes_events(self) -> bool:
         """Whether it is known how branches become inputs; otherwise only tensors can be sent."""
         return bool(self.branches)
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The number of events that the graph takes, no more and no less; ``None`` where it takes any."""
+        size = self.inputs[0].shape[0] if self.inputs[0].shape else None
+        return size if isinstance(size, int) else None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -317,10 +330,25 @@ class Manifest:
         manifest._check()
         return manifest
 
-    def _check(self) -> None:
+    def _check_inputs(self) -> None:
+        if self.batching not in BATCHING:
+            raise BundleError(f"manifest: batching is {self.batching!r:.80}; allowed: {', '.join(BATCHING)}")
+        has_events = self.batching == "events" or self.takes_events
         for tensor in self.inputs:
-            if tensor.dtype not in DTYPES or not tensor.shape or len(tensor.shape) > 4:
-                raise BundleError(f"manifest: input {tensor.name!r} is {tensor.dtype} {list(tensor.shape)}")
+            if tensor.dtype not in DTYPES or len(tensor.shape) > MAX_RANK or (has_events and not tensor.shape):
+                raise BundleError(
+                    f"manifest: input {tensor.name!r} is {tensor.dtype} {list(tensor.shape)}; allowed: "
+                    f"{', '.join(DTYPES)}, with 1 to {MAX_RANK} axes, or none where batching is 'none'"
+                )
+        firsts = [tensor.shape[0] for tensor in self.inputs] if has_events else []
+        if len({size if isinstance(size, int) else None for size in firsts}) > 1:
+            raise BundleError(
+                f"manifest: the first axes of inputs are {firsts[:9]}; where the first axis is that of events it is "
+                "the same for all; otherwise batching is 'none'"
+            )
+
+    def _check(self) -> None:
+        self._check_inputs()
         cut_only = self.selection.branches if self.selection is not None else ()
         for branch in (*self.branches, *cut_only):
             if branch.kind not in KINDS or branch.dtype not in BRANCH_DTYPES or not 1 <= branch.width <= 10_000:

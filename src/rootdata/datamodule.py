@@ -24,6 +24,7 @@ from rootdata.progress import Progress
 from rootdata.ready import check_weights
 from rootdata.scan import specs_for
 from rootdata.specs import Specs, layout_of, transforms_of
+from rootdata.stopping import end_together
 from rootdata.stream import shares_of
 from rootdata.summary import summarize
 
@@ -336,6 +337,9 @@ class RootDataModule(_Base):  # type: ignore[misc]
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - every stage needs the same
         """Load the specs, fit the scaling and look at the mixture: what can't be trained on is refused here.
 
+        A trainer of several ranks gets an :class:`~rootdata.stopping.EndOnSignal` where it has none: Lightning hangs
+        when one of them is stopped.
+
         Raises
         ------
         DataError
@@ -347,6 +351,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         shares_of(self.data, self.specs, self.order)
         if self.trainer is not None:
             self._trainers.add(self.trainer)
+            end_together(self.trainer)
         if self._fitting() is not None:
             if self._around() is not None:
                 raise ConfigError(

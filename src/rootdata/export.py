@@ -54,6 +54,7 @@ def export(
     num_events: int = 1000,
     metrics: Mapping[str, float] | None = None,
     roc: Mapping[str, Any] | None = None,
+    scores: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     author: str = "",
     description: str = "",
@@ -81,7 +82,7 @@ def export(
     float32 : let every input be float32, as CMSSW and SOFIE want it, integers too; refused where it would lose digits
         that count
     num_events : real events to compare
-    metrics, roc, training, author, description, tags : for the manifest
+    metrics, roc, scores, training, author, description, tags : for the manifest
 
     Raises
     ------
@@ -98,7 +99,8 @@ def export(
     manifest = dataclasses.replace(
         draft,
         metrics={name: float(v) for name, v in (metrics or {}).items() if math.isfinite(float(v))},
-        roc={name: _curve(curve) for name, curve in (roc or {}).items()},
+        roc={name: _lists(curve) for name, curve in (roc or {}).items()},
+        scores={name: _lists(samples) for name, samples in (scores or {}).items()},
         training=dict(training or {}),
         software=_software(),
         parity=parity,
@@ -381,8 +383,8 @@ def _sample(num_real: int, num_edges: int) -> Ints:
     return np.concatenate([rows, np.arange(num_real, num_real + num_edges, probe.bent_events(num_real))])
 
 
-def _curve(curve: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
-    return {name: tuple(float(v) for v in values) for name, values in curve.items()}
+def _lists(lists: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(float(v) for v in values) for name, values in lists.items()}
 
 
 def _software() -> dict[str, str]:

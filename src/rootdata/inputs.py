@@ -159,7 +159,7 @@ class Assembler:
         for spec in manifest.inputs:
             got, declared = made[spec.name].shape, spec.shape
             if len(got) != len(declared) or any(
-                isinstance(n, int) and n != m for n, m in zip(declared, got, strict=True)
+                isinstance(n, int) and n != m for n, m in zip(declared[1:], got[1:], strict=True)
             ):
                 raise BundleError(f"manifest: input {spec.name!r} is declared as {declared}, its features give {got}")
 
@@ -336,4 +336,4 @@ def _padded(spec: TensorSpec, objects: Objects, slots: _Slots) -> npt.NDArray[An
 def _held(column: Flat, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Say what is missing as an input can: by the sentinel that was read, in computed features by NaN."""
     values = values_of(column)
-    return values if dtype.kind == "i" or values.dtype.kind == "f" else as_real(column)
+    return values if dtype.kind in "iub" or values.dtype.kind == "f" else as_real(column)

@@ -21,7 +21,7 @@ from rootdata.export import export
 from rootdata.graph import unwrapped
 from rootdata.patience import blamed
 
-CONFIG, SPECS, METRICS, ROC = "config.yaml", "specs.json", "metrics.json", "roc.json"
+CONFIG, SPECS, METRICS, ROC, SCORES = "config.yaml", "specs.json", "metrics.json", "roc.json", "scores.json"
 
 
 def rebuild(checkpoint: Path) -> tuple[nn.Module, Any, Path]:
@@ -110,7 +110,7 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], *, where:
 
 
 def report_of(folder: Path) -> dict[str, Any]:
-    """Return the metrics and ROC curves that the test wrote into a folder, as far as it did."""
+    """Return the metrics, ROC curves and distributions that the test wrote into a folder, as far as it did."""
     found: dict[str, Any] = {}
     if (folder / METRICS).is_file():
         metrics = _json(folder / METRICS)
@@ -120,6 +120,8 @@ def report_of(folder: Path) -> dict[str, Any]:
         found["roc"] = {
             name: {k: curve[k] for k in curve if k.endswith("efficiency")} for name, curve in curves.items()
         }
+    if (folder / SCORES).is_file():
+        found["scores"] = _json(folder / SCORES).get("classes", {})
     if (folder / CONFIG).is_file():
         # through JSON, which has no infinity: it becomes a word
         plain = json.dumps(OmegaConf.to_container(OmegaConf.load(folder / CONFIG)))

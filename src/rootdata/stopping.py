@@ -107,6 +107,13 @@ class EndOnSignal(pl.Callback):
             self._ending.close()
 
 
+def end_together(trainer: pl.Trainer) -> None:
+    """Give a trainer of several ranks an :class:`EndOnSignal` where it has none, before its callbacks are set up."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    if trainer.world_size > 1 and not any(isinstance(callback, EndOnSignal) for callback in callbacks):
+        callbacks.insert(0, EndOnSignal())
+
+
 def ranks_here(world_size: int) -> list[int]:
     """Return the process numbers of all ranks on this machine; every rank asks."""
     found: list[Any] = [None] * world_size

@@ -1,16 +1,18 @@
 """The command line of the server.
 
-``python -m serve MODELS`` serves a folder of models; ``python -m serve publish MODELS NAME BUNDLE`` and
-``python -m serve keys add|list|revoke FILE`` need no running server. A folder that is called like a command is written
-with its path: ``./keys``.
+``python -m serve MODELS`` serves a folder of models; ``python -m serve publish MODELS NAME BUNDLE``,
+``python -m serve purge MODELS`` and ``python -m serve keys add|list|revoke FILE`` need no running server. A folder
+that is called like a command is written with its path: ``./keys``.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -87,7 +89,7 @@ def _serve_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serve",
         description="Serve the models of a folder over HTTP.",
-        epilog="Other commands: publish MODELS NAME BUNDLE; keys add|list|revoke FILE. "
+        epilog="Other commands: publish MODELS NAME BUNDLE; purge MODELS; keys add|list|revoke FILE. "
         "Write ./keys for a folder that is called keys.",
     )
     known = {field.name: field.default for field in dataclasses.fields(Settings)}
@@ -177,15 +179,19 @@ def _publish_if_new(settings: Settings, name: str, bundle: Path) -> None:
         sys.stderr.write(f"{_publish_checked(settings, name, bundle)}\n")
 
 
-def _publish_checked(settings: Settings, name: str, bundle: Path) -> str:
+def _publish_checked(settings: Settings, name: str, bundle: Path, *, batching: str | None = None) -> str:
     from serve.check import Limits, check
     from serve.repository import Repository
 
     if not bundle.is_dir():
         raise ConfigError(f"{bundle} is no folder; a bundle is a folder with model.onnx and manifest.json")
     limits = Limits(size=settings.max_upload, memory=settings.check_memory, seconds=settings.check_seconds)
-    check(bundle, limits=limits)
-    version = Repository(settings.models).publish(bundle, name)
+    repository = Repository(settings.models)
+    with repository.staging() as area:  # the check may complete a bundle; that of the user stays as it is
+        copy = area / "checked"
+        shutil.copytree(bundle, copy, symlinks=True)
+        check(copy, limits=limits, batching=batching)
+        version = repository.publish(copy, name)
     return f"published {name}, version {version}"
 
 
@@ -196,13 +202,43 @@ def _publish_parser() -> argparse.ArgumentParser:
     parser.add_argument("models", type=Path, metavar="MODELS", help="folder of the model repository; made if need be")
     parser.add_argument("name", metavar="NAME", help="of the model")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder with model.onnx and manifest.json")
+    parser.add_argument(
+        "--batching", choices=("events", "none"), help="none: run requests, and the events in them, one by one"
+    )
     return parser
 
 
 def _publish(arguments: argparse.Namespace) -> int:
     arguments.models.mkdir(parents=True, exist_ok=True)
-    text = _publish_checked(Settings(models=arguments.models), arguments.name, arguments.bundle)
+    text = _publish_checked(
+        Settings(models=arguments.models), arguments.name, arguments.bundle, batching=arguments.batching
+    )
     sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def _purge_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serve purge",
+        description="Remove deleted models from the trash for good; all, if nothing is said.",
+    )
+    parser.add_argument("models", type=Path, metavar="MODELS", help="folder of the model repository")
+    parser.add_argument("--days", type=_seconds, metavar="N", help="only those deleted longer ago")
+    parser.add_argument(
+        "--max-bytes", type=_amount, metavar="N", help="only those beyond so many bytes, the oldest first"
+    )
+    return parser
+
+
+def _purge(arguments: argparse.Namespace) -> int:
+    from serve.repository import Repository
+
+    if not arguments.models.is_dir():
+        raise ConfigError(f"{arguments.models} is no folder; give that of the model repository")
+    unsaid = 0.0 if arguments.max_bytes is None else math.inf
+    days = unsaid if arguments.days is None else arguments.days
+    removed = Repository(arguments.models).purge(days=days, max_bytes=arguments.max_bytes)
+    sys.stdout.write(f"removed {removed} from the trash\n")
     return 0
 
 
@@ -242,6 +278,10 @@ def _until(expires: float | None) -> str:
 
 def _port(word: str) -> int:
     return _number(word, least=0, most=65_535)
+
+
+def _amount(word: str) -> int:
+    return _number(word, least=0, most=1 << 62)
 
 
 def _count(word: str) -> int:
@@ -293,6 +333,7 @@ def _publication(word: str) -> tuple[str, Path]:
 _Command = tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]
 _COMMANDS: dict[str, _Command | tuple[Any, Any]] = {
     "publish": (_publish_parser, _publish),
+    "purge": (_purge_parser, _purge),
     "keys": (_keys_parser, _keys),
 }
 

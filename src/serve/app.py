@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rootdata.causes import reason_of
 from serve.access import AccessLog
-from serve.errors import NotFound, ServeError
+from serve.errors import NoRoom, NotFound, ReadOnly, ServeError
 from serve.faults import fault_of
 from serve.front import Front
 from serve.keys import check_exposure
@@ -153,6 +153,8 @@ def _told(error: Exception, scope: Scope) -> ServeError:
 def _failed(error: Exception, scope: Scope) -> Response:
     if not isinstance(error, ServeError):
         error = _told(error, scope)
+    elif isinstance(error, ReadOnly | NoRoom) and error.__cause__ is not None:  # the log has the folder, too
+        _log.error("%s %s failed: %s", scope["method"], scope["path"], reason_of(error.__cause__))
     is_protocol = scope["path"].startswith(inference.PREFIX)
     body = {"error": error.message} if is_protocol else error.to_dict()
     return as_json(body, status=error.status, headers=error.headers)

@@ -19,7 +19,8 @@ from serve.errors import InvalidModel, TooLarge
 
 PARAMS, LABELS = "params.json", "labels.txt"  # as TFaaS has them
 PREPROCESS = "preprocess.json"
-BUNDLE = (MODEL, MANIFEST, PREPROCESS, PARAMS, LABELS)
+SAMPLE = "sample.json"  # tensors to try a graph on, as a request to /v2/models/NAME/infer has them
+BUNDLE = (MODEL, MANIFEST, PREPROCESS, PARAMS, LABELS, SAMPLE)
 KNOWN = {name: name for name in BUNDLE} | {"labels": LABELS, "labels.csv": LABELS}
 MAX_MEMBERS = 32
 MAX_RATIO = 200  # unpacked to packed; weights compress by less than 2

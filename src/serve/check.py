@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from rootdata.bundle import MANIFEST, MODEL
+from rootdata.bundle import BATCHING, MANIFEST, MODEL
 from serve.archives import BUNDLE
 from serve.errors import InvalidModel, OutOfOrder, Overloaded, ServeError, TooLarge
 from serve.faults import public
@@ -56,12 +56,16 @@ class Report:
     takes_no_events : whether a batch of zero events can be run
     parity : largest difference to the scores of the manifest's sample; ``None`` where there is no sample
     memory : bytes that the process took at most
+    batching : as in :class:`rootdata.bundle.Manifest`
+    notes : sentences about what was changed or settled by the check
     """
 
     opset: int
     takes_no_events: bool
     parity: float | None
     memory: int
+    batching: str
+    notes: list[str]
 
 
 _DEFAULT = Limits()
@@ -73,14 +77,17 @@ def check(
     limits: Limits = _DEFAULT,
     features: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
+    batching: str | None = None,
 ) -> Report:
     """Check a bundle in a folder that nobody else writes to.
 
-    A graph that comes without a manifest gets one: see :func:`serve.graphs.bundle_of_graph`.
+    A graph that comes without a manifest gets one, by what it declares, and by what it does on made-up values or on
+    those of ``sample.json``.
 
     Parameters
     ----------
     features, columns : for a graph without a manifest: what lies along the second axis of its input and its scores
+    batching : as in :class:`rootdata.bundle.Manifest`; ``None`` leaves it to the manifest and the check
 
     Raises
     ------
@@ -91,7 +98,11 @@ def check(
     """
     folder = Path(folder).absolute()
     _check_files(folder, limits)
-    task = {"folder": str(folder), "features": _listed(features), "columns": _listed(columns)}
+    if batching not in (None, *BATCHING):
+        raise InvalidModel(f"batching: got {batching!r:.80}; allowed: {', '.join(BATCHING)}", field="batching")
+    task = {
+        "folder": str(folder), "features": _listed(features), "columns": _listed(columns), "batching": batching,
+    }  # fmt: skip
     return Report(**_run("check", task, limits))
 
 

@@ -6,6 +6,8 @@ It limits itself before it opens a file, and prints one line of JSON: what it fo
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import json
 import math
 import os
@@ -26,17 +28,21 @@ from rootdata.bundle import MANIFEST, MODEL, BranchSpec, Manifest, OutputSpec, T
 from rootdata.errors import BundleError
 from rootdata.inputs import Assembler, Table, table_of
 from rootdata.jagged import Jagged, offsets_of
-from serve import archives, graphs
-from serve.archives import LABELS, PARAMS, PREPROCESS
+from serve import archives, graphs, trials
+from serve.archives import LABELS, PARAMS, PREPROCESS, SAMPLE
+from serve.codec import inference
 from serve.errors import InvalidModel, ServeError
 from serve.faults import fault_of
 from serve.graphs import Port
+from serve.session import as_scores, joined, one_by_one
+from serve.settings import Settings
+from serve.trials import Filling, Trial
 
 # What three events may take beyond the graph itself, which is in memory a few times while it is parsed and optimised.
 FREE_MEMORY = 500_000_000
 COPIES = 8
 TOLERANCE = 1e-5
-SIZES = {1: 1, 3: 4}  # events to the size of every other axis that may have any
+_MANY = 10_000_000  # of what a sample's axes may have
 _SHOWN = 600
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -82,30 +88,74 @@ def unpack(archive: str, into: str, max_bytes: int, *, is_named: bool) -> dict[s
     return {"files": archives.unpack(Path(archive), Path(into), max_bytes=max_bytes, is_named=is_named)}
 
 
-def check(folder: str, features: Sequence[str] | None, columns: Sequence[str] | None) -> dict[str, Any]:
+def check(
+    folder: str, features: Sequence[str] | None, columns: Sequence[str] | None, batching: str | None
+) -> dict[str, Any]:
     """Check the bundle in a folder; see :func:`serve.check.check`."""
     path = Path(folder)
-    model = graphs.read(path / MODEL)
-    graphs.refuse_strangers(model)
-    _check_opset(graphs.opset(model))
-    _check_graph(path / MODEL)
-    if not (path / MANIFEST).exists():
-        bundle.save(_made_manifest(path, features, columns), path)
-    manifest = _manifest(path)
+    facts, notes = _read(path)
+    with _blamed(f"onnxruntime {ort.__version__} can't load {MODEL}"):
+        session = _session(path / MODEL)
+    if (path / MANIFEST).exists():
+        manifest = _manifest(path)
+        _check_ports(manifest, facts.inputs, facts.outputs)
+        manifest, why = _with_batching(manifest, facts, batching)
+        notes += _check_runs(path, manifest, session)
+    else:
+        manifest, why = _made_manifest(path, facts, session, features=features, columns=columns, batching=batching)
+    if why:
+        notes.append(f"requests are run one by one (batching: none): {why}")
+        bundle.save(manifest, path)
     _check_preprocess(path / PREPROCESS)
-    _check_ports(manifest, *graphs.ports(model))
-    opset = graphs.opset(model)
-    del model
-    session = _session(path / MODEL)
-    _check_batches(manifest, session)
     if manifest.takes_events:
         _check_events(manifest, session)
     return {
-        "opset": opset,
-        "takes_no_events": _takes_no_events(manifest, session),
+        "opset": facts.opset,
+        "takes_no_events": _takes_no_events(path, manifest, session),
         "parity": _check_parity(manifest, session),
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "batching": manifest.batching,
+        "notes": notes,
     }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What is kept of a graph, which itself may be large.
+
+    Parameters
+    ----------
+    meeting : as :func:`serve.graphs.meeting` says
+    classes : as :func:`serve.graphs.classes_of` says
+    """
+
+    opset: int
+    inputs: list[Port]
+    outputs: list[Port]
+    meeting: str
+    classes: Mapping[str, tuple[str, ...]]
+    software: Mapping[str, str]
+
+
+def _read(folder: Path) -> tuple[Facts, list[str]]:
+    """Look at the graph; one that comes alone and gives maps is written anew without them."""
+    model = graphs.read(folder / MODEL)
+    graphs.refuse_strangers(model)
+    opset = graphs.opset(model)
+    _check_opset(opset)
+    classes = graphs.classes_of(model)
+    changed = [] if (folder / MANIFEST).exists() else graphs.without_maps(model)
+    if changed:
+        (folder / MODEL).write_bytes(model.SerializeToString())
+    inputs, outputs = graphs.ports(model)
+    is_changed, has_shapes = graphs.with_short_domains(model), not graphs.with_some_shapes(model)
+    _check_graph(str(folder / MODEL) if has_shapes and not is_changed else model, is_full=has_shapes)
+    software = {model.producer_name: model.producer_version} if model.producer_name else {}
+    facts = Facts(
+        opset=opset, inputs=inputs, outputs=outputs, meeting=graphs.meeting(model), classes=classes, software=software
+    )
+    notes = [f"output {name!r}: a map for each event (ZipMap) became a tensor, (events, classes)" for name in changed]
+    return facts, notes
 
 
 @contextlib.contextmanager
@@ -136,9 +186,20 @@ def _taken() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _check_graph(path: Path) -> None:
+def _check_graph(model: Any, *, is_full: bool) -> None:
+    """Check a graph, or that in a file. Sizes that it declares and are others matter where it is run, not here.
+
+    Parameters
+    ----------
+    is_full : compare shapes, too
+    """
     with _blamed(f"{MODEL} breaks the rules of ONNX"):
-        onnx.checker.check_model(str(path), full_check=True)
+        try:
+            onnx.checker.check_model(model, full_check=is_full)
+        except onnx.shape_inference.InferenceError as error:
+            if "differ in dimension" not in str(error):
+                raise
+            onnx.checker.check_model(model)
 
 
 def _check_opset(opset: int) -> None:
@@ -147,9 +208,106 @@ def _check_opset(opset: int) -> None:
         raise InvalidModel(f"{MODEL}: opset {opset} is newer than {known}, the last one known here; export with 20")
 
 
-def _made_manifest(folder: Path, features: Sequence[str] | None, columns: Sequence[str] | None) -> Manifest:
-    features, columns = _named(folder, *graphs.ports(graphs.read(folder / MODEL)), features, columns)
-    return graphs.bundle_of_graph(folder / MODEL, features=features, columns=columns)
+def _made_manifest(
+    folder: Path,
+    facts: Facts,
+    session: Any,
+    *,
+    features: Sequence[str] | None,
+    columns: Sequence[str] | None,
+    batching: str | None,
+) -> tuple[Manifest, str]:
+    """Make the manifest of a graph that comes alone, by what it declares and does; say why requests must not meet."""
+    features, columns = _named(folder, facts.inputs, facts.outputs, features, columns)
+    path = folder / MODEL
+    draft = graphs.manifest_of(
+        bundle.sha256_of(path), path.stat().st_size, facts.inputs, facts.outputs, batching="none"
+    )
+    trial = _trial(folder, draft, session, outputs=[port.name for port in facts.outputs])
+    if batching == "none":
+        found = trials.alone(trial, "the upload says so")
+    else:
+        found = trials.settled(trial, meeting=facts.meeting)
+    if batching == "events" and found.why:
+        raise InvalidModel(f"batching: got 'events'; {found.why}; batching=none serves it", field="batching")
+    made = graphs.manifest_of(
+        draft.sha256,
+        draft.size,
+        facts.inputs,
+        trials.shapes_of(facts.outputs, found),
+        batching=found.batching,
+        features=features,
+        columns=columns,
+        classes=facts.classes,
+        software=facts.software,
+    )
+    bundle.save(made, folder)
+    return made, found.why
+
+
+def _with_batching(manifest: Manifest, facts: Facts, batching: str | None) -> tuple[Manifest, str]:
+    """Set the batching of a manifest as the upload says, or as its operators ask for."""
+    if batching == "none" and manifest.batching != "none":
+        return dataclasses.replace(manifest, batching="none"), "the upload says so"
+    if facts.meeting and manifest.batching != "none":
+        return dataclasses.replace(manifest, batching="none"), f"the graph: {facts.meeting}"
+    return manifest, ""
+
+
+def _check_runs(folder: Path, manifest: Manifest, session: Any) -> list[str]:
+    """Run the graph as its manifest says; an event must get the same scores alone and among others."""
+    trial = _trial(folder, manifest, session)
+    found = trials.together(trial) if manifest.batching == "events" else trials.alone(trial, "")
+    if isinstance(found, str):
+        raise InvalidModel(
+            f"{found}; export the network in evaluation mode (module.eval()), or, if it is meant so, publish it with "
+            "batching=none: requests, and the events in them, are then run one by one",
+            field="batching",
+        )
+    for run in found.runs:
+        for spec, array in zip(manifest.outputs, run, strict=True):
+            events = len(array) if array.ndim and manifest.batching == "events" else None
+            trials.check_output(spec, array, events)
+    return []
+
+
+def _trial(folder: Path, manifest: Manifest, session: Any, *, outputs: Sequence[str] | None = None) -> Trial:
+    names = [spec.name for spec in manifest.outputs] if outputs is None else list(outputs)
+    return Trial(
+        run=functools.partial(_try, session, names),
+        inputs=manifest.inputs,
+        outputs=tuple(names),
+        ranges=manifest.ranges,
+        sample=_sample(folder, manifest),
+    )
+
+
+def _sample(folder: Path, manifest: Manifest) -> dict[str, npt.NDArray[Any]] | None:
+    """Read tensors that came with the upload."""
+    path = folder / SAMPLE
+    if not path.exists():
+        return None
+    try:
+        free = dataclasses.replace(manifest, batching="none", branches=())
+        settings = Settings(models=folder, max_events=_MANY)
+        return dict(inference.decode(path.read_bytes(), None, free, settings=settings).tensors)
+    except ServeError as error:
+        raise InvalidModel(f"{SAMPLE}: {error.message}", field=SAMPLE) from error
+
+
+def _try(session: Any, names: list[str], feeds: Tensors) -> list[npt.NDArray[Any]]:
+    """Run the graph on what it may not be made for."""
+    try:
+        found = session.run(names, dict(feeds))
+    except Exception as error:
+        said = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or "alloc" in said:
+            raise
+        raise trials.CanNotBeRunError(said[:_SHOWN]) from error
+    for name, array in zip(names, found, strict=True):
+        if not isinstance(array, np.ndarray):
+            raise InvalidModel(f"output {name!r} gives no tensor; leave it out of the export", field=name)
+    return list(found)
 
 
 def _named(
@@ -184,7 +342,7 @@ def _words(value: Any) -> list[str] | None:
 
 def _width(ports: Sequence[Port]) -> int | str | None:
     """Return the size of the second axis of the first port with two axes."""
-    return next((port.shape[1] for port in ports if len(port.shape) == 2), None)
+    return next((port.shape[1] for port in ports if port.shape is not None and len(port.shape) == 2), None)
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -225,8 +383,9 @@ def _check_ports(manifest: Manifest, inputs: Sequence[Port], outputs: Sequence[P
 
 
 def _check_port(spec: TensorSpec | OutputSpec, port: Port, what: str) -> None:
-    is_same = spec.dtype == port.dtype and len(spec.shape) == len(port.shape) and len(port.shape) > 0
-    if not is_same or any(f != s and isinstance(f, int) for f, s in zip(port.shape, spec.shape, strict=True)):
+    shape = spec.shape if port.shape is None else port.shape
+    is_same = spec.dtype == port.dtype and len(spec.shape) == len(shape)
+    if not is_same or any(f != s and isinstance(f, int) for f, s in zip(shape, spec.shape, strict=True)):
         said = f"{spec.dtype} {list(spec.shape)}"
         raise InvalidModel(
             f"{MANIFEST}: {what} {spec.name!r} is {said}; the graph says {port}; export again", field=spec.name
@@ -237,81 +396,29 @@ def _session(path: Path) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    with _blamed(f"onnxruntime {ort.__version__} can't load {MODEL}"):
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _check_batches(manifest: Manifest, session: Any) -> None:
-    """Run made-up batches; an event must get the same scores alone and among others, as the server mixes requests."""
-    fixed = [t.shape[0] for t in manifest.inputs if isinstance(t.shape[0], int)]
-    if fixed:
-        raise InvalidModel(
-            f"the batch size is frozen to {fixed[0]}; export it with a free first axis (dynamic_shapes)", field="inputs"
-        )
-    for events, width in SIZES.items():
-        scores = _run(manifest, session, _made_up(manifest, events=events, width=width), events=events)
-    alone = _run(manifest, session, _made_up(manifest, events=1, width=SIZES[3]), events=1)
-    for spec, one, many in zip(manifest.outputs, alone, scores, strict=True):
-        if not np.allclose(one[0], many[0], rtol=1e-3, atol=1e-4):
-            raise InvalidModel(
-                f"output {spec.name!r} of an event depends on the other events of its batch; "
-                "export the network in evaluation mode (module.eval())",
-                field=spec.name,
-            )
-
-
-def _made_up(manifest: Manifest, *, events: int, width: int) -> dict[str, npt.NDArray[Any]]:
-    """Make tensors of typical values; the last of three events has no objects."""
-    return {spec.name: _made_up_tensor(manifest, spec, events, width) for spec in manifest.inputs}
-
-
-def _made_up_tensor(manifest: Manifest, spec: TensorSpec, events: int, width: int) -> npt.NDArray[Any]:
-    shape = (events, *(size if isinstance(size, int) else width for size in spec.shape[1:]))
-    tensor = np.full(shape, 0 if spec.dtype == "int64" else 1, spec.dtype)
-    if spec.is_mask:
-        tensor[2:] = 0
-    elif len(spec.features) == (shape[1] if len(shape) > 1 else 0):
-        for i, name in enumerate(spec.features):
-            if name in manifest.ranges:
-                known = manifest.ranges[name]
-                tensor[:, i] = known.low if spec.dtype == "int64" else known.mean
-    if spec.dtype != "int64" and not spec.is_mask:
-        tensor *= 1 + 0.1 * np.arange(events).reshape(-1, *([1] * (len(shape) - 1)))
-    return tensor
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _run(manifest: Manifest, session: Any, feeds: Tensors, *, events: int) -> list[npt.NDArray[Any]]:
+    """Run the graph on events as the server does."""
+    run = functools.partial(session.run, [spec.name for spec in manifest.outputs])
+    run_events = one_by_one if manifest.batching == "none" else joined
     with _blamed(f"the graph can't be run on {events} events"):
-        found = session.run([spec.name for spec in manifest.outputs], dict(feeds))
+        found = run_events(run, dict(feeds), manifest)
     for spec, array in zip(manifest.outputs, found, strict=True):
-        _check_output(spec, array, events)
+        trials.check_output(spec, array, events)
     return list(found)
 
 
-def _check_output(spec: OutputSpec, array: Any, events: int) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise InvalidModel(f"output {spec.name!r} holds no numbers; leave it out of the export", field=spec.name)
-    expected = (events, *spec.shape[1:])
-    is_good = array.ndim == len(expected) and all(
-        isinstance(want, str) or want == size for want, size in zip(expected, array.shape, strict=True)
-    )
-    if not is_good:
-        raise InvalidModel(
-            f"output {spec.name!r} of {events} events has shape {list(array.shape)}; declared is {list(expected)}",
-            field=spec.name,
-        )
-    if not np.isfinite(array).all():
-        raise InvalidModel(
-            f"output {spec.name!r} of {events} made-up events is not finite; events without objects, whose mask is "
-            "0 everywhere, are among them: guard divisions and softmax",
-            field=spec.name,
-        )
-
-
-def _takes_no_events(manifest: Manifest, session: Any) -> bool:
+def _takes_no_events(folder: Path, manifest: Manifest, session: Any) -> bool:
+    if manifest.batching == "none" or manifest.fixed_batch is not None:
+        return False
+    trial = _trial(folder, manifest, session)
     try:
-        _run(manifest, session, _made_up(manifest, events=0, width=1), events=0)
-    except InvalidModel:
+        found = trial.run(Filling(trial=trial)(events=0, is_wide=False, rows=(0,)))
+        for spec, array in zip(manifest.outputs, found, strict=True):
+            trials.check_output(spec, array, 0)
+    except (trials.CanNotBeRunError, InvalidModel):
         return False
     return True
 
@@ -319,10 +426,11 @@ def _takes_no_events(manifest: Manifest, session: Any) -> bool:
 def _check_events(manifest: Manifest, session: Any) -> None:
     """Send three made-up events by branch name, with none, one and three objects."""
     scores = manifest.outputs[0]
-    if scores.dtype != "float32" or len(scores.shape) != 2 or scores.shape[1] != len(scores.columns):
+    widths = scores.shape[1:] or (1,)
+    if not scores.dtype.startswith("float") or len(scores.shape) not in {1, 2} or widths != (len(scores.columns),):
         raise InvalidModel(
             f"{MANIFEST}: output {scores.name!r} is {scores.dtype} {list(scores.shape)} with {len(scores.columns)} "
-            "columns; scores of events are float32 (events, columns)",
+            "columns; scores of events are real numbers, (events, columns)",
             field=scores.name,
         )
     with _blamed(f"{MANIFEST}: branches, features and inputs do not fit together"):
@@ -349,7 +457,7 @@ def _check_parity(manifest: Manifest, session: Any) -> float | None:
         table = table_of(manifest, sample.columns)
         feeds = Assembler(manifest)(table)
         expected = np.array(sample.scores, np.float64)
-    found = _run(manifest, session, feeds, events=table.num_events)[0]
+    found = as_scores(_run(manifest, session, feeds, events=table.num_events)[0])
     if expected.shape != found.shape or not len(expected):
         raise InvalidModel(
             f"{MANIFEST}: parity has scores of shape {list(expected.shape)}; the graph gives {list(found.shape)}",

@@ -171,6 +171,10 @@ class Engine:
         tensors = image.decode(request.body, model.manifest, settings=self._settings)
 
         def encode(outputs: Outputs, seconds: float) -> Reply:
+            if outputs[0].dtype.kind not in "biuf":
+                raise InvalidEvents(
+                    f"output {model.manifest.outputs[0].name!r} holds no numbers; POST to /v2/.../infer"
+                )
             _check_finite(outputs[0], first=0)
             return _reply(request, tfaas.encode_json(outputs[0]), media.JSON, outputs, seconds)
 
@@ -239,7 +243,7 @@ class Engine:
             return self._finish(tasks[:middle], mark) | self._finish(tasks[middle:], mark)
         seconds, replies, low = (time.perf_counter() - started) / len(tasks), {}, 0
         for task in tasks:
-            own = [values[low : low + len(task)] for values in outputs]
+            own = outputs if len(tasks) == 1 else [values[low : low + len(task)] for values in outputs]
             low += len(task)
             replies[task.place] = _guarded(lambda task=task, own=own: task.encode(own, seconds))  # type: ignore[misc]
         return replies
@@ -248,7 +252,7 @@ class Engine:
         model, contents = tasks[0].model, [task.content for task in tasks]
         tensors = [c for c in contents if isinstance(c, dict)]
         if len(tensors) == 1:
-            return model.run(tensors[0])  # as they are: they may be large
+            return model.run(tensors[0])  # as they are: they may be large, or no events at all
         if tensors:
             return model.run({name: np.concatenate([t[name] for t in tensors]) for name in tensors[0]})
         rows = [row for c in contents if isinstance(c, list) for row in c]
@@ -256,7 +260,7 @@ class Engine:
             table = events.from_events(rows, schema_of(model.manifest), self._settings)
         else:
             table = concatenate([_scored(c, model.manifest) for c in contents if isinstance(c, Table)])
-        outputs = model.run(check_takes_events(model)(table))
+        outputs = model.run_events(check_takes_events(model)(table))
         _check_finite(outputs[0], first=0)
         return outputs
 
@@ -292,7 +296,7 @@ class Engine:
             request.accept, place, model.manifest.columns, model=request.model, version=request.version
         ) as writer:
             for table in tables:
-                scores = model.run(assembler(table))[0]
+                scores = model.run_events(assembler(table))[0]
                 _check_finite(scores, first=num_events)
                 writer.write(scores)
                 num_events += table.num_events
@@ -344,6 +348,8 @@ def _group(content: Table | Rows, model: Model) -> tuple[Any, ...]:
 
 
 def _tensor_group(tensors: Tensors, model: Model) -> tuple[Any, ...]:
+    if model.runs_alone:
+        return (object(),)
     return (id(model), "tensors", tuple((name, values.shape[1:]) for name, values in tensors.items()))
 
 

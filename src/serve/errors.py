@@ -6,6 +6,7 @@
     ├── BadRequest       400  a body that can't be read
     ├── Unauthorized     401  no key, or an unknown one
     ├── Forbidden        403  a key without the scope
+    ├── ReadOnly         403  a folder of models that the server may not change
     ├── NotFound         404  an unknown model, version, alias, path
     ├── MethodNotAllowed 405  a path that is known, asked in another way
     ├── NotAcceptable    406  an answer format that is not offered
@@ -18,7 +19,8 @@
     ├── Overloaded       503  too many requests wait; try again
     ├── OutOfOrder       503  something that whoever runs the server has to mend: a folder, a file, a library
     ├── WorkerLost       503  the process that worked on it died; try again
-    └── DeadlineExceeded 504  the time that the client gave has passed
+    ├── DeadlineExceeded 504  the time that the client gave has passed
+    └── NoRoom           507  a full disk, or a quota that is used up
 """
 
 from __future__ import annotations
@@ -84,6 +86,13 @@ class Forbidden(ServeError):
 
     status = 403
     code = "forbidden"
+
+
+class ReadOnly(ServeError):
+    """The folder of the models may not be changed."""
+
+    status = 403
+    code = "read_only"
 
 
 class NotFound(ServeError):
@@ -191,3 +200,10 @@ class DeadlineExceeded(ServeError):
 
     status = 504
     code = "deadline_exceeded"
+
+
+class NoRoom(ServeError):
+    """There is no room for what is to be kept."""
+
+    status = 507
+    code = "no_room"

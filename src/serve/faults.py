@@ -5,10 +5,13 @@ A client is told what is in the way, without the folders of the server; the log 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import re
+from collections.abc import Iterator, Mapping
 
 from rootdata.causes import OF_THE_MACHINE, OUTSIDE, Cause, cause_of, reason_of
-from serve.errors import OutOfOrder, Overloaded, ServeError
+from serve.errors import Conflict, NoRoom, OutOfOrder, Overloaded, ReadOnly, ServeError
 
 _FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s:'\"]+/)+")
 _TEMPORARY = re.compile(r"(: )?\.?([\w.]*?)\.?\b[0-9a-f]{32}\b")  # names that nobody knows
@@ -36,6 +39,43 @@ def fault_of(error: BaseException, what: str = "the server can't do this now") -
         code = "no_room" if re.search("space|quota", reason) else "no_resources"
         return Overloaded(f"{what} ({reason}); try again later, or ask whoever runs it for more", code=code)
     return OutOfOrder(f"{what} ({reason}); whoever runs it has to mend that")
+
+
+_OF_CHANGES: Mapping[type[ServeError], tuple[int, ...]] = {
+    ReadOnly: (errno.EROFS, errno.EACCES, errno.EPERM),
+    NoRoom: (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    Conflict: (
+        *(errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.EBUSY, errno.EXDEV, errno.EMLINK, errno.ESTALE),
+    ),
+}
+_REMEDIES: Mapping[type[ServeError], str] = {
+    ReadOnly: "whoever runs the server may let it write there",
+    NoRoom: "delete models and purge the trash, or ask whoever runs the server for more",
+    Conflict: "something else is in the way there; whoever runs the server has to look",
+}
+
+
+@contextlib.contextmanager
+def changes(what: str) -> Iterator[None]:
+    """Say why what is kept can't be changed: it may not be, there is no room, or something else is in the way.
+
+    Parameters
+    ----------
+    what : can't be changed
+
+    Raises
+    ------
+    ReadOnly, NoRoom, Conflict
+        In place of the system's errors.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind = next((kind for kind, numbers in _OF_CHANGES.items() if error.errno in numbers), None)
+        if kind is None:
+            raise
+        raise kind(f"{what} ({public(reason_of(error))}); {_REMEDIES[kind]}") from error
 
 
 def is_lack(error: BaseException) -> bool:

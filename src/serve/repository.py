@@ -37,6 +37,7 @@ from rootdata.errors import BundleError, nearest
 from serve import atomic, names
 from serve.atomic import Watched
 from serve.errors import BadRequest, Conflict, InvalidModel, NotFound
+from serve.faults import changes
 
 CONFIG = "config.json"
 PREPROCESS = "preprocess.json"
@@ -44,6 +45,7 @@ BUNDLE_FILES = (MODEL, MANIFEST, PREPROCESS)
 UNLOADED = "unloaded"  # in the policy
 OWNER = ".owner"  # of a staging area: locked while whoever made it lives
 KEPT_MANIFESTS = 1000
+_UNCHANGED = "the models can't be changed"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -304,7 +306,7 @@ class Repository:
             see :mod:`serve.check`.
         """
         name, new = names.model(name), [names.tag(t) for t in tags]
-        with self.staging() as area:
+        with changes(_UNCHANGED), self.staging() as area:
             staged = area / "bundle"
             _copy_bundle(Path(folder), staged)
             _check_whole(staged)
@@ -430,10 +432,22 @@ class Repository:
                 raise Conflict(f"{name!r} exists again; delete that one first") from error
             atomic.sync(home.parent)
 
-    def purge(self, *, days: float) -> int:
-        """Remove what has been in the trash for so many days; return how many folders that were."""
+    def purge(self, *, days: float = 0.0, max_bytes: int | None = None) -> int:
+        """Remove for good what has been in the trash for so many days; return how many folders that were.
+
+        Parameters
+        ----------
+        max_bytes : that may stay; of more, what was deleted first goes, however short ago
+        """
         with self.staging() as area, self._locked():  # what is half removed can't be restored
-            old = [p for p in (self._root / ".trash").iterdir() if time.time() - _time_of(p) > days * 86_400]
+            left = sorted((self._root / ".trash").iterdir(), key=_time_of)
+            sizes = [0 if max_bytes is None else _size_of(path) for path in left]
+            kept, old = sum(sizes), []
+            for path, size in zip(left, sizes, strict=True):
+                is_old = time.time() - _time_of(path) > days * 86_400
+                if is_old or (max_bytes is not None and kept > max_bytes):
+                    old.append(path)
+                    kept -= size
             for path in old:
                 path.rename(area / path.name)
         return len(old)
@@ -541,10 +555,11 @@ class Repository:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        for folder in (".staging", ".trash", ".numbers"):
-            (self._root / folder).mkdir(parents=True, exist_ok=True)
-        with atomic.locked(self._root / ".lock"):
-            yield
+        with changes(_UNCHANGED):
+            for folder in (".staging", ".trash", ".numbers"):
+                (self._root / folder).mkdir(parents=True, exist_ok=True)
+            with atomic.locked(self._root / ".lock"):
+                yield
 
     @contextlib.contextmanager
     def _changing(self, name: str) -> Iterator[Config]:
@@ -693,6 +708,11 @@ def _time_of(trashed: Path) -> float:
         return float(trashed.name.split("@")[2])
     except (IndexError, ValueError):
         return trashed.lstat().st_mtime
+
+
+def _size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _why(broken: Mapping[int, str]) -> str:

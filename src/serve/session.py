@@ -14,10 +14,13 @@ import numpy.typing as npt
 
 from rootdata.bundle import MODEL, Manifest, OutputSpec
 from rootdata.inputs import Assembler, Tensors
+from serve.codec.casting import array_type
 from serve.deadline import Terminator, late
 from serve.errors import InvalidEvents, InvalidModel, ServeError
 from serve.faults import is_lack, public
 from serve.memory import give_back
+
+Run = Callable[[Tensors], list[npt.NDArray[Any]]]
 
 SLICE = 1024  # events that go through a graph at a time: what a layer makes of them should stay in the cache
 _CELLS = 1 << 22  # numbers that a layer is likely to make of them at most
@@ -46,6 +49,7 @@ class Model:
         self.name, self.version, self.manifest = name, version, manifest
         self.assembler = Assembler(manifest) if manifest.takes_events else None
         self.has_open_axes = any(isinstance(a, str) for t in manifest.inputs for a in t.shape[1:])
+        self.runs_alone = manifest.batching == "none"
         self._session = _loaded(graph, options, model=f"model {name!r}, version {version},")
         self._outputs = [o.name for o in manifest.outputs]
         self.terminator = Terminator()  # that of the process takes its place, where runs have to end
@@ -55,7 +59,7 @@ class Model:
 
         Parameters
         ----------
-        tensors : input name to its values, events along the first axis
+        tensors : input name to its values, events along the first axis if the manifest says so
 
         Returns
         -------
@@ -66,17 +70,27 @@ class Model:
         InvalidEvents
             If the graph refuses the tensors.
         """
-        num_events = len(next(iter(tensors.values())))
-        if not num_events:
-            return [_nothing(output) for output in self.manifest.outputs]
-        step = events_at_once(tensors)
-        if num_events <= step:
-            return self._run(tensors)
-        parts = [
-            self._run({name: values[low : low + step] for name, values in tensors.items()})
-            for low in range(0, num_events, step)
-        ]
-        return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+        return self._run(tensors) if self.runs_alone else joined(self._run, tensors, self.manifest)
+
+    def run_events(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
+        """Run the graph on events that have nothing to do with each other, whatever it makes of those that meet.
+
+        Parameters
+        ----------
+        tensors : input name to its values, events along the first axis
+
+        Returns
+        -------
+        the values of every output, in the order of the manifest; of the first as scores, (events, columns) float32
+
+        Raises
+        ------
+        InvalidEvents
+            If the graph refuses the tensors.
+        """
+        run_all = one_by_one if self.runs_alone else joined
+        scores, *others = run_all(self._run, tensors, self.manifest)
+        return [as_scores(scores), *others]
 
     def _run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
         options = _run_options()
@@ -94,9 +108,59 @@ class Model:
         return found
 
 
+def joined(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[Any]]:
+    """Run a graph on events, as many at a time as it takes.
+
+    Parameters
+    ----------
+    run : takes tensors and gives the values of every output
+    tensors : input name to its values, events along the first axis
+    """
+    num_events, fixed = len(next(iter(tensors.values()))), manifest.fixed_batch
+    if not num_events:
+        return [_nothing(output) for output in manifest.outputs]
+    step = events_at_once(tensors) if fixed is None else max(fixed, 1)
+    if num_events <= step and fixed is None:
+        return run(tensors)
+    parts = [
+        _of_slice(run, {name: values[low : low + step] for name, values in tensors.items()}, fixed)
+        for low in range(0, num_events, step)
+    ]
+    return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def one_by_one(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[Any]]:
+    """Run a graph on each event alone, repeated where the graph takes a fixed number; as :func:`joined`."""
+    num_events, size = len(next(iter(tensors.values()))), manifest.fixed_batch or 1
+    if not num_events:
+        return [_nothing(output) for output in manifest.outputs]
+    parts = [
+        run({name: values[event : event + 1].repeat(size, axis=0) for name, values in tensors.items()})
+        for event in range(num_events)
+    ]
+    return [np.concatenate([values[:1] for values in pieces]) for pieces in zip(*parts, strict=True)]
+
+
+def _of_slice(run: Run, tensors: Tensors, size: int | None) -> list[npt.NDArray[Any]]:
+    """Run a graph that may take a fixed number of events on fewer: the last one is repeated."""
+    num_events = len(next(iter(tensors.values())))
+    if size is None or num_events == size:
+        return run(tensors)
+    places = np.minimum(np.arange(size), num_events - 1)
+    return [values[:num_events] for values in run({name: values[places] for name, values in tensors.items()})]
+
+
+def as_scores(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Bring the first output to what answers hold: (events, columns) float32."""
+    if values.dtype == np.float32 and values.ndim == 2:
+        return values
+    return values.reshape(len(values), -1 if values.size else 1).astype(np.float32)
+
+
 def _nothing(output: OutputSpec) -> npt.NDArray[Any]:
     """Make the values of an output for no events."""
-    return np.empty((0, *(size if isinstance(size, int) else 0 for size in output.shape[1:])), output.dtype)
+    sizes = (size if isinstance(size, int) else 0 for size in output.shape[1:])
+    return np.empty((0, *sizes), array_type(output.dtype))
 
 
 def _loaded(graph: Path, options: Any, *, model: str) -> Any:

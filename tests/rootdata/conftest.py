@@ -51,7 +51,8 @@ def sets(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.fixture(scope="session")
 def dense(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Three classes, vectors with their masks, straight from a trainer."""
-    data = make_data(samples, layout="vector", classes=["a", "b", "c"], batch_size=64)
+    classes = {"classes": ["a", "b", "c"], "label": "minimum(nlep, 2)"}
+    data = make_data(samples, layout="vector", batch_size=64, **classes)
     network = DNN(data.shapes, classes=3, hidden=[16], use_mask=True)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, limit_val_batches=0, **quiet)

@@ -63,6 +63,7 @@ def make_manifest(**changes: Any) -> Manifest:
         "ranges": {"MET": Range(low=0.0, high=9.5, mean=2.0, std=1.0, missing=0.25)},
         "metrics": {"auc": 0.875},
         "roc": {"signal": {"signal_efficiency": (0.0, 1.0), "background_efficiency": (0.0, 1.0)}},
+        "scores": {"signal": {"ttH": (0.0, 2.5), "QCD": (1.0, -0.5)}},
         "training": {"seed": 42, "model": {"hidden": [4, None, True]}},
         "software": {"torch": "2.13"},
         "parity": Parity(

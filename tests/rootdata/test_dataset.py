@@ -640,7 +640,7 @@ def check_states(stateful, dataset, num_workers, *, every, **options):
         again.load_state_dict(state)
         rest = [indices([batch]) for _ in range(3) for batch in again][: len(whole) - done]
         assert rest == whole[done : done + len(rest)]
-        assert len(rest) > len(seen) / 3
+        assert len(rest) >= len(seen) / 3
 
 
 @many_workers
@@ -665,7 +665,7 @@ def test_a_stateful_loader_goes_on_with_every_worker_in_its_own_place(stateful, 
 @pytest.mark.parametrize("persistent", [False, True])
 def test_a_stateful_loader_goes_on_from_any_batch(stateful, dataset, num_workers, snapshots, persistent):
     options = {"snapshot_every_n_steps": snapshots, "persistent_workers": persistent and num_workers > 0}
-    check_states(stateful, dataset, num_workers, every=2, **options)
+    check_states(stateful, dataset, num_workers, every=5, **options)
 
 
 @many_workers

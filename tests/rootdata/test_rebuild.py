@@ -114,6 +114,8 @@ def test_a_training_ends_with_a_bundle(own: Path, run: Path) -> None:
     (curve,) = manifest.roc.values()
     assert set(curve) == {"signal_efficiency", "background_efficiency"}
     assert len({len(v) for v in curve.values()}) == 1
+    (samples,) = manifest.scores.values()
+    assert sum(map(sum, samples.values())) == pytest.approx(sum(len(b["label"]) for b in batches))
 
 
 def test_the_newest_training_has_a_link(own: Path, run: Path) -> None:

@@ -250,17 +250,63 @@ def test_events_without_objects_must_give_numbers(folder):
         check.check(folder)
 
 
-def test_an_event_must_not_depend_on_its_neighbours(tmp_path):
+def meeting():
+    """Make a graph in which every event changes what becomes of the others."""
     nodes = [node("ReduceMean", ["x", "axes"], ["m"], keepdims=1), node("Sub", ["x", "m"], ["y"])]
-    folder = write_small(tmp_path / "b", small_graph(nodes, {"axes": np.array([0])}))
-    with pytest.raises(InvalidModel, match="depends on the other events of its batch"):
+    return small_graph(nodes, {"axes": np.array([0])})
+
+
+def test_events_that_change_each_other_are_told_and_kept_apart(tmp_path):
+    folder = write_small(tmp_path / "b", meeting())
+    report = check.check(folder)
+    assert (report.batching, bundle.load(folder).batching) == ("none", "none")
+    assert "output 'y' of an event depends on the other events of its batch" in report.notes[0]
+
+
+def test_a_bundle_says_whether_its_events_may_change_each_other(tmp_path):
+    folder = write_small(tmp_path / "b", meeting())
+    bundle.save(bundle_of_graph(folder / "model.onnx"), folder)
+    with pytest.raises(InvalidModel, match=r"depends on the other events of its batch; export .* or, .* batching=none"):
+        check.check(folder)
+    with pytest.raises(InvalidModel, match="batching: got 'some'; allowed: events, none"):
+        check.check(folder, batching="some")
+    report = check.check(folder, batching="none")
+    assert (report.batching, bundle.load(folder).batching) == ("none", "none")
+    assert check.check(folder).batching == "none"
+
+
+def test_a_fixed_number_of_events_is_kept(tmp_path):
+    graph = small_graph([node("Relu", ["x"], ["y"])], inputs={"x": (4, 2)}, outputs={"y": (4, 2)})
+    folder = write_small(tmp_path / "b", graph)
+    assert check.check(folder, features=["a", "b"]).batching == "events"
+    assert bundle.load(folder).fixed_batch == 4
+
+
+def test_a_sample_says_what_a_graph_is_for(tmp_path):
+    nodes = [node("Sub", ["x", "far"], ["d"]), node("Acos", ["d"], ["y"])]
+    folder = write_small(tmp_path / "b", small_graph(nodes, {"far": np.float32(1e4)}))
+    with pytest.raises(InvalidModel, match=r"'y' is not finite for any of the values .* sample\.json"):
+        check.check(folder)
+    entry = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [10_000.0, 10_000.5]}
+    (folder / "sample.json").write_text(json.dumps({"inputs": [entry]}))
+    assert check.check(folder).batching == "events"
+    (folder / "manifest.json").unlink()
+    (folder / "sample.json").write_text(json.dumps({"inputs": [{**entry, "data": [1.0, 2.0]}]}))
+    with pytest.raises(InvalidModel, match="output 'y' of the sample is not finite"):
+        check.check(folder)
+    (folder / "sample.json").write_text(json.dumps({"inputs": [{**entry, "shape": [1, 3]}]}))
+    with pytest.raises(InvalidModel, match=r"sample\.json: input 'x': shape: got \[1, 3\]"):
         check.check(folder)
 
 
-def test_a_frozen_batch_is_refused(tmp_path):
-    graph = small_graph([node("Relu", ["x"], ["y"])], inputs={"x": (1, 2)}, outputs={"y": (1, 2)})
-    with pytest.raises(InvalidModel, match="batch size is frozen to 1"):
-        check.check(write_small(tmp_path / "b", graph))
+def test_values_are_made_up_within_declared_ranges(tmp_path):
+    folder = write_small(tmp_path / "b", models.graph_of([node("Acos", ["x"], ["y"])], {"x": ("events", 1)},
+                                                         {"y": ("events", 1)}, {}))  # fmt: skip
+    made = bundle_of_graph(folder / "model.onnx", features=["cos"])
+    for low, high, mean in ((-1.0, 1.0, 0.95), (0.99, 1.0, 1.0), (-1.0, -1.0, -1.0)):
+        ranges = {"cos": bundle.Range(low=low, high=high, mean=mean, std=0.1)}
+        bundle.save(dataclasses.replace(made, ranges=ranges), folder)
+        check.check(folder)
 
 
 def bomb(elements):
@@ -381,5 +427,5 @@ def test_outputs_that_are_no_tensors_are_refused(tmp_path):
             type=helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [1])),
         )
     )
-    with pytest.raises(InvalidModel, match="output 'maps' is no tensor but sequence_type; export plain"):
+    with pytest.raises(InvalidModel, match="output 'maps' is no tensor but sequence; export plain"):
         bundle_of_graph(write_small(tmp_path / "b", graph) / "model.onnx")

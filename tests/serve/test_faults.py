@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -137,24 +138,89 @@ def test_models_and_folders_that_can_not_be_read_are_told(start_server, reposito
     assert f"Permission denied: {repository}/closed" in log  # whoever runs the server is told where
 
 
-@pytest.mark.long
-def test_a_repository_that_can_not_be_changed_is_told(start_server, repository):
+def all_changes(client, bundle):
+    """Return all that changes a repository, by name."""
+    form = {"name": (None, "formed"), "model": ("m.onnx", (bundle / "model.onnx").read_bytes())}
+    return {
+        "publish": lambda: client.post("/models/good/versions", content=packed(bundle)),
+        "publish new": lambda: client.put("/models/new/versions", content=packed(bundle)),
+        "form": lambda: client.post("/upload", files=form),
+        "alias": lambda: client.put("/models/good/aliases/best", json={"version": 1}),
+        "no alias": lambda: client.delete("/models/good/aliases/kept"),
+        "tag": lambda: client.put("/models/good/tags/new"),
+        "no tag": lambda: client.delete("/models/good/tags/kept"),
+        "delete": lambda: client.delete("/models/short"),
+        "delete version": lambda: client.delete("/models/short/versions/1"),
+        "old delete": lambda: client.delete("/delete/short"),
+        "restore": lambda: client.post("/models/gone/restore"),
+        "purge": lambda: client.delete("/trash"),
+        "unload": lambda: client.post("/v2/repository/models/good/unload"),
+        "load": lambda: client.post("/v2/repository/models/good/load"),
+    }
+
+
+def with_something_to_change(repository):
+    made = Repository(repository)
+    made.set_alias("good", "kept", 1)
+    made.add_tags("good", ["kept"])
+    made.publish(repository.with_name("bundle"), "gone")
+    made.delete("gone")
+
+
+def test_a_repository_that_may_not_be_changed_says_403(start_server, repository, tmp_path):
+    with_something_to_change(repository)
     handle = start(start_server, repository)
     with httpx.Client(base_url=handle.url, timeout=60) as client:
-        changes = {
-            "alias": lambda: client.put("/models/good/aliases/best", json={"version": 1}),
-            "tag": lambda: client.put("/models/good/tags/new"),
-            "delete": lambda: client.delete("/models/short"),
-            "unload": lambda: client.post("/v2/repository/models/good/unload"),
-        }
+        changes = all_changes(client, tmp_path / "bundle")
         for name in (".staging", ".lock"):
             path = repository / name
             mode = path.stat().st_mode
             path.chmod(0o500 if path.is_dir() else 0)
-            for change in changes.values():
-                check(change(), 503, "Permission denied", "whoever runs it has to mend that")
+            for what, change in changes.items():
+                if name == ".staging" and what in {"restore", "purge"}:
+                    continue  # may be done without
+                check(change(), 403, "the models can't be changed (Permission denied", "may let it write there")
             path.chmod(mode)
+        assert client.post("/models/good/predict", json=BODY).status_code == 200
         assert changes["tag"]().status_code == 200
+    log = handle.log.read_text()
+    assert "Traceback" not in log
+    assert f"Permission denied: {repository}/.lock" in log  # whoever runs the server is told where
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_disk_that_is_full_or_read_only(start_server, small_disk, repository, tmp_path, is_full):
+    folder = small_disk / "repo"
+    with_something_to_change(repository)
+    shutil.copytree(repository, folder, ignore=lambda _, names: {"closed", "secret", "silent"} & set(names))
+    handle = start_server(["-m", "serve", str(folder), "--port", "0"])
+    with httpx.Client(base_url=handle.url, timeout=60) as client:
+        assert client.post("/models/good/predict", json=BODY).status_code == 200
+        if is_full:
+            fill(small_disk, leave=0)
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        for name, change in all_changes(client, tmp_path / "bundle").items():
+            answer = change()
+            if is_full and name in {"restore", "purge"} and answer.is_success:
+                continue  # which take no room
+            words = "No space left on device" if is_full else "the models can't be changed (Read-only file system"
+            check(answer, 507 if is_full else 403, words)
+            assert "retry-after" not in answer.headers
+        assert client.get("/models").status_code == 200
+        assert client.post("/models/good/predict", json=BODY).status_code == 200
+    assert "Traceback" not in handle.log.read_text()
+
+
+def test_something_else_in_the_way_says_409(start_server, repository, tmp_path):
+    handle = start(start_server, repository)
+    (repository / "new").write_text("a file of somebody")
+    (repository / "good" / "config.json").mkdir()
+    with httpx.Client(base_url=handle.url, timeout=60) as client:
+        check(client.put("/models/new/versions", content=packed(tmp_path / "bundle")), 409, "File exists: new")
+        check(client.put("/models/good/tags/new"), 409, "config.json")
+        check(client.put("/models/good/aliases/best", json={"version": 1}), 409, "config.json")
+    assert "Traceback" not in handle.log.read_text()
 
 
 def packed(bundle):

@@ -15,7 +15,7 @@ import pytest
 from models import FLAT, JETS, make_bundle
 from servers import Handle, announced, kill, launch, poll
 
-from rootdata.bundle import BranchSpec, TensorSpec
+from rootdata.bundle import BranchSpec, SampleSelection, Selection, TensorSpec
 from serve.keys import Keys
 from serve.repository import Repository
 
@@ -35,7 +35,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     repository = Repository(folder / "models")
     features = {"flat": list(FLAT), "jagged": {"jets": {"branches": list(JETS), "length": 10}}, "missing": [-999]}
-    jets = make_bundle(folder / "jets", jets=True, roc=ROC, tags=("higgs",), features=features)
+    scores = {"ttH": {"ttH": (0.0, 1.0, 3.0), EVIL: (2.0, 2.0, 0.0)}}
+    chosen = Selection(cut="HT > 40", samples={"ttH": SampleSelection(cut="MET_pt >= 1")})
+    jets = make_bundle(
+        folder / "jets", jets=True, roc=ROC, scores=scores, selection=chosen, tags=("higgs",), features=features
+    )
     repository.publish(jets, "ttH")
     repository.publish(make_bundle(folder / "one", tags=("susy",)), "numbers")
     repository.publish(make_bundle(folder / "two", seed=1, tags=("susy",)), "numbers")
@@ -170,15 +174,23 @@ def test_a_card_shows_ranges_curves_and_versions(visitor: Visitor) -> None:
     assert [cell.text for cell in row.find_elements("css selector", "th, td")] == [
         "HT", "float32", "number", "GeV", "30 … 2000", "400", "200", "0 %",
     ]  # fmt: skip
-    assert "rejection, ttH" in visitor.text(".roc table")
-    assert visitor.find(".roc tbody tr", "background, ttH").text.split()[-4:] == ["0.0625", "0.24", "0.41", "0.656"]
+    assert "background rejection, signal is ttH" in visitor.text(".roc table")
+    assert visitor.find(".roc tbody tr", "background efficiency, signal is ttH").text.split()[-4:] == [
+        "0.0625",
+        "0.24",
+        "0.41",
+        "0.656",
+    ]
     assert "signal efficiency" in visitor.text("svg.plot")
     assert "background efficiency" in visitor.text("svg.plot")
     visitor.find("#roc-axis").send_keys("rejection")
     visitor.wait("document.querySelector('svg.plot').textContent.includes('background rejection')")
-    drawn = visitor.run("return [...document.querySelectorAll('svg.plot .curve')].map((p) => p.getTotalLength())")
+    drawn = visitor.run("return [...document.querySelectorAll('.roc .plot .curve')].map((p) => p.getTotalLength())")
     assert len(drawn) == 2
     assert min(drawn) > 300
+    heights = "return [...document.querySelectorAll('.scores .curve')].map((p) => p.getBBox().height)"
+    assert visitor.run(heights)[0] == pytest.approx(1.5 * visitor.run(heights)[1], rel=0.01)  # 3 of 4, and 2 of 4
+    assert "Trained on events that pass HT > 40; MET_pt >= 1, for ttH." in visitor.text("main")
     visitor.open("#/models/numbers/versions/1")
     assert visitor.find("nav [aria-current]").text == "1 · production"
 
@@ -205,6 +217,9 @@ def test_what_is_unlike_training_is_said_at_the_field(visitor: Visitor) -> None:
     assert visitor.text("#field-0-note") == "HT = 9000 is outside the training range 30 … 2000"
     assert visitor.text("#field-1-note") == "MET_pt has no value"
     assert "10 of 12 objects are used" in visitor.text("fieldset.lists")
+    visitor.type("[name=HT]", "35")
+    visitor.score()
+    assert "It fails the training's cut 'HT > 40'." in visitor.text("output")
     visitor.type("[name=HT]", "900")
     visitor.score()
     assert visitor.text("#field-0-note") == ""

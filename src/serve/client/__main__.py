@@ -118,6 +118,9 @@ def _add_changes(commands: Any) -> None:
     parser.add_argument("source", type=Path, help="folder of a bundle, an archive of one, or an .onnx file")
     for name, words in (("tag", ""), ("feature", "of a graph alone: "), ("column", "of a graph alone: ")):
         parser.add_argument(f"--{name}", action="append", default=[], help=f"{words}may be repeated")
+    parser.add_argument(
+        "--batching", choices=("events", "none"), help="none: run requests, and their events, one by one"
+    )
     parser = _command(commands, "alias", _alias, "let an alias point at a version")
     parser.add_argument("name")
     parser.add_argument("alias")
@@ -132,6 +135,10 @@ def _add_changes(commands: Any) -> None:
         parser = _command(commands, name, _delete if name == "delete" else _restore, words)
         parser.add_argument("name")
         _add_version(parser)
+
+    parser = _command(commands, "purge", _purge, "remove what is in the trash for good")
+    parser.add_argument("--days", type=float, help="only what was deleted longer ago")
+    parser.add_argument("--max-bytes", type=int, metavar="N", help="only what is more than that, the oldest first")
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
@@ -232,7 +239,12 @@ def _download(client: Client, arguments: argparse.Namespace) -> Iterator[str]:
 
 def _upload(client: Client, arguments: argparse.Namespace) -> Iterator[str]:
     version = client.upload(
-        arguments.name, arguments.source, tags=arguments.tag, features=arguments.feature, columns=arguments.column
+        arguments.name,
+        arguments.source,
+        tags=arguments.tag,
+        features=arguments.feature,
+        columns=arguments.column,
+        batching=arguments.batching,
     )
     yield f"{arguments.name}\t{version}"
 
@@ -255,6 +267,10 @@ def _delete(client: Client, arguments: argparse.Namespace) -> None:
 
 def _restore(client: Client, arguments: argparse.Namespace) -> None:
     client.restore(arguments.name, arguments.version)
+
+
+def _purge(client: Client, arguments: argparse.Namespace) -> Iterator[str]:
+    yield f"removed {client.purge(days=arguments.days, max_bytes=arguments.max_bytes)} from the trash"
 
 
 if __name__ == "__main__":

@@ -139,11 +139,14 @@ class AsyncClient:
         tags: Iterable[str] = (),
         features: Iterable[str] = (),
         columns: Iterable[str] = (),
+        batching: str | None = None,
     ) -> int:
         """Publish a bundle as the next version of a model, and return its number."""
         with contextlib.ExitStack() as stack:
             body = await asyncio.to_thread(stack.enter_context, packed(Path(source)))
-            return await self._ask(operations.upload(name, body, tags=tags, features=features, columns=columns))
+            return await self._ask(
+                operations.upload(name, body, tags=tags, features=features, columns=columns, batching=batching)
+            )
 
     async def download(self, name: str, version: int | None = None, *, into: str | Path) -> Path:
         """Fetch a version, the latest by default, as a bundle into a folder, and check that it is whole."""
@@ -172,6 +175,16 @@ class AsyncClient:
     async def restore(self, name: str, version: int | None = None) -> None:
         """Take what was deleted last out of the trash."""
         await self._ask(operations.restore(Target(name=name, version=version)))
+
+    async def purge(self, *, days: float | None = None, max_bytes: int | None = None) -> int:
+        """Remove what was deleted for good, and return how many folders that were.
+
+        Parameters
+        ----------
+        days : only what was deleted longer ago
+        max_bytes : only what is more than that, the oldest first
+        """
+        return await self._ask(operations.purge(days=days, max_bytes=max_bytes))
 
     async def is_ready(self) -> bool:
         """Ask, once, whether the server takes requests."""

@@ -27,6 +27,7 @@ MAX_BYTES = 16_000_000  # of a request with columns; servers take 64 MB
 HINTS = {
     401: "give the key of a user of this server, key=... or ROOTDATA_KEY",
     403: "ask for a key with that scope",
+    507: "delete models that nobody needs, or ask whoever runs the server for more room",
     429: "ask less often",
     503: "the server has more to do than it can; try again later",
     504: "give it more time (timeout=...), or send less at once",
@@ -172,14 +173,15 @@ def checked(answer: Answer, *, first: int = 0) -> Answer:
     message = str(told["message"])
     if first and isinstance(event, int):
         message += f" [the events of this request are counted from {first}: it is event {first + event}]"
+    code = str(told.get("code", "error"))
     raise ServerError(
         message,
         url=answer.url,
         status=answer.status,
-        code=str(told.get("code", "error")),
+        code=code,
         field=told.get("field"),
         event=first + event if isinstance(event, int) else None,
-        hint=HINTS.get(answer.status, ""),
+        hint="" if code == "read_only" else HINTS.get(answer.status, ""),  # which no key changes
     )
 
 
@@ -228,10 +230,17 @@ def card(target: Target) -> Operation[dict[str, Any]]:
 
 
 def upload(
-    name: str, body: Path, *, tags: Iterable[str], features: Iterable[str], columns: Iterable[str]
+    name: str,
+    body: Path,
+    *,
+    tags: Iterable[str],
+    features: Iterable[str],
+    columns: Iterable[str],
+    batching: str | None,
 ) -> Operation[int]:
     """Publish a model; not asked again once it may have arrived, as that would publish it twice."""
     params = {"tag": list(tags), "feature": list(features), "column": list(columns)}
+    params |= {} if batching is None else {"batching": [batching]}
     headers = {"Content-Type": "application/octet-stream"}
     call = Call(method="POST", path=f"{_model(name)}/versions", params=params, headers=headers, body=_existing(body))
     return int(_json((yield call))["version"])
@@ -281,6 +290,13 @@ def delete(target: Target) -> Operation[None]:
 def restore(target: Target) -> Operation[None]:
     """Take out of the trash."""
     checked((yield Call(method="POST", path=f"{target.path}/restore")))
+
+
+def purge(*, days: float | None, max_bytes: int | None) -> Operation[int]:
+    """Empty the trash."""
+    limits = {"days": days, "max_bytes": max_bytes}
+    params = {name: str(value) for name, value in limits.items() if value is not None}
+    return int(_json((yield Call(method="DELETE", path="/trash", params=params, is_repeatable=True)))["removed"])
 
 
 def is_ready() -> Operation[bool]:

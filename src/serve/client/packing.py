@@ -11,8 +11,7 @@ from pathlib import Path
 from rootdata.bundle import MANIFEST, MODEL
 from serve.client.errors import InvalidInput
 
-FILES = (MODEL, MANIFEST, "preprocess.json")
-FASTEST = 1  # weights hardly compress, so a better level only costs time
+FILES = (MODEL, MANIFEST, "preprocess.json", "labels.txt", "sample.json")
 
 
 @contextmanager
@@ -31,8 +30,9 @@ def packed(source: Path) -> Iterator[Path]:
     if MODEL not in files:
         raise InvalidInput(f"{source}: expected the folder of a bundle (with {MODEL}), an .onnx file or an archive")
     with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder) / "bundle.tar.gz"
-        with tarfile.open(archive, "w:gz", compresslevel=FASTEST) as tar:
+        archive = Path(folder) / "bundle.tar"
+        # Weights hardly compress: it would take most of the time of an upload, at both ends, to save a twelfth of it.
+        with tarfile.open(archive, "w") as tar:
             for name, path in files.items():
                 tar.add(path, name, recursive=False)
         yield archive

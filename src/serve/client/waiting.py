@@ -170,6 +170,7 @@ class Client:
         tags: Iterable[str] = (),
         features: Iterable[str] = (),
         columns: Iterable[str] = (),
+        batching: str | None = None,
     ) -> int:
         """Publish a bundle as the next version of a model, and return its number.
 
@@ -177,9 +178,12 @@ class Client:
         ----------
         source : folder of a bundle, an archive of one, or a graph alone (``.onnx``)
         features, columns : of a graph alone: what the features of its input, and its scores, are called
+        batching : ``none`` where requests, and the events in them, are to be run one by one
         """
         with packed(Path(source)) as body:
-            return self._ask(operations.upload(name, body, tags=tags, features=features, columns=columns))
+            return self._ask(
+                operations.upload(name, body, tags=tags, features=features, columns=columns, batching=batching)
+            )
 
     def download(self, name: str, version: int | None = None, *, into: str | Path) -> Path:
         """Fetch a version, the latest by default, as a bundle into a folder, and check that it is whole."""
@@ -208,6 +212,16 @@ class Client:
     def restore(self, name: str, version: int | None = None) -> None:
         """Take what was deleted last out of the trash."""
         self._ask(operations.restore(Target(name=name, version=version)))
+
+    def purge(self, *, days: float | None = None, max_bytes: int | None = None) -> int:
+        """Remove what was deleted for good, and return how many folders that were.
+
+        Parameters
+        ----------
+        days : only what was deleted longer ago
+        max_bytes : only what is more than that, the oldest first
+        """
+        return self._ask(operations.purge(days=days, max_bytes=max_bytes))
 
     def is_ready(self) -> bool:
         """Ask, once, whether the server takes requests."""

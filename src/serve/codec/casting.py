@@ -28,6 +28,11 @@ _EXPECTED = {"f": "a number, or null for a missing value", "i": "an integer", "u
 _INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)
 
 
+def array_type(dtype: str) -> np.dtype[Any]:
+    """Return the type of the array of a tensor: numpy has strings of any length as objects alone."""
+    return np.dtype(object if dtype == "string" else dtype)
+
+
 def in_rows(names: Sequence[str], *, first: int = 0) -> Locate:
     """Locate values of several flat columns, event after event."""
     return lambda at: (names[at % len(names)], repr(names[at % len(names)]), first + at // len(names))
@@ -77,6 +82,22 @@ def from_list(values: Sequence[Any], dtype: np.dtype[Any], locate: Locate) -> Ar
     if dtype.kind == "b":
         return from_array(np.array(values, _FLOAT64), dtype, locate)
     return _whole(values, dtype, locate) if float in kinds else _integers(values, dtype, locate)
+
+
+def strings(values: Sequence[Any], locate: Locate) -> Array:
+    """Turn JSON values into an array of strings.
+
+    Raises
+    ------
+    InvalidEvents
+        Naming the first value that is none.
+    """
+    for at, value in enumerate(values):
+        if type(value) is not str:
+            raise _unfit(locate, at, given(value), "a string")
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
 
 
 def _whole(values: Sequence[Any], dtype: np.dtype[Any], locate: Locate) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import orjson
 
 from rootdata.bundle import Manifest, TensorSpec
 from serve.codec import media, schema
-from serve.codec.casting import Array, Locate, flattened, from_list
+from serve.codec.casting import Array, Locate, array_type, flattened, from_list, strings
 from serve.codec.parsing import check_all_there, check_known, given, parse_object
 from serve.errors import BadRequest, InvalidEvents, InvalidModel, TooLarge
 from serve.settings import Settings
@@ -28,7 +29,9 @@ _NOT_OFFERED = {
     "priority": "another order than that in which requests come",
     "sequence_id": "state that is kept from request to request",
 }
-_NAMES = {np.dtype(dtype): name for name, dtype in DATATYPES.items()}
+STRINGS = "BYTES"  # each with its length in front, 4 bytes, where they are binary
+_NAMES = {np.dtype(dtype): name for name, dtype in DATATYPES.items()} | {array_type("string"): STRINGS}
+_LENGTH = struct.Struct("<I")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,16 +55,18 @@ class InferenceRequest:
     ----------
     id : that the client gave, to be repeated in the answer
     tensors : input name to its values; all inputs of the model, of its types and shapes
+    num_events : size of the first axis, or 1 where that is not the axis of events
     """
 
     id: str | None
     tensors: Mapping[str, Array]
     outputs: tuple[RequestedOutput, ...]
+    num_events: int = 1
 
-    @property
-    def num_events(self) -> int:
-        """Size of the first axis."""
-        return len(next(iter(self.tensors.values())))
+
+def datatype_of(dtype: str) -> str:
+    """Return the protocol's word for the type of a tensor."""
+    return _NAMES[array_type(dtype)]
 
 
 def decode(body: bytes, header_length: int | None, manifest: Manifest, *, settings: Settings) -> InferenceRequest:
@@ -84,10 +89,13 @@ def decode(body: bytes, header_length: int | None, manifest: Manifest, *, settin
     check_all_there(inputs, [t.name for t in manifest.inputs], what="input")
     specs = {t.name: t for t in manifest.inputs}
     shapes = {name: _shape(entry, specs[name]) for name, entry in inputs.items()}
-    _check_axes(shapes, specs, settings)
+    _check_axes(shapes, manifest, settings)
     buffers = _buffers(inputs, memoryview(body)[length:])
     tensors = {t.name: _tensor(inputs[t.name], t, shapes[t.name], buffers.get(t.name)) for t in manifest.inputs}
-    return InferenceRequest(id=_id(document), tensors=tensors, outputs=_outputs(document, manifest))
+    num_events = len(next(iter(tensors.values()))) if manifest.batching == "events" else 1
+    return InferenceRequest(
+        id=_id(document), tensors=tensors, outputs=_outputs(document, manifest), num_events=num_events
+    )
 
 
 def _id(document: Mapping[str, Any]) -> str | None:
@@ -160,20 +168,25 @@ def _listed(shape: Any) -> str:
     return "[" + ", ".join(str(s) if isinstance(s, str | int) else given(s) for s in shape[:6])[:80] + "]"
 
 
-def _check_axes(shapes: Mapping[str, tuple[int, ...]], specs: Mapping[str, TensorSpec], settings: Settings) -> None:
+def _check_axes(shapes: Mapping[str, tuple[int, ...]], manifest: Manifest, settings: Settings) -> None:
     """Check that axes of one name are of one size in all tensors, and not too large."""
     known: dict[str, tuple[int, str]] = {}
-    for name, shape in shapes.items():
-        schema.check_events(shape[0], settings)
-        for number, (axis, size) in enumerate(zip(specs[name].shape, shape, strict=True)):
+    has_events = manifest.batching == "events"
+    # Where no axis is that of events, any may be the long one: the nodes and the edges of a graph.
+    most = settings.max_objects if has_events else settings.max_events
+    for spec in manifest.inputs:
+        name, shape = spec.name, shapes[spec.name]
+        if has_events:
+            schema.check_events(shape[0], settings)
+        for number, (axis, size) in enumerate(zip(spec.shape, shape, strict=True)):
             if type(axis) is not str:
                 continue
             first, other = known.setdefault(axis, (size, name))
             if size != first:
                 message = f"input {name!r}: axis {axis!r}: got {size}; input {other!r} has {first}; both need the same"
                 raise InvalidEvents(message, field=name)
-            if number and size > settings.max_objects:
-                message = f"input {name!r}: axis {axis!r}: got {size}; at most {settings.max_objects} are allowed"
+            if (number or not has_events) and size > most:
+                message = f"input {name!r}: axis {axis!r}: got {size}; at most {most} are allowed"
                 raise TooLarge(message, field=name)
 
 
@@ -196,25 +209,57 @@ def _buffers(inputs: Mapping[str, Mapping[str, Any]], rest: memoryview) -> dict[
 
 
 def _tensor(entry: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...], buffer: memoryview | None) -> Array:
-    dtype = _datatype(entry, spec)
+    datatype = _datatype(entry, spec)
     if buffer is not None and "data" in entry:
         raise BadRequest(f"input {spec.name!r}: got both data and binary_data_size; send one", field=spec.name)
-    if buffer is not None:
-        values = _from_bytes(buffer, dtype, shape, spec)
+    if datatype == STRINGS:
+        values = strings(
+            _flat(entry.get("data"), shape, spec) if buffer is None else _unpacked(buffer, math.prod(shape), spec),
+            _located(spec, shape),
+        )
+    elif buffer is not None:
+        values = _from_bytes(buffer, np.dtype(DATATYPES[datatype]), shape, spec)
     else:
-        values = from_list(_flat(entry.get("data"), shape, spec), dtype, _located(spec, shape))
-    return values.astype(spec.dtype, copy=False).reshape(shape)
+        data = _flat(entry.get("data"), shape, spec)
+        values = from_list(data, np.dtype(DATATYPES[datatype]), _located(spec, shape))
+    return values.astype(array_type(spec.dtype), copy=False).reshape(shape)
 
 
-def _datatype(entry: Mapping[str, Any], spec: TensorSpec) -> np.dtype[Any]:
+def _datatype(entry: Mapping[str, Any], spec: TensorSpec) -> str:
     """Check the type: that of the input, or for a mask truth values too."""
     datatype = entry.get("datatype")
-    own = _NAMES.get(np.dtype(spec.dtype))
+    own = datatype_of(spec.dtype)
     allowed = [own, "BOOL"] if spec.is_mask else [own]
     if type(datatype) is not str or datatype not in allowed:
         message = f"input {spec.name!r}: datatype: got {given(datatype)}; expected {' or '.join(map(str, allowed))}"
         raise InvalidEvents(message, field=spec.name)
-    return np.dtype(DATATYPES[datatype])
+    return datatype
+
+
+def _unpacked(buffer: memoryview, number: int, spec: TensorSpec) -> list[str]:
+    """Take strings apart that have their lengths in front of them."""
+    found: list[str] = []
+    at = 0
+    while at < len(buffer) and len(found) < number:
+        start = at + _LENGTH.size
+        at = start + (_LENGTH.unpack_from(buffer, at)[0] if start <= len(buffer) else 1)
+        if at > len(buffer):
+            break
+        found.append(_text(buffer[start:at], len(found), spec))
+    if at != len(buffer) or len(found) != number:
+        raise BadRequest(
+            f"input {spec.name!r}: expected {number} strings, each behind its length (4 bytes, little endian), "
+            f"and nothing else; the {len(buffer)} bytes that were sent are something else",
+            field=spec.name,
+        )
+    return found
+
+
+def _text(piece: memoryview, number: int, spec: TensorSpec) -> str:
+    try:
+        return str(piece, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidEvents(f"input {spec.name!r}: string {number} is no UTF-8", field=spec.name) from error
 
 
 def _from_bytes(buffer: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], spec: TensorSpec) -> Array:
@@ -271,15 +316,15 @@ def encode(
     """
     described, buffers = [], []
     for wanted in request.outputs:
-        values = np.ascontiguousarray(outputs[wanted.name])
+        values = np.asarray(outputs[wanted.name], order="C")
         if values.dtype not in _NAMES:
             raise InvalidModel(f"output {wanted.name!r} is of type {values.dtype}, which the protocol has no word for")
         entry: dict[str, Any] = {"name": wanted.name, "datatype": _NAMES[values.dtype], "shape": list(values.shape)}
         if wanted.is_binary:
-            buffers.append(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+            buffers.append(_bytes_of(values))
             entry["parameters"] = {"binary_data_size": len(buffers[-1])}
         else:
-            entry["data"] = values.reshape(-1)
+            entry["data"] = values.reshape(-1) if values.dtype.kind != "O" else values.reshape(-1).tolist()
         described.append(entry)
     answer = {"model_name": model, "model_version": str(version), "outputs": described}
     if request.id is not None:
@@ -288,3 +333,10 @@ def encode(
     if not any(wanted.is_binary for wanted in request.outputs):
         return text, {"Content-Type": media.JSON}
     return b"".join([text, *buffers]), {"Content-Type": media.BYTES, HEADER_LENGTH: str(len(text))}
+
+
+def _bytes_of(values: Array) -> bytes:
+    if values.dtype.kind != "O":
+        return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    texts = [text.encode() for text in values.reshape(-1).tolist()]
+    return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))

@@ -11,14 +11,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from rootdata.bundle import OutputSpec, TensorSpec
 from serve import limits, names
 from serve.codec import media
-from serve.codec.inference import DATATYPES, HEADER_LENGTH
+from serve.codec.inference import DATATYPES, HEADER_LENGTH, STRINGS, datatype_of
 from serve.codec.parsing import given, parse_object
 from serve.errors import BadRequest, NotFound
 from serve.messages import Reply, Request
@@ -32,7 +31,6 @@ VERSION = "2"
 _SMALL = 65_536
 _PLATFORM = "onnxruntime_onnx"
 _EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
-_WORDS = {np.dtype(dtype).name: name for name, dtype in DATATYPES.items()}
 
 
 async def infer(site: Site, request: HttpRequest) -> Response:
@@ -198,15 +196,16 @@ def _found(site: Site, request: HttpRequest) -> tuple[str, int]:
 
 
 def _tensor(spec: TensorSpec | OutputSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": _datatype(spec), "shape": _shape(spec)}
+    return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": _shape(spec)}
 
 
 def _port(spec: TensorSpec | OutputSpec) -> dict[str, Any]:
-    return {"name": spec.name, "data_type": f"TYPE_{_datatype(spec)}", "dims": _shape(spec)}
-
-
-def _datatype(spec: TensorSpec | OutputSpec) -> str:
-    return _WORDS.get(spec.dtype, spec.dtype.upper())
+    word = datatype_of(spec.dtype)
+    return {
+        "name": spec.name,
+        "data_type": "TYPE_STRING" if word == STRINGS else f"TYPE_{word}",
+        "dims": _shape(spec),
+    }
 
 
 def _shape(spec: TensorSpec | OutputSpec) -> list[int]:
@@ -269,7 +268,7 @@ _INPUT: Schema = {
     "properties": {
         "name": {"type": "string"},
         "shape": {"type": "array", "items": {"type": "integer"}},
-        "datatype": {"enum": list(DATATYPES)},
+        "datatype": {"enum": [*DATATYPES, STRINGS]},
         "parameters": {"type": "object"},
         "data": {"type": "array", "items": {}},
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -16,6 +17,7 @@ from serve.routes.operations import BINARY, FileAnswer, Operation, Schema, as_js
 from serve.routes.site import Site, in_thread, target
 
 _SMALL = 65_536  # bytes of a body that says which version
+_LIMITS = ("days", "max_bytes")
 _WORDS = ("tag", "feature", "author", "text")
 
 
@@ -100,6 +102,22 @@ async def restore(site: Site, request: HttpRequest) -> Response:
     name, reference = target(request)
     await in_thread(site.repository.restore, name, reference)
     return await _card_of(site, name)
+
+
+async def purge(site: Site, request: HttpRequest) -> Response:
+    """Remove what is in the trash, or has been for some time, for good."""
+    query = request.query_params
+    for key in query:
+        if key not in _LIMITS:
+            raise BadRequest(f"{key[:60]!r} is not known; {' and '.join(_LIMITS)} are", field=key[:60])
+    words = {key: _number(key, query[key]) for key in _LIMITS if key in query}
+    for key, value in words.items():
+        if not 0 <= value < 1e15:
+            raise BadRequest(f"{key}: got {query[key][:40]!r}; expected a number, 0 or more", field=key)
+    most = int(words["max_bytes"]) if "max_bytes" in words else None
+    days = words.get("days", 0.0 if most is None else math.inf)
+    removed = await in_thread(lambda: site.repository.purge(days=days, max_bytes=most))
+    return as_json({"removed": removed})
 
 
 def _number(key: str, value: str) -> float:
@@ -190,5 +208,15 @@ OPERATIONS = (
     Operation(
         method="POST", paths=(f"{_ONE}/restore", f"{_ONE_VERSION}/restore"), answer=restore, scope="admin",
         summary="Take out of the trash what was deleted last", gives=_IS_CARD,
+    ),
+    Operation(
+        method="DELETE", paths=("/trash",), answer=purge, scope="admin", summary="Empty the trash for good",
+        query={
+            "days": {"type": "number", "minimum": 0, "description": "only what has been there for longer"},
+            "max_bytes": {"type": "number", "minimum": 0, "description": "only what is more, the oldest first"},
+        },
+        gives={
+            media.JSON: {"type": "object", "required": ["removed"], "properties": {"removed": {"type": "integer"}}}
+        },
     ),
 )  # fmt: skip

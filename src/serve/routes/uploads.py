@@ -10,9 +10,10 @@ from pathlib import Path
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from rootdata.bundle import MODEL
+from rootdata.bundle import BATCHING, MODEL
 from serve import check, limits, names
 from serve.check import Limits, Report
+from serve.errors import NoRoom, Overloaded
 from serve.routes.operations import BINARY, Operation, as_json
 from serve.routes.site import Site, in_thread
 
@@ -29,11 +30,13 @@ class Labels:
     Parameters
     ----------
     features, columns : for a graph without a manifest
+    batching : ``events`` or ``none``, in place of what the manifest says or the check would settle
     """
 
     tags: Sequence[str] = ()
     features: Sequence[str] | None = None
     columns: Sequence[str] | None = None
+    batching: str | None = None
 
 
 async def upload(site: Site, request: HttpRequest) -> Response:
@@ -43,6 +46,7 @@ async def upload(site: Site, request: HttpRequest) -> Response:
         tags=[names.tag(t) for t in query.getlist("tag")],
         features=query.getlist("feature") or None,
         columns=query.getlist("column") or None,
+        batching=query.get("batching"),
     )
 
     def unpack(body: Path, folder: Path) -> str:
@@ -62,6 +66,10 @@ async def received(site: Site, request: HttpRequest) -> AsyncIterator[Path]:
         body = folder / "body"
         await limits.save(request, body, site.settings.max_upload, pause=site.settings.timeout)
         yield body
+    except Overloaded as error:
+        if error.code == "no_room":  # a client that tries again meets the same disk
+            raise NoRoom(error.message) from error
+        raise
     finally:
         await in_thread(area.__exit__, None, None, None)
 
@@ -85,7 +93,9 @@ def _publish(site: Site, body: Path, unpack: Unpack, labels: Labels) -> tuple[st
     folder = body.with_name("files")
     folder.mkdir()
     name = names.model(unpack(body, folder))
-    report = check.check(folder, limits=site.check_limits, features=labels.features, columns=labels.columns)
+    report = check.check(
+        folder, limits=site.check_limits, features=labels.features, columns=labels.columns, batching=labels.batching
+    )
     return name, site.repository.publish(folder, name, tags=labels.tags), report
 
 
@@ -110,6 +120,7 @@ OPERATIONS = tuple(
             "tag": _WORDS,
             "feature": {**_WORDS, "description": "for a graph without a manifest: what its input takes"},
             "column": {**_WORDS, "description": "for a graph without a manifest: names of its scores"},
+            "batching": {"enum": list(BATCHING), "description": "none: requests are run one by one, and events alone"},
         },
         body={"application/octet-stream": BINARY},
         status=201,

@@ -26,7 +26,7 @@ export function warnings(explained, places) {
   return [summary, ...told.filter(([place]) => !place).map(([, text]) => el("p", null, note(text)))];
 }
 
-function sentences({ outside, truncated, missing }) {
+function sentences({ outside, truncated, missing, cuts = [] }) {
   const range = ({ value, low, high }) =>
     `= ${figure(value)} is outside the training range ${figure(low)} … ${figure(high)}`;
   const length = ({ objects, kept }) => `${kept} of ${objects} objects are used`;
@@ -34,6 +34,7 @@ function sentences({ outside, truncated, missing }) {
     ...Object.entries(outside).map(([name, found]) => [name, `${name} ${range(found)}`]),
     ...Object.entries(truncated).map(([name, found]) => [name, `${name}: ${length(found)}`]),
     ...missing.map((name) => [name, `${name} has no value`]),
+    ...cuts.map((sentence) => ["", `It ${sentence}.`]),
   ];
 }
 

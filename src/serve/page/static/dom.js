@@ -42,6 +42,13 @@ export function section(title, ...children) {
   return el("section", null, el("h2", null, title), children);
 }
 
+/** Name the curves of a plot, in the order of their colours. */
+export function legend(names) {
+  const line = (i) => svg("svg", { viewBox: "0 0 20 8", width: 20, height: 8, "aria-hidden": "true" },
+    svg("path", { d: "M0 4H20", class: `curve c${i % 6}` }));
+  return el("figcaption", null, names.map((name, i) => el("span", { class: "key" }, line(i), name)));
+}
+
 /** Write a number with at most some digits; nothing for none. */
 export function figure(value, digits = 4) {
   return typeof value === "number" ? String(Number(value.toPrecision(digits))) : "";
@@ -50,6 +57,6 @@ export function figure(value, digits = 4) {
 /** Write a number as short as its type tells it apart from its neighbours. */
 export function shortest(value, dtype) {
   if (dtype !== "float32" || typeof value !== "number") return String(value);
-  const candidates = [6, 7, 8].map((digits) => Number(value.toPrecision(digits)));
+  const candidates = [6, 7, 8, 9].map((digits) => Number(value.toPrecision(digits)));
   return String(candidates.find((candidate) => Math.fround(candidate) === Math.fround(value)) ?? value);
 }

@@ -5,6 +5,7 @@ import { el, figure, section, table, terms } from "./dom.js";
 import { eventForm } from "./event.js";
 import { day, problems } from "./list.js";
 import { rocPlot } from "./roc.js";
+import { scorePlots } from "./scores.js";
 
 export async function modelView({ name, wanted, settings }) {
   const card = await ask(pathOf(name));
@@ -17,7 +18,7 @@ export async function modelView({ name, wanted, settings }) {
     about(card, manifest),
     performance(manifest),
     manifest.branches.length > 0 && section("Try an event", eventForm(model)),
-    section("Inputs", inputs(manifest)),
+    section("Inputs", inputs(manifest), chosen(manifest)),
     section("Outputs", tensors("Outputs", manifest.outputs, "columns")),
     settings.graph && section("Graph", graph(model)),
     section("How it was made", origin(manifest), files(model)));
@@ -38,10 +39,11 @@ function about(card, manifest) {
     terms([["Author", manifest.author], ["Created", day(manifest.created)], ["Tags", card.tags.join(", ")]]));
 }
 
-function performance({ metrics, roc }) {
+function performance({ metrics, roc, scores = {} }) {
   const figures = Object.entries(metrics).map(([name, value]) => [name === "auc" ? "AUC" : name, figure(value, 6)]);
   const hasRoc = Object.keys(roc).length > 0;
-  return (hasRoc || figures.length > 0) && section("Test events", terms(figures, "tiles"), hasRoc && rocPlot(roc));
+  return (hasRoc || figures.length > 0) && section("Test events", terms(figures, "tiles"), hasRoc && rocPlot(roc),
+    scorePlots(scores));
 }
 
 function inputs({ branches, ranges, features, inputs }) {
@@ -63,6 +65,14 @@ function inputs({ branches, ranges, features, inputs }) {
       ...derived.map((name) => [name, "", `derived ${formula(name)}`, "", ...seen(name)]),
     ],
   });
+}
+
+/** Say which events the network was trained on. */
+function chosen({ selection }) {
+  const own = Object.entries(selection?.samples ?? {}).map(([name, { cut }]) => [cut, `, for ${name}`]);
+  const cuts = [[selection?.cut, ""], ...own].filter(([cut]) => cut);
+  return cuts.length > 0 && el("p", null, "Trained on events that pass ",
+    cuts.map(([cut, of], i) => [i ? "; " : "", el("code", null, cut), of]), ".");
 }
 
 function kindOf({ kind, counts, width }) {

@@ -1,6 +1,6 @@
 // ROC curves as SVG, and the working points that a physicist would read off them.
 
-import { el, figure, svg, table } from "./dom.js";
+import { el, figure, legend, svg, table } from "./dom.js";
 
 const WIDTH = 560, HEIGHT = 380, LEFT = 62, RIGHT = 14, TOP = 12, BOTTOM = 50;
 const WORKING_POINTS = [0.5, 0.7, 0.8, 0.9];
@@ -19,14 +19,8 @@ export function rocPlot(roc) {
   draw();
   return el("div", { class: "roc" },
     el("figure", null,
-      el("p", { class: "row" }, el("label", { for: "roc-axis" }, "Background"), choice), place, legend(roc)),
+      el("p", { class: "row" }, el("label", { for: "roc-axis" }, "Background"), choice), place, legend(Object.keys(roc))),
     workingPoints(roc));
-}
-
-function legend(roc) {
-  const line = (i) => svg("svg", { viewBox: "0 0 20 8", width: 20, height: 8, "aria-hidden": "true" },
-    svg("path", { d: "M0 4H20", class: `curve c${i % 6}` }));
-  return el("figcaption", null, Object.keys(roc).map((name, i) => el("span", { class: "key" }, line(i), name)));
 }
 
 function plot(roc, view) {
@@ -68,12 +62,13 @@ function label(tick) {
 }
 
 function workingPoints(roc) {
+  const of = (name) => (Object.keys(roc).length > 1 ? `, signal is ${name}` : "");
   const row = (what, curve, of) => [what, ...WORKING_POINTS.map((at) => figure(of(read(curve, at)), 3))];
   return table({
     label: "Working points", className: "figures", head: ["Signal efficiency", ...WORKING_POINTS.map(String)],
     rows: Object.entries(roc).flatMap(([name, curve]) => [
-      row(`background, ${name}`, curve, (b) => b),
-      row(`rejection, ${name}`, curve, (b) => (b > 0 ? 1 / b : null)),
+      row(`background efficiency${of(name)}`, curve, (b) => b),
+      row(`background rejection${of(name)}`, curve, (b) => (b > 0 ? 1 / b : null)),
     ]),
   });
 }

@@ -1,0 +1,164 @@
+"""Any honest graph is served, and gives what onnxruntime gives, by every road that fits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kinds
+import numpy as np
+import onnx
+import pytest
+import tritonclient.http as triton
+from kinds import KINDS
+from tritonclient.utils import np_to_triton_dtype
+
+from serve import checking_child
+from serve.client import Client
+from serve.repository import Repository
+
+CASES = Path(__file__).parents[4] / "shared" / "cases" / "models"
+FEATURES = ["a", "b", "c", "d"]
+SHARED = {
+    "acos": {"x": kinds.VALUES.clip(-1, 1)},
+    "domain_ai_onnx": {"x": kinds.VALUES},
+    "fixed_batch1": {"x": kinds.VALUES[:1]},
+    "gnn_edge_index": {"x": kinds.VALUES, "edge_index": np.array([[0, 1, 2, 0], [1, 2, 0, 2]])},
+    "in_bool": {"x": kinds.numbers("bool")},
+    "in_float16": {"x": kinds.numbers("float16")},
+    "in_int32": {"x": kinds.numbers("int32")},
+    "lgb_clf": {"x": kinds.VALUES},
+    "loop_data": {"x": kinds.VALUES, "n": np.array([[1], [2], [1]])},
+    "multi_out": {"x": kinds.VALUES},
+    "quant_dynamic": {"x": kinds.VALUES},
+    "rank5_conv3d": {"x": kinds.RNG.normal(size=(3, 1, 6, 6, 6)).astype(np.float32)},
+    "skl_lr_strlabels": {"X": kinds.VALUES},
+}
+
+
+@pytest.fixture(scope="module")
+def client(site):
+    with triton.InferenceServerClient(site.address) as client:
+        yield client
+
+
+@pytest.fixture
+def publish(site, tmp_path):
+    """Check graphs as an upload does, in this process, which takes less time than one for each."""
+
+    def publish(name, graph, **told):
+        folder = kinds.written(graph, tmp_path / name)
+        found = checking_child.check(str(folder), **{"features": None, "columns": None, "batching": None, **told})
+        Repository(site.folder).publish(folder, name)
+        return found
+
+    return publish
+
+
+def uploaded(site, name, graph, **query):
+    return site.client.post(f"/models/{name}/versions", content=graph.SerializeToString(), params=query)
+
+
+def asked(client, name, feeds, *, binary):
+    inputs = []
+    for key, values in feeds.items():
+        made = triton.InferInput(key, list(values.shape), np_to_triton_dtype(values.dtype))
+        made.set_data_from_numpy(values, binary_data=binary or values.dtype == np.float16)
+        inputs.append(made)
+    names = [output["name"] for output in client.get_model_metadata(name)["outputs"]]
+    wanted = [triton.InferRequestedOutput(output, binary_data=binary) for output in names]
+    return names, client.infer(name, inputs, outputs=wanted)
+
+
+def compare(client, name, graph, feeds):
+    expected = kinds.expected(graph, feeds)
+    for binary in (True, False):
+        names, result = asked(client, name, feeds, binary=binary)
+        assert set(names) == set(expected)
+        for output, values in expected.items():
+            got = result.as_numpy(output)
+            assert got.shape == values.shape
+            if values.dtype == object:
+                assert [t.decode() if isinstance(t, bytes) else t for t in got.ravel()] == values.ravel().tolist()
+            else:
+                assert got.dtype == values.dtype
+                np.testing.assert_allclose(got, values, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_give_what_onnxruntime_gives(site, client, publish, kind):
+    made, name = KINDS[kind], f"tensors-{kind.replace(' ', '-')}"
+    assert publish(name, made.graph)["batching"] == made.batching
+    compare(client, name, made.graph, made.feeds)
+    card = site.client.get(f"/models/{name}/versions/1").json()["manifest"]
+    assert tuple(card["outputs"][0]["columns"]) == made.columns
+
+
+def takes_rows(made):
+    return list(made.feeds) == ["x"] and made.feeds["x"].ndim == 2 and made.feeds["x"].dtype != object
+
+
+@pytest.mark.parametrize("kind", [kind for kind, made in KINDS.items() if takes_rows(made)])
+def test_events_give_what_onnxruntime_gives(site, publish, kind):
+    made, name = KINDS[kind], f"events-{kind.replace(' ', '-')}"
+    values = made.feeds["x"]
+    features = FEATURES[: values.shape[1]]
+    publish(name, made.graph, features=features)
+    expected = np.concatenate([of_event(made.graph, row) for row in values])
+    with Client(site.handle.url, timeout=20) as client:  # binary columns
+        columns = {feature: values[:, i].astype(np.float32 if values.dtype == np.float16 else values.dtype)
+                   for i, feature in enumerate(features)}  # fmt: skip
+        scores = client.predict(name, columns)
+    assert tuple(scores.columns) == made.columns
+    np.testing.assert_allclose(scores.scores, expected, rtol=2e-6, atol=1e-6)
+    rows = [dict(zip(features, row, strict=True)) for row in values.tolist()]
+    answer = site.client.post(f"/models/{name}/predict", json={"events": rows}).json()
+    np.testing.assert_allclose(
+        np.transpose([answer["scores"][c] for c in made.columns]), expected, rtol=2e-6, atol=1e-6
+    )
+    single = {"keys": features, "values": values[0].tolist(), "model": name}
+    np.testing.assert_allclose(site.client.post("/json", json=single).json(), expected[0], rtol=2e-6, atol=1e-6)
+
+
+def of_event(graph, row):
+    """Return the scores of an event alone; a graph that takes three gets it three times."""
+    rows = graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+    found = kinds.expected(graph, {"x": np.repeat(row[None], rows, axis=0)})
+    scores = found.get("probabilities", next(iter(found.values())))
+    return scores[:1].reshape(1, -1).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_graphs_that_were_seen_elsewhere(client, publish, name):
+    if not CASES.is_dir():
+        pytest.skip(f"needs the graphs in {CASES}")
+    graph = onnx.load_model(CASES / f"{name}.onnx")
+    publish(name, graph)
+    compare(client, name, graph, SHARED[name])
+
+
+def test_requests_to_a_graph_that_mixes_events_do_not_meet(site, publish):
+    made = KINDS["quantised"]
+    publish("alone", made.graph)
+    pieces = [{"x": made.feeds["x"][i : i + 1] * 10.0**i} for i in range(3)]
+    inputs = []
+    for piece in pieces:
+        entry = triton.InferInput("x", [1, 4], "FP32")
+        entry.set_data_from_numpy(piece["x"])
+        inputs.append(entry)
+    with triton.InferenceServerClient(site.address, concurrency=8) as several:
+        waiting = [several.async_infer("alone", [entry]) for entry in inputs * 10]
+        answers = [one.get_result().as_numpy("y") for one in waiting]
+    for i, answer in enumerate(answers):
+        np.testing.assert_allclose(answer, kinds.expected(made.graph, pieces[i % 3])["y"], rtol=1e-6)
+
+
+def test_batching_can_be_set_by_the_upload(site):
+    graph = kinds.linear()
+    assert uploaded(site, "asked", graph, batching="none").json()["check"]["batching"] == "none"
+    assert site.client.get("/models/asked/versions/1").json()["manifest"]["batching"] == "none"
+    refused = uploaded(site, "asked", KINDS["quantised"].graph, batching="events")
+    assert refused.status_code == 422
+    assert "DynamicQuantizeLinear" in refused.json()["error"]["message"]
+    wrong = uploaded(site, "asked", graph, batching="all")
+    assert wrong.status_code == 422
+    assert "allowed: events, none" in wrong.json()["error"]["message"]
