@@ -35,6 +35,8 @@ _COUNTS = {
     "max_body": "bytes of a body, but for ROOT files and uploads",
     "max_pending_bytes": "bytes of all bodies that are held at the same time (default: a sixteenth of the memory)",
     "worker_memory": "bytes of memory of a worker (default: its part of three quarters of the memory, at least 1 GB)",
+    "max_connections": "connections of a process that speaks HTTP (default: half of the files that it may open)",
+    "max_model_bytes": "bytes of the models that a worker keeps in memory (default: a quarter of its memory)",
     "max_file": "bytes of a ROOT file to be scored",
     "max_upload": "bytes of a model",
     "max_events": "events of a request, but for ROOT files",
@@ -116,6 +118,9 @@ def _serve_parser() -> argparse.ArgumentParser:
         help="whose pages may use the server; * with keys means all; may be given several times",
     )
     parser.add_argument("--keys", type=Path, metavar="FILE", help="API keys; see 'python -m serve keys'")
+    parser.add_argument(
+        "--access-log", type=Path, metavar="FILE", help="write a line of JSON for each answer; - is the standard error"
+    )
     parser.add_argument("--open", action="store_true", dest="is_open", help="serve other machines without keys")
     parser.add_argument(
         "--publish", action="append", default=[], type=_publication, metavar="NAME=BUNDLE",

@@ -6,7 +6,8 @@ import functools
 import importlib
 import importlib.util
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -16,12 +17,13 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rootdata.causes import reason_of
+from serve.access import AccessLog
 from serve.errors import NoRoom, NotFound, ReadOnly, ServeError
 from serve.faults import fault_of
 from serve.front import Front
 from serve.keys import check_exposure
 from serve.routes import documents, health, inference, models, predict, tfaas, uploads
-from serve.routes.operations import Operation, as_json, routes
+from serve.routes.operations import PATH, Operation, as_json, routes
 from serve.routes.site import Site
 
 _log = logging.getLogger("serve")
@@ -71,7 +73,8 @@ def install(app: Any, context: Any) -> ASGIApp:
         importlib.import_module("serve.page").install(app, context)
     # FastAPI's own layers turn some errors into other answers and cost a third of the time of a small request.
     ours = Router(routes(site, [*OPERATIONS, described]), redirect_slashes=False, default=app.router)
-    shield = Shield(ours, lifespan=app)
+    log = None if settings.access_log is None else AccessLog(settings.access_log)
+    shield = Shield(ours, lifespan=app, count=context.count_answer, log=log)
     if not (settings.root_path or settings.allow_origin):
         return shield
     return Front(shield, root_path=settings.root_path, origins=settings.allow_origin)
@@ -92,23 +95,29 @@ class Shield:
     ----------
     app : that answers requests
     lifespan : that is told of the start and the end
+    count : told the path of each answer, as it is documented, and its status
+    log : that gets a line for each
     """
 
-    def __init__(self, app: ASGIApp, *, lifespan: ASGIApp) -> None:
-        self._app, self._lifespan = app, lifespan
+    def __init__(
+        self, app: ASGIApp, *, lifespan: ASGIApp, count: Callable[[str, int], None], log: AccessLog | None
+    ) -> None:
+        self._app, self._lifespan, self._count, self._log = app, lifespan, count, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._lifespan(scope, receive, send)
             return
-        has_started = False
+        started, status, size = time.perf_counter(), None, 0
 
         async def guarded(message: Message) -> None:
-            nonlocal has_started
+            nonlocal status, size
             if message["type"] == "http.response.start":
-                has_started = True
+                status = message["status"]
                 message["headers"] = [*message["headers"], *_HEADERS]
+                self._count(scope.get(PATH, ""), message["status"])
+            size += len(message.get("body", b""))
             await send(message)
 
         try:
@@ -117,9 +126,12 @@ class Shield:
         except ClientDisconnect:
             return
         except Exception as error:
-            if has_started:
+            if status is not None:
                 raise
             await _failed(error, scope)(scope, receive, guarded)
+        finally:
+            if self._log is not None:
+                self._log.write(scope, status=status, seconds=time.perf_counter() - started, size=size)
 
 
 def _check_path(scope: Scope) -> None:

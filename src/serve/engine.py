@@ -25,8 +25,9 @@ from serve.codec import answers, arrow, binary, events, image, inference, media,
 from serve.codec.parsing import parse_object
 from serve.codec.schema import cut_branches, schema_of
 from serve.deadline import Terminator
-from serve.errors import BadRequest, DeadlineExceeded, InvalidEvents, ServeError, UnsupportedType
+from serve.errors import BadRequest, DeadlineExceeded, InvalidEvents, NotFound, ServeError, UnsupportedType
 from serve.faults import fault_of
+from serve.memory import limit_of_worker
 from serve.messages import Reply, Request
 from serve.repository import Repository
 from serve.session import Model, Models
@@ -84,10 +85,11 @@ class Engine:
 
     def __init__(self, settings: Settings, *, observe_load: Callable[[str, float], None] = lambda *_: None) -> None:
         self._settings = settings
-        repository = Repository(settings.models)
+        self._repository = repository = Repository(settings.models)
         self._models = Models(
             lambda name, version: (repository.path(name, version), repository.manifest(name, version)),
             limit=settings.sessions,
+            most_bytes=settings.max_model_bytes or (settings.worker_memory or limit_of_worker(settings.workers)) // 4,
             observe_load=observe_load,
         )
         self._terminator = Terminator()
@@ -116,6 +118,19 @@ class Engine:
         for tasks in groups.values():
             replies |= self._finish(tasks, mark)
         return [replies[place] for place in range(len(requests))]
+
+    def rest(self) -> None:
+        """Let go of models that were unloaded or deleted, while there is nothing to do."""
+        self._models.drop(self._is_served)
+
+    def _is_served(self, name: str, version: int) -> bool:
+        try:
+            self._repository.served(name, version)
+        except NotFound:
+            return False
+        except ServeError:  # out of reach for a while
+            return True
+        return True
 
     def _model(self, name: str, version: int) -> Model:
         model = self._models.get(name, version)

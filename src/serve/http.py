@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -24,11 +25,20 @@ class Protocol(HttpToolsProtocol):
     Parameters
     ----------
     patience : s that a client may take to send the head of a request, from its first byte
+        and to take something of an answer
+    most : connections of this process; beyond that the one that has said nothing for the longest time makes room
+    count : told the status of what is refused here
     """
 
-    def __init__(self, *arguments: Any, patience: float, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, patience: float, most: int, count: Callable[[int], None], **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         self._patience = patience
+        self._most = most
+        self.heard = self.loop.time()
+        self._unread: tuple[int, asyncio.TimerHandle] | None = None  # bytes that the client has not taken
+        self._count = count
         self._quiet = 0  # bytes of which the parser has not yet made anything
         self._overdue: asyncio.TimerHandle | None = None
         self._is_passed_over = False  # a wish for another protocol has been met, and its head is read once more
@@ -38,16 +48,52 @@ class Protocol(HttpToolsProtocol):
         """Give a client that says nothing the time of a connection that is idle."""
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        if len(self.connections) > self._most:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close the connection that has been idle for the longest time, or this one where all are at work."""
+        others: list[Any] = [c for c in self.connections if c is not self]
+        idle = [c for c in others if c.cycle is None or c.cycle.response_complete]
+        min(idle, key=lambda c: c.heard, default=self).transport.close()
+
+    def pause_writing(self) -> None:
+        """Begin to watch whether the client takes what it has asked for."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Stop to watch: the client reads."""
+        super().resume_writing()
+        self._ignore_reader()
+
+    def _watch_reader(self) -> None:
+        timer = self.loop.call_later(self._patience, self._check_reader)
+        self._unread = (self.transport.get_write_buffer_size(), timer)
+
+    def _check_reader(self) -> None:
+        before, _ = self._unread or (0, None)
+        if self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self._watch_reader()
+
+    def _ignore_reader(self) -> None:
+        if self._unread is not None:
+            self._unread[1].cancel()
+            self._unread = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._hear()
+        self._ignore_reader()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what has come; nothing more after what can't be read."""
         if self._last_word is not None:
             return
+        self.heard = self.loop.time()
         self._unset_keepalive_if_required()
         self._quiet += len(data)
         try:
@@ -139,6 +185,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, error: ServeError) -> None:
         """Answer an error and close, once the requests before it have their answers."""
         self._hear()
+        self._count(error.status)
         cycle = self.cycle
         is_body = cycle is not None and cycle.more_body
         if is_body and self.pipeline:

@@ -28,6 +28,7 @@ from serve.faults import public
 
 UNIX = "unix:"  # of a host: the path of a socket follows
 SCOPES = ("predict", "publish", "admin")  # each includes those before it
+_LIKE_KEY = re.compile(r"rk_[0-9a-f]{12}_[A-Za-z0-9_-]*")
 _KEY = re.compile(r"rk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
 
@@ -87,6 +88,18 @@ class Keys:
         if SCOPES.index(key.scope) < SCOPES.index(scope):
             raise Forbidden(f"the API key {key.id} may {key.scope}; this needs one that may {scope}")
         return key
+
+    def check(self) -> None:
+        """Check that the file can be read.
+
+        Raises
+        ------
+        OutOfOrder
+            If not, or if it is gone: nobody would get in.
+        """
+        if not self._path.is_file():
+            raise OutOfOrder("the server's file of keys is gone; tell whoever runs it")
+        self._for_a_request()
 
     def known(self) -> tuple[Key, ...]:
         """Return all keys, the oldest first.
@@ -197,6 +210,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def without_keys(text: str) -> str:
+    """Leave out of a text what looks like a key, as where a client puts it in the wrong place.
+
+    Examples
+    --------
+    >>> without_keys("/models/rk_0123456789ab_" + 43 * "x")
+    '/models/rk_...'
+    """
+    return _LIKE_KEY.sub("rk_...", text)
 
 
 def _text_of(authorization: str | None, api_key: str | None) -> str:

@@ -23,6 +23,7 @@ import errno
 import functools
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -52,6 +53,7 @@ from serve.transport import Pool
 from serve.watch import Child, StartError, Stuck, Watch, become_child, exit_with_parent, spare_collector
 
 _KEEP_ALIVE = 75  # s; longer than the 60 s after which common proxies close a connection
+_OWN_FILES = 40  # that an API process has open without any connection
 _LONGEST_SOCKET_PATH = 100  # bytes; systems allow 104 to 108
 
 
@@ -77,6 +79,11 @@ class Context:
     def is_ready(self) -> bool:
         """Say whether a worker can be reached and makes progress."""
         return self.pool.is_able
+
+    def count_answer(self, path: str, status: int) -> None:
+        """Count an answer, whoever gave it; its path is empty where it has none."""
+        self.metrics.count_answer(path, status)
+        self.pool.show_counts_soon()
 
 
 Install = Callable[[Any, Context], Any]
@@ -147,7 +154,10 @@ def _run(
     metrics = Metrics(folder / "metrics")
     api = ModelAPI(settings, make_engine=make_engine, folder=folder, lifeline=pipes.lifeline, reports=pipes.reports)
     slots, paths = api.slots(), [api.path_of(worker) for worker in range(settings.workers)]
-    room = Room((settings.max_pending_bytes or limit_of_bodies()) // settings.api_processes)
+    room = Room(
+        (settings.max_pending_bytes or limit_of_bodies()) // settings.api_processes,
+        most_requests=max(1, settings.max_pending // 2),
+    )
     pool = Pool(paths, slots=slots, settings=settings, metrics=metrics, room=room)
     context = Context(settings=settings, pool=pool, metrics=metrics, folder=folder, room=room)
     server = _Server(api, context)
@@ -173,6 +183,8 @@ class _Server(LitServer):  # type: ignore[misc]
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=context.settings.workers)
         self.report: Callable[[], None] = _nothing
         self.patience = context.settings.timeout
+        self.most = context.settings.max_connections or limit_of_connections()
+        self.count = functools.partial(context.count_answer, "")
         self._context = context
         self.app.user_middleware.clear()  # it compresses every answer, for 3 to 4 times the processor time
         # LitServe keeps uploaded forms in memory whole; back to Starlette's own limit
@@ -213,7 +225,7 @@ def _serve_http(
     pipes.parent_lifeline.close()
     exit_with_parent(pipes.lifeline, folder=folder)
     server.report = functools.partial(pipes.reports.send_bytes, name.encode())
-    protocol: Any = functools.partial(Protocol, patience=server.patience)
+    protocol: Any = functools.partial(Protocol, patience=server.patience, most=server.most, count=server.count)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -229,6 +241,11 @@ def _serve_http(
     )
     spare_collector()
     _Http(config).run(sockets=[listener])
+
+
+def limit_of_connections() -> int:
+    """Return how many connections an API process keeps, unless it is told: half of the files that it may open."""
+    return max(4, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_FILES) // 2)
 
 
 def _api_children(serve_http: Callable[..., None], count: int) -> Iterator[Child]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from serve.faults import fault_of
 from serve.memory import Hold
 
 HOLD = "serve.hold"  # where the scope of a request has the memory that it takes
+_SINCE = "serve.since"  # where the scope of a request has the moment at which its body began
+_SLOWEST = 10_000  # bytes of a body that must come in each second, after a first pause
 _PIECE = 1 << 20  # bytes that are written to a file at once
 
 
@@ -141,11 +144,18 @@ def _declared(request: Request) -> int | None:
 
 async def _piece(request: Request, left: int, limit: int, pause: float) -> tuple[bytes, bool]:
     """Return the next piece of the body, and whether there is more."""
-    message = await _received(request, pause)
+    message = await _received(request, _time_for(request, limit - left, pause))
     body: bytes = message.get("body", b"")
     if len(body) > left:
         raise _too_large(limit)
     return body, message.get("more_body", False)
+
+
+def _time_for(request: Request, received: int, pause: float) -> float:
+    """Return the time for the next piece, s: a pause, and less where a body trickles."""
+    now = time.monotonic()
+    since: float = request.scope.setdefault(_SINCE, now)
+    return max(1e-3, min(pause, since + pause + received / _SLOWEST - now))
 
 
 async def _received(request: Request, pause: float) -> Message:
@@ -153,7 +163,10 @@ async def _received(request: Request, pause: float) -> Message:
         async with asyncio.timeout(pause):
             message = await request.receive()
     except TimeoutError as error:
-        raise BadRequest(f"body: nothing came for {pause:g} s; send it without pauses", code="body_too_slow") from error
+        raise BadRequest(
+            f"body: it comes too slowly; send it without pauses, and at least {_SLOWEST} bytes a second",
+            code="body_too_slow",
+        ) from error
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message

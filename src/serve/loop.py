@@ -47,6 +47,9 @@ class Engine(Protocol):
         mark : told the places of those that are worked on next; until then it is all of them
         """
 
+    def rest(self) -> None:
+        """Let go of what is not needed any more; it is called each second while there is nothing to do."""
+
     def begin(self, request: Request) -> Iterator[Reply | None]:
         """Begin a long job: None after each slice of the work, the reply at last."""
 
@@ -131,11 +134,20 @@ class Worker:
         """Take what has come; wait for it where there is nothing else to do."""
         is_busy = bool(self._waiting or self._jobs)
         self._slot.rest()
-        for key, events in self._selector.select(0 if is_busy else BEAT):
+        found = self._selector.select(0 if is_busy else BEAT)
+        if not (found or is_busy):
+            self._rest()
+        for key, events in found:
             if key.data is None:
                 self._accept()
             else:
                 self._serve(key.data, events)
+
+    def _rest(self) -> None:
+        try:
+            self._engine.rest()
+        except Exception:  # noqa: BLE001  # the repository may be out of reach for a while
+            _log.exception("models that are not served any more could not be let go of")
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):

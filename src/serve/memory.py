@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
 import functools
@@ -86,11 +87,54 @@ class Room:
     Parameters
     ----------
     most : bytes
+    most_requests : that one key may have at work at the same time; None for any number
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, most_requests: int | None = None) -> None:
         self.used = 0
-        self._most = most
+        self._most, self._most_requests = most, most_requests
+        self._bytes: collections.Counter[str] = collections.Counter()  # by key
+        self._requests: collections.Counter[str] = collections.Counter()
+
+    def enter(self, who: str) -> None:
+        """Count a request of a key.
+
+        Raises
+        ------
+        Overloaded
+            If the key has its share of the requests already.
+        """
+        if self._most_requests is not None and self._requests[who] >= self._most_requests:
+            raise Overloaded(
+                f"{self._requests[who]} requests with the key of {who!r} wait already, which is its share; try again "
+                "later",
+                code="share",
+            )
+        self._requests[who] += 1
+
+    def leave(self, who: str, size: int) -> None:
+        """Count the end of a request of a key, and the bytes that it held."""
+        self._requests[who] -= 1
+        self._bytes[who] -= size
+        if not self._requests[who]:
+            del self._requests[who], self._bytes[who]
+
+    def share(self, who: str, size: int, *, own: int) -> None:
+        """Count bytes of a key: one request may have all, several of a key together half.
+
+        Raises
+        ------
+        Overloaded
+            If the key has its share of the bytes already.
+        """
+        others = self._bytes[who] - own
+        if others and others + own + size > self._most // 2:
+            raise Overloaded(
+                f"bodies with the key of {who!r} take {others} bytes already, and its share is {self._most // 2}; try "
+                "again later",
+                code="share",
+            )
+        self._bytes[who] += size
 
     def take(self, size: int, *, own: int = 0) -> None:
         """Count bytes that are about to be held.
@@ -132,11 +176,16 @@ class Room:
 
 
 class Hold:
-    """The part of a room that one request takes; a context manager that gives it back."""
+    """The part of a room that one request takes; a context manager that gives it back.
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._size = 0
+    Parameters
+    ----------
+    who : whose request it is; None where nobody is asked
+    """
+
+    def __init__(self, room: Room, *, who: str | None = None) -> None:
+        self._room, self._who = room, who
+        self._size = self._shared = 0
 
     def grow(self, size: int) -> None:
         """Take more.
@@ -144,14 +193,21 @@ class Hold:
         Raises
         ------
         TooLarge, Overloaded
-            As :meth:`Room.take`.
+            As :meth:`Room.take` and :meth:`Room.share`.
         """
         self._room.take(size, own=self._size)
         self._size += size
+        if self._who is not None:
+            self._room.share(self._who, size, own=self._size - size)
+            self._shared += size
 
     def __enter__(self) -> Self:
+        if self._who is not None:
+            self._room.enter(self._who)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._who is not None:
+            self._room.leave(self._who, self._shared)
         if self._size:
             self._room.free(self._size)

@@ -4,7 +4,8 @@ Each process writes files of its own in a private folder (``prometheus_client``'
 whichever API process it ends up, adds them. The parent adds the files of a dead process to one file, so that counts
 never go backwards and files don't pile up.
 
-Names follow Triton's where it has them, without ``nv_`` and in seconds instead of microseconds:
+What Triton has is there by its own names too (:func:`as_triton`). Ours follow them, without ``nv_`` and in seconds
+instead of microseconds:
 
 ================================================  =========  ===================  ====================================
 name                                              kind       labels               Triton
@@ -18,18 +19,20 @@ name                                              kind       labels             
 ``inference_pending_request_count``               gauge                           same
 ``inference_batch_size``                          histogram                       ``inference_exec_count`` is its count
 ``model_load_duration_seconds``                   histogram  model
+``http_responses_total``                          counter    path, status
 ``process_restarts_total``                        counter    process
 ================================================  =========  ===================  ====================================
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import fcntl
 import importlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +43,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _Counters = tuple[Any, Any, Any, Any, Any]
 _Key = tuple[str, str, int, int]  # road, model, version, status
+_PENDING = "nv_inference_pending_request_count"
 _OF_MODEL = ("model", "version")
 
 
@@ -82,6 +86,8 @@ class Metrics:
         self.pending = make(
             client.Gauge, "inference_pending_request_count", "Requests waiting", multiprocess_mode="livesum"
         )
+        self._answers = make(counter, "http_responses", "Answers, refusals of any kind included", ("path", "status"))
+        self._answered: collections.Counter[tuple[str, int]] = collections.Counter()
         self._restarts = make(counter, "process_restarts", "Processes started again", ("process",))
 
     def observe(
@@ -97,8 +103,20 @@ class Metrics:
         """
         self._noted.append(((request.road, request.model, request.version, status), num_events, seconds, computed))
 
+    def count_answer(self, path: str, status: int) -> None:
+        """Count an answer over HTTP; :meth:`flush` shows it to others.
+
+        Parameters
+        ----------
+        path : as it is documented, with the names of its parts; empty where there is none
+        """
+        self._answered[path, status] += 1
+
     def flush(self) -> None:
         """Write what has been counted where others see it; many at once take a fraction of the time."""
+        answered, self._answered = self._answered, collections.Counter()
+        for kind, count in answered.items():
+            self._answers.labels(*kind).inc(count)
         noted, self._noted = self._noted, []
         for key, group in itertools.groupby(sorted(noted), key=lambda note: note[0]):
             requests, took, durations, events, compute = self._known.get(key) or self._learn(key)
@@ -134,9 +152,10 @@ class Metrics:
         """Return the sum over all processes in Prometheus' text format, as of the last :meth:`flush` of each."""
         client = _client()
         registry = client.CollectorRegistry()
-        registry.register(_Sum(self._folder))
         with _locked(self._folder, fcntl.LOCK_SH):
-            return cast("bytes", client.generate_latest(registry))
+            found = _Sum(self._folder)
+        registry.register(found)
+        return cast("bytes", client.generate_latest(registry)) + as_triton(found.collect())
 
     def close(self) -> None:
         """Close the files of this process; nothing can be counted any more."""
@@ -152,15 +171,59 @@ class Metrics:
 
 
 class _Sum:
-    """What a registry asks for the sum over the files of a folder."""
+    """What a registry asks for: the sum over the files of a folder, as of now."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def collect(self) -> Iterator[Any]:
         # A file that a process is just creating is still empty.
-        files = [str(path) for path in sorted(self._folder.glob("*.db")) if path.stat().st_size]
-        yield from _client(".multiprocess").MultiProcessCollector.merge(files)
+        files = [str(path) for path in sorted(folder.glob("*.db")) if path.stat().st_size]
+        self._families = list(_client(".multiprocess").MultiProcessCollector.merge(files))
+
+    def collect(self) -> list[Any]:
+        return self._families
+
+
+def as_triton(families: Iterable[Any]) -> bytes:
+    """Write what Triton's dashboards and autoscalers ask for, by its names, labels and units.
+
+    Requests that were answered together count as one execution each, and what is not run is time in the queue.
+
+    Parameters
+    ----------
+    families : of Prometheus' client
+    """
+    totals: dict[tuple[str, str], float] = collections.defaultdict(float)  # of a metric and its labels
+    for sample in (sample for family in families for sample in family.samples):
+        for name, labels, value in _in_words_of_triton(sample.name, sample.labels, sample.value):
+            totals[name, ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))] += value
+    lines, last = [], ""
+    for (name, text), total in sorted(totals.items()):
+        if name != last:
+            lines.append(f"# TYPE {name} {'gauge' if name == _PENDING else 'counter'}")
+        lines.append(f"{name}{{{text}}} {total:.0f}" if text else f"{name} {total:.0f}")
+        last = name
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _in_words_of_triton(
+    name: str, labels: Mapping[str, str], value: float
+) -> Iterator[tuple[str, dict[str, str], float]]:
+    of_model = {key: labels[key] for key in _OF_MODEL if key in labels}
+    match name:
+        case "inference_requests_total" if labels["status"] == "200":
+            yield "nv_inference_request_success", of_model, value
+            yield "nv_inference_exec_count", of_model, value
+        case "inference_requests_total":
+            yield "nv_inference_request_failure", of_model, value
+        case "inference_requests_seconds_total" if labels["status"] == "200":
+            yield "nv_inference_request_duration_us", of_model, 1e6 * value
+            yield "nv_inference_queue_duration_us", of_model, 1e6 * value
+        case "inference_count_total":
+            yield "nv_inference_count", of_model, value
+        case "inference_compute_infer_duration_seconds_total":
+            yield "nv_inference_compute_infer_duration_us", of_model, 1e6 * value
+            yield "nv_inference_queue_duration_us", of_model, -1e6 * value
+        case "inference_pending_request_count":
+            yield _PENDING, {}, value
 
 
 def _client(module: str = "") -> Any:

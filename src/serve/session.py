@@ -18,6 +18,7 @@ from serve.codec.casting import array_type
 from serve.deadline import Terminator, late
 from serve.errors import InvalidEvents, InvalidModel, ServeError
 from serve.faults import is_lack, public
+from serve.memory import give_back
 
 Run = Callable[[Tensors], list[npt.NDArray[Any]]]
 
@@ -218,6 +219,7 @@ class Models:
     ----------
     locate : model name and version to the folder and the manifest; raises for what is not there
     limit : how many are kept
+    most_bytes : of their graphs; one that has more by itself is kept alone
     observe_load : told the name of each model that is loaded, and the seconds that it took
     """
 
@@ -226,10 +228,12 @@ class Models:
         locate: Callable[[str, int], tuple[Path, Manifest]],
         *,
         limit: int,
+        most_bytes: int,
         observe_load: Callable[[str, float], None],
     ) -> None:
-        self._locate, self._limit, self._observe_load = locate, limit, observe_load
+        self._locate, self._limit, self._most, self._observe_load = locate, limit, most_bytes, observe_load
         self._models: OrderedDict[tuple[Any, ...], Model] = OrderedDict()
+        self._sizes: dict[tuple[Any, ...], int] = {}
 
     def __len__(self) -> int:
         return len(self._models)
@@ -242,10 +246,29 @@ class Models:
         # A folder that was replaced behind our back is another model, whatever its number.
         key = (name, version, status.st_ino, status.st_mtime_ns)
         if key not in self._models:
+            self._make_room(status.st_size)
             started = time.perf_counter()
             self._models[key] = Model(name, version, manifest, graph)
+            self._sizes[key] = status.st_size
             self._observe_load(name, time.perf_counter() - started)
-            while len(self._models) > self._limit:
-                self._models.popitem(last=False)
         self._models.move_to_end(key)
         return self._models[key]
+
+    def _make_room(self, size: int) -> None:
+        dropped = []
+        while self._models and (len(self._models) >= self._limit or sum(self._sizes.values()) + size > self._most):
+            dropped.append(next(iter(self._models)))
+            self._forget(dropped[-1])
+        if dropped:
+            give_back()
+
+    def drop(self, is_served: Callable[[str, int], bool]) -> None:
+        """Forget models that are not served any more."""
+        gone = [key for key in self._models if not is_served(key[0], key[1])]
+        for key in gone:
+            self._forget(key)
+        if gone:
+            give_back()
+
+    def _forget(self, key: tuple[Any, ...]) -> None:
+        del self._models[key], self._sizes[key]

@@ -28,12 +28,16 @@ class Settings:
     max_body : bytes of a body, but for ROOT files and uploads
     max_pending_bytes : bytes of all bodies that are held at the same time; None for a sixteenth of the memory
     worker_memory : bytes that a worker may have beyond what it starts with; None for its part of 3/4 of the memory
+    max_connections : of an API process; the one that is idle for the longest time makes room. None for half of the
+        files that it may open
+    max_model_bytes : of the graphs that a worker keeps loaded; None for a quarter of what it may have of the memory
     max_file : bytes of a ROOT file to be scored
     max_upload : bytes of a model
     max_events : events of a request, but for ROOT files
     max_objects : objects of a collection in one event
     check_memory, check_seconds : limits of the check of an upload, bytes and seconds
     keys : file of API keys; None asks for none, which is refused on other addresses than loopback unless ``is_open``
+    access_log : file that gets a line of JSON for each answer; ``-`` is the standard error, None writes none
     is_open : serve without keys on any address
     """
 
@@ -54,6 +58,8 @@ class Settings:
     max_body: int = 64_000_000
     max_pending_bytes: int | None = None
     worker_memory: int | None = None
+    max_connections: int | None = None
+    max_model_bytes: int | None = None
     max_file: int = 20_000_000_000
     max_upload: int = 1_000_000_000
     max_events: int = 1_000_000
@@ -61,4 +67,5 @@ class Settings:
     check_memory: int = 4_000_000_000
     check_seconds: float = 60.0
     keys: Path | None = None
+    access_log: Path | None = None
     is_open: bool = False

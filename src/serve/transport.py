@@ -135,7 +135,7 @@ class Pool:
             self._metrics.observe(
                 request, status=status, num_events=num_events, seconds=time.perf_counter() - start, computed=computed
             )
-            self._write_metrics_soon()
+            self.show_counts_soon()
         return reply
 
     async def _ask(self, request: Request) -> Reply:
@@ -147,7 +147,7 @@ class Pool:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         held = _Held(request, deadline, future)
         link.send(held, now)
-        self._write_metrics_soon()
+        self.show_counts_soon()
         self._watch_soon()
         timer = asyncio.get_running_loop().call_later(deadline - now, _expire, future, request)
         try:
@@ -159,8 +159,8 @@ class Pool:
                 held.kept = len(request.body)
                 self._room.keep(held.kept)
 
-    def _write_metrics_soon(self) -> None:
-        """Let the other processes know the counts, a few times a second at most."""
+    def show_counts_soon(self) -> None:
+        """Let the other processes know what was counted, a few times a second at most."""
         if self._writing is None:
             self._writing = asyncio.get_running_loop().call_later(_GAUGE, self._write_metrics)
 

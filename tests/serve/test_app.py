@@ -24,7 +24,7 @@ def ask(app, path="/models", raw_path=None):
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": (raw_path or path).encode()}
-    asyncio.run(Shield(app, lifespan=app)(scope, receive, send))
+    asyncio.run(Shield(app, lifespan=app, count=lambda *_: None, log=None)(scope, receive, send))
     return sent
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import resource
 import shutil
 import socket
 import subprocess
@@ -389,3 +391,62 @@ def test_scores_that_nobody_waits_for_are_removed(tmp_path, accept):
     assert list(path.parent.iterdir()) == [path]
     *_, reply = engine.begin(request)
     assert path.with_name("body.scores").samefile(reply.path)  # that of a finished job stays
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off(server):
+    body = bytes(64_000_000)
+    with connect(server) as connection:
+        head = b"POST /bare HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + body)
+        time.sleep(2.5)  # longer than the server waits; that is what is tried
+        found = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := connection.recv(1 << 20):
+                found += len(piece)
+    assert found < len(body)
+
+
+def test_idle_connections_make_room_for_others(start_toy):
+    server = start_toy(max_connections=8)
+    idle = [connect(server) for _ in range(60)]
+    try:
+        for _ in range(3):
+            answer = exchange(server, WHOLE.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+            assert answer.startswith(b"HTTP/1.1 200")
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_the_probe_gets_through_where_few_files_may_be_open(tmp_path):
+    temporary = tmp_path / "s"
+    temporary.mkdir()
+    words = [str(HERE / "toy.py"), "{}"]
+    process = launch(words, temporary=temporary, first=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    handle = Handle(process, "", temporary, temporary / "log")
+    try:
+        handle.url = announced(handle, seconds=60)
+        idle = [connect(handle) for _ in range(100)]
+        assert handle.is_ready()
+        for connection in idle:
+            connection.close()
+    finally:
+        handle.stop()
+        process.stdout.close()
+
+
+def test_a_body_that_trickles_is_given_up(start_server, tmp_path):
+    Repository(tmp_path / "repo").publish(make_bundle(tmp_path / "flat"), "flat")
+    server = start_server(["-m", "serve", str(tmp_path / "repo"), "--port", "0", "--timeout", "1"])
+    head = b"POST /models/flat/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    start = time.monotonic()
+    with connect(server) as connection:
+        connection.sendall(head)
+        connection.setblocking(False)
+        found = b""
+        while not found and time.monotonic() - start < 10:
+            connection.sendall(b" ")
+            time.sleep(0.2)  # never a pause of a second
+            with contextlib.suppress(BlockingIOError):
+                found = connection.recv(1000)
+    assert b"body_too_slow" in found

@@ -26,6 +26,9 @@ class Toy:
     def answer(self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]) -> list[Reply]:
         return [self._one(request, batch=len(requests)) for request in requests]
 
+    def rest(self) -> None:
+        pass
+
     def begin(self, request: Request) -> Iterator[Reply | None]:
         for _ in range(int(request.options["slices"])):
             time.sleep(float(request.options["seconds"]))

@@ -26,17 +26,19 @@ async def ready(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
 
 
 def check_ready(site: Site) -> None:
-    """Check that a worker can be reached and makes progress, and that the models can be read.
+    """Check that a worker can be reached and makes progress, and that models and keys can be read.
 
     Raises
     ------
-    Overloaded
+    Overloaded, OutOfOrder
         If not, which is a 503.
     """
     if not site.is_ready():
         raise Overloaded("no model process can be reached, or none makes progress; try again later", code="not_ready")
     if not os.access(site.settings.models, os.R_OK | os.X_OK):
         raise Overloaded("the folder of the models can't be read", code="not_ready")
+    if site.keys is not None:
+        site.keys.check()
 
 
 async def metrics(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001

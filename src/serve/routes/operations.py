@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from serve.access import WHO
 from serve.codec import media
 from serve.codec.parsing import parse_object
 from serve.errors import MethodNotAllowed, NotFound
@@ -26,6 +27,7 @@ from serve.routes.site import Site
 Schema = Mapping[str, Any]
 Answer = Callable[[Site, HttpRequest], Awaitable[Response]]
 
+PATH = "serve.path"  # where the scope of a request has the path as it is documented
 _PIECE = 1 << 20  # bytes of a file that are sent at once
 ANY: Schema = {}
 BINARY: Schema = {"type": "string", "format": "binary"}
@@ -66,10 +68,11 @@ class Endpoint:
     Parameters
     ----------
     operations : by method
+    path : as it is documented
     """
 
-    def __init__(self, site: Site, operations: Mapping[str, Operation]) -> None:
-        self._site = site
+    def __init__(self, site: Site, operations: Mapping[str, Operation], *, path: str) -> None:
+        self._site, self._path = site, path
         self._operations = dict(operations)
         if "GET" in operations:
             self._operations.setdefault("HEAD", operations["GET"])
@@ -77,12 +80,13 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = HttpRequest(scope, receive, send)
+        scope[PATH] = self._path
         operation = self._operations.get(scope["method"])
         if operation is None:
             raise MethodNotAllowed(self._operations)
         if operation.scope is not None:
             self._site.authorize(request, operation.scope)
-        with Hold(self._site.room) as scope[HOLD]:
+        with Hold(self._site.room, who=scope.get(WHO)) as scope[HOLD]:
             response = await operation.answer(self._site, request)
         await response(scope, receive, send)
 
@@ -93,7 +97,9 @@ def routes(site: Site, operations: Iterable[Operation]) -> list[Route]:
     for operation in operations:
         for path in operation.paths:
             by_path.setdefault(path, {})[operation.method] = operation
-    return [Route(path, Endpoint(site, methods), methods=None, name=path) for path, methods in by_path.items()]
+    return [
+        Route(path, Endpoint(site, methods, path=path), methods=None, name=path) for path, methods in by_path.items()
+    ]
 
 
 class FileAnswer(Response):

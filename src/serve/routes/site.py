@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request as HttpRequest
 
 from serve import names
+from serve.access import WHO
 from serve.check import Limits
 from serve.errors import BadRequest, Forbidden
 from serve.keys import Keys, is_loopback, is_private
@@ -106,7 +107,8 @@ class Site:
             If not.
         """
         if self.keys is not None:
-            self.keys.authorize(header(request, b"authorization"), header(request, b"x-api-key"), scope=scope)
+            key = self.keys.authorize(header(request, b"authorization"), header(request, b"x-api-key"), scope=scope)
+            request.scope[WHO] = key.name
             return
         host, origin = header(request, b"host") or "", header(request, b"origin")
         # Without keys a page of another site must not use a visitor's browser to reach the server.
