@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -56,6 +57,8 @@ def install(app: Any, context: Any) -> ASGIApp:
     settings = context.settings
     check_exposure(settings.host, settings.keys, is_open=settings.is_open)
     site = Site.of(context)
+    with contextlib.suppress(OSError):  # which whoever asks for the list is told
+        site.repository.cards()  # the processes that are forked from this one need not read all models
     described = Operation(
         method="GET",
         paths=("/openapi.json",),

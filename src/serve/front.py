@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 Headers = list[tuple[bytes, bytes]]
 
 _METHODS = b"GET, HEAD, POST, PUT, DELETE"
-_SEEN = b"Content-Length, Location, Retry-After, X-Model, X-Model-Sha256, X-Model-Version"
+_SEEN = b"Content-Length, Link, Location, Retry-After, X-Model, X-Model-Sha256, X-Model-Version, X-Total-Count"
 _VARY = (b"vary", b"Origin")  # a cache must not give one site's answer to another
 _REMEMBERED = b"600"  # s; a browser asks again after that
 

@@ -7,6 +7,7 @@
     <root>/.staging/           what is being written; renamed to its place once it is whole and on disk
     <root>/.trash/             what was deleted, ``name@version@time``
     <root>/.numbers/<name>     the highest version number that was deleted
+    <root>/.index              what was seen of the models, for the next start (see :mod:`serve.index`)
     <root>/.lock               held by whoever changes something (see :mod:`serve.atomic`)
 
 Every change becomes visible by one rename, so a reader, or a crash, meets the old state or the new one. Readers take
@@ -29,7 +30,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rootdata import bundle
 from rootdata.bundle import MANIFEST, MODEL, Manifest
@@ -38,6 +39,7 @@ from serve import atomic, names
 from serve.atomic import Watched
 from serve.errors import BadRequest, Conflict, InvalidModel, NotFound
 from serve.faults import changes
+from serve.index import Index, Summary
 
 CONFIG = "config.json"
 PREPROCESS = "preprocess.json"
@@ -78,7 +80,7 @@ class Card:
     versions : all that are there, rising
     latest : the highest one that can be used; ``None`` if none can
     tags : the model's own and those in the manifest of the latest version
-    manifest : of the latest version
+    about : what the manifest of the latest version says
     broken : versions above the latest that can't be used, and why
     problem : why ``config.json`` can't be read
     unloaded : versions that are out of service
@@ -89,7 +91,7 @@ class Card:
     latest: int | None
     aliases: Mapping[str, int]
     tags: tuple[str, ...]
-    manifest: Manifest | None
+    about: Summary | None
     broken: Mapping[int, str]
     problem: str | None = None
     unloaded: tuple[int, ...] = ()
@@ -97,17 +99,14 @@ class Card:
     @property
     def features(self) -> frozenset[str]:
         """Names of branches and features that the latest version takes."""
-        if self.manifest is None:
-            return frozenset()
-        inputs = (name for tensor in self.manifest.inputs for name in tensor.features)
-        return frozenset((*(b.name for b in self.manifest.branches), *inputs))
+        return frozenset(self.about.features) if self.about else frozenset()
 
     def to_dict(self) -> dict[str, Any]:
         """Return a summary as plain data for JSON."""
-        made = self.manifest
+        made = self.about
         about = {} if made is None else {
             "author": made.author, "description": made.description, "created": made.created,
-            "columns": list(made.columns), "metrics": dict(made.metrics), "features": sorted(self.features),
+            "columns": list(made.columns), "metrics": dict(made.metrics), "features": list(made.features),
         }  # fmt: skip
         known = {
             "name": self.name, "latest": self.latest, "versions": list(self.versions), "aliases": dict(self.aliases),
@@ -123,10 +122,22 @@ class _Seen:
 
     versions: tuple[int, ...] = ()
     latest: int | None = None
-    manifest: Manifest | None = None
+    about: Summary | None = None
     broken: Mapping[int, str] = dataclasses.field(default_factory=dict)
     config: Config = dataclasses.field(default_factory=Config)
     problem: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for the index; only of a model without problems."""
+        about = None if self.about is None else dataclasses.asdict(self.about)
+        return {"versions": self.versions, "latest": self.latest, "about": about, **dataclasses.asdict(self.config)}
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """Make it of what :meth:`to_dict` gave."""
+        config = Config(aliases=plain["aliases"], tags=tuple(plain["tags"]), policy=plain["policy"])
+        about = Summary.of_plain(plain["about"])
+        return cls(versions=tuple(plain["versions"]), latest=plain["latest"], about=about, config=config)
 
 
 class Repository:
@@ -143,6 +154,7 @@ class Repository:
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).resolve()
         self._models: dict[str, Watched[_Seen]] = {}
+        self._index = Index(self._root)
         self._manifests: dict[tuple[str, int], tuple[tuple[int, ...], Manifest]] = {}
 
     # What is there
@@ -239,8 +251,8 @@ class Repository:
             versions=seen.versions,
             latest=seen.latest,
             aliases=seen.config.aliases,
-            tags=tuple(sorted({*seen.config.tags, *(seen.manifest.tags if seen.manifest else ())})),
-            manifest=seen.manifest,
+            tags=tuple(sorted({*seen.config.tags, *(seen.about.tags if seen.about else ())})),
+            about=seen.about,
             broken=seen.broken,
             problem=seen.problem,
             unloaded=tuple(v for v in seen.versions if seen.config.has_unloaded(v)),
@@ -252,6 +264,7 @@ class Repository:
         for name in sorted(self._names()):
             with contextlib.suppress(NotFound):  # gone since the folder was listed
                 found.append(self.card(name))
+        self._index.save([card.name for card in found])
         return found
 
     def search(
@@ -282,7 +295,7 @@ class Repository:
             for card in self.cards()
             if (tag is None or tag in card.tags)
             and (feature is None or feature in card.features)
-            and (author is None or (card.manifest is not None and _is_in(author, card.manifest.author)))
+            and (author is None or (card.about is not None and _is_in(author, card.about.author)))
             and (text is None or _is_in(text, _prose(card)))
             and all(is_met(card) for is_met in limits)
         ]
@@ -505,13 +518,17 @@ class Repository:
         home = self._root / name
         if home.is_symlink():
             return _Seen(), True
+        stamp = _stamp_around(home)
+        if (kept := self._kept(name, stamp)) is not None:
+            return kept, True
         versions = sorted(_version_folders(home))
         broken: dict[int, str] = {}
-        latest, manifest = None, None
+        latest, about = None, None
         for version in reversed(versions):
-            _, found = self._read_manifest(name, version)
+            inner, found = self._read_manifest(name, version)
             if isinstance(found, Manifest):
-                latest, manifest = version, found
+                latest, about = version, Summary.of(found)
+                stamp += inner
                 break
             broken[version] = found
         gone = {v for v in broken if not (home / str(v)).exists()}  # deleted while we looked
@@ -522,12 +539,25 @@ class Repository:
         seen = _Seen(
             versions=tuple(v for v in versions if v not in gone),
             latest=latest,
-            manifest=manifest,
+            about=about,
             broken={v: why for v, why in broken.items() if v not in gone},
             config=config,
             problem=problem,
         )
+        if about is not None and not broken and problem is None and _is_settled(stamp):
+            self._index.put(name, stamp, seen.to_dict())
         return seen, not broken
+
+    def _kept(self, name: str, stamp: tuple[int, ...]) -> _Seen | None:
+        """Return what the index knows of a model, if its files are those that were seen then."""
+        known = self._index.get(name)
+        if known is None:
+            return None
+        try:
+            inner = _stamp(f"{self._root}/{name}/{int(known[1]['latest'])}")
+            return _Seen.of_plain(known[1]) if list(known[0]) == [*stamp, *inner] else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
     def _read_manifest(self, name: str, version: int) -> tuple[tuple[int, ...], Manifest | str]:
         folder = f"{self._root}/{name}/{version}"
@@ -615,6 +645,20 @@ class Repository:
 def _version_folders(home: Path) -> list[int]:
     with os.scandir(home) as entries:
         return [int(e.name) for e in entries if names.is_version(e.name) and e.is_dir(follow_symlinks=False)]
+
+
+def _stamp_around(home: Path) -> tuple[int, ...]:
+    """Say which state a model's folder and its configuration are in."""
+    own = os.lstat(home)
+    try:
+        config = os.lstat(home / CONFIG)
+    except FileNotFoundError:
+        return (own.st_mtime_ns, own.st_ino, own.st_nlink)
+    return (own.st_mtime_ns, own.st_ino, own.st_nlink, config.st_ino, config.st_mtime_ns, config.st_size)
+
+
+def _is_settled(stamp: tuple[int, ...]) -> bool:
+    return time.time_ns() - stamp[0] > atomic.SETTLED_NS
 
 
 def _stamp(folder: str) -> tuple[int, ...]:
@@ -724,7 +768,7 @@ def _is_in(part: str, whole: str) -> bool:
 
 
 def _prose(card: Card) -> str:
-    made = card.manifest
+    made = card.about
     about = (made.description, made.author) if made else ()
     return "\n".join((card.name, *card.tags, *about))
 
@@ -738,7 +782,7 @@ def _limit(name: str, value: float) -> Callable[[Card], bool]:
         raise BadRequest(f"{name[:100]}: got {value}; expected a finite number", field=name[:100])
 
     def is_met(card: Card) -> bool:
-        found = None if card.manifest is None else card.manifest.metrics.get(metric)
+        found = None if card.about is None else card.about.metrics.get(metric)
         return found is not None and (found >= value if kind == "min" else found <= value)
 
     return is_met

@@ -168,6 +168,25 @@ def test_the_list_is_searched_while_typing(visitor: Visitor) -> None:
     assert visitor.find("nav [aria-current]").text == "2 · latest"
 
 
+def test_a_long_list_is_turned_page_by_page(driver: Any, start_server: Callable[..., Handle], tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    for number in range(150):
+        shutil.copytree(bundle, tmp_path / "models" / f"m{number:03d}" / "1")
+    visitor = Visitor(driver, start_server(["-m", "serve", str(tmp_path / "models"), "--port", "0"]).url)
+    visitor.open()
+    names = "[...document.querySelectorAll('tbody th a')].map((a) => a.textContent)"
+    assert visitor.run(f"return {names}") == [f"m{number:03d}" for number in range(100)]
+    assert visitor.find(".pages [role=status]").text == "1 to 100 of 150"
+    visitor.click(".pages button", "Next")
+    assert visitor.run(f"return {names}") == [f"m{number:03d}" for number in range(100, 150)]
+    assert not visitor.find(".pages button", "Next").is_enabled()
+    visitor.click(".pages button", "Previous")
+    assert visitor.run(f"return {names}")[0] == "m000"
+    visitor.type("#search", "m14")  # among all pages
+    assert visitor.run(f"return {names}") == [f"m{number}" for number in range(140, 150)]
+    assert visitor.run("return document.querySelector('.pages')") is None
+
+
 def test_a_card_shows_ranges_curves_and_versions(visitor: Visitor) -> None:
     visitor.open("#/models/ttH")
     row = visitor.find("main tbody tr", "HT")

@@ -13,6 +13,7 @@ import pytest
 from servers import SOURCE
 
 from serve.__main__ import main
+from serve.errors import NotFound
 from serve.keys import Keys
 from serve.repository import Repository
 
@@ -35,7 +36,19 @@ def test_help_is_quick_and_loads_nothing_heavy():
     assert time.monotonic() - started < 5
     loaded = set(done.stdout.splitlines()[-1].split())
     assert not loaded & {"numpy", "litserve", "fastapi", "onnxruntime", "uvicorn", "starlette"}
-    for option in ("--port", "--keys", "--open", "--workers", "--api-processes", "--publish", "--max-events"):
+    for option in (
+        "--port",
+        "--keys",
+        "--open",
+        "--workers",
+        "--api-processes",
+        "--publish",
+        "--max-events",
+        "--root-path",
+        "--allow-host",
+        "--allow-origin",
+        "unix:PATH",
+    ):
         assert option in done.stdout
 
 
@@ -56,6 +69,10 @@ def test_help_is_quick_and_loads_nothing_heavy():
         (["M", "--keys", "none"], "keys add"),
         (["M", "--ports", "1"], "--ports"),
         (["keys"], "add|list|revoke"),
+        (["purge"], "MODELS"),
+        (["purge", "none"], "no folder"),
+        (["purge", "M", "--days", "-1"], "above 0"),
+        (["purge", "M", "--max-bytes", "-1"], "from 0"),
         (["keys", "add", "K", "two words"], "allowed"),
         (["keys", "add", "K", "me", "--scope", "all"], "predict"),
         (["keys", "revoke", "K", "123"], "no key"),
@@ -121,3 +138,23 @@ def test_serving_publishes_what_is_new_and_makes_the_folder(tmp_path, start_serv
         assert answer["version"] == version
         assert handle.stop() == 0
     assert Repository(folder).versions("ttH") == (1, 2)
+
+
+def test_the_trash_is_emptied_by_command(tmp_path, capsys):
+    bundle = models.make_bundle(tmp_path / "bundle")
+    repository = Repository(tmp_path / "repo")
+    for name in ("first", "second", "third"):
+        repository.publish(bundle, name)
+        repository.delete(name)
+    size = sum(path.stat().st_size for path in bundle.iterdir())
+    for words, removed in (
+        (("--days", 1), 0),
+        (("--max-bytes", 10 * size), 0),
+        (("--max-bytes", size), 2),
+        ((), 1),
+        ((), 0),
+    ):
+        status, out, _ = run(capsys, "purge", tmp_path / "repo", *words)
+        assert (status, out) == (0, f"removed {removed} from the trash\n")
+    with pytest.raises(NotFound):
+        repository.restore("third")

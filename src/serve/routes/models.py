@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from serve.routes.operations import BINARY, FileAnswer, Operation, Schema, as_js
 from serve.routes.site import Site, in_thread, target
 
 _SMALL = 65_536  # bytes of a body that says which version
+_PAGE = {"limit": 1, "offset": 0}  # to the least that is meant
 _LIMITS = ("days", "max_bytes")
 _WORDS = ("tag", "feature", "author", "text")
 
@@ -25,18 +27,28 @@ async def search(site: Site, request: HttpRequest) -> Response:
     """List the models that fit the query; without one, all."""
     words: dict[str, Any] = {}
     bounds: dict[str, float] = {}
+    page: dict[str, int] = {}
     for key, value in request.query_params.items():
         if key in _WORDS:
             words[key] = value
+        elif key in _PAGE:
+            page[key] = _whole(key, value)
         elif key.startswith(("min_", "max_")):
             bounds[key] = _number(key, value)
         else:
             raise BadRequest(
-                f"{key[:60]!r} is not known; search by {', '.join(_WORDS)}, min_<metric> or max_<metric>",
+                f"{key[:60]!r} is not known; search by {', '.join(_WORDS)}, min_<metric> or max_<metric>; "
+                f"cut by {' and '.join(_PAGE)}",
                 field=key[:60],
             )
     found = await in_thread(lambda: site.repository.search(**words, bounds=bounds))
-    return as_json([card.to_dict() for card in found])
+    start = page.get("offset", 0)
+    stop = start + page.get("limit", len(found))
+    headers = {"X-Total-Count": str(len(found))}
+    if "limit" in page and stop < len(found):
+        query = urlencode([*((k, v) for k, v in request.query_params.multi_items() if k != "offset"), ("offset", stop)])
+        headers["Link"] = f'<?{query}>; rel="next"'
+    return as_json([card.to_dict() for card in found[start:stop]], headers=headers)
 
 
 async def card(site: Site, request: HttpRequest) -> Response:
@@ -120,6 +132,12 @@ async def purge(site: Site, request: HttpRequest) -> Response:
     return as_json({"removed": removed})
 
 
+def _whole(key: str, value: str) -> int:
+    if not (value.isascii() and value.isdecimal() and len(value) < 10 and int(value) >= _PAGE[key]):
+        raise BadRequest(f"{key}: got {value[:40]!r}; expected a whole number, {_PAGE[key]} or more", field=key)
+    return int(value)
+
+
 def _number(key: str, value: str) -> float:
     try:
         return float(value)
@@ -172,7 +190,10 @@ _JSON = {media.JSON: {"type": "object"}}
 OPERATIONS = (
     Operation(
         method="GET", paths=("/models",), answer=search, summary="List models, or search them",
-        query={word: {"type": "string"} for word in _WORDS},
+        query={
+            **{word: {"type": "string"} for word in _WORDS},
+            **{word: {"type": "integer", "minimum": least} for word, least in _PAGE.items()},
+        },
         gives={media.JSON: {"type": "array", "items": _CARD}},
     ),
     Operation(method="GET", paths=(_ONE,), answer=card, summary="Say what is known of a model", gives=_IS_CARD),

@@ -278,6 +278,29 @@ def test_the_async_client_does_the_same(server: Handle, client: Client, tmp_path
         np.testing.assert_allclose(file["scores"]["score_signal"].array(library="np"), expected[:, 0], atol=1e-6)
 
 
+def test_the_trash_is_emptied(server: Handle, client: Client, bundle: Path) -> None:
+    from serve.client.__main__ import main
+
+    def throw_away() -> None:
+        client.upload("rubbish", bundle)
+        client.delete("rubbish")
+
+    throw_away()
+    assert client.purge(days=1) == 0
+    assert client.purge() >= 1
+    throw_away()
+
+    async def purge() -> int:
+        async with AsyncClient(server.url) as other:
+            return await other.purge(max_bytes=0)
+
+    assert asyncio.run(purge()) == 1
+    throw_away()
+    assert main(["--url", server.url, "purge"]) == 0
+    with pytest.raises(ServerError, match="not in the trash"):
+        client.restore("rubbish")
+
+
 def test_both_clients_have_the_same_surface() -> None:
     def surface(kind: type) -> dict[str, str]:
         members = inspect.getmembers(kind, inspect.isfunction)

@@ -296,3 +296,49 @@ def test_publishing_under_load_fails_no_request(site, name, archive):
     assert {answer.status_code for answer in answers} == {200}
     assert versions() == {2, 3}
     assert {json.loads(a.content)["version"] for a in answers[published + 8 :]} == {3}
+
+
+def test_a_list_may_be_cut_into_pages(site):
+    repository = Repository(site.folder)
+    for name in ("page1", "page2", "page3"):
+        repository.publish(site.bundles["other"], name)
+    whole = site.client.get("/models?tag=fast").json()
+    path, found = "/models?tag=fast&limit=2", []
+    while path:
+        answer = site.client.get(path)
+        assert answer.headers["x-total-count"] == str(len(whole))
+        assert 1 <= len(answer.json()) <= 2
+        found += answer.json()
+        path = f"/models{answer.links['next']['url']}" if "next" in answer.links else ""
+    assert found == whole
+    assert len(whole) >= 3
+    assert site.client.get("/models?offset=9999").json() == []
+    assert site.client.get("/models?tag=fast&offset=1").json() == whole[1:]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=x", "limit=1.5", "offset=-1", "offset=\xb2", "limit="])
+def test_a_page_that_can_not_be_meant_is_refused(site, query):
+    answer = site.client.get(f"/models?{query}")
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, query.partition("=")[0])
+
+
+def test_the_trash_is_emptied(site):
+    repository = Repository(site.folder)
+    for name in ("trash1", "trash2"):
+        repository.publish(site.bundles["flat"], name)
+        repository.delete(name)
+    assert site.client.delete("/trash?days=1").json() == {"removed": 0}
+    assert site.client.delete("/trash?max_bytes=100000000").json() == {"removed": 0}
+    size = sum(p.stat().st_size for p in (site.bundles["flat"]).iterdir())
+    assert site.client.delete(f"/trash?max_bytes={size + 100}").json()["removed"] >= 1  # all but the last
+    assert site.client.post("/models/trash2/restore").status_code == 200
+    assert site.client.post("/models/trash1/restore").status_code == 404
+    site.client.delete("/models/trash2")
+    assert site.client.delete("/trash").json()["removed"] >= 1
+    assert list((site.folder / ".trash").iterdir()) == []
+
+
+@pytest.mark.parametrize("query", ["days=-1", "days=x", "days=nan", "max_bytes=-5", "max_bytes=inf", "day=1"])
+def test_what_is_to_be_emptied_must_be_meant(site, query):
+    answer = site.client.delete(f"/trash?{query}")
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, query.partition("=")[0])

@@ -3,6 +3,8 @@
 import { ask, linkTo } from "./api.js";
 import { el, figure, table } from "./dom.js";
 
+const ROWS = 100; // of a table; more models are on further pages
+
 /** Show all models; a search narrows them down while it is typed. */
 export async function listView() {
   const cards = await ask("models");
@@ -17,7 +19,17 @@ export async function listView() {
     field.value = text;
     const fitting = cards.filter((card) => fits(card, text));
     count.textContent = cards.length ? `${fitting.length} of ${cards.length} models` : "There are no models yet.";
-    found.replaceChildren(fitting.length ? tableOf(fitting, search) : "");
+    turn(fitting, 0);
+  };
+  const turn = (fitting, start) => {
+    const shown = fitting.slice(start, start + ROWS);
+    const turned = (text, to) => el("button", {
+      type: "button", disabled: to < 0 || to >= fitting.length, onclick: () => turn(fitting, to),
+    }, text);
+    const pages = el("nav", { class: "pages", "aria-label": "Pages" }, turned("Previous", start - ROWS),
+      el("span", { role: "status" }, ` ${start + 1} to ${start + shown.length} of ${fitting.length} `),
+      turned("Next", start + ROWS));
+    found.replaceChildren(shown.length ? tableOf(shown, search) : "", fitting.length > ROWS ? pages : "");
   };
   search("");
   return el("div", null, el("h1", null, "Models"),
