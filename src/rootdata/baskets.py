@@ -378,7 +378,7 @@ class _Block:
         self._source, self._start, self._stop = source, start, stop
         self._known: list[Ints] = []  # offsets of lists
         self._agreed: set[tuple[int, int]] = set()  # identities of offsets, and of the counter that says the same
-        self._counts: dict[int, Array] = {}
+        self._numbers: dict[int, Array] = {}  # columns of one number an entry, by where their first basket lies
 
     def places(self, tables: Sequence[BasketTable]) -> Iterator[Range]:
         """Say where the bytes lie that will be needed."""
@@ -390,8 +390,17 @@ class _Block:
 
     def read(self, table: BasketTable) -> Array | Jagged:
         """Read the column of a branch."""
+        if table.width == 0:
+            return self._number(table)
         baskets = self._baskets(table, self._start, self._stop)
         return self._lists(table, baskets) if table.width < 0 else _numbers(table, baskets)
+
+    def _number(self, table: BasketTable) -> Array:
+        """Read a column of one number an entry, once: it may count lists, and be asked for itself."""
+        place = int(table.seeks[0]) if len(table.seeks) else id(table)
+        if place not in self._numbers:
+            self._numbers[place] = _numbers(table, self._baskets(table, self._start, self._stop))
+        return self._numbers[place]
 
     def _baskets(self, table: BasketTable, start: int, stop: int) -> list[_Basket]:
         span = _span(table, start, stop)
@@ -475,9 +484,7 @@ class _Block:
         """Compare the lengths of lists with what another branch says that they are."""
         if (id(offsets), id(counter)) in self._agreed:
             return
-        if id(counter) not in self._counts:
-            self._counts[id(counter)] = _numbers(counter, self._baskets(counter, self._start, self._stop))
-        counts, declared = np.diff(offsets), self._counts[id(counter)]
+        counts, declared = np.diff(offsets), self._number(counter)
         wrong = (counts != declared) & ((counts > 0) | (table.header != POINTER_HEADER))
         if wrong.any() and table.has_bits:
             raise _contradiction(table, 0, "")
