@@ -25,13 +25,14 @@ WRONG = {
     BY_FILES.replace("other_1", "signal_1")
     % "'*signal_0*','*other_1*'": r"needs events of two classes in the val part",
     'data.mix="{signal: 0, other: 1}"': r"mix: got signal: 0, which leaves class 1 \('signal'\) without",
-    "data.weight=0": r"weight: those of all training events are 0",
-    "data.weight=x0*0": r"weight: those of all training events are 0",
+    "data.weight=0": r"the weights of all its 764 training events are 0",
+    "data.weight=x0*0": r"the weights of all its 764 training events are 0",
     "+data.samples.signal.weight=0": r"class 1 \('signal'\): the weights of all its 757 training events are 0",
     "data.cut=\"'x0 > 1000'\"": r"sample 'other': none of its 1200 entries in 2 files is selected",
     # what is not trained, or not validated
     "train=false": r"train=false: there is no trained network",
     "train=false test=false": r"train=false: there is no trained network",
+    "data.batch_size=100000 data.drop_last=true": r"drop_last: the 1521 events are fewer than a batch of 100000",
     "trainer.max_epochs=0": r"trainer\.max_epochs: got 0, with which nothing is trained",
     "trainer.max_steps=0": r"trainer\.max_steps: got 0",
     "trainer.limit_train_batches=0": r"trainer\.limit_train_batches: got 0",

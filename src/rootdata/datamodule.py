@@ -343,7 +343,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         Raises
         ------
         DataError
-            For a feature that is constant or missing everywhere; for a fit where all events weigh nothing.
+            For a feature that is constant or missing everywhere.
         ConfigError
             For a fit within another trainer's run, or where ``mix`` leaves a class without events.
         """
@@ -358,7 +358,6 @@ class RootDataModule(_Base):  # type: ignore[misc]
                     "fit: got a data module in the midst of another run; give each trainer its own, or a copy.deepcopy"
                 )
             self._progress.end()
-            check_weights(self)
 
     def train_dataloader(self) -> Loader:
         """Return the training batches: in a fit those that are left, otherwise epoch after epoch from the first one.
@@ -367,10 +366,13 @@ class RootDataModule(_Base):  # type: ignore[misc]
         ------
         ResumeError
             Where the checkpoint that the fit goes on from was made with other events, or another order of them.
+        DataError
+            For a fit, where all events weigh nothing.
         """
         trainer, events = self._fitting(), self._dataset("train")
         if trainer is None:
             return self._kept(Loader(events))
+        check_weights(self)
         self._progress.check(trainer, events.identity)
         if trainer.world_size > 1:
             rank_zero_info(_reading_of(events, self.order, trainer.world_size))

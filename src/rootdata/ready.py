@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 LOGGED = {"train/loss": "train", "val/loss": "val", "val/auc": "val"}
 """What :class:`rootdata.models.Classifier` logs, and in which part."""
 
+ROUNDING = 1e-12  # of a sum of numbers of both signs, as a share of that of their sizes
+
 _LEAVE_OUT = "or monitor nothing: '~callbacks.early_stopping' callbacks.checkpoint.monitor=null"
 
 
@@ -24,7 +26,7 @@ def check_classes(data: RootDataModule) -> None:
     Raises
     ------
     DataError
-        Where events have no labels, a class has no training events, or theirs weigh nothing.
+        Where events have no labels, a class has no training events, or their weights add up to nothing.
     """
     events, weights = data.specs.of_classes("train")
     if not any(events):
@@ -33,15 +35,16 @@ def check_classes(data: RootDataModule) -> None:
             "its class number, as samples.ttH.label=1, or `label` an expression"
         )
     counted = ", ".join(f"{name}: {n:,}" for name, n in zip(data.classes, events, strict=True))
-    for number, (name, n, weight) in enumerate(zip(data.classes, events, weights, strict=True)):
+    for number, (name, n, (total, size)) in enumerate(zip(data.classes, events, weights, strict=True)):
         if not n:
             raise DataError(
                 f"class {number} ({name!r}) has no training events ({counted}); check labels, cuts and the split, or "
                 "leave the class out of `classes`"
             )
-        if not weight:
+        if abs(total) <= ROUNDING * size:
+            what = "add up to 0" if size else "are 0"
             raise DataError(
-                f"class {number} ({name!r}): the weights of all its {n:,} training events are 0; check `weight`, its "
+                f"class {number} ({name!r}): the weights of all its {n:,} training events {what}; check `weight`, its "
                 "own and those of the samples"
             )
 

@@ -130,11 +130,12 @@ class Specs:
             events[self.samples[file.sample]] += file.selected(PARTS.index(part))
         return events
 
-    def of_classes(self, part: str) -> tuple[list[int], list[float]]:
-        """Return the selected events of each class in a part, and the sums of the sizes of their weights."""
+    def of_classes(self, part: str) -> tuple[list[int], list[tuple[float, float]]]:
+        """Return the selected events of each class in a part, and the sums of their weights and of their sizes."""
         number, classes = PARTS.index(part), range(len(self.labels[0][0]))
         events = [sum(sample[number][k] for sample in self.labels) for k in classes]
-        return events, [math.fsum(sample[number][k][1] for sample in self.weights) for k in classes]
+        sums = [[math.fsum(sample[number][k][i] for sample in self.weights) for i in range(2)] for k in classes]
+        return events, [(total, size) for total, size in sums]
 
     def mean_weight(self, part: str, shares: Mapping[str, float] | None = None) -> float:
         """Return the mean size of the weights in a part; 0 where it has no event.

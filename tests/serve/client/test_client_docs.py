@@ -14,10 +14,11 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import uproot
-from models import make_bundle
+from models import flat_graph, make_bundle
 from running import columns, end, start
 from servers import SOURCE, Handle
 
@@ -39,6 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with what the documentation assumes."""
     made = tmp_path_factory.mktemp("docs")
     make_bundle(made / "bundle", jets=True)
+    for name in ("tagger", "bdt"):
+        onnx.save_model(flat_graph(), made / f"{name}.onnx")
     (made / "events.json").write_text(json.dumps([EVENT]))
     events = columns(50)
     flat = {"HT": events["HT"], "MET_pt": events["MET_pt"], "Jet_pt": events["Jet"].pt, "Jet_eta": events["Jet"].eta}
@@ -76,7 +79,7 @@ def run(block: str, folder: Path, url: str) -> str:
 
 def test_there_is_what_is_tested() -> None:
     assert sum("curl " in block for block in BASH) == 4
-    assert sum("serve.client" in block for block in BASH) == 1
+    assert sum("serve.client" in block for block in BASH) == 2
     assert len(PYTHON) == 3
 
 
