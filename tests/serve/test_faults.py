@@ -124,8 +124,8 @@ def test_models_and_folders_that_can_not_be_read_are_told(start_server, reposito
         check(predict("operator"), 422, "can't be loaded by onnxruntime", "NoSuchOperator", "update the runtime")
         check(predict("secret"), 503, "Permission denied: model.onnx", "whoever runs it has to mend that")
         check(predict("silent"), 422, "manifest.json", "Permission denied")
-        check(predict("closed"), 503, "Permission denied: closed")
-        check(client.get("/models"), 503, "Permission denied: closed")
+        check(predict("closed"), 503, "Permission denied: config.json")
+        check(client.get("/models"), 503, "Permission denied: config.json")
         check(client.get("/models/secret/versions/1/model.onnx"), 503, "Permission denied")
         assert predict("good").status_code == 200
         repository.chmod(0)
