@@ -291,7 +291,7 @@ def build(node: DictConfig, *, given: Mapping[str, Any] | None = None) -> Any:
         return instantiate({**wanted, "_partial_": True}, _convert_="all")(**(given or {}))
     except Exception as error:
         found = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        if isinstance(found, RootDataError) or home_of(found) == "rootdata":
+        if isinstance(found, (RootDataError, OSError)) or home_of(found) == "rootdata":  # said well enough elsewhere
             raise
         name = str(node.get("_target_")).rpartition(".")[2]
         raise ConfigError(f"{name} can't be made: {first_line(found)}; check its options") from error
