@@ -262,6 +262,12 @@ def _innermost(error: BaseException) -> str:
     return ""
 
 
+def home_of(error: BaseException) -> str:
+    """Name the package whose code raised an error."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return _package(frames[-1].f_globals.get("__name__", "")) if frames else ""
+
+
 def _package(module: str) -> str:
     return module.partition(".")[0]
 

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import sys
-import traceback
 import typing
 import warnings
 import zipfile
@@ -33,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from rootdata import runs
-from rootdata.causes import sentence_of
+from rootdata.causes import home_of, sentence_of
 from rootdata.checking import SPECIAL, check, explain_key, first_line, join, options_of, references, walk
 from rootdata.disk import write_atomic
 from rootdata.ending import SIGNALS, Ending, Stopped, is_first_here, status_of
@@ -217,12 +216,6 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
     if isinstance(error, (ValueError, RuntimeError)) and home_of(error) in LIGHTNING:
         return first_line(error)
     return sentence_of(error) if isinstance(error, Exception) else None
-
-
-def home_of(error: BaseException) -> str:
-    """Name the package whose code raised an error."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 
 
 def explain_choice(error: MissingConfigException) -> str:

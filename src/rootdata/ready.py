@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -34,7 +34,7 @@ def check_classes(data: RootDataModule) -> None:
             "samples: none of the training events has a label, and a classifier learns from labels; give every sample "
             "its class number, as samples.ttH.label=1, or `label` an expression"
         )
-    counted = ", ".join(f"{name}: {n:,}" for name, n in zip(data.classes, events, strict=True))
+    counted = _counted(data, events)
     for number, (name, n, (total, size)) in enumerate(zip(data.classes, events, weights, strict=True)):
         if not n:
             raise DataError(
@@ -47,6 +47,10 @@ def check_classes(data: RootDataModule) -> None:
                 f"class {number} ({name!r}): the weights of all its {n:,} training events {what}; check `weight`, its "
                 "own and those of the samples"
             )
+
+
+def _counted(data: RootDataModule, events: Sequence[int]) -> str:
+    return ", ".join(f"{name}: {n:,}" for name, n in zip(data.classes, events, strict=True))
 
 
 def check_weights(data: RootDataModule) -> None:
@@ -126,7 +130,7 @@ def _check_val_classes(owner: str, data: Any) -> None:
         return
     events, _ = data.specs.of_classes("val")
     if sum(n > 0 for n in events) < 2:
-        counted = ", ".join(f"{name}: {n:,}" for name, n in zip(data.classes, events, strict=True))
+        counted = _counted(data, events)
         raise DataError(
             f"{owner} monitors 'val/auc', which needs events of two classes in the val part ({counted}); check the "
             "split, or monitor 'val/loss' with mode=min"

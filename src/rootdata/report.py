@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rootdata.branches import Branch
 from rootdata.inspection import MEASURED_FILES, Column, Inspection, TreeInfo, finding, role_of
 
 OBJECTS = "objects:\nmean ≤ max"
@@ -24,14 +25,14 @@ def tables(found: Inspection, *, limit: int = 40) -> RenderableType:
     limit : rows of the table of trees
     """
     unusable = [column.branch for column in found.columns.values() if column.branch.kind == "unusable"]
-    rest = [_reasons([(branch.name, branch.note) for branch in unusable])] if unusable else []
+    rest = [_reasons(unusable)] if unusable else []
     return Group(_tree_table(found.trees, limit), _branch_table(found), *rest)
 
 
-def _reasons(notes: Sequence[tuple[str, str]]) -> Table:
+def _reasons(unusable: Sequence[Branch]) -> Table:
     table = _table("can't be used", ("branch", "why"), right=())
-    for name, note in notes:
-        table.add_row(Text(name), Text(note))
+    for branch in unusable:
+        table.add_row(Text(branch.name), Text(branch.note))
     return table
 
 

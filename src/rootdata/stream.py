@@ -288,9 +288,8 @@ class Reader:
             if columns is None:
                 columns = self._opener.use(file.location, read)
         except (FileError, BranchError) as error:
-            if self._opener.state_of(file.location).differs_from(
-                file.state
-            ):  # what looks like damage may be another file
+            now = self._opener.state_of(file.location)
+            if now.differs_from(file.state):  # what looks like damage may be another file
                 raise self._changed(f"{file.path} is not as the first pass saw it ({error})") from error
             raise
         if columns is None:
