@@ -100,7 +100,7 @@ def check(
         manifest = _manifest(path)
         _check_ports(manifest, facts.inputs, facts.outputs)
         manifest, why = _with_batching(manifest, facts, batching)
-        notes += _check_runs(path, manifest, session)
+        _check_runs(path, manifest, session)
     else:
         manifest, why = _made_manifest(path, facts, session, features=features, columns=columns, batching=batching)
     if why:
@@ -260,7 +260,7 @@ def _with_batching(manifest: Manifest, facts: Facts, batching: str | None) -> tu
     return manifest, ""
 
 
-def _check_runs(folder: Path, manifest: Manifest, session: Any) -> list[str]:
+def _check_runs(folder: Path, manifest: Manifest, session: Any) -> None:
     """Run the graph as its manifest says; an event must get the same scores alone and among others."""
     trial = _trial(folder, manifest, session)
     found = trials.together(trial) if manifest.batching == "events" else trials.alone(trial, "")
@@ -274,7 +274,6 @@ def _check_runs(folder: Path, manifest: Manifest, session: Any) -> list[str]:
         for spec, array in zip(manifest.outputs, run, strict=True):
             events = len(array) if array.ndim and manifest.batching == "events" else None
             trials.check_output(spec, array, events)
-    return []
 
 
 def _trial(folder: Path, manifest: Manifest, session: Any, *, outputs: Sequence[str] | None = None) -> Trial:
