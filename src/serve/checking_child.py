@@ -31,6 +31,7 @@ from rootdata.jagged import Jagged, offsets_of
 from serve import archives, graphs, trials
 from serve.archives import LABELS, PARAMS, PREPROCESS, SAMPLE
 from serve.codec import inference
+from serve.codec.parsing import parse_object
 from serve.errors import InvalidModel, ServeError
 from serve.faults import fault_of
 from serve.graphs import Port
@@ -328,7 +329,7 @@ def _named(
     features, and not as many as the scores, name the features.
     """
     labels, params = folder / LABELS, folder / PARAMS
-    said = json.loads(params.read_bytes()) if params.exists() else {}
+    said = parse_object(params.read_bytes(), what=PARAMS) if params.exists() else {}
     features = features or _words(said.get("features"))
     if columns is None:
         columns = _words(labels.read_text()) if labels.exists() else _words(said.get("labels"))
