@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from rootdata import launch
+from rootdata.app import launch
 
 
 @launch.main(config_path="configs", config_name="train")
@@ -16,7 +16,7 @@ def main(config: DictConfig) -> float | None:
     import pytorch_lightning as pl
     from rich.console import Console
 
-    from rootdata.rebuild import export_best
+    from rootdata.app.rebuild import export_best
 
     console, folder = Console(), config.paths.output_dir
     pl.seed_everything(config.seed, workers=True)

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import CLUSTER, COMPRESSION, FLAT, JAGGED, make
-from rootdata import blocks
-from rootdata.config import CacheConfig
-from rootdata.files import Location
-from rootdata.trees import BLOCK_ENTRIES, open_tree, use_fast_inflate
+from rootdata.cache import blocks
+from rootdata.io.block_size import BLOCK_ENTRIES
+from rootdata.io.trees import open_tree, use_fast_inflate
+from rootdata.location import Location
+from rootdata.options.read import CacheConfig
 
 PLENTY = 10_000_000_000
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import data
-from rootdata.dataset import RootDataset
+from rootdata.loading.dataset import RootDataset
 
 
 def resident_mb() -> float:

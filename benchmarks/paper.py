@@ -16,11 +16,11 @@ import numpy as np
 import torch
 import uproot
 
-from rootdata.config import PARTS
-from rootdata.datamodule import RootDataModule
-from rootdata.dataset import RootDataset
-from rootdata.metrics import auc, roc
+from rootdata.loading.datamodule import RootDataModule
+from rootdata.loading.dataset import RootDataset
 from rootdata.models.dnn import DNN
+from rootdata.options.data import PARTS
+from rootdata.training.metrics import auc, roc
 
 EPOCHS, BATCH = 5, 100
 

@@ -21,13 +21,13 @@ def ours(url: str, threads: int) -> tuple[int, int]:
     """Read as the package does; return events and requests."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from rootdata.files import Location
-    from rootdata.opening import Opener
-    from rootdata.trees import blocks_of, use_fast_inflate
+    from rootdata.io.tree_pool import TreePool
+    from rootdata.io.trees import blocks_of, use_fast_inflate
+    from rootdata.location import Location
 
     use_fast_inflate()
     where = Location(url)
-    with Opener() as opener, ThreadPoolExecutor(threads) as pool:
+    with TreePool() as opener, ThreadPoolExecutor(threads) as pool:
         blocks = opener.use(where, lambda tree: blocks_of(tree, NAMES))
 
         def read(block: tuple[int, int]) -> int:
@@ -42,10 +42,11 @@ def bare(url: str, block: int = 20_000) -> tuple[int, int]:
     import uproot
     from uproot.source.fsspec import FSSpecSource
 
-    from rootdata import remote
+    from rootdata.io import remote
+    from rootdata.location import is_remote
 
-    remote.filesystem(url) if remote.is_remote(url) else None
-    options = {"handler": FSSpecSource} if remote.is_remote(url) else {}
+    remote.filesystem(url) if is_remote(url) else None
+    options = {"handler": FSSpecSource} if is_remote(url) else {}
     with uproot.open({url: None}, **options) as file:
         tree = file["Events"]
         names = [n.replace("Jet_", "Jet.") if "Jet." + n[4:] in tree.keys() else n for n in NAMES]  # noqa: SIM118
@@ -62,7 +63,7 @@ def bare(url: str, block: int = 20_000) -> tuple[int, int]:
 def epochs(base: str, path: Path, *, cache: dict[str, str] | None = None) -> tuple[float, float]:
     """Stream two epochs; return the events a second of each."""
     from benchmarks.data import options
-    from rootdata.dataset import RootDataset
+    from rootdata.loading.dataset import RootDataset
 
     given = options([path], rntuple="rntuple" in path.name)
     samples = {"all": {"files": f"{base}/{path.name}", "label": 0}}

@@ -101,7 +101,7 @@ def on_cores(count: int) -> Iterator[None]:
 
 def measure(point: Point, folder: Path) -> dict[str, Any]:
     """Read a data set: the first pass, and an epoch."""
-    from rootdata.dataset import RootDataset
+    from rootdata.loading.dataset import RootDataset
 
     paths = make(folder, point.data)
     chosen = {**options(paths, point.data), "batch_size": point.batch, "chunk_size": point.chunk}

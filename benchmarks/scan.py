@@ -21,8 +21,8 @@ NOT_FEATURES = ("run", "luminosityBlock", "event", "genWeight", "gen_isHiggsMatc
 
 def options(paths: list[Path]) -> dict[str, Any]:
     """Return the options that take every branch but truth and identifiers."""
-    from rootdata.files import Location
-    from rootdata.trees import open_tree
+    from rootdata.io.trees import open_tree
+    from rootdata.location import Location
 
     tree = open_tree(Location(str(paths[0])))
     branches = [tree.describe(name) for name in tree.names() if name not in NOT_FEATURES]
@@ -60,7 +60,7 @@ def bare(paths: list[Path]) -> dict[str, Any]:
 
 def streamed(paths: list[Path]) -> dict[str, Any]:
     """Scan, then run through an epoch."""
-    from rootdata.dataset import RootDataset
+    from rootdata.loading.dataset import RootDataset
 
     chosen, before, made = options(paths), peak_mb(), []
 

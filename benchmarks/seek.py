@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks import data
-from rootdata.dataset import RootDataset
+from rootdata.loading.dataset import RootDataset
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.99)
 

@@ -39,7 +39,7 @@ def measure_baseline(name: str, paths: list[Path], *, rntuple: bool) -> dict[str
         return sum(len(chunk) for chunk in uproot.iterate(files, branches, step_size=100_000))
 
     if name == "concatenate, same inflate":
-        from rootdata.trees import use_fast_inflate
+        from rootdata.io.trees import use_fast_inflate
 
         use_fast_inflate()
     run = iterate if name == "iterate" else concatenate
@@ -52,7 +52,7 @@ def measure_rootdata(paths: list[Path], *, rntuple: bool, workers: int) -> dict[
     import numpy as np
 
     started = time.perf_counter()
-    from rootdata.dataset import RootDataset
+    from rootdata.loading.dataset import RootDataset
 
     imported, before = time.perf_counter(), peak_mb()
     result: dict[str, Any] = {"import": imported - started}
@@ -92,7 +92,7 @@ def measure_rootdata(paths: list[Path], *, rntuple: bool, workers: int) -> dict[
 
 def measure_warm(kind: str, paths: list[Path], *, rntuple: bool, workers: int, folder: str) -> dict[str, Any]:
     """Measure an epoch from a cache, after one that filled it, at which everything was loaded, too."""
-    from rootdata.dataset import RootDataset
+    from rootdata.loading.dataset import RootDataset
 
     cache: Any = "memory" if kind == "memory" else {"dir": folder}
     events = RootDataset(data.options(paths, rntuple=rntuple), cache=cache, num_workers=workers)
@@ -109,7 +109,7 @@ def measure_memmap(paths: list[Path], *, rntuple: bool, folder: str) -> dict[str
     import numpy as np
     import torch
 
-    from rootdata.dataset import RootDataset
+    from rootdata.loading.dataset import RootDataset
 
     events = RootDataset(data.options(paths, rntuple=rntuple) | {"shuffle": False})
     shapes = {"x": np.float32, "mask": np.bool_}

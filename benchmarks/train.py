@@ -34,8 +34,8 @@ from torch import Tensor, nn
 
 from benchmarks import data
 from benchmarks.measure import in_process, timed
-from rootdata.datamodule import RootDataModule
-from rootdata.dataset import RootDataset
+from rootdata.loading.datamodule import RootDataModule
+from rootdata.loading.dataset import RootDataset
 from rootdata.models.classifier import Classifier, mlp, plain_shapes
 from rootdata.models.dnn import DNN
 

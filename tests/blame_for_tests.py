@@ -15,7 +15,7 @@ import traceback
 import warnings
 
 from rootdata.__main__ import main
-from rootdata.dataset import RootDataset
+from rootdata.loading.dataset import RootDataset
 
 
 def options(place: str) -> dict[str, object]:

@@ -15,7 +15,7 @@ import pytest
 import uproot
 from hypothesis import HealthCheck, settings
 
-from rootdata import trees
+from rootdata.io import trees
 
 # The same examples each run; `HYPOTHESIS_PROFILE=many pytest` looks harder and elsewhere. No deadline: the first
 # example pays for imports and compilers.

@@ -99,11 +99,11 @@ def lay_in_wait(run):
     """Let the signal be sent when something of ours, or torch's, is called."""
     import torch
 
-    from rootdata import scan
-    from rootdata.datamodule import RootDataModule
+    from rootdata.loading.datamodule import RootDataModule
+    from rootdata.scan import first_pass
 
     places = {
-        "preparing": (RootDataModule, "prepare_data"), "first pass": (scan, "check_suits"),
+        "preparing": (RootDataModule, "prepare_data"), "first pass": (first_pass, "check_suits"),
         "loaders": (RootDataModule, "train_dataloader"), "export": (torch.onnx, "export"),
     }  # fmt: skip
     owner, name = places[run.moment]
@@ -129,12 +129,12 @@ def serve():
     import torchmetrics.classification  # noqa: F401
     import uproot  # noqa: F401
 
-    import rootdata.callbacks
-    import rootdata.datamodule
-    import rootdata.kernels
+    import rootdata.app.rebuild
+    import rootdata.layouts.kernels
+    import rootdata.loading.datamodule
     import rootdata.models
-    import rootdata.rebuild
-    import rootdata.stopping  # noqa: F401
+    import rootdata.training.callbacks
+    import rootdata.training.stopping  # noqa: F401
     import train  # noqa: F401
 
     torch.set_num_threads(1)

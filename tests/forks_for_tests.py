@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[1]
 SERVER = """
 import json, os, signal, sys
 import matplotlib.figure, pytorch_lightning, torch, torchmetrics.classification, uproot
-import rich.progress, rootdata.callbacks, rootdata.datamodule, rootdata.kernels, rootdata.models, rootdata.rebuild
+import rich.progress
+import rootdata.training.callbacks, rootdata.loading.datamodule, rootdata.layouts.kernels
+import rootdata.models, rootdata.app.rebuild
 import train
 torch.set_num_threads(1)
 print("ready", flush=True)

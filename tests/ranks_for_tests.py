@@ -51,9 +51,9 @@ def train_as_rank(job):
     import pytorch_lightning as pl
     import torch
 
-    from rootdata import trees
-    from rootdata.callbacks import ScoreReport
-    from rootdata.datamodule import RootDataModule
+    from rootdata.io import trees
+    from rootdata.loading.datamodule import RootDataModule
+    from rootdata.training.callbacks import ScoreReport
 
     folder, rank = Path(job.folder), int(os.environ["RANK"])
     trees.BLOCK_ENTRIES = 1  # blocks end with baskets: many a file
@@ -86,10 +86,11 @@ def train_as_rank(job):
 
 def _note_reads(folder):
     """Write down each block that a reader is asked for, also in reading processes, and each first pass."""
-    from rootdata import scan, stream
+    from rootdata.loading import stream
+    from rootdata.scan import lookup
 
     file = os.open(folder / "reads.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    rank, read, pass_over = os.environ["RANK"], stream.Reader.__call__, scan._scan
+    rank, read, pass_over = os.environ["RANK"], stream.Reader.__call__, lookup.scan
 
     def noted(self, number):
         os.write(file, f"{rank} {self._recipe.part} {number}\n".encode())
@@ -99,7 +100,7 @@ def _note_reads(folder):
         os.write(file, f"{rank} scan 0\n".encode())
         return pass_over(*arguments, **options)
 
-    stream.Reader.__call__, scan._scan = noted, noted_scan
+    stream.Reader.__call__, lookup.scan = noted, noted_scan
 
 
 def _log(notes, job):
@@ -185,9 +186,9 @@ def serve():
     import pytorch_lightning  # noqa: F401
     import uproot  # noqa: F401
 
-    import rootdata.callbacks
-    import rootdata.datamodule
-    import rootdata.kernels  # noqa: F401
+    import rootdata.layouts.kernels
+    import rootdata.loading.datamodule
+    import rootdata.training.callbacks  # noqa: F401
 
     print("ready", flush=True)
     for line in sys.stdin:

@@ -18,12 +18,13 @@ import numpy.typing as npt
 from hypothesis import Phase
 from hypothesis import strategies as st
 
-from rootdata.dense import Layout, Padded
-from rootdata.events import Events, Objects
+from rootdata.events.selection import Events, Objects
 from rootdata.jagged import Jagged, offsets_of
+from rootdata.layouts.layout import Layout, Padded
 from rootdata.missing import mask_sentinels, values_of
-from rootdata.plan import Plan, Source, make_plan
-from rootdata.scaling import Transform
+from rootdata.order.plan import Plan, Source, make_plan
+from rootdata.scaling.curves import SIGNED_LOG
+from rootdata.scaling.transform import Transform
 
 SENTINEL = -999.0
 
@@ -74,7 +75,7 @@ transforms = st.builds(
     Transform,
     shift=st.sampled_from([0.0, 1.5, -40.0]),
     factor=st.sampled_from([1.0, 0.25, -2.0]),
-    log=st.booleans(),
+    curve=st.sampled_from([None, SIGNED_LOG]),
 )
 
 

@@ -15,8 +15,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import Precision
 
-from rootdata import RootDataModule, trees
-from rootdata.stopping import EndOnSignal, SaveWhenStopped
+from rootdata import RootDataModule
+from rootdata.io import trees
+from rootdata.shutdown.ranks import EndOnSignal
+from rootdata.training.stopping import SaveWhenStopped
+
+if __name__ in {"__main__", "__mp_main__"}:  # a rank that is spawned imports this, and runs no `main`
+    trees.BLOCK_ENTRIES = 1  # blocks end with baskets: several in each file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +110,6 @@ class Seen(pl.Callback):
 
 def main(job):
     """Train, and do what comes then."""
-    trees.BLOCK_ENTRIES = 1
     torch.set_num_threads(1)
     torch.manual_seed(1)
     folder = Path(job.folder)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from benchmarks.serve import load, network, report, roads, rounds, trees
 
-from rootdata import bundle
+from rootdata.bundle.manifest import MANIFEST, Manifest, open_bundle
 
 ROOT = Path(__file__).parents[1]
 Start = Callable[[Callable[[bytes], tuple[int, bytes]]], int]
@@ -133,8 +133,8 @@ def test_children_are_charged_dead_or_alive() -> None:
 
 def test_the_bundle_is_one_that_can_be_loaded(tmp_path: Path) -> None:
     graph = network.make(tmp_path)
-    manifest = bundle.Manifest.from_dict(json.loads((graph.parent / bundle.MANIFEST).read_text()))
-    assert bundle.load(graph.parent).columns == manifest.columns == ("signal",)
+    manifest = Manifest.from_dict(json.loads((graph.parent / MANIFEST).read_text()))
+    assert open_bundle(graph.parent).columns == manifest.columns == ("signal",)
     scores = network.scores_of(graph, network.make_events(2000))
     assert scores.shape == (2000,)
     assert 0.05 < scores.std() < 0.4  # neither constant nor saturated

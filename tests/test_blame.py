@@ -304,9 +304,9 @@ def test_an_absent_library_is_named(tmp_path, good, library):
 LACKING = """
 import contextlib, resource
 from pathlib import Path
-import rootdata.baskets, rootdata.pages, rootdata.kernels
-from rootdata.files import Location
-from rootdata.trees import open_tree
+import rootdata.io.formats.ttree, rootdata.io.formats.rntuple, rootdata.layouts.kernels
+from rootdata.location import Location
+from rootdata.io.trees import open_tree
 
 @contextlib.contextmanager
 def limited(kind, value):
@@ -408,11 +408,11 @@ def test_a_training_goes_on_without_home_and_cache(place, own, tmp_path):
 
 BUG = """
 import sys
-import rootdata.baskets, rootdata.pages
+import rootdata.io.formats.ttree, rootdata.io.formats.rntuple
 from rootdata.__main__ import main
 def wrong(*_, **__):
     return None.anything
-rootdata.baskets.read_block = rootdata.pages.read = wrong
+rootdata.io.formats.ttree.read_block = rootdata.io.formats.rntuple.read = wrong
 sys.exit(main(["inspect", sys.argv[1]]))
 """
 

@@ -7,8 +7,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from rootdata import checking, launch
-from rootdata.datamodule import RootDataModule
+from rootdata.app import checking, launch
+from rootdata.loading.datamodule import RootDataModule
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -284,7 +284,7 @@ def reached() -> tuple[set[str], set[str]]:
 
 def test_the_server_imports_nothing_that_is_not_installed() -> None:
     ours, libraries = reached()
-    assert {"rootdata.inputs", "rootdata.files"} <= ours
+    assert {"rootdata.bundle.assemble", "rootdata.io.files"} <= ours
     assert {"numpy", "onnxruntime"} <= libraries
     homes = importlib.metadata.packages_distributions()
     installed = installed_with({canonical(r.name) for r in requirements()})

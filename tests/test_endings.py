@@ -17,7 +17,8 @@ import yaml
 
 from endings_for_tests import MOMENTS, ROOT, Run, Runs
 from ranks_for_tests import until
-from rootdata import bundle, resume
+from rootdata.bundle.manifest import open_bundle
+from rootdata.training import resume
 
 SOON = 20  # seconds, on a machine that does other things, too; it takes 1, where a rank has to be ended 5 to 10
 WORDS = [
@@ -129,7 +130,7 @@ def test_all_ranks_end_when_one_gets_a_signal(carry_out, tmp_path, moment, signu
 def test_a_training_in_any_precision_ends_with_a_bundle(carry_out, tmp_path, precision):
     report = carry_out(f"trainer.precision={precision}")
     assert report["statuses"] == [0], report["printed"]
-    manifest = bundle.load(tmp_path / "out" / "1" / "bundle")
+    manifest = open_bundle(tmp_path / "out" / "1" / "bundle")
     assert manifest.parity.max_difference < 1e-6
     assert {t.dtype for t in manifest.inputs} == {"float32"}
 

@@ -16,7 +16,9 @@ import yaml
 from matplotlib.image import imread
 
 from forks_for_tests import forking, make_home
-from rootdata import bundle, metrics, rebuild
+from rootdata.app import rebuild
+from rootdata.bundle.manifest import open_bundle
+from rootdata.training import metrics
 
 pytestmark = pytest.mark.matrix
 
@@ -62,7 +64,7 @@ READERS = {
     ".json": lambda path: json.loads(path.read_text()),
     ".yaml": lambda path: yaml.safe_load(path.read_text()),
     ".png": imread,
-    ".onnx": lambda path: bundle.load(path.parent),
+    ".onnx": lambda path: open_bundle(path.parent),
     ".csv": lambda path: whole_lines(path.read_text()),
 }
 
@@ -117,7 +119,7 @@ def check_belongs_together(run):
         label = torch.cat([batch["label"] for batch in batches]).numpy()
         assert metrics.auc(scores, label) == pytest.approx(written["auc"], abs=1e-6)
         if (run / "bundle").exists():
-            manifest = bundle.load(run / "bundle")
+            manifest = open_bundle(run / "bundle")
             assert manifest.metrics["auc"] == written["auc"]
             assert (manifest.training["seed"], manifest.training["model"]["lr"]) == (seed, rate)
     return seed

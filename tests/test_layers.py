@@ -18,44 +18,54 @@ SOURCES = Path(__file__).parents[1] / "src"
 # Library to the modules, or packages, of rootdata that may import it; what is not listed may be imported anywhere.
 HOMES = {
     "torch": (
-        *(
-            "dataset",
-            "datamodule",
-            "callbacks",
-            "models",
-            "graph",
-            "export",
-            "rebuild",
-            "resume",
-            "seeding",
-            "stopping",
-        ),
-        "checkpoints",
+        "loading.dataset",
+        "loading.datamodule",
+        "training.callbacks",
+        "models",
+        "bundle.deployed",
+        "layouts",
+        "scaling.curves",
+        "bundle.export",
+        "app.rebuild",
+        "training.resume",
+        "training.seeding",
+        "training.stopping",
+        "training.checkpoints",
+        "shutdown.ranks",
     ),
     "torchmetrics": ("models",),
     "pytorch_lightning": (
-        *("datamodule", "callbacks", "models", "launch", "ready", "seeding", "stopping", "checkpoints", "loggers"),
+        "loading.datamodule",
+        "training.callbacks",
+        "models",
+        "app.launch",
+        "training.ready",
+        "training.seeding",
+        "training.stopping",
+        "training.checkpoints",
+        "training.loggers",
+        "shutdown.ranks",
     ),
-    "lightning": ("datamodule", "callbacks", "models", "launch", "checkpoints"),
-    "uproot": ("trees", "remote", "tth", "inspection", "callbacks"),
-    "fsspec": ("remote",),
-    "distributed": ("distributed",),
-    "isal": ("inflate", "blocks"),
-    "cramjam": ("inflate",),
-    "xxhash": ("envelopes", "inflate", "jagged", "pages"),
-    "numba": ("kernels", "decoding", "tally", "compiling"),
-    "llvmlite": ("kernels",),  # comes with numba
-    "hydra": ("launch", "checking", "composing"),
-    "omegaconf": ("launch", "checking", "composing", "rebuild", "resume"),
-    "yaml": ("composing",),  # comes with omegaconf; its errors pass through there
-    "matplotlib": ("callbacks", "plots"),
+    "lightning": ("loading.datamodule", "training.callbacks", "models", "app.launch", "training.checkpoints"),
+    "uproot": ("io.trees", "io.remote", "tth", "inspect.inspection", "training.callbacks"),
+    "fsspec": ("io.remote",),
+    "distributed": ("scan.executors",),
+    "isal": ("io.formats.inflate", "cache.blocks"),
+    "cramjam": ("io.formats.inflate",),
+    "xxhash": ("io.formats.page_lists", "io.formats.inflate", "jagged", "io.formats.rntuple"),
+    "numba": ("layouts.kernels", "layouts.vector", "order.kernels", "io.formats.decode", "events.moments", "compiling"),
+    "llvmlite": ("layouts.kernels",),  # comes with numba
+    "hydra": ("app.launch", "app.checking", "app.composing"),
+    "omegaconf": ("app.launch", "app.checking", "app.composing", "app.rebuild", "training.resume"),
+    "yaml": ("app.composing",),  # comes with omegaconf; its errors pass through there
+    "matplotlib": ("training.callbacks", "plots"),
     "sklearn": (),
     "scipy": (),
     "pandas": (),
-    "pythia8mc": ("tth.pythia",),
-    "fastjet": ("tth.pythia",),
-    "onnx": ("export", "portable"),
-    "onnxruntime": ("export",),
+    "pythia8mc": ("tth.physics.pythia",),
+    "fastjet": ("tth.physics.pythia",),
+    "onnx": ("bundle.export", "bundle.portable"),
+    "onnxruntime": ("bundle.export",),
     "litserve": (),
     "fastapi": (),
     "httpx": (),
@@ -65,6 +75,72 @@ ALLOWED = {
     *("awkward", "numpy", "rich", "rootdata"),
     *(library for library, homes in HOMES.items() if homes),
 }
+
+
+# The rooms of rootdata: what is in one imports from it and from those before it.
+ROOMS = (
+    *(
+        "core",
+        "expressions",
+        "options",
+        "io",
+        "cache",
+        "events",
+        "scaling",
+        "layouts",
+        "order",
+        "scan",
+        "shutdown",
+        "loading",
+    ),
+    *("bundle", "training", "models", "inspect", "tth", "app", "__main__"),
+)
+BIGGEST = 12  # modules in a room; in a room of rooms, its own
+
+# What importing a module loads in the end, through all that it imports: nothing of these but what is said here, for a
+# module or for the whole of a room.
+HEAVY = {
+    *("torch", "pytorch_lightning", "lightning", "torchmetrics", "uproot", "fsspec", "numba", "hydra", "omegaconf"),
+    *("matplotlib", "rich", "onnx", "onnxruntime", "distributed", "pythia8mc", "fastjet"),
+}
+READS = {"uproot", "fsspec"}
+LOADS = {
+    "compiling": {"numba"},
+    "io.files": READS, "io.remote": READS, "io.trees": READS, "io.tree_pool": READS, "io.reader": READS,
+    "io.formats.basket_index": READS,
+    "io.formats.decode": {"numba"},
+    "events.moments": {"numba"},
+    "layouts.kernels": {"numba"}, "layouts.packed": {"numba"}, "layouts.pool": {"numba"},
+    "layouts.vector": {"numba"}, "layouts.tokens": {"numba"}, "order.kernels": {"numba"},
+    "scan.sources": READS, "scan.tasks": READS, "scan.first_pass": READS,
+    "scan.scanned": READS | {"numba"}, "scan.lookup": READS | {"numba"}, "scan.summary": READS | {"numba", "rich"},
+    "shutdown.ranks": {"torch", "pytorch_lightning"},
+    "loading.memory_bound": {"numba"},
+    "loading.stream": READS | {"numba"}, "loading.part": READS | {"numba"},
+    "loading.dataset": READS | {"numba", "torch"},
+    "loading.datamodule": READS | {"numba", "torch", "pytorch_lightning", "rich"},
+    "bundle.signature": READS | {"numba"}, "bundle.parity": READS | {"numba"},
+    "bundle.deployed": {"numba", "torch"},
+    "bundle.export": READS | {"numba", "torch"},
+    "training.callbacks": {"torch", "pytorch_lightning"},
+    "training.checkpoints": {"torch", "pytorch_lightning", "lightning"},
+    "training.loggers": {"pytorch_lightning"}, "training.ready": {"pytorch_lightning"},
+    "training.seeding": {"torch", "pytorch_lightning"}, "training.stopping": {"pytorch_lightning"},
+    "training.resume": {"omegaconf"}, "training.runs": {"omegaconf"},
+    "models": {"torch", "pytorch_lightning", "torchmetrics"},
+    "inspect": READS | {"rich"},
+    "tth": READS | {"rich"},
+    "app.checking": {"hydra", "omegaconf"}, "app.composing": {"hydra", "omegaconf"},
+    "app.launch": {"hydra", "omegaconf"},
+    "app.rebuild": READS | {"numba", "torch", "hydra", "omegaconf"},
+    "__main__": READS | {"rich"},
+}  # fmt: skip
+
+
+def room_of(name: str) -> str:
+    """Return the room of a module of rootdata."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else "core"
 
 
 def modules() -> dict[str, Path]:
@@ -116,8 +192,8 @@ def is_within(name: str, homes: tuple[str, ...]) -> bool:
 
 
 def test_the_modules_are_found() -> None:
-    assert {"rootdata", "rootdata.plan", "rootdata.tth", "rootdata.models.dnn", "serve"} <= set(MODULES)
-    assert {"rootdata.errors", "uproot"} <= dict(imports_of("rootdata.trees")).keys()
+    assert {"rootdata", "rootdata.order.plan", "rootdata.tth", "rootdata.models.dnn", "serve"} <= set(MODULES)
+    assert {"rootdata.errors", "uproot"} <= dict(imports_of("rootdata.io.trees")).keys()
 
 
 @pytest.mark.parametrize("library", HOMES)
@@ -162,6 +238,52 @@ def test_the_server_takes_the_modules_without_torch() -> None:
     assert not [i for i in taken if any(i == home or i.startswith(home + ".") for home in torch_homes)]
 
 
+@functools.cache
+def loaded_through(name: str) -> frozenset[str]:
+    """Return the heavy libraries that importing a module loads, by its imports and by those of what it imports."""
+    found: set[str] = set()
+    seen, left = {name}, [name]
+    while left:
+        for imported, _ in imports_of(left.pop(), for_types=False, local=False):
+            found |= {imported.split(".")[0]} & HEAVY
+            if imported in MODULES and imported not in seen:
+                seen.add(imported)
+                left.append(imported)
+    return frozenset(found)
+
+
+def test_importing_a_module_loads_what_is_listed_and_no_more() -> None:
+    wrong = {}
+    for name in MODULES:
+        own = name.removeprefix("rootdata.")
+        if own != name and MODULES[name].name != "__init__.py":
+            allowed = LOADS.get(own, LOADS.get(room_of(name), set()))
+            if loaded_through(name) - allowed:
+                wrong[own] = loaded_through(name) - allowed
+    assert wrong == {}
+    assert [own for own in LOADS if f"rootdata.{own}" not in MODULES] == []
+
+
+def test_rooms_take_from_those_before_them() -> None:
+    upwards = [
+        f"{MODULES[name]}:{line} imports {imported}"
+        for name in MODULES
+        if name.startswith("rootdata.")
+        for imported, line in imports_of(name, for_types=False)
+        if imported.startswith("rootdata.") and ROOMS.index(room_of(imported)) > ROOMS.index(room_of(name))
+    ]
+    assert upwards == []
+
+
+def test_no_room_is_crowded() -> None:
+    crowded = {}
+    for folder in {path.parent for name, path in MODULES.items() if name.startswith("rootdata")}:
+        own = [path for path in folder.glob("*.py") if path.name not in {"__init__.py", "__main__.py"}]
+        if len(own) > BIGGEST:
+            crowded[str(folder.relative_to(SOURCES))] = len(own)
+    assert crowded == {}
+
+
 def test_imports_are_absolute() -> None:
     relative = [
         f"{path}:{node.lineno}"
@@ -200,38 +322,21 @@ def loaded_by(statement: str) -> set[str]:
     return set(result.stdout.split())
 
 
-HEAVY = {
-    "torch",
-    "uproot",
-    "awkward",
-    "numpy",
-    "pytorch_lightning",
-    "lightning",
-    "hydra",
-    "matplotlib",
-    "numba",
-    "rich",
-}
+AT_ALL = HEAVY | {"awkward", "numpy"}
 
 
 @pytest.mark.parametrize("statement", ["import rootdata, rootdata.errors; dir(rootdata)", "import serve"])
 def test_the_front_door_costs_nothing(statement: str) -> None:
-    assert loaded_by(statement) & HEAVY == set()
+    assert loaded_by(statement) & AT_ALL == set()
 
 
-@pytest.mark.parametrize(
-    ("module", "absent"),
-    [
-        ("plan", HEAVY - {"numpy"}),
-        ("scaling", HEAVY - {"numpy", "awkward"}),
-        ("cache", HEAVY),
-        ("stream", {"torch", "pytorch_lightning", "lightning", "hydra", "matplotlib"}),
-        ("dataset", {"pytorch_lightning", "lightning", "hydra", "matplotlib"}),
-        ("tth", {"torch", "uproot", "pytorch_lightning", "pythia8mc", "fastjet"}),
-    ],
-)
-def test_modules_load_no_more_than_they_need(module: str, absent: set[str]) -> None:
-    assert loaded_by(f"import rootdata.{module}") & absent == set()
+LIGHT = ("scan.specs", "loading.position", "bundle.assemble", "order.plan", "options.parsed", "expressions.grammar")
+
+
+def test_what_is_light_loads_nothing_heavy() -> None:
+    """Hold the table against an interpreter: a library may load another."""
+    statement = "import " + ", ".join(f"rootdata.{module}" for module in LIGHT)
+    assert loaded_by(statement) & (HEAVY | {"awkward", "scipy", "pyarrow"}) == set()
 
 
 def test_the_facade_offers_what_it_says() -> None:

@@ -17,8 +17,8 @@ import yaml
 
 import ranks_for_tests
 from ranks_for_tests import Job, Ranks
-from rootdata import trees
-from rootdata.dataset import RootDataset
+from rootdata.io import trees
+from rootdata.loading.dataset import RootDataset
 
 ROOT = Path(__file__).parents[1]
 FLAT = [f"x{i}" for i in range(4)]

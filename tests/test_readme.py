@@ -142,7 +142,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_every_option_is_documented_and_configurable() -> None:
-    from rootdata.datamodule import RootDataModule
+    from rootdata.loading.datamodule import RootDataModule
 
     options = set(inspect.signature(RootDataModule.__init__).parameters) - {"self"}
     documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "options.md").read_text(), re.MULTILINE))

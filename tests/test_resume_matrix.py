@@ -12,8 +12,8 @@ from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset
 
-from rootdata.datamodule import RootDataModule
 from rootdata.errors import ResumeError
+from rootdata.loading.datamodule import RootDataModule
 from strategies import DataSet, FileShape
 
 FILES = DataSet(((FileShape(170, (40,)), FileShape(60, (30,))), (FileShape(120, (45,), "rntuple"),)))

@@ -228,7 +228,7 @@ def main(folder):
 
     import fsspec.asyn
 
-    from rootdata import trees
+    from rootdata.io import trees
 
     trees.BLOCK_ENTRIES = 1  # blocks end with baskets: several a file
     warnings.simplefilter("ignore")

@@ -16,8 +16,9 @@ import pytest
 
 import strategies_for_tests
 from ranks_for_tests import has_members, until
-from rootdata import resume, trees
-from rootdata.dataset import RootDataset
+from rootdata.io import trees
+from rootdata.loading.dataset import RootDataset
+from rootdata.training import resume
 from strategies_for_tests import Job
 
 SOURCES = Path(strategies_for_tests.__file__).parents[1] / "src"

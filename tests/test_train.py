@@ -14,7 +14,7 @@ import uproot
 import yaml
 
 from rootdata.models import DNN
-from rootdata.specs import Specs
+from rootdata.scan.specs import Specs
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

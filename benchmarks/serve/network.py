@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.serve.apps.session import open_session, run
-from rootdata import bundle
+from rootdata.bundle.manifest import MODEL as GRAPH
+from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec, TensorSpec, save_manifest
 
 Floats = npt.NDArray[np.float32]
 NAMES = tuple(f"x{i:02}" for i in range(27))
@@ -26,9 +27,9 @@ def make(folder: Path) -> Path:
     """
     home = folder / MODEL / "1"
     home.mkdir(parents=True, exist_ok=True)
-    graph = home / bundle.MODEL
+    graph = home / GRAPH
     graph.write_bytes(_graph(np.random.default_rng(27)))
-    bundle.save(_manifest(graph), home)
+    save_manifest(_manifest(graph), home)
     return graph
 
 
@@ -69,13 +70,13 @@ def _graph(rng: np.random.Generator) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _manifest(graph: Path) -> bundle.Manifest:
-    return bundle.Manifest(
+def _manifest(graph: Path) -> Manifest:
+    return Manifest(
         sha256=hashlib.sha256(graph.read_bytes()).hexdigest(),
         size=graph.stat().st_size,
-        branches=tuple(bundle.BranchSpec(name=name, dtype="float32") for name in NAMES),
-        inputs=(bundle.TensorSpec(name="flat", dtype="float32", shape=("events", len(NAMES)), features=NAMES),),
-        outputs=(bundle.OutputSpec(name="scores", dtype="float32", shape=("events", 1), columns=("signal",)),),
+        branches=tuple(BranchSpec(name=name, dtype="float32") for name in NAMES),
+        inputs=(TensorSpec(name="flat", dtype="float32", shape=("events", len(NAMES)), features=NAMES),),
+        outputs=(OutputSpec(name="scores", dtype="float32", shape=("events", 1), columns=("signal",)),),
         features={"flat": list(NAMES)},
         created="2026-01-01T00:00:00Z",
     )

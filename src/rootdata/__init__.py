@@ -9,16 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rootdata.datamodule import RootDataModule as RootDataModule
-    from rootdata.dataset import RootDataset as RootDataset
     from rootdata.errors import RootDataError as RootDataError
-    from rootdata.specs import Specs as Specs
+    from rootdata.loading.datamodule import RootDataModule as RootDataModule
+    from rootdata.loading.dataset import RootDataset as RootDataset
+    from rootdata.scan.specs import Specs as Specs
 
 _HOMES = {
-    "RootDataModule": "rootdata.datamodule",
-    "RootDataset": "rootdata.dataset",
+    "RootDataModule": "rootdata.loading.datamodule",
+    "RootDataset": "rootdata.loading.dataset",
     "RootDataError": "rootdata.errors",
-    "Specs": "rootdata.specs",
+    "Specs": "rootdata.scan.specs",
 }
 
 __all__ = ["RootDataError", "RootDataModule", "RootDataset", "Specs"]

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rootdata import values
+from rootdata.app.printing import print_anything
 from rootdata.causes import sentence_of
 from rootdata.errors import ConfigError, FileError
-from rootdata.printing import print_anything
+from rootdata.options import values
 from rootdata.tth import command as simulation
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def run_inspect(arguments: argparse.Namespace) -> int:
         _check_target(path, force=arguments.force)
     if arguments.entries < 1:
         raise ConfigError(f"--entries: got {arguments.entries}; expected a whole number of at least 1")
-    from rootdata import inspection, report
+    from rootdata.inspect import inspection, tables
 
     console = _console()
     with console.status("reading ..."):
@@ -147,7 +147,7 @@ def run_inspect(arguments: argparse.Namespace) -> int:
             patience=values.seconds(arguments.patience, "--patience"),
             deadline=values.seconds(arguments.deadline, "--deadline"),
         )  # fmt: skip
-    console.print(report.tables(found))
+    console.print(tables.tables(found))
     return 0 if path is None else _write(found, arguments, console)
 
 
@@ -161,13 +161,13 @@ def _check_target(path: Path, *, force: bool) -> None:
 def _write(found: Any, arguments: argparse.Namespace, console: Console) -> int:
     from rich.markup import escape
 
-    from rootdata import cache
-    from rootdata.suggest import suggest
+    from rootdata import cache_folder
+    from rootdata.inspect.suggest import suggest
 
     path = arguments.write
     suggestion = suggest(found, signal=arguments.signal)
     try:
-        cache.write_atomic(path, suggestion.text)
+        cache_folder.write_atomic(path, suggestion.text)
     except OSError as error:
         raise FileError(f"--write: {path} can't be written ({error}); choose another place") from error
     console.print(f"[bold]wrote {escape(str(path))}[/]", highlight=False, soft_wrap=True)
@@ -199,8 +199,8 @@ def _console() -> Console:
 
 def run_scan(arguments: argparse.Namespace) -> int:
     """Run the first pass of a data configuration, or find what it learnt before."""
-    from rootdata import cache
-    from rootdata.composing import data_module
+    from rootdata import cache_folder
+    from rootdata.app.composing import data_module
 
     overrides = list(arguments.overrides)
     if arguments.scheduler is not None:
@@ -211,7 +211,7 @@ def run_scan(arguments: argparse.Namespace) -> int:
     seconds = time.time() - started
     specs, console = data.specs, _console()
     console.print(data.summary())
-    path = cache.specs_path(specs.fingerprint)
+    path = cache_folder.specs_path(specs.fingerprint)
     entries = sum(file.entries for file in specs.files)
     kept = _time_of(path)
     speed = f"{entries:,} entries in {seconds:.1f} s, {entries / max(seconds, 1e-3):,.0f} a second"
@@ -241,8 +241,8 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Export a checkpoint, and say how well the graph agrees with the network."""
     if arguments.events < 1:
         raise ConfigError(f"--events: got {arguments.events}; expected a whole number of at least 1")
-    from rootdata.export import export
-    from rootdata.rebuild import rebuild, report_of
+    from rootdata.app.rebuild import rebuild, report_of
+    from rootdata.bundle.export import export
 
     network, data, folder = rebuild(arguments.checkpoint)
     place = arguments.out or folder / "bundle"
@@ -263,7 +263,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_cache(arguments: argparse.Namespace) -> int:
     """Show what a folder of decoded blocks holds; remove it where that was asked for."""
-    from rootdata import blocks
+    from rootdata.cache import blocks
 
     if arguments.clear:
         blocks.clear(arguments.folder)

@@ -102,22 +102,11 @@ _OF_KEYS = re.compile(r"Token|AccessKey|Signature|Credential|Authorization|Acces
 _NETWORK = {"aiohttp", "botocore", "aiobotocore", "fsspec", "urllib3", "requests", "httpx", "httpcore"}
 _ADDRESSES = {"yarl", "urllib", "ipaddress"}
 _PARSERS = {"uproot", "awkward", "awkward_cpp", "cramjam", "isal", "xxhash", "lzma", "zlib", "gzip", "zipfile"}
-# Modules of this package that interpret bytes, or what was made of them.
-_READERS = {
-    *(
-        "baskets",
-        "branches",
-        "contents",
-        "decoding",
-        "directories",
-        "envelopes",
-        "fetching",
-        "inflate",
-        "jagged",
-        "pages",
-    ),
-    "trees",
-}
+# Modules and rooms of this package that interpret bytes, or what was made of them.
+READERS = (
+    *("rootdata.io.formats", "rootdata.io.branches", "rootdata.io.contents", "rootdata.io.local", "rootdata.io.trees"),
+    "rootdata.jagged",
+)
 
 _OF_BYTES = (EOFError, struct.error, zlib.error, BadZipFile)  # whoever raises them
 # What no bytes should bring about in code that checks them.
@@ -256,7 +245,7 @@ def _innermost(error: BaseException) -> str:
     for module in reversed(frames):
         top = _package(module)
         if top == "rootdata":
-            return "reader" if module.split(".")[1:2] and module.split(".")[1] in _READERS else top
+            return "reader" if any(f"{module}.".startswith(f"{reader}.") for reader in READERS) else top
         if top in _PARSERS | _ADDRESSES | {"aiohttp", "serve"}:
             return top
     return ""

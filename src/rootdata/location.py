@@ -1,8 +1,45 @@
-"""What a file is at a moment: the one thing by which all that is kept of it knows whether it still holds."""
+"""Where a file is, what it is called, and its state: what tells its content now from any other."""
 
 from __future__ import annotations
 
 import dataclasses
+import posixpath
+import re
+
+
+def is_remote(path: str) -> bool:
+    """Say whether a path is an address of another machine."""
+    return "://" in path
+
+
+def name_of(path: str) -> str:
+    """Return the name of a file without its folder, its host, and what a URL says behind it (``?token=...``).
+
+    Examples
+    --------
+    >>> name_of("https://host/data/ttH.root?X-Amz-Date=20260101"), name_of("data/what?.root")
+    ('ttH.root', 'what?.root')
+    """
+    return posixpath.basename(without_query(path))
+
+
+def without_query(path: str) -> str:
+    """Return an address without query and fragment, which say who asks and for how long; other paths as they are."""
+    return re.split("[?#]", path, maxsplit=1)[0] if is_remote(path) else path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Location:
+    """A file and, where it was given, the name of the tree in it.
+
+    Parameters
+    ----------
+    replicas : other places at which copies of the file lie
+    """
+
+    path: str
+    tree: str | None = None
+    replicas: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,3 +62,19 @@ class State:
         """Say whether two states of a file are known to be of different contents."""
         pairs = ((self.size, other.size), (self.version, other.version))
         return any(a and b and a != b for a, b in pairs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class KnownFile:
+    """What tells a file from any other.
+
+    Parameters
+    ----------
+    location : with the name of the tree
+    state : as it was when it was described
+    """
+
+    location: Location
+    uuid: str
+    entries: int
+    state: State

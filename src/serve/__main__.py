@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rootdata.app.printing import print_anything
 from rootdata.causes import reason_of, sentence_of
 from rootdata.errors import ConfigError
-from rootdata.printing import print_anything
 from serve.errors import ServeError
 from serve.settings import Settings
 
@@ -165,13 +165,13 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _publish_if_new(settings: Settings, name: str, bundle: Path) -> None:
-    from rootdata.bundle import load
+    from rootdata.bundle.manifest import open_bundle
     from serve.errors import InvalidModel, NotFound
     from serve.repository import Repository
 
     repository = Repository(settings.models)
     try:
-        is_new = repository.manifest(name, repository.resolve(name)).sha256 != load(bundle).sha256
+        is_new = repository.manifest(name, repository.resolve(name)).sha256 != open_bundle(bundle).sha256
     except (NotFound, InvalidModel):
         is_new = True
     if is_new:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from rootdata.bundle import MANIFEST, MODEL
+from rootdata.bundle.manifest import MANIFEST, MODEL
 from serve.errors import InvalidModel, TooLarge
 
 PARAMS, LABELS = "params.json", "labels.txt"  # as TFaaS has them

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from rootdata.bundle import BATCHING, MANIFEST, MODEL
+from rootdata.bundle.manifest import BATCHING, MANIFEST, MODEL
 from serve.archives import BUNDLE
 from serve.errors import InvalidModel, OutOfOrder, Overloaded, ServeError, TooLarge
 from serve.faults import public
@@ -56,7 +56,7 @@ class Report:
     takes_no_events : whether a batch of zero events can be run
     parity : largest difference to the scores of the manifest's sample; ``None`` where there is no sample
     memory : bytes that the process took at most
-    batching : as in :class:`rootdata.bundle.Manifest`
+    batching : as in :class:`rootdata.bundle.manifest.Manifest`
     notes : sentences about what was changed or settled by the check
     """
 
@@ -87,7 +87,7 @@ def check(
     Parameters
     ----------
     features, columns : for a graph without a manifest: what lies along the second axis of its input and its scores
-    batching : as in :class:`rootdata.bundle.Manifest`; ``None`` leaves it to the manifest and the check
+    batching : as in :class:`rootdata.bundle.manifest.Manifest`; ``None`` leaves it to the manifest and the check
 
     Raises
     ------

@@ -23,10 +23,19 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from rootdata import bundle
-from rootdata.bundle import MANIFEST, MODEL, BranchSpec, Manifest, OutputSpec, TensorSpec
+from rootdata.bundle.assemble import Assembler, Table, table_of
+from rootdata.bundle.manifest import (
+    MANIFEST,
+    MODEL,
+    BranchSpec,
+    Manifest,
+    OutputSpec,
+    TensorSpec,
+    open_bundle,
+    save_manifest,
+    sha256_of,
+)
 from rootdata.errors import BundleError
-from rootdata.inputs import Assembler, Table, table_of
 from rootdata.jagged import Jagged, offsets_of
 from serve import archives, graphs, trials
 from serve.archives import LABELS, PARAMS, PREPROCESS, SAMPLE
@@ -107,7 +116,7 @@ def check(
     if why:
         remedy = "; if it is not meant so, export the network in evaluation mode (module.eval())"
         notes.append(f"requests are run one by one (batching: none): {why}{remedy if 'depends' in why else ''}")
-        bundle.save(manifest, path)
+        save_manifest(manifest, path)
     _check_preprocess(path / PREPROCESS)
     if manifest.takes_events:
         _check_events(manifest, session)
@@ -222,9 +231,7 @@ def _made_manifest(
     """Make the manifest of a graph that comes alone, by what it declares and does; say why requests must not meet."""
     features, columns = _named(folder, facts.inputs, facts.outputs, features, columns)
     path = folder / MODEL
-    draft = graphs.manifest_of(
-        bundle.sha256_of(path), path.stat().st_size, facts.inputs, facts.outputs, batching="none"
-    )
+    draft = graphs.manifest_of(sha256_of(path), path.stat().st_size, facts.inputs, facts.outputs, batching="none")
     trial = _trial(folder, draft, session, outputs=[port.name for port in facts.outputs])
     if batching == "none":
         found = trials.alone(trial, "the upload says so")
@@ -243,7 +250,7 @@ def _made_manifest(
         classes=facts.classes,
         software=facts.software,
     )
-    bundle.save(made, folder)
+    save_manifest(made, folder)
     return made, found.why
 
 
@@ -355,7 +362,7 @@ def _manifest(folder: Path) -> Manifest:
     """Read a manifest that a browser can read too: JSON has no NaN."""
     try:
         json.loads((folder / MANIFEST).read_bytes(), parse_constant=_refuse_constant)
-        manifest = bundle.load(folder)
+        manifest = open_bundle(folder)
     except (BundleError, ValueError, RecursionError) as error:
         raise InvalidModel(str(error)[:_SHOWN], field=MANIFEST) from error
     found = (folder / MODEL).stat().st_size

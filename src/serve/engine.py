@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from rootdata.bundle import Manifest
+from rootdata.bundle.assemble import Assembler, Table, Tensors, concatenate
+from rootdata.bundle.manifest import Manifest
 from rootdata.causes import reason_of
 from rootdata.errors import MachineError, RootDataError
-from rootdata.inputs import Assembler, Table, Tensors, concatenate
 from rootdata.jagged import Jagged
 from serve.codec import answers, arrow, binary, events, image, inference, media, rootfile, tfaas
 from serve.codec.parsing import parse_object

@@ -13,7 +13,16 @@ from typing import Any
 
 import onnx
 
-from rootdata.bundle import BRANCH_DTYPES, DTYPES, EVENTS, BranchSpec, Manifest, OutputSpec, TensorSpec, sha256_of
+from rootdata.bundle.manifest import (
+    BRANCH_DTYPES,
+    DTYPES,
+    EVENTS,
+    BranchSpec,
+    Manifest,
+    OutputSpec,
+    TensorSpec,
+    sha256_of,
+)
 from rootdata.causes import OUTSIDE, cause_of
 from serve.errors import InvalidModel
 

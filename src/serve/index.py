@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import orjson
 
-from rootdata.bundle import Manifest
+from rootdata.bundle.manifest import Manifest
 from serve import atomic
 
 _SCHEMA = 1

@@ -32,8 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from rootdata import bundle
-from rootdata.bundle import MANIFEST, MODEL, Manifest
+from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, load_manifest, open_bundle
 from rootdata.errors import BundleError, nearest
 from serve import atomic, names
 from serve.atomic import Watched
@@ -670,7 +669,7 @@ def _stamp(folder: str) -> tuple[int, ...]:
 def _manifest_or_reason(name: str, version: int, folder: Path) -> Manifest | str:
     try:
         _check_regular(folder)
-        manifest = bundle.load_manifest(folder)
+        manifest = load_manifest(folder)
         _check_size(folder, manifest)
     except (BundleError, OSError) as error:
         why = str(error).replace(f"{folder}/", "")  # whoever reads this need not know where the repository lies
@@ -729,7 +728,7 @@ def _copy_bundle(source: Path, target: Path) -> None:
 def _check_whole(folder: Path) -> None:
     """Check that the graph is the one of the manifest, byte for byte."""
     try:
-        _check_size(folder, bundle.load(folder))
+        _check_size(folder, open_bundle(folder))
     except BundleError as error:
         raise InvalidModel(str(error).replace(f"{folder}/", "")) from error
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.bundle import MODEL, Manifest, OutputSpec
-from rootdata.inputs import Assembler, Tensors
+from rootdata.bundle.assemble import Assembler, Tensors
+from rootdata.bundle.manifest import MODEL, Manifest, OutputSpec
 from serve.codec.casting import array_type
 from serve.deadline import Terminator, late
 from serve.errors import InvalidEvents, InvalidModel, ServeError

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.bundle import OutputSpec, Range, TensorSpec
+from rootdata.bundle.manifest import OutputSpec, Range, TensorSpec
 from serve.codec.casting import array_type
 from serve.errors import InvalidModel
 from serve.graphs import Port
@@ -71,7 +71,7 @@ class Found:
 
     Parameters
     ----------
-    batching : as in :class:`rootdata.bundle.Manifest`
+    batching : as in :class:`rootdata.bundle.manifest.Manifest`
     why : events must not meet; "" where they may
     runs : outputs of runs of different sizes
     """

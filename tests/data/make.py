@@ -1,6 +1,6 @@
 """Write the files beside this script, in layouts that only ROOT writes: ``pip install --pre root``, then run it here.
 
-Made with ROOT 6.40. What they hold follows from the entry: see ``tests/rootdata/test_layouts.py``.
+Made with ROOT 6.40. What they hold follows from the entry: see ``tests/rootdata/io/test_files_of_root.py``.
 """
 
 # ruff: noqa: E501 - C++ in as few lines as it takes

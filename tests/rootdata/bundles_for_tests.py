@@ -14,13 +14,14 @@ import torch
 import uproot
 from torch import Tensor, nn
 
-from rootdata import bundle
-from rootdata.config import parse_data
-from rootdata.datamodule import RootDataModule
-from rootdata.dataset import DATA_OPTIONS
-from rootdata.inputs import Assembler, Table, Tensors
+from rootdata.bundle.assemble import Assembler, Table, Tensors
+from rootdata.bundle.manifest import MODEL, open_bundle
 from rootdata.jagged import Jagged
-from rootdata.scan import find_files, scan
+from rootdata.loading.datamodule import RootDataModule
+from rootdata.options.data import DataConfig, parse_data
+from rootdata.options.typed import names_of
+from rootdata.scan.first_pass import scan
+from rootdata.scan.sources import find_files
 from strategies import SENTINEL, columns_of
 
 SIZES = (400, 300)
@@ -55,8 +56,8 @@ def make_data(folder: Path, **changes: Any) -> RootDataModule:
         "pad": -0.5,
     }  # fmt: skip
     options = {name: value for name, value in (options | changes).items() if value is not None}
-    config = parse_data({name: value for name, value in options.items() if name in DATA_OPTIONS})
-    return RootDataModule(**options, specs=scan(config, find_files(config)))
+    config = parse_data({name: value for name, value in options.items() if name in names_of(DataConfig)})
+    return RootDataModule(**options, specs=scan(config, find_files(config))[0])
 
 
 class Count(nn.Module):
@@ -126,7 +127,7 @@ def batches_of(data: RootDataModule) -> dict[str, Tensor]:
 
 def session_of(folder: Path) -> onnxruntime.InferenceSession:
     """Open the graph of a bundle."""
-    return onnxruntime.InferenceSession(str(folder / bundle.MODEL), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(folder / MODEL), providers=["CPUExecutionProvider"])
 
 
 def scores_of(folder: Path, tensors: Tensors) -> npt.NDArray[np.float32]:
@@ -138,4 +139,4 @@ def scores_of(folder: Path, tensors: Tensors) -> npt.NDArray[np.float32]:
 
 def scores_of_table(folder: Path, table: Table) -> npt.NDArray[np.float32]:
     """Score events by a bundle alone."""
-    return scores_of(folder, Assembler(bundle.load(folder))(table))
+    return scores_of(folder, Assembler(open_bundle(folder))(table))

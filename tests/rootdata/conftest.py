@@ -12,9 +12,9 @@ import pytorch_lightning as pl
 import torch
 from bundles_for_tests import make_data, write_samples
 
-from rootdata.bundle import Manifest
-from rootdata.datamodule import RootDataModule
-from rootdata.export import export
+from rootdata.bundle.export import export
+from rootdata.bundle.manifest import Manifest
+from rootdata.loading.datamodule import RootDataModule
 from rootdata.models import DNN, DeepSets
 
 

@@ -25,10 +25,10 @@ import xxhash
 from files_for_tests import lists_of, write
 
 from rootdata.errors import RootDataError
-from rootdata.files import Location
-from rootdata.inflate import inflate
+from rootdata.io.formats.inflate import inflate
+from rootdata.io.trees import open_tree
 from rootdata.jagged import digest
-from rootdata.trees import open_tree
+from rootdata.location import Location
 
 SHIPPED = Path(__file__).parents[1] / "data"
 SECONDS = 20  # a read that takes as long hangs

@@ -13,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import uproot
 
-from rootdata.config import parse_data
-from rootdata.dataset import RootDataset
+from rootdata.io.files import states_of
 from rootdata.jagged import Jagged
-from rootdata.scan import find_files, scan
-from rootdata.specs import Specs
+from rootdata.loading.dataset import RootDataset
+from rootdata.location import Location, State
+from rootdata.options.data import DataConfig, parse_data
+from rootdata.scan.first_pass import scan
+from rootdata.scan.sources import find_files
+from rootdata.scan.specs import Specs
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -130,10 +133,16 @@ def options(files: Any, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (plain | changes).items() if value is not None}
 
 
+def found(config: DataConfig) -> tuple[list[tuple[int, Location]], list[State]]:
+    """Return the files of a configuration, and their states now."""
+    files = find_files(config)
+    return files, states_of([location for _, location in files])
+
+
 def scanned(plain: Mapping[str, Any], **how: Any) -> Specs:
     """Run the first pass, without the cache."""
     config = parse_data(plain)
-    return scan(config, find_files(config), **how)
+    return scan(config, find_files(config), **how)[0]
 
 
 def epoch_of(plain: Mapping[str, Any], part: str = "train", **how: Any) -> dict[str, npt.NDArray[Any]]:

@@ -1,4 +1,5 @@
 import errno
+import importlib.util
 import os
 import ssl
 import struct
@@ -9,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from troubles_for_tests import AnswerError, chain
 
-from rootdata import baskets, inflate
-from rootdata.causes import OUTSIDE, Cause, cause_of, reason_of, sentence_of, told
+from rootdata.causes import OUTSIDE, READERS, Cause, cause_of, reason_of, sentence_of, told
 from rootdata.errors import FileError, MachineError
-from rootdata.patience import PlaceError, blamed
+from rootdata.io.formats import inflate, ttree
+from rootdata.io.retry import PlaceError, blamed
 
 
 def caught(action):
@@ -113,8 +114,8 @@ def test_an_error_of_reading_bytes_is_told_from_a_fault_of_the_code_by_its_kind_
     assert cause_of(caught(lambda: inflate.inflate(old, 9))) is Cause.FORMAT
     # The same function, with a mistake in it.
     assert cause_of(caught(lambda: inflate.inflate(packed, None))) is Cause.BUG
-    monkeypatch.setattr(baskets, "inflate", lambda *_: 1 // 0)
-    assert cause_of(caught(lambda: baskets._inflate("x", packed, 9))) is Cause.BUG
+    monkeypatch.setattr(ttree, "inflate", lambda *_: 1 // 0)
+    assert cause_of(caught(lambda: ttree._inflate("x", packed, 9))) is Cause.BUG
 
 
 @pytest.mark.parametrize("kind", [TypeError, AttributeError, ZeroDivisionError, AssertionError, NameError])
@@ -152,3 +153,8 @@ def test_a_chain_that_bites_its_tail_ends():
     error = ValueError("a")
     error.__cause__ = error
     assert cause_of(error) is Cause.BUG
+
+
+def test_the_modules_that_read_bytes_are_there():
+    for module in READERS:
+        assert importlib.util.find_spec(module) is not None, module

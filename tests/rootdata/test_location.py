@@ -12,8 +12,8 @@ import uproot
 from files_for_tests import write
 from servers_for_tests import HTTPServer, XRootDServer, xrootd
 
-from rootdata.dataset import RootDataset
 from rootdata.errors import RootDataError
+from rootdata.loading.dataset import RootDataset
 from rootdata.location import State
 
 EVENTS, STEP = 400, 50

@@ -17,9 +17,9 @@ from files_for_tests import SHARED, make_events, write
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from rootdata import inspection
 from rootdata.__main__ import main, make_parser
-from rootdata.specs import Specs
+from rootdata.inspect import inspection
+from rootdata.scan.specs import Specs
 
 ROOT = Path(__file__).parents[2]
 SLOW = 300  # s; a process imports torch, on a busy machine

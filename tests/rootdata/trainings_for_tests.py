@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from rootdata.datamodule import RootDataModule
+from rootdata.loading.datamodule import RootDataModule
 
 EPOCHS, STEPS = 2, 12  # steps of an epoch
 

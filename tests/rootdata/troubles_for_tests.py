@@ -14,7 +14,7 @@ from uproot.interpretation.identify import UnknownInterpretation
 from uproot.interpretation.objects import CannotBeAwkward
 
 from rootdata.errors import FileError
-from rootdata.patience import LateError
+from rootdata.io.retry import LateError
 
 
 class WordlessError(Exception):

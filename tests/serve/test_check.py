@@ -16,8 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rootdata import bundle
-from rootdata.bundle import OutputSpec, TensorSpec
+from rootdata.bundle.manifest import OutputSpec, Range, TensorSpec, load_manifest, open_bundle, save_manifest, sha256_of
 from serve import check, checking_child
 from serve.check import Limits
 from serve.errors import InvalidModel, ServeError, TooLarge
@@ -39,8 +38,8 @@ def write_graph(folder, graph, **fields):
     """Put another graph into a bundle, with the checksum in its manifest."""
     path = folder / "model.onnx"
     path.write_bytes(graph if isinstance(graph, bytes) else graph.SerializeToString())
-    about = {"sha256": bundle.sha256_of(path), "size": path.stat().st_size}
-    bundle.save(dataclasses.replace(bundle.load_manifest(folder), **about, **fields), folder)
+    about = {"sha256": sha256_of(path), "size": path.stat().st_size}
+    save_manifest(dataclasses.replace(load_manifest(folder), **about, **fields), folder)
 
 
 def change_manifest(folder, **fields):
@@ -260,19 +259,19 @@ def meeting():
 def test_events_that_change_each_other_are_told_and_kept_apart(tmp_path):
     folder = write_small(tmp_path / "b", meeting())
     report = check.check(folder)
-    assert (report.batching, bundle.load(folder).batching) == ("none", "none")
+    assert (report.batching, open_bundle(folder).batching) == ("none", "none")
     assert "output 'y' of an event depends on the other events of its batch" in report.notes[0]
 
 
 def test_a_bundle_says_whether_its_events_may_change_each_other(tmp_path):
     folder = write_small(tmp_path / "b", meeting())
-    bundle.save(bundle_of_graph(folder / "model.onnx"), folder)
+    save_manifest(bundle_of_graph(folder / "model.onnx"), folder)
     with pytest.raises(InvalidModel, match=r"depends on the other events of its batch; export .* or, .* batching=none"):
         check.check(folder)
     with pytest.raises(InvalidModel, match="batching: got 'some'; allowed: events, none"):
         check.check(folder, batching="some")
     report = check.check(folder, batching="none")
-    assert (report.batching, bundle.load(folder).batching) == ("none", "none")
+    assert (report.batching, open_bundle(folder).batching) == ("none", "none")
     assert check.check(folder).batching == "none"
     with pytest.raises(InvalidModel, match=r"batching: got 'events'; manifest\.json says 'none'"):
         check.check(folder, batching="events")
@@ -282,7 +281,7 @@ def test_a_fixed_number_of_events_is_kept(tmp_path):
     graph = small_graph([node("Relu", ["x"], ["y"])], inputs={"x": (4, 2)}, outputs={"y": (4, 2)})
     folder = write_small(tmp_path / "b", graph)
     assert check.check(folder, features=["a", "b"]).batching == "events"
-    assert bundle.load(folder).fixed_batch == 4
+    assert open_bundle(folder).fixed_batch == 4
 
 
 @pytest.mark.parametrize("kind", kinds.KINDS)
@@ -319,8 +318,8 @@ def test_values_are_made_up_within_declared_ranges(tmp_path):
                                                          {"y": ("events", 1)}, {}))  # fmt: skip
     made = bundle_of_graph(folder / "model.onnx", features=["cos"])
     for low, high, mean in ((-1.0, 1.0, 0.95), (0.99, 1.0, 1.0), (-1.0, -1.0, -1.0)):
-        ranges = {"cos": bundle.Range(low=low, high=high, mean=mean, std=0.1)}
-        bundle.save(dataclasses.replace(made, ranges=ranges), folder)
+        ranges = {"cos": Range(low=low, high=high, mean=mean, std=0.1)}
+        save_manifest(dataclasses.replace(made, ranges=ranges), folder)
         check.check(folder)
 
 
@@ -393,7 +392,7 @@ def test_a_check_that_can_not_be_run_is_not_the_models_fault(folder, monkeypatch
 def test_a_graph_alone_takes_tensors(tmp_path):
     folder = write_small(tmp_path / "b", small_graph([node("Relu", ["x"], ["y"])]))
     check.check(folder)
-    manifest = bundle.load(folder)
+    manifest = open_bundle(folder)
     assert not manifest.takes_events
     assert manifest.inputs == (TensorSpec(name="x", dtype="float32", shape=("events", 2)),)
     assert manifest.outputs == (
@@ -406,7 +405,7 @@ def test_a_graph_with_named_features_takes_events(tmp_path):
     folder = write_small(tmp_path / "b", models.flat_graph(num_features=3))
     names = ["HT", "Jet_pt[0]", "a weird name"]
     check.check(folder, features=names, columns=["signal"])
-    manifest = bundle.load(folder)
+    manifest = open_bundle(folder)
     assert manifest.takes_events
     assert [b.name for b in manifest.branches] == list(manifest.inputs[0].features) == names
     assert manifest.columns == ("signal",)
@@ -416,7 +415,7 @@ def test_labels_name_the_columns(tmp_path):
     folder = write_small(tmp_path / "b", small_graph([node("Relu", ["x"], ["y"])]))
     (folder / "labels.txt").write_text("background\nsignal\n")
     check.check(folder)
-    assert bundle.load(folder).columns == ("background", "signal")
+    assert open_bundle(folder).columns == ("background", "signal")
 
 
 @pytest.mark.parametrize(

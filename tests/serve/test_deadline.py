@@ -15,8 +15,7 @@ from models import graph_of, make_bundle
 from onnx import TensorProto, helper
 from servers import Handle, poll
 
-from rootdata import bundle
-from rootdata.bundle import OutputSpec, TensorSpec
+from rootdata.bundle.manifest import MODEL, Manifest, OutputSpec, TensorSpec, open_bundle, save_manifest, sha256_of
 from serve.deadline import Terminator
 from serve.engine import Engine
 from serve.errors import DeadlineExceeded
@@ -59,15 +58,15 @@ def loop_graph() -> object:
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_bundle(tmp_path_factory.mktemp("loop") / "loop", parity=False)
-    onnx.save_model(loop_graph(), folder / bundle.MODEL)
+    onnx.save_model(loop_graph(), folder / MODEL)
     tensors = (TensorSpec(name=n, dtype="float32", shape=("events", s)) for n, s in (("x", 2), ("n", 1)))
-    manifest = bundle.Manifest(
-        sha256=bundle.sha256_of(folder / bundle.MODEL),
-        size=(folder / bundle.MODEL).stat().st_size,
+    manifest = Manifest(
+        sha256=sha256_of(folder / MODEL),
+        size=(folder / MODEL).stat().st_size,
         inputs=tuple(tensors),
         outputs=(OutputSpec(name="y", dtype="float32", shape=("events", 2), columns=("a", "b")),),
     )
-    bundle.save(manifest, folder)
+    save_manifest(manifest, folder)
     return folder
 
 
@@ -135,7 +134,7 @@ def test_a_terminator_ends_only_what_still_runs():
 
 
 def test_a_model_without_a_moment_runs_for_as_long_as_it_takes(loop):
-    model = Model("loop", 1, bundle.load(loop), loop / bundle.MODEL)
+    model = Model("loop", 1, open_bundle(loop), loop / MODEL)
     [found] = model.run({"x": np.ones((1, 2), "f4"), "n": np.full((1, 1), 5, "f4")})
     assert found.tolist() == [[6.0, 6.0]]
 

@@ -20,8 +20,7 @@ from models import graph_of, make_bundle, manifest_of
 from onnx import helper
 from servers import Handle
 
-from rootdata import bundle
-from rootdata.bundle import OutputSpec, TensorSpec
+from rootdata.bundle.manifest import MODEL, Manifest, OutputSpec, TensorSpec, save_manifest, sha256_of
 from serve.errors import Overloaded, ServeError, TooLarge
 from serve.memory import Hold, Room, memory
 from serve.repository import Repository
@@ -215,14 +214,14 @@ def pairs_bundle(folder: Path) -> Path:
     constants = {"axis": np.array([2]), "last": np.array([1])}
     make_bundle(folder, parity=False)
     graph = graph_of(nodes, {"x": ("events", 4, "objects")}, {"y": ("events", 1)}, constants)
-    onnx.save_model(graph, folder / bundle.MODEL)
-    manifest = bundle.Manifest(
-        sha256=bundle.sha256_of(folder / bundle.MODEL),
-        size=(folder / bundle.MODEL).stat().st_size,
+    onnx.save_model(graph, folder / MODEL)
+    manifest = Manifest(
+        sha256=sha256_of(folder / MODEL),
+        size=(folder / MODEL).stat().st_size,
         inputs=(TensorSpec(name="x", dtype="float32", shape=("events", 4, "objects")),),
         outputs=(OutputSpec(name="y", dtype="float32", shape=("events", 1), columns=("a",)),),
     )
-    bundle.save(manifest, folder)
+    save_manifest(manifest, folder)
     return folder
 
 
@@ -279,8 +278,8 @@ def heavy_bundle(folder: Path) -> Path:
         for first, second, result in (("flat", "a", "x"), ("x", "b", "y"), ("y", "c", "scores"))
     ]
     graph = graph_of(nodes, {"flat": ("events", 2)}, {"scores": ("events", 1)}, weights)
-    onnx.save_model(graph, made / bundle.MODEL)
-    bundle.save(manifest_of(made / bundle.MODEL), made)
+    onnx.save_model(graph, made / MODEL)
+    save_manifest(manifest_of(made / MODEL), made)
     return made
 
 

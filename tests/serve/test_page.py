@@ -15,7 +15,7 @@ import pytest
 from models import FLAT, JETS, make_bundle
 from servers import Handle, announced, kill, launch, poll
 
-from rootdata.bundle import BranchSpec, SampleSelection, Selection, TensorSpec
+from rootdata.bundle.manifest import BranchSpec, SampleSelection, Selection, TensorSpec
 from serve.keys import Keys
 from serve.repository import Repository
 

@@ -22,8 +22,8 @@ import torch
 from servers import Handle
 from torch import Tensor, nn
 
-from rootdata.datamodule import RootDataModule
-from rootdata.export import export
+from rootdata.bundle.export import export
+from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
 from sofie_for_tests import Compiled

@@ -20,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from rootdata import bundle
+from rootdata.bundle.manifest import open_bundle
 from serve import atomic
 from serve.errors import BadRequest, Conflict, InvalidModel, NotFound, Overloaded
 from serve.repository import Repository
@@ -48,7 +48,7 @@ def check_all(root):
     """Every version there is must be whole."""
     for name, (versions, *_) in state(root).items():
         for version in versions:
-            bundle.load(root / name / str(version))
+            open_bundle(root / name / str(version))
 
 
 # What is there
@@ -58,7 +58,7 @@ def test_publish_resolve_and_read(repository, made, tmp_path):
     assert [repository.publish(made[i % 2], "ttH", tags=["top"]) for i in range(3)] == [1, 2, 3]
     assert repository.resolve("ttH") == repository.resolve("ttH", "latest") == repository.resolve("ttH", 3) == 3
     assert repository.resolve("ttH", "2") == 2
-    assert repository.manifest("ttH", 2) == bundle.load(made[1])
+    assert repository.manifest("ttH", 2) == open_bundle(made[1])
     assert repository.manifest("ttH", 2) is repository.manifest("ttH", 2)
     folder = repository.path("ttH", 2)
     assert (folder / "model.onnx").read_bytes() == (made[1] / "model.onnx").read_bytes()
@@ -344,7 +344,7 @@ def test_two_processes_publish_consecutive_versions(made, tmp_path):
     check_all(root)
     graphs = [Repository(root).manifest("ttH", v).sha256 for v in range(1, 101)]
     assert sorted(map(graphs.count, set(graphs))) == [50, 50]
-    assert len(Repository(root).card("ttH").tags) == 2 + (graphs[-1] == bundle.load(made[1]).sha256)
+    assert len(Repository(root).card("ttH").tags) == 2 + (graphs[-1] == open_bundle(made[1]).sha256)
 
 
 def test_threads_publish_and_read_at_the_same_time(repository, made, tmp_path):
@@ -481,7 +481,7 @@ def try_crashes(made, tmp_path, kind, *, step):
         assert list((root / ".staging").iterdir()) == []
         again.delete("ttH") if "ttH" in seen[-1] else None
         assert again.publish(made[0], "ttH") == max([3, *seen[-1].get("ttH", [[]])[0]]) + 1
-        assert bundle.load(root / "ttH" / str(again.resolve("ttH")))
+        assert open_bundle(root / "ttH" / str(again.resolve("ttH")))
         shutil.rmtree(root)
     new = seen[-1]
     switch = seen.index(new)
@@ -691,7 +691,7 @@ class Model(RuleBasedStateMachine):
                 assert repository.resolve(name) == max(known["versions"])
                 assert set(card.tags) - {"fast"} == known["tags"]
                 for version, which in known["versions"].items():
-                    assert repository.manifest(name, version) == bundle.load(self.folders[which])
+                    assert repository.manifest(name, version) == open_bundle(self.folders[which])
                 for alias, version in known["aliases"].items():
                     assert repository.resolve(name, alias) == version
 

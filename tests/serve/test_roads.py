@@ -17,12 +17,11 @@ import tritonclient.http as triton
 import uproot
 from servers import Handle
 
-from rootdata import bundle
-from rootdata.bundle import Manifest
-from rootdata.datamodule import RootDataModule
-from rootdata.export import export, run
-from rootdata.inputs import Assembler, Table, lists_of
+from rootdata.bundle.assemble import Assembler, Table, lists_of
+from rootdata.bundle.export import export, run
+from rootdata.bundle.manifest import Manifest, open_bundle
 from rootdata.jagged import Jagged
+from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
 from serve.client import Client
@@ -114,7 +113,7 @@ def test_every_road_gives_the_scores_of_torch(
     road: tuple[Path, np.ndarray, str], files: dict[str, Path], server: Handle, tmp_path: Path
 ) -> None:
     folder, expected, _ = road
-    manifest = bundle.load(folder)
+    manifest = open_bundle(folder)
     table = table_of_file(files["score"], manifest)
     found = dict(roads(folder, manifest, table, files["score"], server.url, tmp_path))
     assert len(found) == 14

@@ -9,7 +9,7 @@ import pytest
 from kinds import KINDS, graph_of, node
 from onnx import TensorProto
 
-from rootdata.bundle import Range, TensorSpec
+from rootdata.bundle.manifest import Range, TensorSpec
 from serve import graphs, trials
 from serve.errors import InvalidModel
 from serve.trials import CanNotBeRunError, Filling, Trial

@@ -1,4 +1,4 @@
-"""Networks that take the batches of :class:`rootdata.datamodule.RootDataModule`.
+"""Networks that take the batches of :class:`rootdata.loading.datamodule.RootDataModule`.
 
 The names are loaded on first use, since each of them brings torch along.
 """

@@ -20,8 +20,8 @@ from torch.nn import functional
 from torchmetrics import MeanMetric, Metric
 
 from rootdata.errors import ConfigError
-from rootdata.metrics import ScoreSums
-from rootdata.ready import check_classes
+from rootdata.loading.trainable import check_classes
+from rootdata.training.metrics import ScoreSums
 
 MOST_SCORES = 1 << 22  # different scores of a class that are kept apart: 84 MB a process
 
@@ -65,7 +65,7 @@ class Classifier(pl.LightningModule):
         Raises
         ------
         DataError
-            As :func:`rootdata.ready.check_classes`.
+            As :func:`rootdata.loading.trainable.check_classes`.
         """
         data: Any = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and hasattr(data, "specs"):
@@ -110,8 +110,8 @@ class Classifier(pl.LightningModule):
 class WeightedAUC(Metric):
     """Area under the ROC curve with event weights, over all batches and ranks; with several classes their mean.
 
-    It is exact while there are no more different scores than :class:`rootdata.metrics.ScoreSums` keeps, whatever the
-    number of events. NaN where no class has both signal and background.
+    It is exact while there are no more different scores than :class:`rootdata.training.metrics.ScoreSums` keeps,
+    whatever the number of events. NaN where no class has both signal and background.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def _generate(arguments: argparse.Namespace) -> list[Path]:
             raise ConfigError(
                 "--set: 'full' with --generator pythia; allowed: 'selected'; the full set is made by --generator fast"
             )
-        from rootdata.tth import pythia
+        from rootdata.tth.physics import pythia
 
         return pythia.ensure(folder, n_events, seed=seed)
     if arguments.set == "full":

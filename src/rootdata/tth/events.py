@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import awkward as ak
 import numpy as np
 
-from rootdata.tth.arrays import Array, Bools
+from rootdata.tth.physics.arrays import Array, Bools
 
 
 @dataclass(frozen=True, slots=True)

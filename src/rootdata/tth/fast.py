@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 
 from rootdata.errors import DataError
-from rootdata.tth import analysis, detector
-from rootdata.tth.arrays import Array, Bools, select
-from rootdata.tth.process import HardEvents, simulate
+from rootdata.tth.physics import analysis, detector
+from rootdata.tth.physics.arrays import Array, Bools, select
+from rootdata.tth.physics.process import HardEvents, simulate
 from rootdata.tth.samples import PROCESSES
 from rootdata.tth.sets import Selected, make_selected, selected_events
 from rootdata.tth.write import Note, holds

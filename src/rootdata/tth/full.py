@@ -14,14 +14,14 @@ from typing import Final
 import numpy as np
 
 from rootdata.errors import ConfigError
-from rootdata.tth import analysis, detector
-from rootdata.tth.analysis import FatJets, Jets
-from rootdata.tth.arrays import Array, Bools, Floats, choose, exponential, normal, sigmoid, uniform
-from rootdata.tth.detector import Clusters
 from rootdata.tth.events import Collection, Events
 from rootdata.tth.fast import BLOCK_EVENTS, matched
-from rootdata.tth.kinematics import wrap_phi
-from rootdata.tth.process import simulate
+from rootdata.tth.physics import analysis, detector
+from rootdata.tth.physics.analysis import FatJets, Jets
+from rootdata.tth.physics.arrays import Array, Bools, Floats, choose, exponential, normal, sigmoid, uniform
+from rootdata.tth.physics.detector import Clusters
+from rootdata.tth.physics.kinematics import wrap_phi
+from rootdata.tth.physics.process import simulate
 from rootdata.tth.samples import PROCESSES
 from rootdata.tth.sets import bar
 from rootdata.tth.write import Note, TreeWriter, holds, new_set

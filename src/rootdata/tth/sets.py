@@ -11,9 +11,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rootdata.tth.analysis import FatJets, Jets
-from rootdata.tth.arrays import Array, Bools
 from rootdata.tth.events import Collection, Events
+from rootdata.tth.physics.analysis import FatJets, Jets
+from rootdata.tth.physics.arrays import Array, Bools
 from rootdata.tth.samples import PROCESSES, SHARES, SIGNAL, TTH, UNMATCHED, file_counts, files_of
 from rootdata.tth.write import Note, TreeWriter, holds, new_set
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from rootdata.bundle import MANIFEST, MODEL, sha256_of
+from rootdata.bundle.manifest import MANIFEST, MODEL, sha256_of
 from serve.client import wire
 from serve.client.columns import columns_of, cut, is_columnar, pieces
 from serve.client.errors import InvalidInput, ServerError

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rootdata.bundle import MANIFEST, MODEL
+from rootdata.bundle.manifest import MANIFEST, MODEL
 from serve.client.errors import InvalidInput
 
 FILES = (MODEL, MANIFEST, "preprocess.json", "labels.txt", "sample.json")

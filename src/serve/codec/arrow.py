@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rootdata.bundle import BranchSpec, Manifest
-from rootdata.inputs import Column, Table
+from rootdata.bundle.assemble import Column, Table
+from rootdata.bundle.manifest import BranchSpec, Manifest
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import schema
 from serve.codec.arrowsize import size_of

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rootdata.bundle import Manifest
-from rootdata.inputs import Column, Table
+from rootdata.bundle.assemble import Column, Table
+from rootdata.bundle.manifest import Manifest
 from rootdata.jagged import Ints, Jagged, offsets_of
 from serve.codec import schema
 from serve.codec.casting import Array

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rootdata.bundle import Manifest
-from rootdata.inputs import Column, Table
+from rootdata.bundle.assemble import Column, Table
+from rootdata.bundle.manifest import Manifest
 from rootdata.jagged import Ints, Jagged, offsets_of
 from serve.codec import schema
 from serve.codec.casting import from_list, in_events, in_lists

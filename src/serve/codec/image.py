@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rootdata.bundle import Manifest
+from rootdata.bundle.manifest import Manifest
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 from serve.faults import is_lack
 from serve.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rootdata.bundle import Manifest, TensorSpec
+from rootdata.bundle.manifest import Manifest, TensorSpec
 from serve.codec import media, schema
 from serve.codec.casting import Array, Locate, array_type, flattened, from_list, strings
 from serve.codec.parsing import check_all_there, check_known, given, parse_object

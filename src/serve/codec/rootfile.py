@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import uproot
 
-from rootdata.bundle import Manifest
+from rootdata.bundle.assemble import Column, Table
+from rootdata.bundle.manifest import Manifest
 from rootdata.causes import OF_THE_MACHINE, Cause, cause_of
 from rootdata.errors import BranchError
-from rootdata.files import Location
-from rootdata.inputs import Column, Table
+from rootdata.io.block_size import BLOCK_ENTRIES
+from rootdata.io.reader import BlockReader
+from rootdata.io.retry import blamed
+from rootdata.io.trees import Tree, blocks_of
 from rootdata.jagged import Jagged
-from rootdata.opening import Opener
-from rootdata.patience import blamed
-from rootdata.trees import BLOCK_ENTRIES, Tree, blocks_of
+from rootdata.location import KnownFile, Location
 from serve.codec import schema
 from serve.codec.parsing import check_all_there
 from serve.codec.schema import Schema
@@ -50,9 +52,13 @@ def tables(path: str | Path, manifest: Manifest, *, tree: str | None, settings: 
     """
     wanted = schema.schema_of(manifest)
     try:
-        with Opener() as opener, opener(Location(str(path), tree)) as source:
-            _check_declared(str(path), source.location.tree)
-            yield from _tables(source, wanted, settings)
+        with BlockReader(limit=1) as reader:
+            file, blocks = reader.use(Location(str(path), tree), functools.partial(_look, wanted))
+            for start, stop in blocks:
+                read = reader.read(file, list(wanted.specs), start, stop)
+                block = schema.conform(read, stop - start, wanted, settings, first=start)
+                for low in range(0, block.num_events, BLOCK_ENTRIES):
+                    yield cut(block, low, min(low + BLOCK_ENTRIES, block.num_events))
     except ServeError:
         raise
     except BranchError as error:
@@ -68,29 +74,19 @@ def _public(error: Exception, path: str | Path) -> str:
     return str(error).replace(str(path), "the file").replace("tree=... or path:tree", "the option `tree`")
 
 
-def _check_declared(path: str, tree: str | None) -> None:
-    """Check that no cluster of an RNTuple declares absurdly many values: they are allocated before they are read."""
-    with uproot.open(path, array_cache=None, object_cache=None) as file:
-        links = getattr(file[tree], "page_link_list", ())
-    for cluster, column in ((i, column) for i, columns in enumerate(links) for column in columns):
-        declared = sum(page.num_elements for page in column.pages)
-        if not 0 <= 8 * declared <= MAX_BLOCK_BYTES:
-            raise TooLarge(f"cluster {cluster} of tree {tree!r} declares {declared} values in one column; write less")
-
-
-def _tables(source: Tree, wanted: Schema, settings: Settings) -> Iterator[Table]:
+def _look(wanted: Schema, source: Tree) -> tuple[KnownFile, list[tuple[int, int]]]:
+    """Check what an opened tree declares, before anything is allocated for it, and cut it into blocks."""
     names = list(wanted.specs)
     _check_branches(source, wanted)
-    for start, stop in blocks_of(source, names):
-        if source.bytes_per_entry(names) * (stop - start) > MAX_BLOCK_BYTES:
+    blocks = blocks_of(source, names)
+    for start, stop in blocks:
+        if not 0 <= source.nbytes(names, start, stop) <= MAX_BLOCK_BYTES:
             raise TooLarge(
                 f"entries {start} to {stop} of tree {source.location.tree!r} can only be read at once, and take more "
                 f"than {MAX_BLOCK_BYTES} bytes; write the file with smaller baskets or clusters"
             )
-        read = source.read(names, start, stop)
-        block = schema.conform(read, stop - start, wanted, settings, first=start)
-        for low in range(0, block.num_events, BLOCK_ENTRIES):
-            yield cut(block, low, min(low + BLOCK_ENTRIES, block.num_events))
+    file = KnownFile(location=source.location, uuid=source.uuid, entries=source.num_entries, state=source.state)
+    return file, blocks
 
 
 def _check_branches(source: Tree, wanted: Schema) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rootdata.bundle import BranchSpec, Manifest
-from rootdata.inputs import Column, Table
+from rootdata.bundle.assemble import Column, Table
+from rootdata.bundle.manifest import BranchSpec, Manifest
 from rootdata.jagged import Ints, Jagged, offsets_of
 from serve.codec.casting import Array, flattened, from_array, from_list, in_events, in_lists, in_rows
 from serve.codec.parsing import given

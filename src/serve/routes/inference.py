@@ -14,7 +14,7 @@ from typing import Any
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from rootdata.bundle import OutputSpec, TensorSpec
+from rootdata.bundle.manifest import OutputSpec, TensorSpec
 from serve import limits, names
 from serve.codec import media
 from serve.codec.inference import DATATYPES, HEADER_LENGTH, STRINGS, datatype_of

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from rootdata.bundle import MANIFEST, MODEL
+from rootdata.bundle.manifest import MANIFEST, MODEL
 from serve import limits, names
 from serve.codec import media
 from serve.codec.parsing import check_keys, given

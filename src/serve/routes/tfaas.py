@@ -11,7 +11,7 @@ from pathlib import Path
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from rootdata.bundle import MODEL
+from rootdata.bundle.manifest import MODEL
 from serve import limits, names
 from serve.archives import LABELS, PARAMS
 from serve.codec import media, tfaas

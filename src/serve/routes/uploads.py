@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from rootdata.bundle import BATCHING, MODEL
+from rootdata.bundle.manifest import BATCHING, MODEL
 from serve import check, limits, names
 from serve.check import Limits, Report
 from serve.errors import NoRoom, Overloaded

@@ -11,11 +11,11 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader
 
-from rootdata import metrics
-from rootdata.datamodule import RootDataModule
 from rootdata.errors import ConfigError
+from rootdata.loading.datamodule import RootDataModule
 from rootdata.models import DNN, Classifier, DeepSets
 from rootdata.models.classifier import WeightedAUC, weighted_loss
+from rootdata.training import metrics
 
 VECTOR = {"x": (9,), "mask": (9,)}
 TOKENS = {"flat": (3,), "jets": (5, 4), "jets_mask": (5,), "fatjets": (2, 3), "fatjets_mask": (2,)}

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.tth import analysis, detector
-from rootdata.tth.analysis import FatJets, Jets
-from rootdata.tth.arrays import map_arrays
-from rootdata.tth.process import simulate
+from rootdata.tth.physics import analysis, detector
+from rootdata.tth.physics.analysis import FatJets, Jets
+from rootdata.tth.physics.arrays import map_arrays
+from rootdata.tth.physics.process import simulate
 from rootdata.tth.samples import VARIABLES
 
 

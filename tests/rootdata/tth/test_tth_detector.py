@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rootdata.tth import detector
-from rootdata.tth.process import BOTTOM, CHARM, LIGHT, QCD_SHOWER, Partons, simulate, split
+from rootdata.tth.physics import detector
+from rootdata.tth.physics.process import BOTTOM, CHARM, LIGHT, QCD_SHOWER, Partons, simulate, split
 from rootdata.tth.samples import PROCESSES
 
 

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.tth.kinematics import boost, delta_r2, four_momentum, invariant_mass, pt_eta_phi, two_body_decay, wrap_phi
+from rootdata.tth.physics.kinematics import (
+    boost,
+    delta_r2,
+    four_momentum,
+    invariant_mass,
+    pt_eta_phi,
+    two_body_decay,
+    wrap_phi,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -10,7 +10,8 @@ import pytest
 import uproot
 
 from rootdata.errors import ConfigError
-from rootdata.tth import fast, pythia
+from rootdata.tth import fast
+from rootdata.tth.physics import pythia
 from rootdata.tth.samples import PROCESSES, SHARES
 
 

@@ -21,7 +21,7 @@ from running import columns, end, free_port, start
 from servers import SOURCE, Handle, poll
 
 import serve.client
-from rootdata import bundle as bundles
+from rootdata.bundle import manifest as bundles
 from serve import archives
 from serve.client import packing
 from serve.client.asynchronous import AsyncClient

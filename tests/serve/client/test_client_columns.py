@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.bundle import BranchSpec, Manifest, OutputSpec, TensorSpec
-from rootdata.inputs import Table
+from rootdata.bundle.assemble import Table
+from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec, TensorSpec
 from rootdata.jagged import Jagged
 from serve.client import wire
 from serve.client.columns import Columns, columns_of, cut, is_columnar, pieces

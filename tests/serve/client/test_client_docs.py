@@ -22,8 +22,8 @@ from models import flat_graph, make_bundle
 from running import columns, end, start
 from servers import SOURCE, Handle
 
-from rootdata import weaver
-from rootdata.bundle import MODEL, load
+from rootdata.bundle import cmssw
+from rootdata.bundle.manifest import MODEL, open_bundle
 from serve.client.waiting import Client
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "serving.md").read_text()
@@ -123,7 +123,7 @@ def test_the_inputs_for_cmssw_are_as_told(folder: Path, own_server: Handle) -> N
     with Client(own_server.url) as client:
         event = {"HT": 431.0, "MET_pt": 20.5, "Jet_pt": [120, 80, 31], "Jet_eta": [0.1, -1.2, 2.2]}
         np.testing.assert_allclose(client.predict("ttH", [event]).scores, scores, atol=1e-6)
-    described = weaver.preprocessing(load(folder / "bundle"))
+    described = cmssw.preprocessing(open_bundle(folder / "bundle"))
     assert described["input_names"] == list(values)
     assert described["jets"]["var_names"] == ["Jet_pt", "Jet_eta"]
     assert {(v["median"], v["norm_factor"]) for v in described["jets"]["var_infos"].values()} == {(0.0, 1.0)}

@@ -16,8 +16,8 @@ import pyarrow as pa
 from hypothesis import strategies as st
 from tritonclient.http import InferenceServerClient, InferInput
 
-from rootdata.bundle import BranchSpec, Manifest, OutputSpec, TensorSpec
-from rootdata.inputs import Column, Table
+from rootdata.bundle.assemble import Column, Table
+from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec, TensorSpec
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import binary, tfaas
 from serve.settings import Settings

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from codec_strategies import SETTINGS, arrow_stream, fixed, flat, jagged, manifest_of
 
-from rootdata.inputs import Table
+from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged
 from serve.codec import arrow
 from serve.codec.arrowsize import Size, size_of

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from codec_strategies import SETTINGS, fixed, flat, jagged, manifest_of
 
-from rootdata.inputs import Table
+from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import binary
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge

@@ -13,7 +13,7 @@ from codec_strategies import EVENT, PHYSICS, SETTINGS, events_of, fixed, flat, j
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.inputs import Table
+from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged
 from serve.codec import events
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge

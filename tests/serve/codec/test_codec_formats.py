@@ -28,8 +28,8 @@ from codec_strategies import (
 )
 from hypothesis import given, settings
 
-from rootdata.bundle import Manifest
-from rootdata.inputs import Table, concatenate
+from rootdata.bundle.assemble import Table, concatenate
+from rootdata.bundle.manifest import Manifest
 from rootdata.jagged import Jagged
 from serve.codec import arrow, binary, events, rootfile, schema, tfaas
 from serve.errors import InvalidEvents, InvalidModel

@@ -30,7 +30,7 @@ from codec_strategies import (
     tensors_of,
 )  # fmt: skip
 
-from rootdata.inputs import Table
+from rootdata.bundle.assemble import Table
 from serve.codec import arrow, binary, events, inference, tfaas
 from serve.errors import ServeError
 

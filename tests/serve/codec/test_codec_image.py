@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rootdata.bundle import Manifest, OutputSpec, TensorSpec
+from rootdata.bundle.manifest import Manifest, OutputSpec, TensorSpec
 from serve.codec import image
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 from serve.settings import Settings

@@ -10,7 +10,7 @@ import pytest
 from codec_strategies import SETTINGS, TENSORS, WORDS, tensor_body, tensors_of
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
-from rootdata.bundle import Manifest, OutputSpec, TensorSpec
+from rootdata.bundle.manifest import Manifest, OutputSpec, TensorSpec
 from serve.codec import inference
 from serve.codec.inference import InferenceRequest, RequestedOutput
 from serve.errors import BadRequest, InvalidEvents, InvalidModel, ServeError, TooLarge

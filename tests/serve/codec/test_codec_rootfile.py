@@ -14,7 +14,7 @@ import pytest
 import uproot
 from codec_strategies import SETTINGS, awkward_lists, check_equal, fixed, flat, jagged, manifest_of
 
-from rootdata.inputs import Table, concatenate
+from rootdata.bundle.assemble import Table, concatenate
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import rootfile
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge

@@ -12,7 +12,7 @@ from models import graph_of
 from onnx import helper
 from PIL import Image
 
-from rootdata.bundle import MODEL, save
+from rootdata.bundle.manifest import MODEL, save_manifest
 from serve.graphs import bundle_of_graph
 from serve.repository import Repository
 
@@ -25,7 +25,7 @@ def image_bundle(folder):
     nodes = [helper.make_node("ReduceMean", ["pixels", "axes"], ["scores"], keepdims=0)]
     graph = graph_of(nodes, {"pixels": ("n", 3, SIZE[1], SIZE[0])}, {"scores": ("n", 3)}, {"axes": np.array([2, 3])})
     onnx.save_model(graph, folder / MODEL)
-    save(bundle_of_graph(folder / MODEL, columns=["red", "green", "blue"]), folder)
+    save_manifest(bundle_of_graph(folder / MODEL, columns=["red", "green", "blue"]), folder)
     return folder
 
 

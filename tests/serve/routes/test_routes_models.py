@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from servers import poll
 
-from rootdata.bundle import sha256_of
+from rootdata.bundle.manifest import sha256_of
 from serve.repository import Repository
 
 EVENTS = {"events": [{"HT": 400.0, "MET_pt": 30.0}]}

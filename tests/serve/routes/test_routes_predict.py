@@ -15,7 +15,7 @@ import pytest
 import uproot
 from servers import poll
 
-from rootdata.inputs import Table
+from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import binary, media
 

@@ -1,0 +1,1 @@
+"""The glue to Hydra: `train.py` and the commands that compose its configuration."""

@@ -1,0 +1,318 @@
+"""A network with its preprocessing inside: raw physics values in, scores out, as one torch module."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from rootdata.bundle.manifest import TensorSpec
+from rootdata.errors import BundleError
+from rootdata.layouts.layout import Layout
+from rootdata.scaling.transform import Transform
+
+Call = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+
+LIBRARIES = ("torch.", "lightning_fabric.", "lightning.fabric.")
+WRAPPED = ("_orig_mod", "_original_module", "module")  # names of what their wrappers hold
+HALF = (torch.float16, torch.bfloat16)
+ACTIVATIONS = ("auto", "sigmoid", "softmax", "none")
+
+
+class Scaler(nn.Module):
+    """Scale the features of one input; float32 in float32, all others in float64, as training does.
+
+    The twin of :meth:`rootdata.scaling.transform.Transform.apply` and :func:`rootdata.layouts.kernels.lay_out`.
+
+    Parameters
+    ----------
+    transforms : of each feature
+    missing : sentinels, of the features that are branches
+    derived : names of features that are computed: in them a sentinel is a number like others
+    wide : names of features that training scales in float64, though they may come as float32
+    """
+
+    shift: Tensor
+    rest: Tensor
+    factor: Tensor
+    sentinels: Tensor
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        transforms: Sequence[Transform],
+        missing: Sequence[float],
+        derived: Collection[str] = (),
+        *,
+        wide: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        self._dtype = torch.float32 if spec.dtype == "float32" else torch.float64
+        is_branch = [f not in derived for f in spec.features]
+        held = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)] if any(is_branch) else []
+        self._curves = list(dict.fromkeys(t.curve for t in transforms if t.curve is not None))
+        ones = (1,) * (len(spec.shape) - 2)
+        # what float32 can't say of a shift is taken off after it, where training has all of its digits
+        rests = [
+            t.shift - float(np.float32(t.shift)) if self._dtype == torch.float32 and f in wide else 0.0
+            for f, t in zip(spec.features, transforms, strict=True)
+        ]
+        self._has_rest = any(rests)
+        for name, kind, values in (
+            ("shift", self._dtype, [t.shift for t in transforms]),
+            ("rest", self._dtype, rests),
+            ("factor", self._dtype, [t.factor for t in transforms]),
+            *((f"bent_{i}", torch.bool, [t.curve is c for t in transforms]) for i, c in enumerate(self._curves)),
+        ):
+            self.register_buffer(name, torch.tensor(values, dtype=kind).reshape(len(transforms), *ones))
+        # An infinity is missing anyway. Beside branches of whole numbers there is no computed feature: those travel as
+        # float64, or all as float32.
+        mixed = [] if all(is_branch) else [[m if b else math.inf for b in is_branch] for m in held]
+        self._missing = [] if mixed else held
+        shape = (len(mixed), len(is_branch), *ones)
+        self.register_buffer("sentinels", torch.tensor(mixed, dtype=self._dtype).reshape(shape))
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scaled values, float32 and 0 where missing, and which are missing, both of the shape of ``raw``."""
+        wide = raw.to(self._dtype)
+        for i, curve in enumerate(self._curves):
+            wide = torch.where(self.get_buffer(f"bent_{i}"), curve.torch(wide), wide)
+        wide = wide - self.shift
+        if self._has_rest:
+            wide = wide - self.rest
+        scaled = (wide * self.factor).to(torch.float32)
+        # What was not finite is not, and what is beyond float32 now is as missing: of whole numbers, too.
+        missing = torch.isnan(scaled) | torch.isinf(scaled)
+        for sentinel in (*self._missing, *self.sentinels):
+            missing = missing | (raw == sentinel)
+        return torch.where(missing, torch.zeros_like(scaled), scaled), missing
+
+
+def _can_hold(sentinel: float, dtype: str) -> bool:
+    if dtype == "int64":
+        return sentinel == int(sentinel) and -(2**63) <= int(sentinel) < 2**63
+    return abs(sentinel) <= float(np.finfo(dtype).max)
+
+
+def _as_held(sentinel: float, dtype: str) -> float | int:
+    return int(sentinel) if dtype == "int64" else float(np.dtype(dtype).type(sentinel))
+
+
+class Deployed(nn.Module):
+    """What is exported: scaling, padding, the network and its activation.
+
+    Parameters
+    ----------
+    network : takes a batch of the layout
+    call : how to call it
+    specs : of the inputs, in their order
+    missing, derived : sentinels, and the features that are computed, in which they are numbers like others
+    wide : features that training scales in float64, though they may come as float32
+    activation : ``sigmoid``, ``softmax`` or ``none``, for what the network returns
+    dtype : of the numbers that the network takes
+    reveal_empty : show one padded object of an event that has none, for networks that would divide by zero
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        call: Call,
+        *,
+        layout: Layout,
+        specs: Sequence[TensorSpec],
+        transforms: Mapping[str, Transform],
+        missing: tuple[float, ...],
+        derived: Collection[str] = (),
+        wide: Collection[str] = (),
+        activation: str,
+        dtype: torch.dtype = torch.float32,
+        reveal_empty: bool = False,
+    ) -> None:
+        super().__init__()
+        self._dtype = dtype
+        self.network, self._call, self._layout, self._specs = network, call, layout, tuple(specs)
+        self._activation, self._reveals = activation, reveal_empty and layout.form.masks_objects
+        values = {f"of_{s.name}": s for s in specs if not s.is_mask}  # a plain "items" or "keys" is taken
+        self.scalers = nn.ModuleDict(
+            {k: Scaler(s, [transforms[f] for f in s.features], missing, derived, wide=wide) for k, s in values.items()}
+        )
+
+    def forward(self, *raw: Tensor) -> Tensor:
+        """Give the scores, (events, columns) float32."""
+        return self.scores(self.batch(*raw))
+
+    def scores(self, batch: dict[str, Tensor]) -> Tensor:
+        """Give the scores of a batch as training makes it, (events, columns) float32."""
+        if self._reveals:
+            batch = batch | {f"{c.name}_mask": _revealed(batch[f"{c.name}_mask"]) for c in self._layout.collections}
+        outputs = self._call(self.network, in_type(batch, self._dtype)).to(torch.float32)
+        rows = outputs.unsqueeze(1) if outputs.ndim == 1 else outputs
+        if self._activation == "sigmoid":
+            return rows.sigmoid()
+        return rows.softmax(dim=1) if self._activation == "softmax" else rows
+
+    def batch(self, *raw: Tensor) -> dict[str, Tensor]:
+        """Make the batch that the network was trained on."""
+        given = {spec.name: values for spec, values in zip(self._specs, raw, strict=True)}
+        made: dict[str, Tensor] = {}
+        if self._layout.flat:
+            made["flat"], real = self._values(given, None, self._layout.flat)
+            made["flat_mask"] = real
+        for c in self._layout.collections:
+            objects = given[f"{c.name}_mask"] > 0.5
+            values, real = self._values(given, c.name, c.branches)
+            values, real = values.transpose(1, 2), real.transpose(1, 2) & objects.unsqueeze(2)
+            made[c.name] = torch.where(real, values, torch.full_like(values, self._layout.pad))
+            made[f"{c.name}_real"], made[f"{c.name}_mask"] = real, objects
+        return self._layout.form.tensors(self._layout, made)
+
+    def _values(
+        self, given: Mapping[str, Tensor], collection: str | None, features: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Join the inputs of one collection in the order of its features: values, padded, and which are real."""
+        specs = [s for s in self._specs if s.collection == collection and not s.is_mask]
+        parts = [self.scalers[f"of_{s.name}"](given[s.name]) for s in specs]
+        values, missing = (torch.cat([p[i] for p in parts], dim=1) if len(parts) > 1 else parts[0][i] for i in (0, 1))
+        names = [f for s in specs for f in s.features]
+        if names != list(features):
+            order = torch.tensor([names.index(f) for f in features], device=values.device)
+            values, missing = values.index_select(1, order), missing.index_select(1, order)
+        return torch.where(missing, torch.full_like(values, self._layout.pad), values), ~missing
+
+
+def in_type(batch: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Turn the real numbers of a batch, which are float32, into another type."""
+    return {name: values.to(dtype) if values.is_floating_point() else values for name, values in batch.items()}
+
+
+def _revealed(mask: Tensor) -> Tensor:
+    """Show the first, padded object of events that have none."""
+    first = torch.arange(mask.shape[1], device=mask.device) == 0
+    return mask | (first & ~mask.any(dim=1, keepdim=True))
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Take off what torch and Lightning put around a network: compiled, on several devices, averaged."""
+    while type(network).__module__.startswith(LIBRARIES):
+        children = dict(network.named_children())
+        inner = next((children[name] for name in WRAPPED if name in children), None)
+        if inner is None:
+            break
+        network = inner
+    return network
+
+
+def refuse(network: nn.Module) -> None:
+    """Refuse a network that no graph can be made of, whatever it computes.
+
+    Raises
+    ------
+    BundleError
+    """
+    kind = type(network).__name__
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise BundleError(f"{kind} was made by torch.jit, of which no graph is made; export what it was made from")
+    tensors = [*network.parameters(), *network.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        raise BundleError(f"{kind} has weights without values (device 'meta'); load them first")
+    spread = any(type(module).__name__ == "FullyShardedDataParallel" for module in network.modules())
+    if spread or any(device_mesh.size() > 1 for t in tensors if (device_mesh := getattr(t, "device_mesh", None))):
+        raise BundleError(
+            f"the weights of {kind} are spread over processes; export from its checkpoint, or train with strategy=ddp"
+        )
+
+
+@contextmanager
+def computing(network: nn.Module) -> Iterator[torch.dtype]:
+    """Let a network compute as its graph will, and be as it was afterwards.
+
+    Dropout and the like are off. Weights in half precision become float32, the same numbers: hardly any runtime
+    computes in half precision. A network in double precision stays in it.
+
+    Yields
+    ------
+    the type of the numbers that it takes
+    """
+    tensors = [*network.parameters(), *network.buffers()]
+    halves = [(t, t.data) for t in tensors if t.dtype in HALF]
+    modes = [(module, module.training) for module in network.modules()]
+    default = torch.get_default_dtype()
+    real = {t.dtype for t in tensors if t.is_floating_point()}
+    dtype = torch.float64 if real == {torch.float64} else torch.float32
+    network.eval()
+    for tensor, values in halves:
+        tensor.data = values.float()
+    torch.set_default_dtype(dtype)  # of what a network makes anew, as Lightning sets it in training
+    try:
+        with torch.no_grad(), parametrize.cached(), _not_compiling():
+            yield dtype
+    finally:
+        torch.set_default_dtype(default)
+        for tensor, values in halves:
+            tensor.data = values
+        for module, is_training in modes:
+            module.training = is_training
+
+
+def _not_compiling() -> AbstractContextManager[Any]:
+    """Run what ``torch.compile`` made as it was written: compiling it for these events would take longer."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    return nullcontext() if set_stance is None else cast("AbstractContextManager[Any]", set_stance("force_eager"))
+
+
+def call_of(network: nn.Module, keys: Sequence[str]) -> Call:
+    """Find out how a network takes a batch.
+
+    Parameters
+    ----------
+    keys : of the batch
+
+    Returns
+    -------
+    a function of network and batch: tensors by name where the arguments of ``forward`` are keys of the batch (optional
+    ones too), ``x`` for a chain of layers, otherwise the batch itself
+    """
+    if isinstance(network, nn.Sequential):
+        return lambda network, batch: network(batch[keys[0]])
+    taken = [p for p in inspect.signature(network.forward).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    parameters = [p.name for p in taken if p.default is p.empty]
+    if set(parameters) <= set(keys) and (named := [p.name for p in taken if p.name in keys]):
+        return lambda network, batch: network(**{name: batch[name] for name in named})
+    if len(parameters) == 1:
+        return lambda network, batch: network(batch)
+    raise BundleError(
+        f"{type(network).__name__}.forward takes {parameters}; the batches have {list(keys)}: name its arguments after "
+        "them, take the batch as one dict, or give `call`, a function of the network and the batch"
+    )
+
+
+def activation_of(asked: str, outputs: Tensor, classes: int) -> str:
+    """Decide how outputs, (events,) or (events, columns), become scores.
+
+    Raises
+    ------
+    BundleError
+        For outputs of another shape, or that can't be told.
+    """
+    if asked not in ACTIVATIONS:
+        raise BundleError(f"activation: got {asked!r}; allowed: {', '.join(ACTIVATIONS)}")
+    if outputs.ndim not in (1, 2):
+        raise BundleError(f"the network returns shape {tuple(outputs.shape)}; expected (events,) or (events, columns)")
+    width = 1 if outputs.ndim == 1 else outputs.shape[1]
+    if asked != "auto":
+        return asked
+    if width == 1:
+        return "sigmoid"
+    if width == classes:
+        return "softmax"
+    raise BundleError(
+        f"the network returns {width} columns for {classes} classes; say with `activation` what they are: "
+        "'sigmoid', 'softmax' or 'none' (and name them with `columns`)"
+    )

@@ -1,0 +1,429 @@
+"""From a trained network to a bundle: the graph with its preprocessing inside, compared with torch on real events."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import importlib.metadata
+import io
+import json
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from rootdata import disk
+from rootdata.bundle import cmssw, parity, portable, signature
+from rootdata.bundle.assemble import Assembler, Table, Tensors, concatenate, lists_of, table_of
+from rootdata.bundle.deployed import Call, Deployed, activation_of, call_of, computing, in_type, refuse, unwrapped
+from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, Parity, save_manifest, sha256_of
+from rootdata.causes import OUTSIDE, cause_of
+from rootdata.errors import BundleError, FileError
+from rootdata.jagged import Ints
+from rootdata.layouts.layout import Layout
+from rootdata.scan.scanned import layout_of, transforms_of
+
+Scores = npt.NDArray[np.float32]
+
+OPSET = 20  # 23 and later have an Attention operator that onnxruntime 1.32 refuses for some masks
+TOLERANCE = 1e-5  # between scores; more is a fault, not rounding
+REHEARSED = 50  # real events that a network is tried on before it is trained
+SAMPLE = 8  # real events that travel with the manifest
+METADATA = "rootdata.manifest"  # key in the graph's own metadata
+PREPROCESS = "preprocess.json"
+
+
+def export(
+    network: nn.Module,
+    data: Any,
+    folder: str | Path,
+    *,
+    activation: str = "auto",
+    columns: Sequence[str] | None = None,
+    call: Call | None = None,
+    reveal_empty: bool = False,
+    float32: bool = False,
+    num_events: int = 1000,
+    metrics: Mapping[str, float] | None = None,
+    roc: Mapping[str, Any] | None = None,
+    scores: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    author: str = "",
+    description: str = "",
+    tags: Sequence[str] = (),
+) -> Manifest:
+    """Export a network as a bundle: ``model.onnx``, ``manifest.json`` and, for CMSSW, ``preprocess.json``.
+
+    The graph takes raw physics values and does scaling, padding and activation inside. It is compared with the network
+    on real events and at the edges (no objects, too many, NaN) before anything is written.
+
+    What torch puts around a network is left out: ``torch.compile``, ``DataParallel``, ``DistributedDataParallel``,
+    ``AveragedModel``. A network in half precision is exported, and compared, in float32, with the same weights.
+
+    Parameters
+    ----------
+    network : any torch module, ours or not, that was trained on the batches of ``data``
+    data : a :class:`rootdata.loading.datamodule.RootDataModule`
+    folder : of the bundle; replaced if it is one already
+    activation : what turns outputs into scores: ``sigmoid``, ``softmax``, ``none``, or ``auto``: sigmoid for one
+        column, softmax for one of every class
+    columns : names of the outputs; by default the classes, or the class with label 1 alone
+    call : how to call the network, ``lambda network, batch: network(batch["x"])``; by default found out by its
+        arguments
+    reveal_empty : show one padded object of an event that has none, for networks that would divide by zero
+    float32 : let every input be float32, as CMSSW and SOFIE want it, integers too; refused where it would lose digits
+        that count
+    num_events : real events to compare
+    metrics, roc, scores, training, author, description, tags : for the manifest
+
+    Raises
+    ------
+    BundleError
+        For a network that can't be exported, gives NaN, or of which the graph gives other scores.
+    FileError
+        Where the bundle can't be written.
+    """
+    _check_place(Path(folder))
+    graph, draft, parity = _made(
+        network, data, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
+        float32=float32, num_events=num_events,
+    )  # fmt: skip
+    manifest = dataclasses.replace(
+        draft,
+        metrics={name: float(v) for name, v in (metrics or {}).items() if math.isfinite(float(v))},
+        roc={name: _lists(curve) for name, curve in (roc or {}).items()},
+        scores={name: _lists(samples) for name, samples in (scores or {}).items()},
+        training=dict(training or {}),
+        software=_software(),
+        parity=parity,
+        tags=tuple(tags),
+        author=author,
+        description=description,
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )
+    return _write(graph, manifest, Path(folder))
+
+
+def rehearse(network: nn.Module, data: Any) -> None:
+    """Export a network that is still to be trained, to nowhere; random numbers are drawn as if it had not been.
+
+    Raises
+    ------
+    BundleError
+        If it could not be exported after the training either.
+    """
+    with torch.random.fork_rng():
+        _made(network, data, num_events=REHEARSED)
+
+
+def _made(
+    network: nn.Module,
+    data: Any,
+    *,
+    activation: str = "auto",
+    columns: Sequence[str] | None = None,
+    call: Call | None = None,
+    reveal_empty: bool = False,
+    float32: bool = False,
+    num_events: int,
+) -> tuple[bytes, Manifest, Parity]:
+    """Make the graph, and what is known of it."""
+    network = unwrapped(network)
+    refuse(network)
+    real = parity.real_events(data.data, data.specs, num_events)
+    edges = parity.edge_events(real, data.data, longest=_longest(data))
+    compared = concatenate([real, edges])
+    with computing(network) as dtype:
+        batch = in_type(_as_tensors(parity.training_batch(data.data, data.specs, compared), network), dtype)
+        call = call or call_of(network, list(batch))
+        outputs = _called(network, call, batch)
+        kind = activation_of(activation, outputs, len(data.classes))
+        names = signature.score_columns(columns, 1 if outputs.ndim == 1 else outputs.shape[1], data.classes)
+        is_fixed = not _is_elastic(network, call, batch, layout_of(data.data, data.specs))
+        draft = signature.draft(
+            data.data, data.specs, real, columns=names, is_fixed=is_fixed, float32=float32,
+            cut_columns=parity.cut_columns(data.data, data.specs),
+        )  # fmt: skip
+        deployed = _deployed(network, call, data, draft, activation=kind, dtype=dtype, reveal_empty=reveal_empty)
+        expected = deployed.scores(batch).detach().cpu().numpy()
+        _check_finite(expected, edges.num_events)
+        graph = _convert(deployed, draft, Assembler(draft)(edges))
+    return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events)
+
+
+def _longest(data: Any) -> int:
+    """Return how many objects the largest collection keeps."""
+    return max((c.length for c in layout_of(data.data, data.specs).collections), default=0)
+
+
+def _deployed(
+    network: nn.Module,
+    call: Call,
+    data: Any,
+    draft: Manifest,
+    *,
+    activation: str,
+    dtype: torch.dtype,
+    reveal_empty: bool,
+) -> Deployed:
+    return Deployed(
+        network,
+        call,
+        layout=layout_of(data.data, data.specs),
+        specs=draft.inputs,
+        transforms=transforms_of(data.data, data.specs),
+        missing=data.data.missing,
+        derived=data.data.derived,
+        wide={name for name, scaled in (draft.scaling or {}).items() if scaled.dtype == "float64"},
+        activation=activation,
+        dtype=dtype,
+        reveal_empty=reveal_empty,
+    ).to(_device_of(network))
+
+
+def _parity(graph: bytes, draft: Manifest, compared: Table, expected: Scores, *, num_real: int) -> Parity:
+    """Compare the graph with what torch expects: all events at once, and the sample that is written one by one."""
+    rows = _sample(num_real, compared.num_events - num_real)
+    # in JSON an infinity becomes NaN, and a derived column may tell them apart
+    rows = rows[~parity.has_infinity(parity.take(compared, rows))]
+    columns = lists_of(parity.take(compared, rows))
+    difference = max(
+        _compare(expected, run(graph, Assembler(draft)(compared))),
+        _compare(expected[rows], _one_by_one(graph, draft, table_of(draft, columns))),
+    )
+    scores = tuple(map(tuple, expected[rows].tolist()))
+    return Parity(num_events=num_real, max_difference=difference, columns=columns, scores=scores)
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next((p.device for p in network.parameters()), torch.device("cpu"))
+
+
+def _as_tensors(arrays: Mapping[str, npt.NDArray[Any]], network: nn.Module) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values).to(_device_of(network)) for name, values in arrays.items()}
+
+
+def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
+    """Call a network, and say what it was called with where it fails."""
+    shapes = ", ".join(f"{name} {tuple(values.shape)}" for name, values in batch.items())
+    try:
+        outputs: Any = call(network, batch)
+    except Exception as error:
+        if cause_of(error) in OUTSIDE:
+            raise
+        raise BundleError(
+            f"{type(network).__name__} can't be called with the batches of this data ({shapes}): {_first_line(error)}; "
+            "was it made for other data, or does it need `call`?"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        raise BundleError(
+            f"{type(network).__name__} returns {type(outputs).__name__}; expected one tensor: pick it with `call`"
+        )
+    if outputs.ndim and len(outputs) != len(next(iter(batch.values()))):
+        raise BundleError(f"{type(network).__name__} returns shape {tuple(outputs.shape)} for {shapes}")
+    return outputs
+
+
+def _first_line(error: BaseException) -> str:
+    """Say what was wrong in the first place: the exporter wraps it in its own words, and colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _is_elastic(network: nn.Module, call: Call, batch: dict[str, Tensor], layout: Layout) -> bool:
+    """Say whether fewer places for objects give the same outputs, where no object is in those that are left out."""
+    full, narrow = dict(batch), dict(batch)
+    for c in layout.collections if layout.form.masks_objects else ():
+        kept, mask = max(1, c.length // 2), f"{c.name}_mask"
+        place = torch.arange(c.length, device=batch[mask].device) < kept
+        full[mask] = batch[mask] & place
+        full[c.name] = torch.where(place.unsqueeze(1), batch[c.name], torch.full_like(batch[c.name], layout.pad))
+        narrow[c.name], narrow[mask] = batch[c.name][:, :kept], full[mask][:, :kept]
+    try:
+        return torch.allclose(call(network, full), call(network, narrow), rtol=1e-4, atol=TOLERANCE, equal_nan=True)
+    except Exception:  # noqa: BLE001 - a network may fail in any way on a shape that it was not made for
+        return False
+
+
+def _check_finite(scores: Scores, num_edges: int) -> None:
+    """Refuse a network that gives NaN; the edge events come last."""
+    is_bad = np.logical_not(np.isfinite(scores).all(axis=1)).reshape(-1)
+    if is_bad.all():
+        raise BundleError("the network gives NaN or infinity for every event; its weights are spoilt: train it again")
+    if is_bad.any():
+        raise BundleError(
+            f"the network gives NaN or infinity for {is_bad[:-num_edges].sum()} of {len(scores) - num_edges} real "
+            f"events and {is_bad[-num_edges:].sum()} of {num_edges} at the edges of what can be sent (without objects, "
+            "or without values); guard its means and attention against an empty mask, or export with "
+            "reveal_empty=True, which shows one padded object of events that have none"
+        )
+
+
+def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
+    """Make the graph, without what it need not tell: file paths, names of the author's code."""
+    import onnx
+
+    axes = {a: torch.export.Dim(str(a)) for t in draft.inputs for a in t.shape if isinstance(a, str)}
+    shapes = tuple({i: axes[a] for i, a in enumerate(t.shape) if isinstance(a, str)} for t in draft.inputs)
+    tensors = tuple(torch.from_numpy(example[t.name]).to(_device_of(deployed)) for t in draft.inputs)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                deployed,
+                tensors,
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                input_names=[t.name for t in draft.inputs],
+                output_names=[o.name for o in draft.outputs],
+                dynamic_shapes=(shapes,),
+                verbose=False,
+            )
+    except Exception as error:
+        if cause_of(error) in OUTSIDE:
+            raise
+        raise BundleError(f"the network can't be written as an ONNX graph: {_first_line(error)}") from error
+    if program is None:
+        raise BundleError("the network can't be written as an ONNX graph")
+    graph = program.model_proto
+    _strip(graph)
+    portable.without_logic(graph)
+    described = {k: v for k, v in draft.to_dict().items() if v}
+    graph.metadata_props.add(key=METADATA, value=json.dumps(described, separators=(",", ":"), allow_nan=False))
+    onnx.checker.check_model(graph, full_check=True)
+    return bytes(graph.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hush the exporter, which prints its progress and warns of packages that are not there."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _strip(message: Any) -> None:
+    """Clear the notes that the exporter left, everywhere in the graph."""
+    message.doc_string = ""
+    del message.metadata_props[:]
+    graph = message.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for function in message.functions:
+        function.doc_string = ""
+        del function.metadata_props[:]
+        for node in function.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+
+
+def run(graph: bytes, tensors: Tensors) -> Scores:
+    """Run a graph by onnxruntime, on one thread."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        scores: Scores = session.run(None, tensors)[0]
+    except Exception as error:
+        if cause_of(error) in OUTSIDE:
+            raise
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in tensors.items())
+        raise BundleError(f"the graph does not run with {shapes}: {_first_line(error)}") from error
+    return scores
+
+
+def _one_by_one(graph: bytes, draft: Manifest, table: Table) -> Scores:
+    """Run a graph on every event alone, with no more places for objects than it needs."""
+    assemble = Assembler(draft)
+    events = (parity.take(table, np.array([i])) for i in range(table.num_events))
+    return np.concatenate([run(graph, assemble(event)) for event in events])
+
+
+def _compare(expected: Scores, found: Scores) -> float:
+    """Return the largest difference.
+
+    Raises
+    ------
+    BundleError
+        If it is more than rounding.
+    """
+    differences = np.abs(expected - found).max(axis=1)
+    excess = differences / np.maximum(1.0, np.abs(expected).max(axis=1))
+    if not float(excess.max()) <= TOLERANCE:
+        event = int(np.argmax(np.nan_to_num(excess, nan=np.inf)))
+        raise BundleError(
+            f"the graph gives {found[event].tolist()} where the network gives {expected[event].tolist()} (event "
+            f"{event} of {len(expected)} that were compared); does the network depend on the batch, or on chance?"
+        )
+    return float(differences.max())
+
+
+def _sample(num_real: int, num_edges: int) -> Ints:
+    """Pick some real events, spread over all of them, and one of each kind of edge, which come behind them."""
+    rows = np.unique(np.linspace(0, num_real - 1, SAMPLE).astype(np.int64))
+    return np.concatenate([rows, np.arange(num_real, num_real + num_edges, parity.bent_events(num_real))])
+
+
+def _lists(lists: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(float(v) for v in values) for name, values in lists.items()}
+
+
+def _software() -> dict[str, str]:
+    found = {}
+    for name in ("rootdata", "torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a place that is not for a bundle, before any work is done."""
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / MANIFEST).exists()):
+        return
+    if folder.exists():
+        raise BundleError(f"{folder} is there and no bundle; choose another folder")
+
+
+def _write(graph: bytes, manifest: Manifest, folder: Path) -> Manifest:
+    """Write the bundle beside its place and move it there at once.
+
+    Raises
+    ------
+    FileError
+        Where it can't be written; what was there stays.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return _written(graph, manifest, folder)
+    except OSError as error:
+        raise FileError(f"the bundle {folder} can't be written ({error}); choose another place") from error
+
+
+def _written(graph: bytes, manifest: Manifest, folder: Path) -> Manifest:
+    with disk.making(folder) as made:
+        (made / MODEL).write_bytes(graph)
+        manifest = dataclasses.replace(manifest, sha256=sha256_of(made / MODEL), size=len(graph))
+        (made / PREPROCESS).write_text(json.dumps(cmssw.preprocessing(manifest), indent=1) + "\n", encoding="utf-8")
+        save_manifest(manifest, made)
+        disk.exchange(made, folder)
+    return manifest

@@ -1,0 +1,176 @@
+"""Events to compare two roads with: real ones, and those at the edges of what can be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rootdata.bundle.assemble import Table, concatenate
+from rootdata.errors import BundleError
+from rootdata.events import selection
+from rootdata.events.selection import Events, Objects
+from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.layouts.packed import pack
+from rootdata.layouts.pool import Pool
+from rootdata.loading.stream import Reader, Recipe
+from rootdata.missing import Bools
+from rootdata.options.data import PARTS, DataConfig
+from rootdata.scan.scanned import Scanned
+from rootdata.scan.specs import Specs
+
+OVERFULL = 3  # objects more than there is room for
+BENT = 8  # real events that are bent in each way
+
+
+def real_events(config: DataConfig, specs: Specs, num_events: int) -> Table:
+    """Read some events of every sample, of the test part where there is one, else of validation or training.
+
+    Returns
+    -------
+    the branches that features are made of; at most ``num_events`` events
+    """
+    part = next((p for p in reversed(PARTS) if specs.num_events(p)), "train")
+    recipe, names = (
+        Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index(part)),
+        selection.feature_branches(config),
+    )
+    reader, share = Reader(recipe), -(-num_events // len(config.samples))
+    try:
+        tables = [_read(reader, numbers, names, share) for numbers in _blocks(recipe).values()]
+    finally:
+        reader.close()
+    found = [t for t in tables if t.num_events]
+    if not found:
+        raise BundleError("no event is selected in any sample; the network can't be compared with its graph")
+    table = concatenate(found)
+    return take(table, np.arange(min(num_events, table.num_events)))
+
+
+def cut_columns(config: DataConfig, specs: Specs) -> dict[str, Any]:
+    """Read the branches that cuts on events need and features do not, of one block that has selected events.
+
+    Returns
+    -------
+    branch name to its column; a branch that only some samples are cut by is that of the first of them
+    """
+    wanted = [name for name in selection.cut_branches(config) if name not in selection.feature_branches(config)]
+    found: dict[str, Any] = {}
+    part = next((p for p in reversed(PARTS) if specs.num_events(p)), "train")
+    recipe = Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index(part))
+    reader = Reader(recipe)
+    try:
+        for numbers in _blocks(recipe).values() if wanted else ():
+            _, raw = reader.events(numbers[0])
+            found = {name: raw[name] for name in wanted if name in raw} | found
+    finally:
+        reader.close()
+    return found
+
+
+def _blocks(recipe: Recipe) -> dict[int, list[int]]:
+    """List the blocks of each sample that hold selected events."""
+    found: dict[int, list[int]] = {}
+    blocks = ((f.sample, b) for f in recipe.specs.files for b in f.blocks)
+    for number, (sample, block) in enumerate(blocks):
+        if block[2 + recipe.part]:
+            found.setdefault(sample, []).append(number)
+    return found
+
+
+def _read(reader: Reader, numbers: Sequence[int], names: Sequence[str], wanted: int) -> Table:
+    tables: list[Table] = []
+    for number in numbers:
+        selected, raw = reader.events(number)
+        start = reader.start_of(number)
+        columns = {n: raw[n] for n in names}
+        table = Table(num_events=len(next(iter(columns.values()))), columns=columns)
+        tables.append(take(table, (selected.entry - start)[:wanted]))
+        wanted -= tables[-1].num_events
+        if wanted <= 0:
+            break
+    return concatenate(tables)
+
+
+def take(table: Table, rows: Ints) -> Table:
+    """Pick events, by number, in any order."""
+    return Table(num_events=len(rows), columns={n: _take(c, rows) for n, c in table.columns.items()})
+
+
+def _take(column: Any, rows: Ints) -> Any:
+    if not isinstance(column, Jagged):
+        return column[rows]
+    counts = column.counts[rows]
+    starts = np.repeat(column.offsets[:-1][rows] - offsets_of(counts)[:-1], counts)
+    return Jagged(offsets_of(counts), column.content[starts + np.arange(len(starts))])
+
+
+def has_infinity(table: Table) -> Bools:
+    """Mark events with an infinite value in any branch, (events,) bool."""
+    marks = np.zeros(table.num_events, bool)
+    for column in table.columns.values():
+        if isinstance(column, Jagged):
+            owner = np.repeat(np.arange(table.num_events), column.counts)
+            marks[owner[np.isinf(column.content)]] = True
+        else:
+            marks |= np.isinf(column).reshape(table.num_events, -1).any(axis=1)
+    return marks
+
+
+def edge_events(table: Table, config: DataConfig, *, longest: int) -> Table:
+    """Bend a few real events: without objects, with more objects than there is room for, with missing values.
+
+    Each way of bending gives :func:`bent_events` events.
+
+    Parameters
+    ----------
+    longest : objects that the largest collection keeps
+    """
+    few = take(table, np.arange(bent_events(table.num_events)))
+    empty = {n: _take_objects(c, np.zeros(few.num_events, np.int64)) for n, c in few.columns.items()}
+    full = np.full(few.num_events, longest + OVERFULL)
+    sentinels = [np.nan, np.inf, -np.inf, *config.missing]
+    bent = [empty, {n: _take_objects(c, full) for n, c in few.columns.items()}]
+    bent += [{n: _blank(c, value, every=k + 2) for n, c in few.columns.items()} for k, value in enumerate(sentinels)]
+    bent.append({n: _blank(c, np.nan, every=1) for n, c in few.columns.items()})
+    return concatenate([Table(num_events=few.num_events, columns=columns) for columns in bent])
+
+
+def bent_events(num_events: int) -> int:
+    """Return how many of some events are bent in each way."""
+    return min(BENT, num_events)
+
+
+def _take_objects(column: Any, counts: Ints) -> Any:
+    """Give the events so many objects each: those of the column, again and again."""
+    if not isinstance(column, Jagged):
+        return column
+    content = column.content if len(column.content) else np.ones(1, column.content.dtype)
+    return Jagged(offsets_of(counts), np.resize(content, int(counts.sum())))
+
+
+def _blank(column: Any, value: float, *, every: int) -> Any:
+    """Put a value into every k-th place, where the type can hold it."""
+    content = (column.content if isinstance(column, Jagged) else column).copy()
+    if content.dtype.kind == "f" or (np.isfinite(value) and np.can_cast(np.min_scalar_type(int(value)), content.dtype)):
+        content.reshape(-1)[::every] = value
+    return Jagged(column.offsets, content) if isinstance(column, Jagged) else content
+
+
+def training_batch(config: DataConfig, specs: Specs, table: Table) -> dict[str, np.ndarray[Any, Any]]:
+    """Make of events the arrays that training would have made of them."""
+    recipe, n = Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index("train")), table.num_events
+    flat, objects = selection.features(config, table.columns, num_events=n, where="the compared events")
+    selected = _as_selected(flat, objects, n)
+    packed = pack(selected, recipe.layout, recipe.transforms, sample=0, file=0)
+    arrays = Pool(recipe.layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
+    return {name: arrays[name] for name in recipe.layout.shapes}
+
+
+def _as_selected(flat: Any, objects: dict[str, Objects], n: int) -> Events:
+    zeros = np.zeros(n, np.int64)
+    return Events(
+        entry=zeros, part=zeros.astype(np.uint8), label=zeros, weight=np.ones(n, np.float32), flat=flat,
+        objects=objects, before=np.zeros(3, np.int64),
+    )  # fmt: skip

@@ -1,0 +1,281 @@
+"""What an exported graph takes and gives: its branches, inputs and outputs, found out from configuration and events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rootdata.bundle.assemble import Column, Table
+from rootdata.bundle.manifest import (
+    EVENTS,
+    BranchSpec,
+    Computed,
+    Manifest,
+    OutputSpec,
+    Range,
+    SampleSelection,
+    Scaled,
+    Selection,
+    Step,
+    TensorSpec,
+)
+from rootdata.errors import BundleError
+from rootdata.events import selection
+from rootdata.jagged import Jagged
+from rootdata.options.data import Collection, DataConfig
+from rootdata.options.parsed import described
+from rootdata.scaling.curves import SIGNED_LOG, Curve
+from rootdata.scan.scanned import layout_of, transforms_of
+from rootdata.scan.specs import Specs
+
+SCORES = "scores"
+EXACT = 2**24  # whole numbers up to it are what they are in float32
+BLUR = 1e-4  # how much of a scaled feature's unit float32 may round away
+RULES = {
+    "missing": "NaN, infinities and, in branches alone, the numbers in features.missing: before anything is computed",
+    "expressions": "docs/expressions.md of rootdata; computed.steps have the type of each part",
+    "cut": "an object is kept where the cut is true, neither false nor unknown (computed of what is missing)",
+    "sort": "after the cut, by the expression, from the largest with a leading '-'; ties in the order of the file; "
+    "objects of which the key is missing last",
+    "length": "after the sort the first `length` objects are kept",
+    "mask": "1 where there is an object, 0 where there is none; values there are ignored",
+    "missing in inputs": "NaN in float32 and float64; in int64 the number of features.missing that was read",
+    "inside the graph": "scaling, the pad value, the layout and the activation: send raw values",
+}
+"""What a manifest says of how inputs are made, for those who make them."""
+
+
+def draft(
+    config: DataConfig,
+    specs: Specs,
+    table: Table,
+    *,
+    columns: Sequence[str],
+    is_fixed: bool = False,
+    float32: bool = False,
+    cut_columns: Mapping[str, Column] | None = None,
+) -> Manifest:
+    """Describe the graph of a network that is trained on this data, still without the graph.
+
+    Parameters
+    ----------
+    table : some events, which show the number types
+    columns : names of the outputs
+    is_fixed : whether collections always have their full length; they do where a layout does not mask objects
+    float32 : let all features travel as float32
+    cut_columns : branches that only cuts on events need, of some events, which show the number types
+
+    Raises
+    ------
+    BundleError
+        Where two inputs would have the same name; for a feature that float32 does not hold.
+    """
+    layout = layout_of(config, specs)
+    flat, objects = selection.features(config, table.columns, num_events=table.num_events, where="the compared events")
+    is_fixed = is_fixed or not layout.form.masks_objects
+    types = {name: flat[name].dtype for name in layout.flat}
+    types |= {b: objects[c.name].columns[b].dtype for c in layout.collections for b in c.branches}
+    scaling = _scaling(config, specs, types)
+    if float32:
+        _check_single(types, scaling, specs)
+    single = np.dtype(np.float32)
+    held = {name: single if float32 else _held(name, dtype, config) for name, dtype in types.items()}
+    inputs = _inputs(None, {name: held[name] for name in layout.flat}, None)
+    for c in layout.collections:
+        axis = c.length if is_fixed or c.length == 1 else c.name
+        inputs += _inputs(c.name, {b: held[b] for b in c.branches}, axis)
+        inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
+    output = OutputSpec(name=SCORES, dtype="float32", shape=(EVENTS, len(columns)), columns=tuple(columns))
+    _check_names([t.name for t in inputs])
+    return Manifest(
+        sha256="",
+        size=0,
+        inputs=tuple(inputs),
+        outputs=(output,),
+        branches=_branches(config, table),
+        features=_options(config, {c.name: c.length for c in layout.collections}),
+        selection=_selection(config, table, cut_columns or {}),
+        computed=_computed(config, table),
+        scaling=scaling,
+        rules=RULES,
+        ranges=_ranges(specs),
+    )
+
+
+def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
+    """Say which events the network is trained on."""
+    others = {name: column for name, column in cut_columns.items() if name not in table.columns}
+    known = _branches(config, Table(num_events=table.num_events, columns={**table.columns, **others}))
+    return Selection(
+        cut=config.cut,
+        samples={s.name: SampleSelection(cut=s.cut, label=s.label, weight=s.weight) for s in config.samples},
+        label=config.label,
+        weight=config.weight,
+        split=described(config, "specs")["split"],
+        branches=tuple(branch for branch in known if branch.name in others),
+    )
+
+
+def _computed(config: DataConfig, table: Table) -> tuple[Computed, ...]:
+    """List the expressions of features, with the type of each part."""
+    none = {name: column.take_events(np.zeros(len(column), bool)) if isinstance(column, Jagged) else column[:0]
+            for name, column in table.columns.items()}  # fmt: skip
+    found = selection.steps(config, none, where="the compared events")
+    return tuple(
+        Computed(use=use, name=name, steps=tuple(_step(text, value) for text, value in parts.items()))
+        for (use, name), parts in found.items()
+    )
+
+
+def _step(text: str, value: Any) -> Step:
+    if isinstance(value, Jagged):
+        return Step(text=text, dtype=value.content.dtype.name, kind="jagged")
+    return Step(text=text, dtype=value.dtype.name, kind="flat" if value.ndim == 1 else "jagged")
+
+
+def _scaling(config: DataConfig, specs: Specs, types: Mapping[str, np.dtype[Any]]) -> dict[str, Scaled]:
+    """Say how each feature is scaled: float32 in float32, all others in float64."""
+    return {
+        name: Scaled(
+            shift=float(t.shift),
+            factor=float(t.factor),
+            log=t.curve is SIGNED_LOG,
+            curve="" if t.curve in (None, SIGNED_LOG) else _name_of(t.curve),
+            dtype="float32" if _tensor_type(types[name]) == "float32" else "float64",
+        )
+        for name, t in transforms_of(config, specs).items()
+    }
+
+
+def _name_of(curve: Curve | None) -> str:
+    return f"{type(curve).__module__}.{type(curve).__qualname__}"
+
+
+def _check_single(types: Mapping[str, np.dtype[Any]], scaling: Mapping[str, Scaled], specs: Specs) -> None:
+    """Refuse features of which float32 would lose digits that count."""
+    for name, dtype in types.items():
+        stats = specs.columns[name]
+        if not stats.count or scaling[name].dtype == "float32":
+            continue
+        size = max(abs(float(stats.low)), abs(float(stats.high)))
+        found = f"feature {name!r} is {dtype.name} and goes from {stats.low:g} to {stats.high:g} in training events"
+        remedy = "leave float32 out, take the feature out, or derive a smaller one"
+        if dtype.kind in "iu" and size > EXACT:
+            raise BundleError(f"float32: {found}; whole numbers are exact up to 2**24 = {EXACT} there; {remedy}")
+        blur = 0.0 if scaling[name].log or scaling[name].curve else size * 2.0**-24 * abs(scaling[name].factor)
+        if dtype.kind == "f" and not blur <= BLUR:
+            raise BundleError(
+                f"float32: {found}; rounding would move it by {blur:.1g} of its scaled unit, at most {BLUR:g} is "
+                f"allowed; {remedy}"
+            )
+
+
+def _inputs(collection: str | None, dtypes: Mapping[str, np.dtype[Any]], axis: int | str | None) -> list[TensorSpec]:
+    """Group features by the number type that holds them: what is not float32 would lose its last digits there."""
+    groups: dict[str, list[str]] = {}
+    for name, dtype in dtypes.items():
+        groups.setdefault(_tensor_type(dtype), []).append(name)
+    stem = collection or "flat"
+    return [
+        TensorSpec(
+            name=stem if dtype == "float32" else f"{stem}_{dtype}",
+            dtype=dtype,
+            shape=(EVENTS, len(names)) if axis is None else (EVENTS, len(names), axis),
+            features=tuple(names),
+            collection=collection,
+        )
+        for dtype, names in groups.items()
+    ]
+
+
+def _held(name: str, dtype: np.dtype[Any], config: DataConfig) -> np.dtype[Any]:
+    """Choose the type of a feature: whole numbers that are computed may be missing, which an integer can't say."""
+    return np.dtype(np.float64) if name in config.derived and dtype.kind in "biu" else dtype
+
+
+def _check_names(names: Sequence[str]) -> None:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BundleError(f"collection {twice[0]!r}: this name is taken in the graph; call the collection otherwise")
+
+
+def _tensor_type(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "f" and dtype.itemsize <= 4:
+        return "float32"
+    return "float64" if dtype.kind == "f" or dtype == np.uint64 else "int64"
+
+
+def _options(config: DataConfig, lengths: Mapping[str, int]) -> dict[str, Any]:
+    """Write the options that turn branches into features, as plain data."""
+    jagged = {
+        c.name: {"branches": list(c.branches), "length": lengths[c.name], "sort": c.sort, "cut": c.cut}
+        for c in config.jagged
+    }
+    return {
+        "flat": list(config.flat), "jagged": jagged, "derived": dict(config.derived), "layout": config.layout,
+        "missing": list(config.missing), "pad": config.pad, "classes": list(config.classes),
+    }  # fmt: skip
+
+
+def _branches(config: DataConfig, table: Table) -> tuple[BranchSpec, ...]:
+    groups = _count_groups(config.jagged, {n: c for n, c in table.columns.items() if isinstance(c, Jagged)})
+    return tuple(_branch(name, column, groups.get(name)) for name, column in table.columns.items())
+
+
+def _branch(name: str, column: Column, counts: str | None) -> BranchSpec:
+    if isinstance(column, Jagged):
+        return BranchSpec(name=name, dtype=column.content.dtype.name, kind="jagged", counts=counts)
+    if column.ndim == 2:
+        return BranchSpec(name=name, dtype=column.dtype.name, kind="fixed", width=column.shape[1])
+    return BranchSpec(name=name, dtype=column.dtype.name)
+
+
+def _count_groups(collections: Sequence[Collection], columns: Mapping[str, Jagged]) -> dict[str, str]:
+    """Say which jagged branches have their counts in common: those of a collection, and their namesakes."""
+    groups = {b: c.name for c in reversed(collections) for b in c.branches if b in columns}
+    for name, column in columns.items():
+        if name not in groups:
+            # Jet_btag is only used in a cut on jets, say: the same prefix, and the same counts in all these events
+            kin = (g for b, g in groups.items() if _stem(b) == _stem(name) and _same_counts(columns[b], column))
+            groups[name] = next(kin, name)
+    return groups
+
+
+def _stem(name: str) -> str:
+    return re.split(r"[_.]", name, maxsplit=1)[0]
+
+
+def _same_counts(first: Jagged, second: Jagged) -> bool:
+    return np.array_equal(first.offsets, second.offsets)
+
+
+def _ranges(specs: Specs) -> dict[str, Range]:
+    """Take the ranges of training events; a feature without a single value has none."""
+    return {
+        name: Range(
+            low=float(stats.low),
+            high=float(stats.high),
+            mean=stats.moments.mean,
+            std=stats.moments.std,
+            missing=stats.missing / (stats.count + stats.missing),
+        )
+        for name, stats in specs.columns.items()
+        if stats.count
+    }
+
+
+def score_columns(asked: Sequence[str] | None, width: int, classes: Sequence[str]) -> tuple[str, ...]:
+    """Name the columns of the scores: every class, or of two classes with one score that with label 1.
+
+    Raises
+    ------
+    BundleError
+        Where the number of names is not that of the columns.
+    """
+    names = tuple(asked) if asked else (classes[1],) if width == 1 and len(classes) == 2 else tuple(classes)
+    if len(names) != width or len(set(names)) < width:
+        raise BundleError(f"columns: got {list(names)} for {width} columns of scores; give each a name of its own")
+    return names

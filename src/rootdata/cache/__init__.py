@@ -1,0 +1,1 @@
+"""Decoded blocks that are kept, in memory or on local disk."""

@@ -1,0 +1,1 @@
+"""From the columns of a block to its selected events: cuts, split, weights, statistics, scaling."""

@@ -1,0 +1,472 @@
+"""From the raw columns of a block to its selected events: derived columns, cuts, label, weight, split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootdata import missing
+from rootdata.errors import BranchError, ConfigError, DataError, ExpressionError, ShapeError
+from rootdata.events import split
+from rootdata.expressions.arithmetic import OperandError
+from rootdata.expressions.grammar import Expression, parse
+from rootdata.expressions.objects import Flat, is_true, load, order_of
+from rootdata.io.branches import Branch
+from rootdata.jagged import Ints, Jagged
+from rootdata.location import Location
+from rootdata.missing import Bools, Masked
+from rootdata.options.data import PARTS, Collection, DataConfig, Sample
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Objects:
+    """The objects of a collection in the selected events.
+
+    Parameters
+    ----------
+    offsets : (n_events + 1,) int64
+    columns : branch name to (n_objects,)
+    """
+
+    offsets: Ints
+    columns: Mapping[str, Flat]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Events:
+    """The selected events of a block.
+
+    Parameters
+    ----------
+    entry : (n,) int64
+    part : (n,) uint8, position in ``PARTS``
+    label : (n,) int64, -1 where there is none
+    weight : (n,) float32
+    flat : feature name to (n,)
+    objects : collection name to its objects
+    before : (3,) int64, entries of the block that fall to each part, before cuts
+    """
+
+    entry: Ints
+    part: split.Parts
+    label: Ints
+    weight: npt.NDArray[np.float32]
+    flat: Mapping[str, Flat]
+    objects: Mapping[str, Objects]
+    before: Ints
+
+    def __len__(self) -> int:
+        return len(self.entry)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """A contiguous entry range of one tree."""
+
+    location: Location
+    start: int
+    stop: int
+    num_entries: int
+
+    def __str__(self) -> str:
+        return f"{self.location.path}, tree {self.location.tree!r}, entries {self.start} to {self.stop}"
+
+
+def needed_branches(config: DataConfig, sample: Sample) -> tuple[str, ...]:
+    """Return the branches that a sample's blocks must read, derived columns resolved, in a stable order."""
+    texts = [config.cut, config.label, config.weight, sample.cut, sample.weight]
+    names = [*feature_branches(config), *(n for t in texts if isinstance(t, str) for n in sorted(parse(t).names))]
+    return _resolved([*names, *sorted(split.branches_of(config.split))], config)
+
+
+def feature_branches(config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that the features of an event are made of, in a stable order."""
+    texts = [c.cut for c in config.jagged if c.cut] + [c.sort.removeprefix("-") for c in config.jagged if c.sort]
+    return _resolved([*config.features, *(n for t in texts for n in sorted(parse(t).names))], config)
+
+
+def cut_branches(config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that cuts on events need, of whatever sample, in a stable order."""
+    return _resolved((n for cut in config.cuts for n in sorted(parse(cut).names)), config)
+
+
+def branches_of(text: str, config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that an expression needs, derived columns resolved, in a stable order."""
+    return _resolved(sorted(parse(text).names), config)
+
+
+def _resolved(names: Iterable[str], config: DataConfig) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for name in names:
+        _resolve(name, config, found, seen=())
+    return tuple(found)
+
+
+def _resolve(name: str, config: DataConfig, found: dict[str, None], seen: tuple[str, ...]) -> None:
+    if name in seen:
+        cycle = " -> ".join((*seen[seen.index(name) :], name))
+        raise ConfigError(f"derived columns depend on each other: {cycle}; break the cycle")
+    if name not in config.derived:
+        found[name] = None
+        return
+    for needed in sorted(parse(config.derived[name]).names):
+        if needed == name:
+            found[name] = None  # `MET: MET / 1000` means the branch of that name
+        else:
+            _resolve(needed, config, found, (*seen, name))
+
+
+def flat_features(config: DataConfig, branches: Mapping[str, Branch], *, where: str = "") -> tuple[str, ...]:
+    """Name the flat features, with ``cov[0]``, ``cov[1]``, ... for a fixed-size branch ``cov``.
+
+    Raises
+    ------
+    BranchError
+        For a branch that is jagged or unusable.
+    """
+    names: list[str] = []
+    for name in config.flat:
+        branch = branches.get(name) if name not in config.derived else None
+        if branch is not None and branch.kind == "jagged":
+            raise BranchError(
+                f"flat: {name!r} is jagged, a list an event; put it into a collection under `jagged`, "
+                f"or derive one number from it, such as max({name}) or {name}[0]{where and f' ({where})'}"
+            )
+        names += [f"{name}[{i}]" for i in range(branch.width)] if branch and branch.kind == "fixed" else [name]
+    return tuple(names)
+
+
+def select(
+    config: DataConfig, sample: Sample, raw: Mapping[str, Any], *, block: Block, part: int | None = None
+) -> Events:
+    """Apply derived columns, split and cuts to a block; sentinels are missing before anything else looks at them.
+
+    Parameters
+    ----------
+    raw : branch name to column, axis 0 = the block's entries
+    block : where the columns come from
+    part : keep this part only; ``None`` keeps all three
+
+    Raises
+    ------
+    DataError
+        For labels that are no class number, counts that disagree, an event or object cut of the wrong shape; for a
+        label, a weight or what the split goes by that is missing in an event that passes the cuts.
+    """
+    n = block.stop - block.start
+    columns = _Columns(config, raw, block)
+    parts = split.assign(
+        config.split, columns, location=block.location, start=block.start, stop=block.stop,
+        num_entries=block.num_entries,
+    )  # fmt: skip
+    passes = np.ones(n, np.bool_)
+    for text in (config.cut, sample.cut):
+        if text is not None:
+            passes &= _decision(text, _per_event(text, columns, block, what="cut"), block)
+    _check_known(parts != split.UNKNOWN, passes, block, what=f"split by {config.split.by!r} is missing")
+    keep = passes & (parts < split.NO_PART if part is None else parts == part)
+    return Events(
+        entry=np.flatnonzero(keep) + block.start,
+        part=parts[keep],
+        label=_labels(config, sample, columns, keep, block),
+        weight=_weights(config, sample, columns, keep, block),
+        flat=_flat(config, columns, keep, block),
+        objects={c.name: _objects(c, columns, keep, block) for c in config.jagged},
+        before=np.bincount(parts, minlength=split.UNKNOWN + 1)[: len(PARTS)],
+    )
+
+
+def features(
+    config: DataConfig, raw: Mapping[str, Any], *, num_events: int, where: str
+) -> tuple[dict[str, Flat], dict[str, Objects]]:
+    """Make the features of events that are all wanted, whatever the cuts on events say.
+
+    Parameters
+    ----------
+    raw : branch name to column of ``num_events`` events
+    where : what the events come from, for messages
+
+    Returns
+    -------
+    flat feature name to (num_events,), and collection name to its objects
+    """
+    block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
+    columns = _Columns(config, raw, block)
+    keep = np.ones(num_events, bool)
+    return _flat(config, columns, keep, block), {c.name: _objects(c, columns, keep, block) for c in config.jagged}
+
+
+def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events: int, where: str) -> Bools:
+    """Say which events pass a cut: where it is true, neither false nor unknown.
+
+    Parameters
+    ----------
+    raw : branch name to column of ``num_events`` events, with all that :func:`branches_of` names
+    where : what the events come from, for messages
+
+    Raises
+    ------
+    DataError, ExpressionError
+        For a cut that is no answer an event.
+    """
+    block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
+    return _decision(text, _per_event(text, _Columns(config, raw, block), block, what="cut"), block)
+
+
+def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Compute, of no events, every part of the expressions that features are made with: types follow from types.
+
+    Parameters
+    ----------
+    raw : branch name to a column of no events
+
+    Returns
+    -------
+    ``("derived", column)``, ``("cut", collection)`` or ``("sort", collection)`` to the parts of the expression; each
+    after those that it needs
+    """
+    columns = _Columns(config, raw, Block(location=Location(where), start=0, stop=0, num_entries=0))
+    texts: dict[tuple[str, str], str] = {}
+    for c in config.jagged:
+        wanted = {"cut": c.cut, "sort": c.sort and c.sort.removeprefix("-")}
+        texts |= {(use, c.name): text for use, text in wanted.items() if text}
+    derived: dict[tuple[str, str], str] = {}
+    for name in (*config.features, *(n for text in texts.values() for n in sorted(parse(text).names))):
+        _add_derived(name, config, derived)
+    return {key: columns.steps(text, key) for key, text in (derived | texts).items()}
+
+
+def _add_derived(name: str, config: DataConfig, found: dict[tuple[str, str], str]) -> None:
+    """Add a derived column, behind those that it is made of."""
+    if name not in config.derived or ("derived", name) in found:
+        return
+    for needed in sorted(parse(config.derived[name]).names - {name}):
+        _add_derived(needed, config, found)
+    found["derived", name] = config.derived[name]
+
+
+class _Columns(Mapping[str, Any]):
+    """Branches and derived columns of a block under one roof, made on first use: sentinels masked, derived computed."""
+
+    def __init__(self, config: DataConfig, raw: Mapping[str, Any], block: Block) -> None:
+        self._config = config
+        self._raw = raw
+        self._block = block
+        self._branches: dict[str, Any] = {}
+        self._derived: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        text = self._config.derived.get(name)
+        if text is None:
+            return self._branch(name)
+        if name not in self._derived:
+            expression = parse(text, where=f"derived column {name!r}")
+            inputs = {n: self._branch(n) if n == name else self[n] for n in expression.names}
+            self._derived[name] = self._evaluated(expression, inputs)
+        return self._derived[name]
+
+    def _branch(self, name: str) -> Any:
+        if name not in self._branches:
+            self._branches[name] = _masked(self._plain(name), self._config.missing)
+        return self._branches[name]
+
+    def _plain(self, name: str) -> Any:
+        """Return a branch as arrays; what can't be is refused where it is used."""
+        column = self._raw[name]
+        if isinstance(column, np.ndarray | Jagged):
+            return column
+        try:
+            return load(column, self._block.stop - self._block.start)
+        except OperandError:
+            return column
+
+    def steps(self, text: str, key: tuple[str, str]) -> dict[str, Any]:
+        """Compute every part of an expression of these columns; a derived column may use the branch of its name."""
+        expression, own = parse(text), key[1] if key[0] == "derived" else None
+        inputs = {n: self._branch(n) if n == own else self[n] for n in expression.names}
+        return expression.steps(inputs, num_events=self._block.stop - self._block.start)
+
+    def evaluate(self, text: str, *, what: str) -> Any:
+        """Evaluate an expression of these columns."""
+        expression = parse(text, where=what)
+        return self._evaluated(expression, {n: self[n] for n in expression.names})
+
+    def _evaluated(self, expression: Expression, inputs: Mapping[str, Any]) -> Any:
+        block = self._block
+        try:
+            return expression.evaluate(inputs, num_events=block.stop - block.start)
+        except ExpressionError as error:
+            if error.event is None:
+                raise
+            entry = f"event {error.event} is entry {block.start + error.event} of {block.location.path}"
+            raise DataError(f"{error}\n    {entry}") from error
+
+    def __iter__(self) -> Any:
+        return iter({**self._raw, **self._config.derived})
+
+    def __len__(self) -> int:
+        return len({**self._raw, **self._config.derived})
+
+
+def _masked(column: Any, sentinels: tuple[float, ...]) -> Any:
+    """Mask the sentinels of a branch."""
+    if isinstance(column, Jagged):
+        return Jagged.of(column.offsets, missing.mask_sentinels(column.content, sentinels)) if sentinels else column
+    return missing.mask_sentinels(column, sentinels) if isinstance(column, np.ndarray) else column
+
+
+def _per_event(text: str, columns: _Columns, block: Block, *, what: str) -> Flat:
+    values = columns.evaluate(text, what=what)
+    if not isinstance(values, np.ndarray | Masked) or values.ndim != 1:
+        raise DataError(
+            f"{what} {text!r} gives a list an event; reduce it with any(), all(), sum(), max(), ... ({block})"
+        )
+    return values
+
+
+def _decision(text: str, values: Flat, block: Block) -> Bools:
+    """Mark where a cut is true, which is neither false nor unknown."""
+    if values.dtype.kind == "f":
+        raise DataError(f"cut {text!r} gives numbers, not yes or no; write a comparison such as '{text} > 0' ({block})")
+    return is_true(values)
+
+
+def _known(text: str, columns: _Columns, keep: Bools, block: Block, *, what: str, wrong: str) -> npt.NDArray[Any]:
+    """Evaluate what no selected event may lack, and return it of those."""
+    values = _per_event(text, columns, block, what=what)
+    gone = missing.find_missing(values)
+    if gone is not None:
+        _check_known(~gone, keep, block, what=f"{what} {text!r} {wrong}")
+    return missing.values_of(values)[keep]
+
+
+def _check_known(is_known: Bools, keep: Bools, block: Block, *, what: str) -> None:
+    bad = np.flatnonzero(keep & ~is_known)
+    if len(bad):
+        raise DataError(
+            f"{what} at entry {block.start + int(bad[0])} of {block.location.path} (selected events like it in this "
+            f"block: {len(bad)}); cut such events away, or give them a value: where(isnan(x), 0, x)"
+        )
+
+
+def _labels(config: DataConfig, sample: Sample, columns: _Columns, keep: Bools, block: Block) -> Ints:
+    if config.label is None:
+        return np.full(int(keep.sum()), -1 if sample.label is None else sample.label, np.int64)
+    allowed = ", ".join(f"{i} ({c})" for i, c in enumerate(config.classes))
+    values = _known(config.label, columns, keep, block, what="label", wrong=f"is missing (allowed: {allowed})")
+    labels: Ints = values.astype(np.int64)
+    bad = np.flatnonzero((labels != values) | (labels < 0) | (labels >= len(config.classes)))
+    if len(bad):
+        entry = block.start + int(np.flatnonzero(keep)[bad[0]])
+        raise DataError(
+            f"label {config.label!r} is {values[bad[0]]} at entry {entry} of {block.location.path} (sample "
+            f"{sample.name!r}); allowed: {allowed}; write a comparison such as 'is_signal == 1', or declare `classes`"
+        )
+    return labels
+
+
+def _weights(
+    config: DataConfig, sample: Sample, columns: _Columns, keep: Bools, block: Block
+) -> npt.NDArray[np.float32]:
+    weights = np.ones(int(keep.sum()), np.float64)
+    for weight in (config.weight, sample.weight):
+        if isinstance(weight, str):
+            weights *= _known(weight, columns, keep, block, what="weight", wrong="is missing or not finite")
+        elif weight is not None:
+            weights *= weight
+    with np.errstate(over="ignore"):
+        single = weights.astype(np.float32)
+    if not np.isfinite(single).all():
+        entry = block.start + int(np.flatnonzero(keep)[~np.isfinite(single)][0])
+        raise DataError(
+            f"the weight of entry {entry} of {block.location.path} is not finite in float32; cut such events away"
+        )
+    return single
+
+
+def _flat(config: DataConfig, columns: Mapping[str, Any], keep: Bools, block: Block) -> dict[str, Flat]:
+    flat: dict[str, Flat] = {}
+    for name in config.flat:
+        values = columns[name]
+        if not isinstance(values, np.ndarray | Masked):
+            raise DataError(f"flat: {name!r} gives a list an event; reduce it, or move it to a collection ({block})")
+        kept = values if keep.all() else values[keep]
+        if kept.ndim == 1:
+            flat[name] = kept
+        else:
+            flat |= {f"{name}[{i}]": kept[:, i] for i in range(kept.shape[1])}
+    return flat
+
+
+def _objects(collection: Collection, columns: _Columns, keep: Bools, block: Block) -> Objects:
+    lists = {b: _jagged(columns[b], b, collection, block) for b in collection.branches}
+    _check_counts(lists, collection, block)
+    picked = {b: jagged.take_events(keep) for b, jagged in lists.items()}
+    first = next(iter(picked.values()))
+    if collection.cut is not None:
+        passes = _per_object(collection.cut, collection, columns, lists, block, what="cut").take_events(keep)
+        chosen = _decision(collection.cut, passes.values, block)
+        if not chosen.all():
+            picked = {b: jagged.take_objects(chosen) for b, jagged in picked.items()}
+            first = next(iter(picked.values()))
+    else:
+        chosen = None
+    contents = {b: jagged.values for b, jagged in picked.items()}
+    if collection.sort is not None:
+        key = _per_object(collection.sort.removeprefix("-"), collection, columns, lists, block, what="sort")
+        key = key.take_events(keep)
+        key = key if chosen is None or chosen.all() else key.take_objects(chosen)
+        order = order_of(key, descending=collection.sort.startswith("-"))
+        if order is not None:
+            contents = {b: content[order] for b, content in contents.items()}
+    return Objects(offsets=first.offsets, columns=contents)
+
+
+def _jagged(values: Any, name: str, collection: Collection, block: Block) -> Jagged:
+    if isinstance(values, np.ndarray | Masked) and values.ndim == 1:
+        raise DataError(f"jagged.{collection.name}: {name!r} has one number an event; list it under `flat` ({block})")
+    try:
+        if isinstance(values, Masked):
+            return Jagged.from_fixed(values)
+        return values if isinstance(values, Jagged) else Jagged.from_awkward(values)
+    except ShapeError as error:
+        raise DataError(
+            f"jagged.{collection.name}: {name!r} is nested deeper than a list an event ({block})"
+        ) from error
+
+
+def _check_counts(lists: Mapping[str, Jagged], collection: Collection, block: Block) -> None:
+    first, *others = lists
+    for other in others:
+        if lists[other].offsets is lists[first].offsets or np.array_equal(lists[other].offsets, lists[first].offsets):
+            continue
+        at = int(np.flatnonzero(lists[other].counts != lists[first].counts)[0])
+        raise DataError(
+            f"jagged.{collection.name}: {first!r} has {lists[first].counts[at]} objects but {other!r} has "
+            f"{lists[other].counts[at]} in entry {block.start + at} of {block.location.path}; "
+            "branches of one collection share their counts: put them into two"
+        )
+
+
+def _per_object(
+    text: str,
+    collection: Collection,
+    columns: _Columns,
+    lists: Mapping[str, Jagged],
+    block: Block,
+    *,
+    what: str,
+) -> Jagged:
+    values = columns.evaluate(text, what=f"jagged.{collection.name}.{what}")
+    first = next(iter(lists.values()))
+    jagged = _jagged(values, text, collection, block)
+    if not np.array_equal(jagged.offsets, first.offsets):
+        raise DataError(
+            f"jagged.{collection.name}.{what}: {text!r} does not have one value for each "
+            f"object of the collection ({block})"
+        )
+    return jagged

@@ -1,0 +1,583 @@
+"""Expressions over the columns of events, as physicists write them: cuts, derived columns, labels, weights, splits.
+
+``sum(Jet_pt[Jet_pt > 30]) / MET`` is read once into a small tree of known operations and then evaluated on the
+columns of many events at once. The text is only ever parsed: nothing of it is executed, and what is not listed here is
+refused.
+
+Numbers, ``True``, ``False`` and branch names (dots included, any other name in backticks)
+    ``30``, ``1.5e3``, ``Jet_pt``, ``jets.pt``, ```muons/muons.pt#1```
+Arithmetic and comparisons
+    ``+ - * / // % **``, ``< <= > >= == !=``, also chained: ``0 < x < 5``. Integers give integers, exact, whatever
+    their size; but for ``/``
+Logic
+    ``and or not``, ``& | ~ ^`` (in parentheses next to a comparison), ``a if condition else b``
+One number in, one out
+    abs sqrt log log10 log1p exp expm1 sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh floor ceil round
+    isnan isfinite sign clip minimum maximum where deltaphi deltar pair_mass
+The objects of an event to one number
+    min max mean std argmin argmax first (missing where an event has none, or ``fill=``), sum prod any all count,
+    ``invariant_mass(pt, eta, phi, mass)``; objects that are missing are left out
+Objects of an event
+    ``x[0]``, ``x[-1]``, ``x[argmax(y)]`` (missing where absent), ``at(x, 0, fill=-1.0)``, ``x[:2]``, ``x[y > 30]``,
+    ``sort(x)`` (the largest first, missing ones last)
+
+NaN, infinities, objects that are not there, a divisor of 0: all are missing, and so is what is computed of them. A
+comparison with what is missing is unknown, ``not`` of it too; ``and``, ``or`` decide where one side is enough. A cut
+takes what is true, so an event without jets passes neither ``Jet_pt[0] > 30`` nor ``not Jet_pt[0] > 30``.
+``isnan(x)`` asks.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from rootdata.errors import ExpressionError, nearest
+from rootdata.expressions import arithmetic, kinematics, objects
+from rootdata.expressions.arithmetic import Number, OperandError, comparing, of_real
+from rootdata.expressions.objects import Column, Value, elementwise
+from rootdata.jagged import Jagged
+from rootdata.missing import Masked
+
+MAX_LENGTH = 4000
+MAX_DEPTH = 100
+_MAX_INTEGER = 2**64 - 1
+_SHOWN = 120
+
+_ALLOWED = "allowed are numbers, branch names, operators, indexing and functions such as sum(Jet_pt)"
+
+Operation = Callable[..., Value]
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A function and how it may be called: ``least`` to ``most`` arguments, with or without ``fill=``."""
+
+    apply: Operation
+    arguments: int = 1
+    has_fill: bool = False
+    remedy: str = ""
+
+
+def _lifted(functions: Mapping[str, Callable[..., Any]], arguments: int = 1) -> dict[str, _Function]:
+    return {name: _Function(elementwise(function), arguments) for name, function in functions.items()}
+
+
+# Functions of real numbers that numpy has under the same name.
+_REAL = (
+    *("sqrt", "log", "log10", "log1p", "exp", "expm1", "sin", "cos", "tan", "arcsin", "arccos", "arctan"),
+    *("sinh", "cosh", "tanh", "arcsinh"),
+)
+
+_FUNCTIONS: Mapping[str, _Function] = MappingProxyType(
+    {
+        **_lifted({name: of_real(getattr(np, name)) for name in _REAL}),
+        **_lifted({"abs": arithmetic.absolute, "sign": arithmetic.sign, "floor": arithmetic.floor}),
+        **_lifted({"ceil": arithmetic.ceil, "round": arithmetic.nearest_whole}),
+        **_lifted({"isnan": arithmetic.is_missing, "isfinite": arithmetic.is_present}),
+        **_lifted({"minimum": arithmetic.minimum, "maximum": arithmetic.maximum}, 2),
+        **_lifted({"arctan2": of_real(np.arctan2), "deltaphi": of_real(kinematics.deltaphi)}, 2),
+        **_lifted({"clip": arithmetic.clip, "where": arithmetic.where}, 3),
+        **_lifted({"deltar": of_real(kinematics.deltar)}, 4),
+        **_lifted({"pair_mass": of_real(kinematics.pair_mass)}, 8),
+        "sum": _Function(objects.total),
+        "prod": _Function(objects.product),
+        "any": _Function(objects.any_object),
+        "all": _Function(objects.all_objects),
+        "count": _Function(objects.count),
+        "sort": _Function(objects.descending),
+        "min": _Function(objects.smallest, has_fill=True, remedy="of two columns: minimum(a, b)"),
+        "max": _Function(objects.largest, has_fill=True, remedy="of two columns: maximum(a, b)"),
+        "mean": _Function(objects.mean, has_fill=True),
+        "std": _Function(objects.std, has_fill=True),
+        "argmin": _Function(objects.argsmallest, has_fill=True),
+        "argmax": _Function(objects.arglargest, has_fill=True),
+        "first": _Function(objects.leading, has_fill=True),
+        "at": _Function(objects.pick, 2, has_fill=True),
+        "invariant_mass": _Function(objects.invariant_mass, 4),
+    }
+)
+
+_BINARY: Mapping[type[ast.operator], Operation] = MappingProxyType(
+    {
+        ast.Add: elementwise(arithmetic.add),
+        ast.Sub: elementwise(arithmetic.subtract),
+        ast.Mult: elementwise(arithmetic.multiply),
+        ast.Div: elementwise(arithmetic.divide),
+        ast.FloorDiv: elementwise(arithmetic.floor_divide),
+        ast.Mod: elementwise(arithmetic.remainder),
+        ast.Pow: elementwise(arithmetic.power),
+        ast.BitAnd: elementwise(arithmetic.bit_and),
+        ast.BitOr: elementwise(arithmetic.bit_or),
+        ast.BitXor: elementwise(arithmetic.exclusive_or),
+    }
+)
+_BITWISE: Mapping[type[ast.operator], str] = MappingProxyType({ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"})
+
+_UNARY: Mapping[type[ast.unaryop], Operation] = MappingProxyType(
+    {
+        ast.USub: elementwise(arithmetic.negative),
+        ast.UAdd: elementwise(arithmetic.positive),
+        ast.Not: elementwise(arithmetic.inverse),
+        ast.Invert: elementwise(arithmetic.complement),
+    }
+)
+
+_COMPARISONS: Mapping[type[ast.cmpop], np.ufunc] = MappingProxyType(
+    {
+        ast.Lt: np.less,
+        ast.LtE: np.less_equal,
+        ast.Gt: np.greater,
+        ast.GtE: np.greater_equal,
+        ast.Eq: np.equal,
+        ast.NotEq: np.not_equal,
+    }
+)
+
+_LOGIC: Mapping[type[ast.boolop], Operation] = MappingProxyType(
+    {ast.And: elementwise(arithmetic.all_of), ast.Or: elementwise(arithmetic.any_of)}
+)
+
+_WHERE = elementwise(arithmetic.where)
+
+# What Python would take for something else, or would fail on without saying what to write instead.
+_PITFALLS = (
+    (re.compile("&&"), "&& is not an operator here; write `and`, or & between parentheses"),
+    (re.compile(r"\|\|"), "|| is not an operator here; write `or`, or | between parentheses"),
+    (re.compile("!(?!=)"), "! is not an operator here; write `not`, or ~ before parentheses"),
+    (re.compile(r"\?"), "? is not an operator here; write `a if condition else b`"),
+    (re.compile("#"), "# would start a comment; put a branch name that has one in backticks: `muons.pt#1`"),
+    (re.compile("[^ -~]"), "only plain ASCII is allowed; put a branch name of other characters in backticks"),
+)
+
+_REFUSED: Mapping[type[ast.AST], str] = MappingProxyType(
+    {
+        ast.Lambda: "a lambda",
+        ast.NamedExpr: "an assignment",
+        ast.JoinedStr: "text",
+        ast.ListComp: "a comprehension",
+        ast.SetComp: "a comprehension",
+        ast.DictComp: "a comprehension",
+        ast.GeneratorExp: "a comprehension",
+        ast.List: "a list",
+        ast.Tuple: "a tuple",
+        ast.Set: "a set",
+        ast.Dict: "a dictionary",
+        ast.Starred: "a starred argument",
+        ast.Slice: "a slice in a list of indices",
+        ast.Await: "await",
+        ast.Yield: "yield",
+        ast.YieldFrom: "yield",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A stretch of an expression, to point at."""
+
+    text: str
+    where: str
+    start: int = 0
+    stop: int = 0
+
+    @property
+    def excerpt(self) -> str:
+        return self.text[self.start : self.stop]
+
+    def error(self, what: str, *, event: int | None = None) -> ExpressionError:
+        """Say what is wrong, in which event if in one, and mark the place under the expression."""
+        begin = max(0, self.start - _SHOWN // 2) if len(self.text) > _SHOWN else 0
+        line = self.text[begin : begin + _SHOWN]
+        marks = "^" * max(1, min(self.stop, begin + _SHOWN) - self.start)
+        prefix = f"{self.where}: " if self.where else ""
+        error = ExpressionError(f"{prefix}{what}\n    {line}\n    {' ' * (self.start - begin)}{marks}")
+        error.event = event
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    place: _Place
+    value: Number | Masked
+
+    def evaluate(self, _loaded: Mapping[str, Value]) -> Value:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    place: _Place
+    name: str
+
+    def evaluate(self, loaded: Mapping[str, Value]) -> Value:
+        return loaded[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Apply:
+    place: _Place
+    operation: Operation
+    operands: tuple[_Node, ...]
+
+    def evaluate(self, loaded: Mapping[str, Value]) -> Value:
+        values = [operand.evaluate(loaded) for operand in self.operands]
+        try:
+            return self.operation(*values)
+        except OperandError as error:
+            raise self.place.error(error.named([operand.place.excerpt for operand in self.operands])) from error
+        except ExpressionError as error:
+            raise self.place.error(str(error), event=error.event) from error
+
+
+_Node = _Constant | _Branch | _Apply
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A parsed expression; made by :func:`parse`.
+
+    Parameters
+    ----------
+    text : as written
+    where : what the expression is for, for messages
+    names : the branches that it needs
+    """
+
+    text: str
+    where: str
+    names: frozenset[str]
+    _root: _Node = field(repr=False, compare=False)
+    _branches: tuple[_Branch, ...] = field(repr=False, compare=False)
+
+    def evaluate(self, columns: Mapping[str, Column], *, num_events: int) -> Column:
+        """Compute the expression for every event.
+
+        Parameters
+        ----------
+        columns : by branch name, numpy arrays or ``Masked`` (num_events,) or (num_events, k), awkward arrays of numbers
+            or of lists of numbers, or ``Jagged``; any integer, boolean or real type
+
+        Returns
+        -------
+        (num_events,) numpy array, ``Masked`` where integers or booleans are missing (real numbers are NaN then); or a
+        jagged column: ``Jagged`` if any was given, else an awkward array, of option type where integers or booleans are
+        missing. May share its memory with a column.
+
+        Raises
+        ------
+        ExpressionError
+            If a column is missing or unfit, or two jagged ones differ in their counts.
+        """
+        loaded = {branch.name: _load(branch, columns, num_events) for branch in self._branches}
+        with np.errstate(all="ignore"):
+            value = self._root.evaluate(loaded)
+        if not isinstance(value, Jagged):
+            return _of_length(value, num_events)
+        return value if any(isinstance(columns[name], Jagged) for name in self.names) else value.to_awkward()
+
+    def steps(self, columns: Mapping[str, Column], *, num_events: int) -> dict[str, Column]:
+        """Compute every part of the expression, the innermost first.
+
+        Parameters
+        ----------
+        columns : as :meth:`evaluate` takes them
+
+        Returns
+        -------
+        text of a part to its value; constants are left out, and the expression itself is the last one
+        """
+        loaded = {branch.name: _load(branch, columns, num_events) for branch in self._branches}
+        with np.errstate(all="ignore"):
+            found = {node.place.excerpt: node.evaluate(loaded) for node in _parts(self._root)}
+        return {text: v if isinstance(v, Jagged) else _of_length(v, num_events) for text, v in found.items()}
+
+    def __reduce__(self) -> tuple[Callable[..., Expression], tuple[str, str]]:
+        # The operations are closures: another process gets the text and reads it again.
+        return _parse, (self.text, self.where)
+
+
+def parse(text: str, *, where: str = "") -> Expression:
+    """Read an expression.
+
+    Parameters
+    ----------
+    where : what the expression is for, ``"derived column 'r'"``; put before messages
+
+    Raises
+    ------
+    ExpressionError
+        If the text is not an expression of the grammar above; the message points at the place.
+
+    Examples
+    --------
+    >>> expression = parse("event % 5 == 0")
+    >>> expression.evaluate({"event": np.array([4, 5, 6])}, num_events=3).tolist()
+    [False, True, False]
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ExpressionError(f"{where + ': ' if where else ''}an expression is needed, as text: got {text!r}")
+    return _parse(text, where)
+
+
+@functools.lru_cache(maxsize=4096)  # the same few expressions meet every block
+def _parse(text: str, where: str) -> Expression:
+    place = _Place(re.sub(r"\s", " ", text).strip(), where)
+    if len(place.text) > MAX_LENGTH:
+        raise place.error(
+            f"{len(place.text)} characters are too long; at most {MAX_LENGTH}: split it into derived columns"
+        )
+    bare, quoted = _hide_quoted(place)
+    _check_pitfalls(bare, place)
+    reader = _Reader(place, bare, quoted)
+    root = reader.visit(_syntax(bare, place))
+    return Expression(text, where, frozenset(reader.branches), root, tuple(reader.branches.values()))
+
+
+def _parts(node: _Node) -> Iterator[_Node]:
+    """Walk from the leaves of a tree to its root."""
+    for operand in node.operands if isinstance(node, _Apply) else ():
+        if not isinstance(operand, _Constant):
+            yield from _parts(operand)
+    yield node
+
+
+def _load(branch: _Branch, given: Mapping[str, Column], num_events: int) -> Value:
+    if branch.name not in given:
+        raise branch.place.error(f"no column {branch.name!r}; {nearest(branch.name, given)}")
+    try:
+        return objects.load(given[branch.name], num_events)
+    except OperandError as error:
+        raise branch.place.error(error.named([branch.name])) from error
+
+
+def _of_length(value: Number | objects.Flat, num_events: int) -> objects.Flat:
+    """Give every event its number, where all have the same."""
+    if isinstance(value, Masked):
+        return value if value.ndim else Masked(np.full(num_events, value.values), np.full(num_events, value.valid))
+    return value if isinstance(value, np.ndarray) and value.ndim else np.full(num_events, value)
+
+
+def _at(place: _Place, start: int, stop: int) -> _Place:
+    return _Place(place.text, place.where, start, stop)
+
+
+def _hide_quoted(place: _Place) -> tuple[str, dict[int, str]]:
+    """Put a plain name of the same length in the place of each name in backticks.
+
+    Returns
+    -------
+    bare, quoted : the text for Python's parser, and the names by where they start in it
+    """
+    pieces, quoted = place.text.split("`"), {}
+    if len(pieces) % 2 == 0:
+        start = place.text.rindex("`")
+        raise _at(place, start, start + 1).error("this backtick is never closed")
+    position = 0
+    for i, piece in enumerate(pieces):
+        if i % 2:
+            if not piece.strip():
+                raise _at(place, position - 1, position + len(piece) + 1).error(
+                    "there is no name between the backticks"
+                )
+            quoted[position] = piece
+            pieces[i] = "_" * len(piece)
+        position += len(piece) + 1
+    # Blanks for the backticks: they hold a quoted name apart from what it touches.
+    return " ".join(pieces), quoted
+
+
+def _check_pitfalls(bare: str, place: _Place) -> None:
+    for pattern, advice in _PITFALLS:
+        if found := pattern.search(bare):
+            raise _at(place, *found.span()).error(advice)
+
+
+def _syntax(bare: str, place: _Place) -> ast.expr:
+    indent = len(bare) - len(bare.lstrip())
+    try:
+        tree = ast.parse(bare.lstrip(), mode="eval").body
+    except SyntaxError as error:
+        start = min(max((error.offset or 1) - 1 + indent, 0), len(bare))
+        stop = (error.end_offset or 0) - 1 + indent
+        raise _at(place, start, max(start + 1, stop)).error(f"not an expression: {error.msg}") from error
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise place.error("nested too deeply to be read; split it into derived columns") from error
+    return tree
+
+
+class _Reader(ast.NodeVisitor):
+    """Turn Python's syntax tree into ours, node by node; what has no method here is refused.
+
+    Parameters
+    ----------
+    bare : the text that the tree was made from, less its indent
+    """
+
+    def __init__(self, place: _Place, bare: str, quoted: Mapping[int, str]) -> None:
+        self.place = place
+        self.bare = bare
+        self.indent = len(bare) - len(bare.lstrip())
+        self.quoted = quoted
+        self.branches: dict[str, _Branch] = {}
+        self.depth = 0
+
+    def visit(self, node: ast.AST) -> _Node:
+        """Read one node and, through it, what lies below."""
+        if self.depth >= MAX_DEPTH:
+            self.refuse(node, f"nested more than {MAX_DEPTH} levels deep; split it into derived columns")
+        self.depth += 1
+        result: _Node = super().visit(node)
+        self.depth -= 1
+        return result
+
+    def generic_visit(self, node: ast.AST) -> NoReturn:
+        """Refuse what is not listed."""
+        self.refuse(node, f"{_REFUSED.get(type(node), 'this')} is not allowed in an expression; {_ALLOWED}")
+
+    def place_of(self, node: ast.AST) -> _Place:
+        """Find a node in the text."""
+        start, stop = (getattr(node, end, 0) + self.indent for end in ("col_offset", "end_col_offset"))
+        # Python saw a quoted name without its backticks.
+        return _at(self.place, start - (start in self.quoted), stop + self.place.text.startswith("`", stop))
+
+    def refuse(self, node: ast.AST, what: str) -> NoReturn:
+        """Say what is wrong with a node."""
+        raise self.place_of(node).error(what)
+
+    def apply(self, node: ast.AST, operation: Operation, operands: Iterable[ast.AST]) -> _Node:
+        """Apply an operation to what the operands stand for, at once where all are constants."""
+        made = _Apply(self.place_of(node), operation, tuple(self.visit(operand) for operand in operands))
+        if not all(isinstance(operand, _Constant) for operand in made.operands):
+            return made
+        with np.errstate(all="ignore"):
+            value: Any = made.evaluate({})
+        # .item(): a Python number is weak, and leaves float32 columns as they are.
+        return _Constant(made.place, value if isinstance(value, Masked) else np.asarray(value).item())
+
+    def branch(self, node: ast.AST, name: str) -> _Branch:
+        """Note that a branch is needed."""
+        made = _Branch(self.place_of(node), name)
+        self.branches.setdefault(name, made)
+        return made
+
+    def visit_Constant(self, node: ast.Constant) -> _Node:
+        value = node.value
+        if isinstance(value, str | bytes):
+            self.refuse(node, "text is not allowed in an expression; a branch name stands bare or in `backticks`")
+        if not isinstance(value, bool | int | float):
+            self.refuse(node, f"{value!r} is not allowed in an expression; {_ALLOWED}")
+        if isinstance(value, int) and value > _MAX_INTEGER:
+            self.refuse(node, "this integer does not fit into 64 bits")
+        if value in (math.inf, -math.inf):
+            self.refuse(node, "this number does not fit into 64 bits")
+        return _Constant(self.place_of(node), value)
+
+    def visit_Name(self, node: ast.Name) -> _Node:
+        return self.branch(node, self.quoted.get(node.col_offset + self.indent, node.id))
+
+    def visit_Attribute(self, node: ast.Attribute) -> _Node:
+        parts, base = [node.attr], node.value
+        while isinstance(base, ast.Attribute):
+            parts.append(base.attr)
+            base = base.value
+        if not isinstance(base, ast.Name):
+            self.refuse(node, "a dot is part of a branch name here (jets.pt); attributes and methods are not allowed")
+        if base.col_offset + self.indent in self.quoted:
+            self.refuse(node, "put the whole branch name in backticks, with its dots")
+        return self.branch(node, ".".join([base.id, *reversed(parts)]))
+
+    def visit_BinOp(self, node: ast.BinOp) -> _Node:
+        operation = _BINARY.get(type(node.op))
+        if operation is None:
+            self.refuse(node, "this operator is not allowed; allowed: + - * / // % ** & | ^")
+        return self.apply(node, operation, (node.left, node.right))
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> _Node:
+        return self.apply(node, _UNARY[type(node.op)], (node.operand,))
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> _Node:
+        return self.apply(node, _LOGIC[type(node.op)], node.values)
+
+    def visit_IfExp(self, node: ast.IfExp) -> _Node:
+        return self.apply(node, _WHERE, (node.test, node.body, node.orelse))
+
+    def visit_Compare(self, node: ast.Compare) -> _Node:
+        operands = (node.left, *node.comparators)
+        for operand in operands:
+            self.check_binding(operand)
+        signs = [_COMPARISONS.get(type(op)) for op in node.ops]
+        known = [sign for sign in signs if sign is not None]
+        if len(known) < len(signs):
+            self.refuse(node, "this comparison is not allowed; allowed: < <= > >= == !=")
+        return self.apply(node, elementwise(comparing(*known)), operands)
+
+    def check_binding(self, node: ast.expr) -> None:
+        """Refuse ``a > 1 & b < 2``, which Python reads as ``a > (1 & b) < 2``."""
+        sign = _BITWISE.get(type(node.op)) if isinstance(node, ast.BinOp) else None
+        if sign is None:
+            return
+        place = self.place_of(node)
+        before, after = self.bare[: place.start].rstrip(), self.bare[place.stop :].lstrip()
+        if before.endswith("(") and after.startswith(")"):
+            return
+        power = "; a power is written x**2" if sign == "^" else ""
+        raise place.error(f"{sign} binds tighter than comparisons: put parentheses, (a > 1) {sign} (b < 2){power}")
+
+    def visit_Subscript(self, node: ast.Subscript) -> _Node:
+        if not isinstance(node.slice, ast.Slice):
+            return self.apply(node, objects.index, (node.value, node.slice))
+        if node.slice.step is not None:
+            self.refuse(node, "a slice with a step is not allowed; allowed: x[start:stop]")
+        start, stop = self.bound(node.slice.lower), self.bound(node.slice.upper)
+        return self.apply(node, partial(objects.cut, start=start, stop=stop), (node.value,))
+
+    def bound(self, node: ast.expr | None) -> int | None:
+        """Read the end of a slice."""
+        if node is None:
+            return None
+        value = self.visit(node)
+        if not isinstance(value, _Constant) or not isinstance(value.value, int) or isinstance(value.value, bool):
+            self.refuse(node, "the ends of a slice are whole numbers, the same for all events: x[:2]")
+        return value.value
+
+    def visit_Call(self, node: ast.Call) -> _Node:
+        name, function = self.function(node.func)
+        if len(node.args) != function.arguments:
+            takes = f"{function.arguments} argument{'s' if function.arguments > 1 else ''}"
+            remedy = f"; {function.remedy}" if function.remedy else ""
+            self.refuse(node, f"{name} takes {takes}, got {len(node.args)}{remedy}")
+        if len(node.keywords) > 1:
+            self.refuse(node.keywords[1], "one option at the most: fill=")
+        fills = [self.fill(keyword, name, function) for keyword in node.keywords]
+        operation = partial(function.apply, fill=fills[0]) if fills else function.apply
+        return self.apply(node, operation, node.args)
+
+    def function(self, node: ast.expr) -> tuple[str, _Function]:
+        """Look a function up."""
+        if isinstance(node, ast.Attribute):
+            self.refuse(node, "a function is called by its bare name, sum(jets.pt), never with a dot")
+        if not isinstance(node, ast.Name) or node.col_offset + self.indent in self.quoted:
+            self.refuse(node, f"this is not a function; {_ALLOWED}")
+        if node.id not in _FUNCTIONS:
+            self.refuse(node, f"no function {node.id!r}; {nearest(node.id, _FUNCTIONS)}")
+        return node.id, _FUNCTIONS[node.id]
+
+    def fill(self, keyword: ast.keyword, name: str, function: _Function) -> Number:
+        """Read ``fill=``, the only option there is."""
+        allowed = "allowed: fill=" if function.has_fill else "it takes none"
+        if keyword.arg != "fill" or not function.has_fill:
+            self.refuse(keyword, f"{name} has no option {keyword.arg or '**'!r}; {allowed}")
+        value = self.visit(keyword.value)
+        if not isinstance(value, _Constant) or isinstance(value.value, Masked):
+            self.refuse(keyword, "fill= takes a number, the same for all events")
+        return value.value

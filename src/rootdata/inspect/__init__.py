@@ -1,0 +1,1 @@
+"""What is in files, and a data configuration made of it."""

@@ -1,0 +1,195 @@
+"""What a branch holds: one number an event, a list of numbers, several, or what can't be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from rootdata.errors import BranchError
+from rootdata.io.guard import Unusable, guarded
+
+Kind = Literal["flat", "jagged", "fixed", "unusable"]
+
+# Of Double32_t and Float16_t (TStreamerElement.cxx of ROOT, GetRange): the types of members that may have a range, of
+# arrays 20 or 40 more, and the bounds that ROOT and uproot understand alike.
+_FEW_BITS, _OF_ARRAYS = {9, 19}, 20
+_BRACKETS = re.compile(r"\[([^\]]*)\]")
+_BOUND = r"[-]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|twopi|2\*pi|pi(/[24])?)"
+_WIDTH = 60  # of a type that is shown
+_RANGE = re.compile(rf"{_BOUND},{_BOUND}(,\d+)?", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Branch:
+    """What a branch holds.
+
+    Parameters
+    ----------
+    kind : ``flat`` (a number an event), ``jagged`` (a list), ``fixed`` (``width`` numbers an event) or ``unusable``
+    dtype : numpy name of the number type, empty where unusable
+    note : why it is unusable, or what is strange about it
+    counter : name of the branch that holds the counts of a jagged branch, where the file says so
+    """
+
+    name: str
+    kind: Kind
+    dtype: str = ""
+    width: int = 0
+    note: str = ""
+    counter: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reading:
+    """How uproot reads a branch.
+
+    Parameters
+    ----------
+    kind : name of its interpretation
+    typename : of what an entry holds
+    dtype : of the numbers, where there are any
+    shape : of the numbers of an entry, or of an object
+    counter : of the objects, by name
+    range : that the file declares for numbers of few bits, as ``0,100,16``
+    has_range : whether uproot knows of one
+    """
+
+    kind: str
+    typename: str
+    dtype: np.dtype[Any] | None
+    shape: tuple[int, ...]
+    counter: str | None
+    range: str | None
+    has_range: bool
+
+
+def describe_branch(name: str, branch: Any) -> Branch:
+    """Describe a branch of a TTree, as uproot has it."""
+    reading = guarded(lambda: _reading_of(branch))
+    if _is_group(branch) and (isinstance(reading, Unusable) or reading.kind == "AsGrouped"):
+        return Branch(name, "unusable", note="it holds no numbers itself, only other branches")
+    if isinstance(reading, Unusable):
+        return Branch(name, "unusable", note=f"uproot can't interpret {_declared(branch)} ({reading.why})")
+    why = _why_not_numbers(reading)
+    if why or reading.dtype is None:
+        return Branch(name, "unusable", note=why)
+    dtype = reading.dtype.newbyteorder("=").name
+    if reading.kind == "AsJagged":
+        return Branch(name, "jagged", dtype, counter=reading.counter)
+    return Branch(name, "fixed" if reading.shape else "flat", dtype, width=reading.shape[0] if reading.shape else 0)
+
+
+def _reading_of(branch: Any) -> _Reading:
+    reading = branch.interpretation
+    if isinstance(reading, Exception):  # uproot returns it, and raises it where it is used
+        raise reading
+    kind = type(reading).__name__
+    content = reading.content if kind == "AsJagged" else reading
+    dtype = None if kind == "AsGrouped" else np.dtype(content.numpy_dtype).base
+    is_number = dtype is not None and dtype.kind in "iufb"
+    has_range = is_number and hasattr(content, "to_dims")
+    return _Reading(
+        kind=kind,
+        typename=str(branch.typename or kind),
+        dtype=dtype if is_number else None,
+        shape=tuple(content.to_dims if has_range else content.inner_shape if is_number else ()),
+        counter=_counter_of(branch) if kind == "AsJagged" else None,
+        range=_range_of(branch) if is_number else None,
+        has_range=has_range,
+    )
+
+
+def _counter_of(branch: Any) -> str | None:
+    counter = branch.member("fLeaves")[0].member("fLeafCount")
+    return None if counter is None else str(counter.member("fName"))
+
+
+def _range_of(branch: Any) -> str | None:
+    """Return the range that a ``Double32_t`` or ``Float16_t`` has: in the title of the leaf, or of the member."""
+    leaf = branch.member("fLeaves")[0]
+    if leaf.classname in {"TLeafD32", "TLeafF16"}:
+        title = leaf.member("fTitle")
+    elif leaf.classname == "TLeafElement" and leaf.member("fType") % _OF_ARRAYS in _FEW_BITS:
+        title = getattr(branch.streamer, "title", "")
+    else:
+        return None
+    return next((text.replace(" ", "") for text in _BRACKETS.findall(title) if "," in text), None)
+
+
+def _why_not_numbers(reading: _Reading) -> str:
+    """Say why a branch can't be used; nothing where it can."""
+    if reading.dtype is None:
+        return f"it holds {reading.typename}, neither a number nor a list of numbers"
+    if reading.kind == "AsJagged" and reading.shape:
+        return f"it holds lists of arrays ({reading.typename})"
+    if len(reading.shape) > 1:
+        return f"it holds nested arrays ({reading.typename})"
+    if reading.range and not (reading.has_range and _RANGE.fullmatch(reading.range)):
+        return f"its numbers are stored in the range [{reading.range}], which uproot takes for another"
+    return ""
+
+
+def _is_group(branch: Any) -> bool:
+    below = guarded(lambda: len(branch.branches))
+    return isinstance(below, int) and below > 0
+
+
+def _declared(branch: Any) -> str:
+    """Return what the file says that a branch holds: a class, or ``v[n]/f``."""
+    title = guarded(lambda: str(branch.member("fClassName", none_if_missing=True) or branch.member("fTitle")))
+    return "it" if isinstance(title, Unusable) or not title.strip() else title.splitlines()[0][:_WIDTH]
+
+
+def describe_field(name: str, field: Any) -> Branch:
+    """Describe a field of an RNTuple, as uproot has it."""
+    import awkward as ak
+
+    form = guarded(lambda: _form(field))
+    if isinstance(form, Unusable):
+        return Branch(name, "unusable", note=f"uproot can't interpret {type_of(field)} ({form.why})")
+    is_list = isinstance(form, (ak.forms.ListOffsetForm, ak.forms.ListForm))
+    is_fixed = isinstance(form, ak.forms.RegularForm)
+    inner = form.content if is_list or is_fixed else form
+    if not isinstance(inner, ak.forms.NumpyForm) or inner.parameter("__array__") is not None or inner.inner_shape:
+        # Below a list, the type of a field is that of an object, and the form that of an event.
+        shape = f" ({form.type})" if is_list and len(str(form.type)) <= _WIDTH else ""
+        return Branch(name, "unusable", note=f"it holds {type_of(field)}{shape}, not numbers or lists of numbers")
+    kind: Kind = "jagged" if is_list else "fixed" if is_fixed else "flat"
+    return Branch(name, kind, inner.primitive, width=form.size if is_fixed else 0)
+
+
+def type_of(field: Any) -> str:
+    """Return the type of a field of an RNTuple, as the file spells it."""
+    typename = guarded(lambda: str(field.typename or ""))
+    return "records" if isinstance(typename, Unusable) or not typename else typename
+
+
+def _form(field: Any) -> Any:
+    """Return the form of what reading a field gives, without reading."""
+    import awkward as ak
+
+    whole, path = field.to_akform()
+    array = ak.Array(whole.length_zero_array())
+    for step in (*(path or [field.name])[:-1], field.name):
+        array = array[step]
+    return array.layout.form
+
+
+def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:
+    """Raise where a branch is of another kind in this file than in the first one.
+
+    Raises
+    ------
+    BranchError
+        Naming both files, the branch and both kinds.
+    """
+    for name, branch in branches.items():
+        if (branch.kind, branch.width) != (other[name].kind, other[name].width):
+            raise BranchError(
+                f"branch {name!r} is {other[name].kind} in {path} but {branch.kind} in {first}; "
+                "the files of all samples must agree: leave the branch out, or make the files anew"
+            )

@@ -1,0 +1,158 @@
+"""The trees that an open file holds, in all its folders: listed, or one of them found, whatever the others are like."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rootdata.errors import BranchError, nearest
+from rootdata.io.guard import Unusable, guarded
+from rootdata.io.retry import PlaceError
+
+_TREES = {"TTree": "TTree", "TNtuple": "TTree", "TNtupleD": "TTree", "TChain": "TChain"}
+_FOLDERS = {"TDirectory", "TDirectoryFile"}
+_OF_A_CHAIN = "it is a TChain, which names trees in other files and holds no data; name those files instead"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listed:
+    """A tree of a file, or a folder in it that can't be looked into.
+
+    Parameters
+    ----------
+    kind : ``TTree``, ``RNTuple``, ``TChain`` or ``folder``
+    entries : none where they can't be told, or were not asked for
+    note : why it can't be used
+    """
+
+    name: str
+    kind: str
+    entries: int | None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file holds.
+
+    Parameters
+    ----------
+    compression : of the file, such as ``ZLIB(1)``
+    """
+
+    compression: str
+    trees: tuple[Listed, ...]
+
+    @property
+    def usable(self) -> tuple[Listed, ...]:
+        """The trees that nothing is known against."""
+        return tuple(tree for tree in self.trees if not tree.note)
+
+
+def kind_of(key: Any) -> str:
+    """Say what kind of tree a key of uproot leads to; nothing where it is none."""
+    return _kind(key.fClassName)
+
+
+def _kind(classname: str) -> str:
+    return "RNTuple" if "RNTuple" in classname else _TREES.get(classname, "")
+
+
+def contents_of(file: Any, *, leave: Callable[[Sequence[str]], str | None]) -> Contents:
+    """List the trees of a file of uproot.
+
+    Parameters
+    ----------
+    leave : takes the names of the trees, and returns that of one whose entries are not asked for, as that takes long
+    """
+    keys = _keys(file)
+    left = leave(list(_trees(keys)))
+    compression = guarded(lambda: str(file.file.compression or "none"))
+    return Contents(
+        "unknown" if isinstance(compression, Unusable) else compression,
+        tuple(_listed(name, key, is_left=name == left) for name, key in keys.items()),
+    )
+
+
+def find_only(file: Any, place: str) -> tuple[str, Any]:
+    """Return the only tree of a file: its name and key.
+
+    Raises
+    ------
+    BranchError
+        Where there is none, or more than one.
+    """
+    keys = _keys(file)
+    trees = _trees(keys)
+    if len(trees) == 1:
+        return next(iter(trees.items()))
+    held = ", ".join(repr(name) for name in sorted(trees)) or "none"
+    others = [_listed(name, key, is_left=True) for name, key in keys.items() if name not in trees]
+    notes = "".join(f"; {other.kind} {other.name!r} can't be used: {other.note}" for other in others)
+    raise BranchError(f"{place} holds {len(trees)} trees: {held}{notes}; name one with tree=... or path:tree")
+
+
+def find_named(file: Any, name: str, place: str) -> Any:
+    """Return the key of a tree, without a look at the others.
+
+    Raises
+    ------
+    BranchError
+        Where there is none, or it is one that holds no data.
+    PlaceError
+        Where the folder that it is in can't be looked into.
+    """
+    path = name.strip("/")
+    key = guarded(lambda: file.key(path))
+    if isinstance(key, Unusable) or not kind_of(key):
+        raise _not_found(_keys(file), name, place)
+    if kind_of(key) == "TChain":
+        raise BranchError(f"tree {name!r} of {place} can't be used: {_OF_A_CHAIN}")
+    return key
+
+
+def _not_found(keys: dict[str, Any], name: str, place: str) -> Exception:
+    for folder, why in keys.items():
+        if isinstance(why, Unusable) and f"{name.strip('/')}/".startswith(f"{folder}/"):
+            return PlaceError(f"{place}: {folder!r} in it can't be looked into ({why.why}); replace the file")
+    return BranchError(f"tree {name!r} not found in {place}; {nearest(name, _trees(keys))}; check `tree`")
+
+
+def _trees(keys: dict[str, Any]) -> dict[str, Any]:
+    return {name: k for name, k in keys.items() if not isinstance(k, Unusable) and kind_of(k) != "TChain"}
+
+
+def _keys(file: Any) -> dict[str, Any]:
+    """Find the keys of all trees by their paths, each in its last cycle, and say what can't be looked into."""
+    found: dict[str, Any] = {}
+    folders, seen = [("", file)], set()
+    while folders:
+        above, folder = folders.pop(0)
+        for name, classname in folder.classnames(recursive=False, cycle=False).items():
+            if not _kind(classname) and classname not in _FOLDERS:
+                continue
+            key = guarded(functools.partial(folder.key, name))
+            if isinstance(key, Unusable) or classname not in _FOLDERS:
+                found[above + name] = key
+            elif key.fSeekKey not in seen:  # a damaged one may lie in itself
+                seen.add(key.fSeekKey)
+                inner = guarded(key.get)
+                if isinstance(inner, Unusable):
+                    found[above + name] = inner
+                else:
+                    folders.append((f"{above}{name}/", inner))
+    return found
+
+
+def _listed(name: str, key: Any, *, is_left: bool) -> Listed:
+    if isinstance(key, Unusable):
+        return Listed(name, "folder", None, f"it can't be looked into ({key.why})")
+    kind = kind_of(key)
+    if kind == "TChain":
+        return Listed(name, kind, None, _OF_A_CHAIN)
+    entries = None if is_left else guarded(lambda: int(key.get().num_entries))
+    if isinstance(entries, Unusable):
+        return Listed(name, kind, None, f"it can't be read ({entries.why})")
+    return Listed(name, kind, entries)

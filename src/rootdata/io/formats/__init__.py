@@ -1,0 +1,1 @@
+"""The bytes of TTrees and RNTuples, decoded straight into columns."""

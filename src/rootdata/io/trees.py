@@ -1,0 +1,549 @@
+"""The trees of ROOT files: open a TTree or RNTuple, describe its branches, cut it into blocks and read one block."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import os
+import stat
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import uproot
+
+from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
+from rootdata.errors import BranchError, DataError, RootDataError, nearest
+from rootdata.io import remote
+from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
+from rootdata.io.branches import Branch, Kind, describe_branch, describe_field, type_of
+from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of
+from rootdata.io.files import state_of, state_of_open
+from rootdata.io.formats import rntuple, signatures
+from rootdata.io.formats.basket_index import Baskets, baskets_of
+from rootdata.io.formats.inflate import inflate
+from rootdata.io.formats.page_lists import Cluster, Group, clusters_of
+from rootdata.io.formats.records import Records
+from rootdata.io.guard import Unusable, guarded
+from rootdata.io.local import LocalSource, Range, Source
+from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
+from rootdata.jagged import Columns
+from rootdata.location import Location, State, is_remote
+
+if TYPE_CHECKING:
+    from rootdata.io.formats.ttree import BasketTable, Owners
+
+
+_KINDS: Mapping[str, Callable[[int], bool]] = {
+    "a folder": stat.S_ISDIR,
+    "a pipe": stat.S_ISFIFO,
+    "a socket": stat.S_ISSOCK,
+    "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+}
+
+
+class Tree(Protocol):
+    """An open TTree or RNTuple.
+
+    ``asked`` is the location that was to be opened, ``location`` the same with the tree's name, ``place`` the path at
+    which it was opened: the location's or a replica's. ``state`` is that of the file when it was opened.
+    """
+
+    asked: Location
+    location: Location
+    place: str
+    num_entries: int
+    uuid: str
+    state: State
+
+    def names(self) -> list[str]:
+        """Return the names of all branches."""
+
+    def describe(self, name: str) -> Branch:
+        """Say what a branch holds; :class:`BranchError` where there is none of that name."""
+
+    def edges(self, names: Sequence[str]) -> list[int]:
+        """Return the entries at which the given branches can be cut, 0 and ``num_entries`` included, rising."""
+
+    def bytes_per_entry(self, names: Sequence[str]) -> float:
+        """Return the uncompressed size of the given branches, in bytes an entry."""
+
+    def nbytes(self, names: Sequence[str], start: int, stop: int) -> int:
+        """Return about how many bytes reading entries ``start`` to ``stop`` takes, as the file declares it."""
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        """Read entries ``start`` to ``stop``."""
+
+    def baskets(self, names: Sequence[str]) -> Baskets | None:
+        """Say where the baskets of branches lie, for reading them without the tree; ``None`` where that can't be."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+def open_tree(location: Location, *, place: str | None = None) -> Tree:
+    """Open the tree of a file.
+
+    Parameters
+    ----------
+    place : where it is opened: at the location's path, or at one of its replicas
+
+    Raises
+    ------
+    FileError
+        For a file that is absent, empty, truncated or not ROOT, or that can't be reached.
+    BranchError
+        Where the tree is absent, or none was named and the file holds several.
+    """
+    place = place or location.path
+    before = State() if is_remote(place) else state_of(Location(place))  # of a server its source keeps watch
+    file = _open(place)
+    try:
+        _check_whole(file, place)
+        tree = _open_object(file, location, place)
+        _check_same(tree, before)
+    except Exception:
+        file.close()
+        raise
+    return tree
+
+
+def _open(place: str) -> Any:
+    # No array cache: the same bytes would be kept twice.
+    plain = {"array_cache": None, "object_cache": None, "num_workers": 1}
+    try:
+        if is_remote(place):
+            return uproot.open({place: None}, handler=remote.RemoteSource, **plain)
+        _check_local(place)
+        return uproot.open({place: None}, **plain)
+    except RootDataError:
+        raise
+    except Exception as error:  # uproot has no common base for what broken bytes raise
+        raise _why_not_open(place, error) from error
+
+
+def _why_not_open(place: str, error: Exception) -> RootDataError:
+    if is_absent(error):
+        return PlaceError(f"{place} does not exist; check the path")
+    if cause_of(error) is Cause.BYTES:
+        return PlaceError(f"{place}: the file is truncated or damaged ({reason_of(error)}); replace or remove the file")
+    what = f"{place} can't be {'reached' if is_passing(error) else 'opened'}"
+    return blamed(error, what, is_remote=is_remote(place))
+
+
+def _check_local(path: str) -> None:
+    """Refuse what is no file, which might never end or never begin, and what does not begin as a ROOT file."""
+    mode = os.stat(path).st_mode  # noqa: PTH116 - a Path would cost more than the call
+    if not stat.S_ISREG(mode):
+        kind = next((name for name, is_it in _KINDS.items() if is_it(mode)), "no regular file")
+        raise PlaceError(f"{path} can't be opened, it is {kind}; name a ROOT file")
+    with Path(path).open("rb") as file:
+        why_not = signatures.why_not_root(file.read(signatures.LENGTH))
+    if why_not:
+        raise PlaceError(f"{path}: {why_not}")
+
+
+def _check_whole(file: Any, place: str) -> None:
+    """Compare the length that the header declares with the file's own."""
+    size, end = _size(file, place), file.file.fEND
+    if size and size < end:
+        raise PlaceError(
+            f"{place}: the file is truncated: it has {size:,} of {end:,} bytes; replace or remove the file"
+        )
+
+
+def _check_same(tree: Tree, before: State) -> None:
+    if not is_remote(tree.place) and tree.state != before:
+        tree.close()
+        raise PlaceError(f"{tree.place} was replaced by another file while it was opened; start again")
+
+
+def _open_object(file: Any, location: Location, place: str) -> Tree:
+    name = location.tree
+    try:
+        name, key = find_only(file, place) if name is None else (name, find_named(file, name, place))
+        kind = _NTuple if kind_of(key) == "RNTuple" else _TTree
+        return kind(key.get(), location, dataclasses.replace(location, tree=name), file, place)
+    except (RootDataError, MemoryError):
+        raise
+    except Exception as error:
+        what = f"{place}: tree {name!r} can't be read"
+        if cause_of(error) in {Cause.BYTES, Cause.FORMAT}:
+            raise PlaceError(f"{what} ({reason_of(error)}); replace the file, or read another tree") from error
+        raise blamed(error, what, is_remote=is_remote(place)) from error
+
+
+def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lambda _: None) -> Contents:
+    """List the trees of a file, with those that can't be used and why.
+
+    Parameters
+    ----------
+    leave : as :func:`rootdata.io.contents.contents_of` takes it
+
+    Raises
+    ------
+    FileError
+        As :func:`open_tree`.
+    """
+    file = _open(place)
+    with file:
+        _check_whole(file, place)
+        return contents_of(file, leave=leave)
+
+
+def trees_in(path: str) -> dict[str, int]:
+    """List the trees of a file that can be used, with their numbers of entries."""
+    return {tree.name: tree.entries for tree in look_into(path).usable if tree.entries is not None}
+
+
+class _Named:
+    """Look-up of branches by full path, by short name, and with dots for underscores."""
+
+    def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
+        self.asked, self.location, self.place = asked, location, place
+        self._source = source
+        self._file = file
+        self._bytes: Source = file.file.source
+        self._handle: int | None = None
+        if not is_remote(place):
+            self._handle = os.open(place, os.O_RDONLY)
+            self._end = weakref.finalize(self, os.close, self._handle)
+            self._bytes = LocalSource(self._handle)
+        self.state = file.file.source.state if self._handle is None else state_of_open(self._handle)
+        self.num_entries = self._count_entries()
+        self.uuid = str(file.file.uuid)
+        self._known: dict[str, Branch] = {}
+        self._keys = self._list_keys()
+        short = collections.Counter(_short(k) for k in self._keys)
+        self._by_name = {_short(k): k for k in self._keys if short[_short(k)] == 1} | {k: k for k in self._keys}
+
+    def _count_entries(self) -> int:
+        raise NotImplementedError
+
+    def _list_keys(self) -> list[str]:
+        raise NotImplementedError
+
+    def names(self) -> list[str]:
+        return [_short(k) if self._by_name.get(_short(k)) == k else k for k in self._keys]
+
+    def key_of(self, name: str) -> str:
+        """Return the key in the file of a branch asked for by any of its names."""
+        for candidate in (name, name.replace("_", ".", 1)):
+            if candidate in self._by_name:
+                return self._by_name[candidate]
+        message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
+        raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
+
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self.num_entries:
+            raise PlaceError(
+                f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read, it has "
+                f"{self.num_entries:,}; scan the file anew"
+            )
+
+    def _read_error(self, start: int, stop: int, error: Exception) -> RootDataError:
+        what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read"
+        return blamed(error, what, is_remote=is_remote(self.place))
+
+    def _unusable(self, name: str, why: str) -> BranchError:
+        return BranchError(
+            f"branch {name!r} can't be used: {why} ({self.place}, tree {self.location.tree!r}); remove it from "
+            "features, derived columns and cuts"
+        )
+
+    def baskets(self, names: Sequence[str]) -> Baskets | None:  # noqa: ARG002 - of most kinds there is none
+        return None
+
+    def close(self) -> None:
+        self._file.close()
+        if isinstance(self._bytes, LocalSource):
+            self._bytes.forget()
+            self._end()
+
+
+class _TTree(_Named):
+    def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
+        self._tables: dict[str, BasketTable] = {}  # by name
+        super().__init__(source, asked, location, file, place)
+
+    def _count_entries(self) -> int:
+        return int(self._source.num_entries)
+
+    def _list_keys(self) -> list[str]:
+        paths = list(_walk(self._source))
+        self._times = collections.Counter(path for path, _ in paths)
+        self._branches = dict(reversed(paths))  # of several with one path the first, as in ROOT
+        return list(self._times)
+
+    def describe(self, name: str) -> Branch:
+        if name not in self._known:
+            key = self.key_of(name)
+            found = describe_branch(name, self._branches[key])
+            self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key)
+        return self._known[name]
+
+    def _as_stored(self, branch: Branch, key: str) -> Branch:
+        """Describe a branch as its baskets can be read."""
+        from rootdata.io.formats.ttree import UnusualError
+
+        source = self._branches[key]
+        size = guarded(lambda: int(source.uncompressed_bytes))
+        if isinstance(size, Unusable):
+            return Branch(branch.name, "unusable", note=f"nobody knows how large it is ({size.why})")
+        try:
+            table = self._table(branch.name)
+        except UnusualError as error:
+            return Branch(branch.name, "unusable", note=str(error))
+        except ContradictionError:  # whoever reads it says so, if it is one
+            baskets = guarded(lambda: (source.num_baskets, source.entry_offsets))
+            if isinstance(baskets, Unusable):
+                return Branch(branch.name, "unusable", note=f"its baskets can't be found ({baskets.why})")
+            return branch
+        kind: Kind = "jagged" if table.width < 0 else "fixed" if table.width else "flat"
+        return dataclasses.replace(
+            branch,
+            kind=kind,
+            dtype=table.dtype,
+            width=max(0, table.width),
+            counter=branch.counter if self._counts(branch.counter, source) else None,
+            note=f"the first of {self._times[key]} branches of this name" if self._times[key] > 1 else "",
+        )
+
+    def _counts(self, counter: str | None, source: Any) -> bool:
+        """Say whether the branch called as a counter is the one that counts, which may be a leaf of another."""
+        called = self._branches.get(self._by_name.get(counter or "", ""))
+        leaf = guarded(lambda: source.member("fLeaves")[0].member("fLeafCount"))
+        return called is None or self._owners.by_leaf.get(id(leaf)) is called
+
+    def edges(self, names: Sequence[str]) -> list[int]:
+        usable = self._usable(names)
+        try:
+            found = {n: set(self._table(n).entry_offsets.tolist()) for n in usable}
+        except ContradictionError as error:
+            raise self._read_error(0, self.num_entries, error) from error
+        filled = {n: edges for n, edges in found.items() if len(edges) > 1}
+        if not self.num_entries or not filled:
+            return [0, self.num_entries]
+        inner = {e for e in set.intersection(*filled.values()) if 0 < e < self.num_entries}
+        if not inner:
+            # Baskets that never align: cut at those of the largest branch, so that memory stays bounded.
+            largest = max(filled, key=lambda n: self._branches[self.key_of(n)].uncompressed_bytes)
+            inner = {e for e in filled[largest] if 0 < e < self.num_entries}
+        return [0, *sorted(inner), self.num_entries]
+
+    def _usable(self, names: Sequence[str]) -> list[str]:
+        return [n for n in dict.fromkeys(names) if self.describe(n).kind != "unusable"]
+
+    def nbytes(self, names: Sequence[str], start: int, stop: int) -> int:
+        return int(self.bytes_per_entry(names) * (stop - start))
+
+    def bytes_per_entry(self, names: Sequence[str]) -> float:
+        total = sum(self._branches[self.key_of(n)].uncompressed_bytes for n in self._usable(names))
+        return float(total) / max(1, self.num_entries)
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        from rootdata.io.formats.ttree import CountsError, UnusualError, read_block
+
+        self._check_range(start, stop)
+        for name in names:
+            if (branch := self.describe(name)).kind == "unusable":
+                raise self._unusable(name, branch.note)
+        try:
+            return read_block(self._bytes, [self._table(n) for n in dict.fromkeys(names)], start, stop)
+        except RootDataError:
+            raise
+        except UnusualError as error:
+            raise self._unusable(error.name, str(error)) from error
+        except CountsError as error:
+            raise DataError(f"{error} of {self.place}; the file is damaged: make it anew") from error
+        except Exception as error:
+            raise self._read_error(start, stop, error) from error
+
+    def _table(self, name: str) -> BasketTable:
+        if name not in self._tables:
+            from rootdata.io.formats.ttree import table_of
+
+            self._tables[name] = table_of(name, self._branches[self.key_of(name)], self._owners)
+        return self._tables[name]
+
+    @functools.cached_property
+    def _owners(self) -> Owners:
+        from rootdata.io.formats.ttree import owners_of
+
+        return owners_of(self._source, size=self.state.size)
+
+    def baskets(self, names: Sequence[str]) -> Baskets | None:
+        if self._handle is None:
+            return None
+        try:
+            tables = [self._table(n) for n in names]
+            return baskets_of(self._handle, tables) if all(t.is_plain for t in tables) else None
+        except Exception:  # noqa: BLE001 - whoever reads the file says what is wrong with it
+            return None
+
+
+class _NTuple(_Named):
+    def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
+        self._made_of: dict[str, rntuple.Field] = {}  # by name
+        super().__init__(source, asked, location, file, place)
+
+    def _count_entries(self) -> int:
+        return sum(c.entries for c in self._clusters)
+
+    @functools.cached_property
+    def _clusters(self) -> list[Cluster]:
+        records = self._source.footer.cluster_group_records
+        links = [(r.page_list_link.locator, int(r.page_list_link.env_uncomp_size)) for r in records]
+        places = [(int(at.offset), int(at.offset + at.num_bytes)) for at, _ in links]
+        groups = []
+        with self._ahead(places):
+            for record, (begin, end), (_, inflated) in zip(records, places, links, strict=True):
+                data = inflate(self._bytes.fetch(begin, end - begin), inflated).tobytes()
+                numbers = (int(record.min_entry_num), int(record.entry_span), int(record.num_clusters))
+                groups.append(Group(memoryview(data), *numbers))
+        return clusters_of(groups, schema=self._source.header.checksum)
+
+    def _ahead(self, places: Sequence[Range]) -> AbstractContextManager[None]:
+        """Ask for all places at once where each request costs; on this machine they are read one by one."""
+        if self._handle is not None:
+            return nullcontext()
+        if self.state.size and any(end > self.state.size for _, end in places):
+            raise ContradictionError("pages lie outside of the file")
+        return self._bytes.ahead(places)
+
+    def _list_keys(self) -> list[str]:
+        # The same as ``keys(recursive=True)``, which takes a time that is quadratic in the number of fields.
+        paths = (guarded(functools.partial(_path_of, field)) for field in self._source.all_fields)
+        return list(dict.fromkeys(path for path in paths if isinstance(path, str) and path))
+
+    def describe(self, name: str) -> Branch:
+        if name not in self._known:
+            key = self.key_of(name)
+            field = guarded(lambda: self._source[key])
+            if isinstance(field, Unusable):
+                found = Branch(name, "unusable", note=f"uproot does not find it ({field.why})")
+            else:
+                found = self._as_stored(describe_field(name, field), field)
+            self._known[name] = found
+        return self._known[name]
+
+    def _as_stored(self, branch: Branch, field: Any) -> Branch:
+        """Describe a field as its pages can be read."""
+        if branch.kind == "unusable":
+            return branch
+        try:
+            made_of = self._schema.find(field.field_id)
+        except ContradictionError as error:
+            return Branch(branch.name, "unusable", note=str(error))
+        if made_of is None or (made_of.kind, made_of.dtype) != (branch.kind, branch.dtype):
+            return Branch(branch.name, "unusable", note=f"it holds {type_of(field)}, stored in a way that is not known")
+        self._made_of[branch.name] = made_of
+        return branch
+
+    def edges(self, names: Sequence[str]) -> list[int]:  # noqa: ARG002 - clusters hold every field
+        starts = [c.first for c in self._clusters if c.entries]
+        return sorted({0, *starts, self.num_entries})
+
+    def nbytes(self, names: Sequence[str], start: int, stop: int) -> int:
+        fields = [self._field(name) for name in names]
+        try:
+            return 8 * rntuple.elements(fields, self._clusters, start, stop)
+        except ContradictionError as error:
+            raise self._read_error(start, stop, error) from error
+
+    def bytes_per_entry(self, names: Sequence[str]) -> float:
+        # The page lists would tell exactly, at the cost of reading them all; ten numbers a list is near enough.
+        return float(sum(4 if self.describe(n).kind == "flat" else 40 for n in names))
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        self._check_range(start, stop)
+        fields = {n: self._field(n) for n in names}
+        try:
+            far = [] if self._handle is not None else list(rntuple.places(fields.values(), self._clusters, start, stop))
+            with self._ahead(far):
+                return rntuple.read(self._bytes.fetch, fields, self._clusters, start, stop, records=self._records)
+        except RootDataError:
+            raise
+        except Exception as error:
+            raise self._read_error(start, stop, error) from error
+
+    def _field(self, name: str) -> rntuple.Field:
+        branch = self.describe(name)
+        if branch.kind == "unusable":
+            raise self._unusable(name, branch.note)
+        return self._made_of[name]
+
+    @functools.cached_property
+    def _records(self) -> Records:
+        return Records(self._bytes.fetch, self._page_ends)
+
+    def _page_ends(self) -> set[int]:
+        columns = range(len(self._source.column_records))
+        return {page.stop for c in self._clusters for i in columns for page in c.pages(i) or ()}
+
+    @functools.cached_property
+    def _schema(self) -> rntuple.Schema:
+        return rntuple.Schema(self._source.field_records, self._source.column_records)
+
+
+def _path_of(field: Any) -> str:
+    return "" if field.is_anonymous or field.in_variant else str(field.path or "")
+
+
+def _walk(holder: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the branches below a tree or a branch, in all depths, with their paths."""
+    for i, branch in enumerate(holder.branches):
+        name = guarded(functools.partial(getattr, branch, "name"))
+        path = f"{above}{name if isinstance(name, str) else i}"
+        yield path, branch
+        if not isinstance(guarded(functools.partial(getattr, branch, "branches")), Unusable):
+            yield from _walk(branch, f"{path}/")
+
+
+def _short(key: str) -> str:
+    return key.rsplit("/", 1)[-1] or key
+
+
+def _size(file: Any, place: str) -> int:
+    return int(file.file.source.num_bytes) if is_remote(place) else Path(place).stat().st_size
+
+
+def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Cut a tree into blocks: neighbouring baskets or clusters, joined until reading them at once pays.
+
+    Parameters
+    ----------
+    names : the branches that will be read
+
+    Returns
+    -------
+    (start, stop) of every block, in order, covering all entries
+    """
+    wanted = min(BLOCK_ENTRIES, max(1000, int(BLOCK_BYTES / max(1.0, tree.bytes_per_entry(names)))))
+    blocks: list[tuple[int, int]] = []
+    edges = tree.edges(names)
+    if tree.num_entries == 0:
+        return []
+    start = edges[0]
+    for here, following in zip(edges[1:], [*edges[2:], None], strict=True):
+        if following is None or following - start > wanted:
+            if here > start:
+                blocks.append((start, here))
+            start = here
+    return blocks
+
+
+def use_fast_inflate() -> None:
+    """Let uproot inflate zlib baskets with ISA-L, which takes half of zlib's time.
+
+    uproot 5.7 documents ``uproot.ZLIB.library``, but reads with an instance of its own: that one is set, and
+    what somebody writes with ``uproot.ZLIB`` stays as it is. The bytes that come out are the same.
+    """
+    from uproot import compression
+
+    target = getattr(compression, "_decompress_ZLIB", None)
+    if target is not None:
+        target.library = "isal"

@@ -1,0 +1,1 @@
+"""From events to tensors, and back."""

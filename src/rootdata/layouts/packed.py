@@ -1,0 +1,151 @@
+"""The selected events of one block, scaled, in rows: what batches are gathered from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootdata.errors import ShapeError
+from rootdata.events.selection import Events
+from rootdata.jagged import Columns, Ints, Jagged
+from rootdata.layouts.kernels import lay_out
+from rootdata.layouts.layout import Empty, Floats, Layout
+from rootdata.missing import Array, Masked
+from rootdata.scaling.transform import Transform
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """The selected events of one block, scaled, with the features of an object side by side.
+
+    Parameters
+    ----------
+    flat : (n, features) float32, NaN where missing
+    objects : collection name to its jagged rows, (n_objects, features) float32, NaN where missing
+    label, entry : (n,) int64
+    weight : (n,) float32
+    sample, file : their numbers
+    """
+
+    flat: Floats
+    objects: Mapping[str, Jagged]
+    label: Ints
+    weight: Floats
+    entry: Ints
+    sample: int
+    file: int
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __post_init__(self) -> None:
+        """Compare the arrays with each other: compiled loops trust them.
+
+        Raises
+        ------
+        ShapeError
+            Where a length or type differs, or lists do not lie within their objects.
+        """
+        n = self.label.size
+        facts: list[tuple[npt.NDArray[Any], type, int]] = [(self.label, np.int64, 1), (self.entry, np.int64, 1)]
+        facts += [(self.weight, np.float32, 1), (self.flat, np.float32, 2)]
+        if any(a.dtype != dtype or a.ndim != ndim or len(a) != n for a, dtype, ndim in facts):
+            raise ShapeError(f"got arrays of different events, or of another type, for {n} events")
+        for name, jagged in self.objects.items():
+            content, offsets = jagged.content, _checked(jagged.offsets, n)
+            if content.dtype != np.float32 or content.ndim != 2 or len(content) < offsets[-1]:
+                raise ShapeError(f"{name}: got {content.shape} {content.dtype} for lists of {offsets[-1]} objects")
+
+    def is_of(self, layout: Layout) -> bool:
+        """Say whether the features are those of a layout, in number."""
+        wanted = {c.name: len(c.branches) for c in layout.collections}
+        widths = {name: jagged.content.shape[1] for name, jagged in self.objects.items()}
+        return self.flat.shape[1] == len(layout.flat) and widths == wanted
+
+    def to_columns(self) -> Columns:
+        """Return the arrays by name, for a store."""
+        facts: Columns = {"flat": self.flat, "label": self.label, "weight": self.weight, "entry": self.entry}
+        return facts | {f"objects/{name}": jagged for name, jagged in self.objects.items()}
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any], *, sample: int, file: int) -> Packed:
+        """Put together what :meth:`to_columns` took apart; :class:`ShapeError` where something is not there."""
+        objects = {n.removeprefix("objects/"): c for n, c in columns.items() if n.startswith("objects/")}
+        facts = {name: columns[name] for name in ("flat", "label", "weight", "entry") if name in columns}
+        if len(facts) < 4 or any(isinstance(c, Jagged) for c in facts.values()):
+            raise ShapeError(f"got no block, but {', '.join(columns) or 'nothing'}")
+        if not all(isinstance(c, Jagged) for c in objects.values()):
+            raise ShapeError(f"got numbers where lists must be: {', '.join(objects)}")
+        return cls(objects=objects, sample=sample, file=file, **facts)
+
+
+def pack(
+    events: Events,
+    layout: Layout,
+    transforms: Mapping[str, Transform],
+    *,
+    sample: int,
+    file: int,
+    make: Empty = np.empty,
+) -> Packed:
+    """Scale the features of a block and lay them out in rows.
+
+    Parameters
+    ----------
+    transforms : feature name to its scaling
+    sample, file : numbers that the index of an event carries
+    make : allocates the arrays of features
+    """
+    objects = {}
+    for collection in layout.collections:
+        source = events.objects[collection.name]
+        columns = {name: source.columns[name] for name in collection.branches}
+        rows = _side_by_side(columns, transforms, int(source.offsets[-1]), make)
+        objects[collection.name] = Jagged(_checked(source.offsets, len(events)), rows)
+    return Packed(
+        flat=_side_by_side({name: events.flat[name] for name in layout.flat}, transforms, len(events), make),
+        objects=objects,
+        label=events.label,
+        weight=events.weight,
+        entry=events.entry,
+        sample=sample,
+        file=file,
+    )
+
+
+def _side_by_side(
+    columns: Mapping[str, Array | Masked],
+    transforms: Mapping[str, Transform],
+    n: int,
+    make: Empty,
+) -> Floats:
+    """Scale columns (n,) into the columns of one array."""
+    out = make((n, len(columns)), np.float32)
+    ready, scales = [], []
+    for name, values in columns.items():
+        if len(values) != n:
+            raise ShapeError(f"{name}: got {len(values)} values for {n} places")
+        transform = transforms[name]
+        if isinstance(values, Masked) or values.dtype != np.float32 or transform.curve is not None:
+            column = np.empty(n, np.float32)
+            transform.apply(values, column)
+            transform = Transform()
+        else:
+            column = np.ascontiguousarray(values)
+        ready.append(column)
+        scales.append((transform.shift, transform.factor))
+    shifts, factors = np.array(scales, np.float32).reshape(-1, 2).T.copy()
+    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, out)
+    return out
+
+
+def _checked(offsets: Ints, num_events: int) -> Ints:
+    """Return offsets of which all lie within the objects: compiled loops trust them."""
+    offsets = np.ascontiguousarray(offsets, np.int64)
+    if len(offsets) != num_events + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        raise ShapeError(f"got {len(offsets)} offsets for {num_events} events, not all rising from 0")
+    return offsets

@@ -1,0 +1,103 @@
+"""``vector``: one row of numbers an event, and one of marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from rootdata.layouts.kernels import (
+    AHEAD,
+    BOOLS,
+    INTS,
+    OUT,
+    TABLE,
+    Bools,
+    Ints,
+    Singles,
+    fetch_ahead,
+    kernel,
+    objects_of,
+)
+from rootdata.layouts.layout import Arrays, Floats, Layout, Objects
+from rootdata.layouts.pool import Rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Vector:
+    """``x`` and ``mask`` (events, width): flat columns, then object by object of every collection.
+
+    The mask is True where a value is neither padding nor missing.
+    """
+
+    masks_objects = False
+
+    def shapes(self, layout: Layout) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of ``x`` and ``mask``."""
+        width = len(layout.flat) + sum(c.length * len(c.branches) for c in layout.collections)
+        return {"x": (width,), "mask": (width,)}
+
+    def gather(self, layout: Layout, rows: Rows, arrays: Arrays) -> None:
+        """Fill both in one pass; the twin of :meth:`tensors`."""
+        widths = np.array([len(layout.flat), *(len(c.branches) for c in layout.collections)], np.int64)
+        lengths = np.array([1, *(c.length for c in layout.collections)], np.int64)
+        gather_values(rows.table, rows.which, rows.rows, widths, lengths, layout.pad, arrays["x"], arrays["mask"])
+
+    def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Join what was made; the twin of :meth:`gather`."""
+        import torch  # here, so that who trains with another framework does not load it
+
+        flat = [("flat", "flat_mask")] if layout.flat else []
+        names = [*flat, *((c.name, f"{c.name}_real") for c in layout.collections)]
+        x = torch.cat([made[values].flatten(start_dim=1) for values, _ in names], dim=1)
+        mask = torch.cat([made[real].flatten(start_dim=1) for _, real in names], dim=1)
+        return {"x": x, "mask": mask}
+
+    def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Objects]]:
+        """Take the rows apart; objects behind the last one with any real value are gone."""
+        x = np.where(arrays["mask"], arrays["x"], np.float32(np.nan))
+        objects, column = {}, len(layout.flat)
+        for c in layout.collections:
+            width = c.length * len(c.branches)
+            values = x[:, column : column + width].reshape(len(x), c.length, len(c.branches))
+            some = np.any(~np.isnan(values), axis=2)
+            # everything up to the last object with a real value
+            objects[c.name] = (values, np.logical_or.accumulate(some[:, ::-1], axis=1)[:, ::-1])
+            column += width
+        return x[:, : len(layout.flat)], objects
+
+
+@kernel(TABLE, INTS, INTS, INTS, INTS, numba.float32, OUT, BOOLS)
+def gather_values(
+    table: Ints, which: Ints, rows: Ints, widths: Ints, lengths: Ints, pad: float, out: Singles, mask: Bools
+) -> None:
+    """Make a row of scattered events each: the leading objects of every collection, padded; and mark what is real.
+
+    Parameters
+    ----------
+    table, which, rows : as in :func:`rootdata.layouts.kernels.gather_objects`
+    widths, lengths : (n_collections,) features of an object, and objects that are kept of an event
+    out, mask : (n, sum of width * length); ``mask`` is True where a value is neither padding nor NaN
+    """
+    for i in range(-2 * AHEAD, len(which)):
+        column = 0
+        for c in range(len(widths)):
+            width, length = widths[c], lengths[c]
+            fetch_ahead(table, which, rows, i, c, width, length)
+            if i < 0:
+                continue
+            values = objects_of(table, which[i], rows[i], c, width, length)
+            there, end = column + len(values), column + length * width
+            kept, marks = out[i, column:there], mask[i, column:there]
+            for j in range(len(values)):
+                is_real = values[j] == values[j]
+                kept[j] = values[j] if is_real else pad
+                marks[j] = is_real
+            out[i, there:end] = pad
+            mask[i, there:end] = False
+            column = end

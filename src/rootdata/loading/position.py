@@ -1,0 +1,104 @@
+"""Where a training stands in the order of events, and of which events in which order: what a checkpoint must hold.
+
+Primitives alone, since checkpoints are loaded without code, and nothing that depends on a rank, since one rank's state
+is kept for all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from rootdata.errors import ResumeError
+from rootdata.location import name_of
+from rootdata.options.data import DataConfig
+from rootdata.options.order import OrderConfig
+from rootdata.options.parsed import described
+from rootdata.scan.specs import Specs
+
+VERSION = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cursor:
+    """The next batch: its number in its epoch, over all ranks."""
+
+    epoch: int = 0
+    batch: int = 0
+
+    def after(self, length: int) -> Self:
+        """Return the place after this batch, in epochs of ``length`` batches."""
+        is_last = self.batch + 1 >= length
+        return type(self)(self.epoch + 1, 0) if is_last else type(self)(self.epoch, self.batch + 1)
+
+
+def state_of(cursor: Cursor, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a place and what it is a place in into a checkpoint."""
+    return {"version": VERSION, "epoch": cursor.epoch, "batch": cursor.batch, "identity": dict(identity)}
+
+
+def cursor_of(state: Mapping[str, Any], identity: Mapping[str, Any]) -> Cursor:
+    """Take a place out of a checkpoint.
+
+    Parameters
+    ----------
+    state : as :func:`state_of` made it
+    identity : of the events that are to be read now
+
+    Raises
+    ------
+    ResumeError
+        Where it is of another version, or a place in other events or in another order: with the first difference.
+    """
+    if state.get("version") != VERSION:
+        raise ResumeError(
+            f"the checkpoint's place in the data is of version {state.get('version')}, this is version {VERSION}; "
+            "take the weights alone and start anew"
+        )
+    saved = state.get("identity") or identity
+    other = difference(saved, identity)
+    if other:
+        raise ResumeError(
+            f"the checkpoint was made with other events or another order of them: {other}; restore that, or take the "
+            "checkpoint's weights alone and start anew"
+        )
+    return Cursor(int(state["epoch"]), int(state["batch"]))
+
+
+def identity_of(config: DataConfig, order: OrderConfig, specs: Specs) -> dict[str, Any]:
+    """Describe everything that decides which event is the n-th of an epoch, and what of it is seen.
+
+    Files count by name and content, not by their folder: data may move.
+    """
+    files = [
+        f"{specs.samples[f.sample]}: {name_of(f.path)} {f.uuid} {f.entries} entries, {len(f.blocks)} blocks, "
+        f"content {f.content[:16]}"
+        for f in specs.files
+    ]
+    return {**described(config, "specs", "inputs"), **described(order, "order"), "files": files}
+
+
+def difference(saved: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Name the first difference of what two places are places in; empty where there is none."""
+    return _difference(saved, identity, "")
+
+
+def _difference(saved: Any, now: Any, where: str) -> str:
+    """Name the first place at which two descriptions differ; empty where they do not."""
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*saved, *now])
+        found = (_difference(saved.get(k), now.get(k), f"{where}.{k}".lstrip(".")) for k in keys)
+        return next((difference for difference in found if difference), "")
+    if _is_list(saved) and _is_list(now) and len(saved) == len(now):
+        pairs = enumerate(zip(saved, now, strict=True))
+        found = (_difference(a, b, f"{where}[{i}]") for i, (a, b) in pairs)
+        return next((difference for difference in found if difference), "")
+    if _is_list(saved) and _is_list(now):
+        only = [*([v for v in saved if v not in now] or [v for v in now if v not in saved])][:1]
+        return f"{where} had {len(saved)}, now {len(now)}" + "".join(f" (for one: {v})" for v in only)
+    return "" if saved == now else f"{where} was {saved!r}, now {now!r}"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

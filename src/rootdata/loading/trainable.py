@@ -1,0 +1,58 @@
+"""Whether the events of a training part can teach anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rootdata.errors import DataError
+
+if TYPE_CHECKING:
+    from rootdata.loading.datamodule import RootDataModule
+
+ROUNDING = 1e-12  # of a sum of numbers of both signs, as a share of that of their sizes
+
+
+def check_classes(data: RootDataModule) -> None:
+    """Refuse to train a classifier on events that can't teach it to tell its classes.
+
+    Raises
+    ------
+    DataError
+        Where events have no labels, a class has no training events, or their weights add up to nothing.
+    """
+    events, weights = data.specs.of_classes("train")
+    if not any(events):
+        raise DataError(
+            "samples: none of the training events has a label, and a classifier learns from labels; give every sample "
+            "its class number, as samples.ttH.label=1, or `label` an expression"
+        )
+    listed = counted(data, events)
+    for number, (name, n, (total, size)) in enumerate(zip(data.classes, events, weights, strict=True)):
+        if not n:
+            raise DataError(
+                f"class {number} ({name!r}) has no training events ({listed}); check labels, cuts and the split, or "
+                "leave the class out of `classes`"
+            )
+        if abs(total) <= ROUNDING * size:
+            what = "add up to 0" if size else "are 0"
+            raise DataError(
+                f"class {number} ({name!r}): the weights of all its {n:,} training events {what}; check `weight`, its "
+                "own and those of the samples"
+            )
+
+
+def counted(data: RootDataModule, events: Sequence[int]) -> str:
+    """Write the number of events of each class."""
+    return ", ".join(f"{name}: {n:,}" for name, n in zip(data.classes, events, strict=True))
+
+
+def check_weights(data: RootDataModule) -> None:
+    """Refuse to train on events that weigh nothing.
+
+    Raises
+    ------
+    DataError
+    """
+    if data.specs.num_events("train") and not data.mean_weight:
+        raise DataError("weight: those of all training events are 0; check `weight`, its own and those of the samples")

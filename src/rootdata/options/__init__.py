@@ -1,0 +1,1 @@
+"""Options, parsed and checked once."""

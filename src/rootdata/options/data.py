@@ -1,0 +1,382 @@
+"""What an event is: samples, features, cuts, label, weight, split, layout and scaling. It decides the specs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rootdata.errors import ConfigError
+from rootdata.expressions.grammar import parse as parse_expression
+from rootdata.options import typed, values
+from rootdata.options.typed import option
+from rootdata.registry import LAYOUTS, SCALINGS
+
+PARTS = ("train", "val", "test")
+TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores")  # in batches, and in exported graphs
+ON_BAD_FILE = ("error", "skip")
+
+Part = Literal["train", "val", "test"]
+
+
+def _expression(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    parse_expression(values.typed(value, str, where), where=where)
+    return str(value)
+
+
+def _weight(value: Any, where: str) -> str | float | None:
+    return values.number(value, where) if isinstance(value, (int, float)) else _expression(value, where)
+
+
+# Samples
+
+
+def _files(value: Any, where: str) -> tuple[str | tuple[str, ...], ...]:
+    files = tuple(_file(one, where) for one in values.listed(value, where))
+    if not files:
+        raise ConfigError(f"{where} is empty: give a path, a glob or a list of those")
+    return files
+
+
+def _file(value: Any, where: str) -> str | tuple[str, ...]:
+    """Check a path, or a list of paths at which copies of one file lie."""
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise ConfigError(f"{where}: got an empty list of replicas; name at least one place of the file")
+        return tuple(values.path(v, where) for v in value)
+    return values.path(value, where)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """A physics process and its files.
+
+    Parameters
+    ----------
+    files : paths, URLs, globs, folders, ``path:tree`` or text files of those; a tuple in it holds replicas of one file
+    tree : name of the tree, where a file holds several
+    label : class number of every event of the sample
+    cut : expression; events where it is false are left out
+    weight : number or expression that multiplies the weight of every event
+    """
+
+    name: str
+    files: tuple[str | tuple[str, ...], ...] = option(_files, decides=())  # what was found is compared
+    tree: str | None = option(values.text, None, is_optional=True)
+    label: int | None = option(values.natural, None, is_optional=True)
+    cut: str | None = option(_expression, None)
+    weight: str | float | None = option(_weight, None)
+
+
+def _samples(value: Any, where: str) -> tuple[Sample, ...]:
+    table = values.mapping(value, where, "{'ttH': {'files': 'ttH*.root', 'label': 1}, ...}")
+    if not table:
+        raise ConfigError("no samples: got an empty mapping; name at least one, {'ttH': {'files': 'ttH*.root'}}")
+    return tuple(_named(Sample, name, one, where, short="files") for name, one in table.items())
+
+
+def _named(kind: Any, name: Any, value: Any, where: str, *, short: str) -> Any:
+    """Make a named object of its options, of a ready-made one, or of the one option that may stand alone."""
+    place = f"{where}.{name}"
+    if isinstance(value, kind):  # taken apart, so that it is checked like a plain one
+        value = {option: getattr(value, option) for option in typed.names_of(kind)}
+    plain = value if isinstance(value, Mapping) else {short: value}
+    return typed.parse(kind, plain, where=place, prefix=f"{place}.", name=str(name))
+
+
+# Features
+
+
+def _length(value: Any, where: str) -> int | Literal["auto"]:
+    return "auto" if value == "auto" else values.positive(value, where, or_else=" or 'auto'")
+
+
+def _branches(value: Any, where: str) -> tuple[str, ...]:
+    branches = values.names(value, where)
+    if not branches:
+        raise ConfigError(f"{where} is empty: name the jagged branches of the collection")
+    return branches
+
+
+def _sort(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    parse_expression(values.typed(value, str, where).removeprefix("-"), where=where)
+    return str(value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Collection:
+    """Jagged branches that share their counts.
+
+    Parameters
+    ----------
+    branches : names of branches or derived columns, the features of an object
+    length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects
+    sort : column that orders the objects, descending with a leading ``-``
+    cut : expression with one value an object; objects where it is false are left out
+    """
+
+    name: str
+    branches: tuple[str, ...] = option(_branches)
+    length: int | Literal["auto"] = option(_length, "auto", decides=("inputs",))
+    sort: str | None = option(_sort, None)
+    cut: str | None = option(_expression, None)
+
+
+def _collections(value: Any, where: str) -> tuple[Collection, ...]:
+    table = values.mapping(value or {}, where, "{'jets': {'branches': ['Jet_pt', ...], 'length': 10}}")
+    for name in map(str, table):
+        if name in TAKEN or name.endswith("mask") or not name.isidentifier():
+            raise ConfigError(
+                f"{where}.{name}: a collection's name becomes a key of the batch; {name!r} is taken or no plain word"
+            )
+    return tuple(_named(Collection, name, one, where, short="branches") for name, one in table.items())
+
+
+def _derived(value: Any, where: str) -> dict[str, str]:
+    table = values.mapping(value or {}, where, "{'ht': 'sum(Jet_pt)'}")
+    for name, text in table.items():
+        parse_expression(values.typed(text, str, f"{where}.{name}"), where=f"{where}.{name}")
+    return {str(name): text for name, text in table.items()}
+
+
+def _classes(value: Any, where: str) -> tuple[str, ...]:
+    classes = tuple(str(c) for c in values.listed(value, where))
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ConfigError(f"{where}: got {list(classes)}; needs at least two different names, class 0 first")
+    return classes
+
+
+# Scaling
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Scaling:
+    """How the values of one column become network inputs: ``(curve(x) - shift) * factor``.
+
+    Parameters
+    ----------
+    kind : ``standard``, ``minmax``, ``robust``, ``log``, ``none``, one of somebody's own (learnt from training events),
+        or ``given``
+    shift, factor : used as they are where ``kind`` is ``given``
+    """
+
+    kind: str
+    shift: float = 0.0
+    factor: float = 1.0
+
+
+STANDARD = Scaling(kind="standard")
+
+
+def _scale(value: Any, where: str) -> dict[str, Scaling]:
+    if not isinstance(value, Mapping):
+        return {"default": _scaling(value, where)}
+    return {"default": STANDARD, **{str(k): _scaling(v, f"{where}.{k}") for k, v in value.items()}}
+
+
+def _scaling(value: Any, where: str) -> Scaling:
+    if isinstance(value, Scaling):
+        value = {"shift": value.shift, "factor": value.factor} if value.kind == "given" else value.kind
+    if isinstance(value, Mapping):
+        values.reject_unknown(value, ["shift", "factor"], where=where)
+        shift, factor = (values.number(value.get(k, d), f"{where}.{k}") for k, d in (("shift", 0.0), ("factor", 1.0)))
+        if not factor:
+            raise ConfigError(f"{where}.factor is 0, which would make every value the same; give another number")
+        return Scaling(kind="given", shift=shift, factor=factor)
+    return Scaling(kind=SCALINGS.check(value if value is not None else "none", where))
+
+
+# Split
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """How events are dealt to train, val and test.
+
+    Parameters
+    ----------
+    by : ``"hash"`` (of file and entry), ``"entries"`` (ranges of every file), ``"files"``, or an integer expression
+    train, val, test : a share in [0, 1], or for an expression the values that belong to the part (``None``: all
+        others), or for files the patterns of their paths
+    """
+
+    by: str
+    train: Any
+    val: Any
+    test: Any
+
+
+def _split(value: Any, where: str) -> Split:
+    if isinstance(value, Split):
+        value = dataclasses.asdict(value)
+    table = dict(values.mapping(value, where, "{'train': 0.64, 'val': 0.16, 'test': 0.2}"))
+    values.reject_unknown(table, ["by", *PARTS], where=where)
+    parts = {p: table.get(p) for p in PARTS}
+    by = table.get("by")
+    if by is None:
+        by = "files" if any(isinstance(v, (str, list, tuple)) for v in parts.values()) else "hash"
+    if by == "files":
+        return Split(by="files", **{p: values.names(v, f"{where}.{p}") for p, v in parts.items()})
+    if values.typed(by, str, f"{where}.by") in {"hash", "entries"}:
+        return Split(by=by, **_shares(parts, where))
+    parse_expression(by, where=f"{where}.by")
+    return Split(by=by, **_split_values(parts, where))
+
+
+def _shares(parts: Mapping[str, Any], where: str) -> dict[str, float]:
+    shares = {p: values.number(v if v is not None else 0.0, f"{where}.{p}") for p, v in parts.items()}
+    total = math.fsum(shares.values())
+    if min(shares.values()) < 0 or abs(total - 1.0) > 1e-6:
+        shown = ", ".join(f"{p}={s:g}" for p, s in shares.items())
+        raise ConfigError(f"{where}: got {shown}, which add up to {total:g}; shares are positive and add up to 1")
+    return shares
+
+
+def _split_values(parts: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...] | None]:
+    given = {p: None if v is None else values.integers(v, f"{where}.{p}") for p, v in parts.items()}
+    rest = [p for p, v in given.items() if v is None]
+    if given["train"] is not None or len(rest) > 1:
+        given = {p: v if v is not None or p == "train" else () for p, v in given.items()}
+    listed = [i for v in given.values() if v for i in v]
+    twice = sorted({i for i in listed if listed.count(i) > 1})
+    if twice:
+        raise ConfigError(f"{where}: the value {twice[0]} is in two parts; each value belongs to one part")
+    return given
+
+
+# All of it
+
+
+def _layout(value: Any, where: str) -> str:
+    return LAYOUTS.check(value, where)
+
+
+def _missing(value: Any, where: str) -> tuple[float, ...]:
+    return tuple(values.number(m, where) for m in values.listed(value, where))
+
+
+def _fraction(value: Any, where: str) -> float:
+    fraction = values.number(value, where)
+    if not 0.0 < fraction <= 1.0:
+        raise ConfigError(f"{where}: got {fraction:g}; expected a share of the blocks, above 0 and at most 1")
+    return fraction
+
+
+def _on_bad_file(value: Any, where: str) -> str:
+    return values.choice(value, ON_BAD_FILE, where)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """What an event is.
+
+    Parameters
+    ----------
+    samples : name to ``{"files": ..., "tree": ..., "label": ..., "cut": ..., "weight": ...}``; files are paths, URLs,
+        globs, folders, ``path:tree``, text files of those, or a list of them; a list within it holds places of one file
+    flat : branches with one number an event, and fixed-size arrays
+    jagged : collection name to ``{"branches": [...], "length": 10 | "auto", "sort": "-Jet_pt", "cut": "Jet_pt > 30"}``
+    derived : new columns as expressions of branches, usable wherever a branch is
+    cut : expression; events where it is false are left out
+    label : expression that gives the class number of an event; by default the sample's ``label``
+    weight : expression or number, multiplied by the sample's
+    classes : names of the classes, class 0 first
+    layout : ``vector`` or ``tokens``
+    scale : ``standard``, ``minmax``, ``robust``, ``log``, ``none``, or a mapping of columns (and ``default``) to one of
+        these or to ``{"shift": ..., "factor": ...}``
+    missing : numbers that stand for "no value", such as -999; NaN and infinities always do
+    pad : what a padded or missing input becomes, after scaling
+    fraction : share of the blocks whose features the first pass reads
+    on_bad_file : ``error``, or ``skip``: the first pass leaves files out that can't be read, and says so
+    split : shares ``{"train": 0.64, "val": 0.16, "test": 0.2}``, by a hash of file and entry, or with
+        ``"by": "entries"`` by ranges of every file; values of an expression,
+        ``{"by": "event % 5", "val": [3], "test": [4]}``; or patterns of files, ``{"train": ["*_A.root"], "val": ...}``
+    """
+
+    samples: tuple[Sample, ...] = option(_samples, takes=Mapping[str, Any])
+    flat: tuple[str, ...] = option(values.names, (), takes=Sequence[str])
+    jagged: tuple[Collection, ...] = option(_collections, (), takes=Mapping[str, Any] | None)
+    derived: Mapping[str, str] = option(_derived, makes=dict, takes=Mapping[str, str] | None)
+    cut: str | None = option(_expression, None)
+    label: str | None = option(_expression, None)
+    weight: str | float | None = option(_weight, None)
+    classes: tuple[str, ...] = option(_classes, ("background", "signal"), takes=Sequence[str] | None, is_optional=True)
+    layout: str = option(_layout, "vector", decides=("inputs",))
+    scale: Mapping[str, Scaling] = option(
+        _scale,
+        makes=lambda: {"default": STANDARD},
+        shown="standard",
+        takes=str | Mapping[str, Any],
+        decides=("inputs",),
+    )
+    missing: tuple[float, ...] = option(_missing, (), takes=Sequence[float])
+    pad: float = option(values.number, 0.0, decides=("inputs",))
+    fraction: float = option(_fraction, 1.0)
+    on_bad_file: str = option(_on_bad_file, "error", decides=("files",))
+    split: Split = option(
+        _split,
+        makes=lambda: Split(by="hash", train=0.64, val=0.16, test=0.2),
+        takes=Mapping[str, Any] | None,
+        is_optional=True,
+    )
+
+    def scaling_of(self, column: str) -> Scaling:
+        """Return the scaling of a column: its own, that of its fixed-size branch, or the default one."""
+        if column in self.scale:
+            return self.scale[column]
+        branch = column.rsplit("[", 1)[0]
+        is_element = branch in self.scale and column not in self.features
+        return self.scale[branch] if is_element else self.scale.get("default", STANDARD)
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Every cut on events once, that of all samples first."""
+        texts = (self.cut, *(s.cut for s in self.samples))
+        return tuple(dict.fromkeys(text for text in texts if text is not None))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Every feature column once, flat ones first."""
+        return tuple(dict.fromkeys((*self.flat, *(b for c in self.jagged for b in c.branches))))
+
+
+def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> DataConfig:
+    """Check the options that say what an event is, each alone and beside the others.
+
+    Parameters
+    ----------
+    plain : options of :class:`DataConfig`
+    where : what holds them, for an error about an unknown one
+
+    Raises
+    ------
+    ConfigError, ExpressionError
+        As :func:`rootdata.options.typed.parse`.
+    """
+    config = typed.parse(DataConfig, plain, where=where)
+    if not config.flat and not config.jagged:
+        raise ConfigError("no features: got neither flat nor jagged branches; name at least one branch in either")
+    elements = [k for k in config.scale if k.rsplit("[", 1)[0] in config.features and re.search(r"\[\d+\]$", k)]
+    values.reject_unknown(config.scale, [*config.features, *elements, "default"], where="scale")
+    if config.label is None:
+        _check_labels(config.samples, config.classes)
+    return config
+
+
+def _check_labels(samples: Sequence[Sample], classes: Sequence[str]) -> None:
+    labelled = [s for s in samples if s.label is not None]
+    if labelled and len(labelled) < len(samples):
+        name = next(s.name for s in samples if s.label is None)
+        raise ConfigError(f"samples.{name}.label is missing while other samples have one; give each its class number")
+    for sample in labelled:
+        if sample.label is not None and sample.label >= len(classes):
+            allowed = ", ".join(f"{i} ({c})" for i, c in enumerate(classes))
+            raise ConfigError(
+                f"samples.{sample.name}.label is {sample.label}; allowed: {allowed}; or declare more in `classes`"
+            )

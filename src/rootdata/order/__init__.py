@@ -1,0 +1,1 @@
+"""Which event is the n-th of an epoch: arithmetic."""

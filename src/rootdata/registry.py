@@ -1,0 +1,88 @@
+"""Kinds of things that users may add to: what is built in, what a package announces, what a dotted name leads to."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from rootdata.errors import ConfigError, nearest
+
+
+class Registry:
+    """Finds objects by their names.
+
+    A name is one that is built in, one that an installed package announces as an entry point, or the dotted name of a
+    class of one's own, ``my_package.my_module.MyLayout``. An object is made once, without arguments.
+
+    Parameters
+    ----------
+    what : they are, in errors
+    group : of entry points
+    built_in : name to where the class is, ``module:Class``
+    """
+
+    def __init__(self, what: str, *, group: str, built_in: Mapping[str, str]) -> None:
+        self.what, self.group = what, group
+        self._built_in = dict(built_in)
+
+    @functools.cached_property
+    def _places(self) -> dict[str, str]:
+        announced = {entry.name: entry.value for entry in importlib.metadata.entry_points(group=self.group)}
+        return announced | self._built_in  # nobody takes a name away that is built in
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names that are built in or announced."""
+        return tuple(dict.fromkeys((*self._built_in, *self._places)))
+
+    def check(self, value: Any, where: str) -> str:
+        """Return a name that leads to something.
+
+        Parameters
+        ----------
+        where : what to name in an error
+
+        Raises
+        ------
+        ConfigError
+            For a name that is unknown, or that can't be imported.
+        """
+        known = self.names()
+        if not isinstance(value, str) or (value not in known and "." not in value):
+            allowed = ", ".join(map(repr, known))
+            raise ConfigError(
+                f"{where}: got {value!r}; allowed: {allowed}, or the dotted name of a class; "
+                f"{nearest(str(value), known)}"
+            )
+        if value in self._built_in:  # which is there; importing it takes a while
+            return value
+        try:
+            self.find(value)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise ConfigError(f"{where}: the {self.what} {value!r} can't be made ({error}); check its name") from error
+        return value
+
+    @functools.cache  # noqa: B019 - a registry lives as long as its module
+    def find(self, name: str) -> Any:
+        """Return the object of a name, which was checked."""
+        return pkgutil.resolve_name(self._places.get(name, name))()
+
+
+SCALINGS = Registry(
+    "scaling",
+    group="rootdata.scalings",
+    built_in={
+        "standard": "rootdata.scaling.kinds:Standard",
+        "minmax": "rootdata.scaling.kinds:MinMax",
+        "robust": "rootdata.scaling.kinds:Robust",
+        "log": "rootdata.scaling.kinds:Log",
+        "none": "rootdata.scaling.kinds:Unscaled",
+    },
+)
+LAYOUTS = Registry(
+    "layout",
+    group="rootdata.layouts",
+    built_in={"vector": "rootdata.layouts.vector:Vector", "tokens": "rootdata.layouts.tokens:Tokens"},
+)

@@ -1,0 +1,1 @@
+"""How the values of a column become network inputs: learnt from the specs, applied, inverted, and put into graphs."""

@@ -1,0 +1,58 @@
+"""Functions that bend a column before it is shifted and scaled: the same one for arrays and for tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Curve(Protocol):
+    """A function of one number that never falls, with its inverse.
+
+    Its twins :meth:`apply`, in training, and :meth:`torch`, in the exported graph, must agree to rounding.
+    """
+
+    def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Compute it, (n,) float32 or float64 in the same type; NaN stays NaN."""
+
+    def invert(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Undo :meth:`apply`."""
+
+    def torch(self, values: Tensor) -> Tensor:
+        """Compute it, of any shape, with operations that ONNX has."""
+
+
+class SignedLog:
+    """``sign(x) log(1 + |x|)``."""
+
+    def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Compute it."""
+        logs: npt.NDArray[Any] = np.copysign(np.log1p(np.abs(values)), values)
+        return logs
+
+    def invert(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Undo it."""
+        return np.copysign(np.expm1(np.abs(values)), values)
+
+    def torch(self, values: Tensor) -> Tensor:
+        """Compute it for tensors: ONNX has no log1p, and some runtimes have no sign.
+
+        What ``1 + |x|`` rounds away of a small x is put back by a ratio (W. Kahan, as in HP's calculators).
+        """
+        import torch  # here, so that what scales no tensors does not load it
+
+        size = values.abs()
+        above = size + 1.0
+        left = above - 1.0
+        is_tiny = left == 0.0
+        ratio = size / torch.where(is_tiny, torch.ones_like(left), left)
+        log = torch.where(is_tiny, size, torch.log(above) * ratio)
+        return torch.where(values < 0.0, -log, log)
+
+
+SIGNED_LOG = SignedLog()

@@ -1,0 +1,1 @@
+"""The first pass over the files, and what it learns."""

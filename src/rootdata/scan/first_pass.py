@@ -1,0 +1,354 @@
+"""The first pass: every file once, blocks in parallel, to specs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+from rootdata.errors import FileError, RootDataError
+from rootdata.events.statistics import ColumnStats
+from rootdata.io.branches import Branch
+from rootdata.io.files import state_of, states_of
+from rootdata.io.formats.basket_index import BasketIndex
+from rootdata.io.reader import BlockReader, Described
+from rootdata.io.tree_pool import OPEN_TREES
+from rootdata.io.trees import use_fast_inflate
+from rootdata.location import Location, State, is_remote
+from rootdata.options.data import PARTS, DataConfig, Sample
+from rootdata.options.read import ReadConfig
+from rootdata.scan.progress_bar import Progress
+from rootdata.scan.sources import check_owners
+from rootdata.scan.specs import (
+    FileSpecs,
+    SkippedFile,
+    Specs,
+    add_histograms,
+    as_tuples,
+    check_complete,
+    fingerprint,
+    key_of,
+)
+from rootdata.scan.tasks import BAD, DescribeFile, MeasureBlocks, Measured, Rejected, Task, check_suits
+
+if TYPE_CHECKING:
+    from rootdata.io.store import Store
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+SHOWN = 3  # bad files that a warning names
+MANY_FILES = 10_000  # looked at together where many machines read
+MANY_BLOCKS = 16  # of a file in one task there: about 100 MB, so that opening it anew costs little
+
+
+def scan(
+    config: DataConfig,
+    files: Sequence[tuple[int, Location]],
+    states: Sequence[State] | None = None,
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
+    store: Store | None = None,
+    scheduler: str | None = None,
+) -> tuple[Specs, BasketIndex]:
+    """Read every file once.
+
+    Parameters
+    ----------
+    files : (position of the sample, location), as from :func:`rootdata.scan.sources.find_files`
+    states : of the files, where somebody looked just now
+    progress : told how much was read
+    workers : threads; the specs do not depend on it
+    read : how files are read, remote ones above all
+    store : is given the decoded blocks, where no scheduler has others read them
+    scheduler : address of a ``dask.distributed`` scheduler; the specs do not depend on it
+
+    Returns
+    -------
+    the specs, and where the baskets of small files lie
+
+    Raises
+    ------
+    FileError, BranchError, DataError
+        For the first file, in order, that can't be used; where bad files are skipped, for a sample without a good one.
+    ConfigError
+        Where the scheduler can't be reached.
+    """
+    states = states_of([location for _, location in files], read=read) if states is None else states
+    with _near(read, store, workers) if scheduler is None else _far(read, scheduler) as crew:
+        read_files = _read_all(config, files, crew, progress)
+    good = [file for file in read_files if isinstance(file, _Good)]
+    # A tree that was not named is known by now: it may be one that another path names.
+    check_owners(config, [(file.sample, file.described.file.location) for file in good])
+    _check_unchanged(files, states, good)
+    specs = _merge(config, good)
+    skipped = tuple(
+        SkippedFile(path=where.path, sample=i, reason=str(file.error), position=position, size=states[position].size)
+        for position, ((i, where), file) in enumerate(zip(files, read_files, strict=True))
+        if isinstance(file, Rejected)
+    )
+    specs = dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, states), skipped=skipped)
+    check_complete(specs, config)
+    index = BasketIndex()
+    for file in good:
+        if file.described.baskets is not None:
+            index.add(
+                (file.described.file.location.path, str(file.described.file.location.tree)), file.described.baskets
+            )
+    return specs, index
+
+
+def _check_unchanged(files: Sequence[tuple[int, Location]], states: Sequence[State], good: Sequence[_Good]) -> None:
+    """Refuse what was read of files that were replaced or rewritten meanwhile; remote ones are looked at once."""
+    for file in good:
+        location, before = files[file.position][1], states[file.position]
+        now = file.described.file.state if is_remote(location.path) else state_of(location)
+        if now.differs_from(before):
+            raise FileError(f"{location.path} was changed while it was scanned; start again")
+
+
+# Who reads
+
+
+class _Result(Protocol[T_co]):
+    """Something that will be there."""
+
+    def result(self) -> T_co:
+        """Wait for it; an error that was raised on the way is raised here."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Crew:
+    """Those who carry out the tasks of the pass.
+
+    Parameters
+    ----------
+    submit : hands in tasks, each of which is called with a reader
+    files : that are looked at together
+    blocks : of a file that one task measures
+    """
+
+    submit: Callable[[Sequence[Task[Any]]], Sequence[_Result[Any]]]
+    files: int
+    blocks: int
+
+
+@contextmanager
+def _near(read: ReadConfig, store: Store | None, workers: int | None) -> Iterator[_Crew]:
+    """Read in threads, few files at a time, so that each is opened once."""
+    use_fast_inflate()
+    threads = workers or min(4, os.cpu_count() or 1)
+    with BlockReader(read, store=store) as reader, ThreadPoolExecutor(threads) as pool:
+        try:
+            yield _Crew(submit=lambda tasks: [pool.submit(task, reader) for task in tasks], files=OPEN_TREES, blocks=1)
+        except BaseException:
+            reader.close()  # what waits for a remote file gives up
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _far(read: ReadConfig, scheduler: str) -> Iterator[_Crew]:
+    """Read on the workers of a scheduler, all files at a time, each in tasks that open it anew."""
+    from rootdata.scan.executors import connected
+
+    with connected(scheduler, patience=read.patience) as submit:
+        yield _Crew(
+            submit=lambda tasks: submit([functools.partial(_carry_out, task, read) for task in tasks]),
+            files=MANY_FILES,
+            blocks=MANY_BLOCKS,
+        )
+
+
+def _carry_out(task: Task[T], read: ReadConfig) -> T:
+    use_fast_inflate()
+    with BlockReader(read) as reader:
+        return task(reader)
+
+
+# What is read
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Good:
+    """A file, and what its blocks told."""
+
+    position: int
+    sample: int
+    described: Described
+    measured: tuple[Measured, ...]
+
+
+def _read_all(
+    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: Progress | None
+) -> list[_Good | Rejected]:
+    """Look at files and measure their blocks.
+
+    Returns
+    -------
+    What was found of each file: in their order, whoever came first
+    """
+    found: list[_Good | Rejected] = []
+    kinds: dict[str, tuple[Branch, str]] = {}
+    for low in range(0, len(files), crew.files):
+        group = files[low : low + crew.files]
+        for looked, measuring in _begin(config, group, crew, progress):
+            position = len(found)
+            file = _judge(config, files[position][0], position, looked, measuring, kinds)
+            if isinstance(file, _Good):
+                for name, branch in file.described.branches.items():
+                    kinds.setdefault(name, (branch, file.described.file.location.path))
+            elif config.on_bad_file == "error":
+                raise _refusal(file, position, files, found) from file.error
+            if progress is not None and isinstance(looked, Described):
+                progress.advance(looked.file.entries)
+            found.append(file)
+    if config.on_bad_file == "skip":
+        _check_some_good(config, files, found)
+    return found
+
+
+def _begin(
+    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: Progress | None
+) -> list[tuple[Described | Rejected, Sequence[_Result[list[Measured] | Rejected]]]]:
+    """Look at some files, and let the measuring of their blocks begin."""
+    bare = dataclasses.replace(config, samples=())
+    samples = [dataclasses.replace(config.samples[i], files=()) for i, _ in files]
+    looks = [DescribeFile(config=bare, sample=s, location=where) for s, (_, where) in zip(samples, files, strict=True)]
+    looked: list[Described | Rejected] = [r.result() for r in crew.submit(looks)]
+    if config.on_bad_file == "error":  # what comes after the first bad file is not worth the time
+        looked = looked[: next((i + 1 for i, one in enumerate(looked) if isinstance(one, Rejected)), len(looked))]
+    if progress is not None:
+        progress.expect(sum(one.file.entries for one in looked if isinstance(one, Described)))
+    tasks = [
+        [] if isinstance(one, Rejected) else _portions(bare, sample, one, crew.blocks)
+        for one, sample in zip(looked, samples, strict=False)
+    ]
+    return list(zip(looked, _submit_in_turns(crew, tasks), strict=True))
+
+
+def _submit_in_turns(crew: _Crew, tasks: Sequence[Sequence[Task[T]]]) -> list[list[_Result[T]]]:
+    """Hand in the first task of every file, then the second of each: two readers in one file would open it twice."""
+    turns = sorted((turn, file) for file, own in enumerate(tasks) for turn in range(len(own)))
+    results: list[list[_Result[T]]] = [[] for _ in tasks]
+    for (_, file), result in zip(turns, crew.submit([tasks[file][turn] for turn, file in turns]), strict=True):
+        results[file].append(result)
+    return results
+
+
+def _portions(config: DataConfig, sample: Sample, described: Described, size: int) -> list[MeasureBlocks]:
+    chosen = _chosen_blocks(config.fraction, len(described.blocks))
+    blocks = [(*block, full) for block, full in zip(described.blocks, chosen, strict=True)]
+    portions = [tuple(blocks[low : low + size]) for low in range(0, len(blocks), size)]
+    return [MeasureBlocks(config=config, sample=sample, file=described.file, portion=portion) for portion in portions]
+
+
+def _chosen_blocks(fraction: float, n: int) -> list[bool]:
+    """Choose which blocks of a file are read in full: evenly spread, the same for everybody, at least one."""
+    return [i == 0 or int((i + 1) * fraction) > int(i * fraction) for i in range(n)]
+
+
+def _judge(
+    config: DataConfig,
+    sample: int,
+    position: int,
+    looked: Described | Rejected,
+    measuring: Sequence[_Result[list[Measured] | Rejected]],
+    kinds: Mapping[str, tuple[Branch, str]],
+) -> _Good | Rejected:
+    """Say whether a file is good, of the kinds of the good ones before it."""
+    if isinstance(looked, Rejected):
+        return looked
+    try:
+        check_suits(config, looked, kinds)
+    except BAD as error:
+        return Rejected(error=error)
+    measured: list[Measured] = []
+    for portion in measuring:
+        got = portion.result()
+        if isinstance(got, Rejected):
+            return got
+        measured += got
+    return _Good(position=position, sample=sample, described=looked, measured=tuple(measured))
+
+
+def _refusal(
+    bad: Rejected, position: int, files: Sequence[tuple[int, Location]], found: Sequence[_Good | Rejected]
+) -> RootDataError:
+    """Add to an error that files may be skipped, where that would help: what no file has is no matter of bad files."""
+    sample = files[position][0]
+    has_good = any(isinstance(file, _Good) and file.sample == sample for file in found)
+    has_others = sum(i == sample for i, _ in files) > 1
+    if not (has_good or (has_others and isinstance(bad.error, FileError))):
+        return bad.error
+    return type(bad.error)(f"{bad.error}, or leave such files out with on_bad_file=skip")
+
+
+def _check_some_good(
+    config: DataConfig, files: Sequence[tuple[int, Location]], found: Sequence[_Good | Rejected]
+) -> None:
+    """Refuse a sample of which no file is left, with the error of its first one."""
+    for i, sample in enumerate(config.samples):
+        own = [file for (owner, _), file in zip(files, found, strict=True) if owner == i]
+        bad = [file.error for file in own if isinstance(file, Rejected)]
+        if bad and len(bad) == len(own):
+            raise type(bad[0])(f"sample {sample.name!r}: none of its {len(own)} files can be used: {bad[0]}") from bad[
+                0
+            ]
+
+
+def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
+    labels = np.zeros((len(config.samples), len(PARTS), len(config.classes)), np.int64)
+    weights = np.zeros((len(config.samples), len(PARTS), len(config.classes) + 1, 2))
+    columns: dict[str, ColumnStats] = {}
+    multiplicity: dict[str, tuple[int, ...]] = {c.name: () for c in config.jagged}
+    flat: tuple[str, ...] = ()
+    for file in files:
+        for block in file.measured:
+            labels[file.sample] += block.labels
+            weights[file.sample] += block.weights
+            flat = flat or block.flat
+            for name, stats in block.columns.items():
+                columns[name] = columns[name].merge(stats) if name in columns else stats
+            for name, histogram in block.multiplicity.items():
+                multiplicity[name] = add_histograms(multiplicity[name], histogram)
+    return Specs(
+        key=key_of(config),
+        fingerprint="",
+        samples=tuple(s.name for s in config.samples),
+        files=tuple(_file(file) for file in files),
+        flat=flat,
+        columns=columns,
+        multiplicity=multiplicity,
+        labels=as_tuples(labels.tolist()),
+        weights=as_tuples(weights.tolist()),
+        estimated=config.fraction < 1.0,
+    )
+
+
+def _file(file: _Good) -> FileSpecs:
+    known = file.described.file
+    before = np.zeros(len(PARTS), np.int64)
+    for block in file.measured:
+        before += block.before
+    return FileSpecs(
+        path=known.location.path,
+        tree=str(known.location.tree),
+        sample=file.sample,
+        uuid=known.uuid,
+        state=known.state,
+        entries=known.entries,
+        before=tuple(int(n) for n in before),
+        blocks=tuple(m.counts for m in file.measured),
+        digests=tuple(m.digest for m in file.measured),
+        measured=tuple(m.full for m in file.measured),
+        replicas=known.location.replicas,
+    )

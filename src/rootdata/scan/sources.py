@@ -1,0 +1,57 @@
+"""Which files belong to which sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rootdata.errors import FileError
+from rootdata.io.files import find, identity
+from rootdata.location import Location
+from rootdata.options.data import DataConfig
+from rootdata.options.read import ReadConfig
+
+
+def find_files(config: DataConfig, *, read: ReadConfig = ReadConfig()) -> list[tuple[int, Location]]:  # noqa: B008 - frozen
+    """Find the files of all samples.
+
+    Parameters
+    ----------
+    read : how long servers are waited for
+
+    Returns
+    -------
+    (position of the sample, location) of every file, sample by sample
+
+    Raises
+    ------
+    FileError
+        Where a path matches nothing, or two samples share a file and tree.
+    """
+    found: list[tuple[int, Location]] = []
+    for i, sample in enumerate(config.samples):
+        found += [
+            (i, location)
+            for location in find(sample.files, tree=sample.tree, where=f"samples.{sample.name}.files", read=read)
+        ]
+    check_owners(config, found)
+    return found
+
+
+def check_owners(config: DataConfig, found: Sequence[tuple[int, Location]]) -> None:
+    """Refuse events that would count for two samples, or twice for one."""
+    owners: dict[Location, list[int]] = {}
+    for i, location in found:
+        before = owners.setdefault(identity(location), [])
+        sample = config.samples[i]
+        if i in before:
+            raise FileError(
+                f"samples.{sample.name}.files: {location.path}, tree {location.tree!r}, is named twice, its events "
+                "would count double; name it once"
+            )
+        others = [config.samples[b] for b in before if sample.cut is None or config.samples[b].cut is None]
+        if others:
+            raise FileError(
+                f"{location.path} belongs to samples {others[0].name!r} and {sample.name!r}; give each of them a cut "
+                "or a tree of its own, or list the file once"
+            )
+        before.append(i)

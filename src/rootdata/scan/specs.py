@@ -1,0 +1,303 @@
+"""What the first pass learnt, as versioned JSON, and the fingerprint that says for which data and configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from rootdata import cache_folder
+from rootdata.errors import DataError, SpecsError
+from rootdata.events.statistics import ColumnStats
+from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
+from rootdata.location import KnownFile, Location, State, without_query
+from rootdata.options.data import PARTS, DataConfig
+from rootdata.options.parsed import described
+from rootdata.scaling.fit import kind_of
+
+VERSION = 3
+_HEAD = '{"checksum": "'  # of a file of specs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FileSpecs:
+    """Identity of a file and its blocks.
+
+    Parameters
+    ----------
+    sample : position of its sample in the configuration
+    state : of the file as it was scanned
+    before : entries that fall to each part, before cuts
+    blocks : (start, stop, train, val, test) of every block: its entries, and its selected events in each part
+    digests : of what was read of every block, see :func:`rootdata.jagged.digest`: what is delivered must have the same
+    measured : of every block, whether all that training reads was read; else the branches of cuts and the like alone
+    replicas : other places at which copies lie
+    """
+
+    path: str
+    tree: str
+    sample: int
+    uuid: str
+    state: State
+    entries: int
+    before: tuple[int, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    digests: tuple[str, ...]
+    measured: tuple[bool, ...]
+    replicas: tuple[str, ...] = ()
+
+    @property
+    def location(self) -> Location:
+        """Where it lies."""
+        return Location(self.path, self.tree, self.replicas)
+
+    @property
+    def known(self) -> KnownFile:
+        """What tells it from any other file."""
+        return KnownFile(location=self.location, uuid=self.uuid, entries=self.entries, state=self.state)
+
+    @property
+    def content(self) -> str:
+        """Digest of what was read of all its blocks: the same wherever the file lies and whatever it is called."""
+        return _hash([self.uuid, self.tree, self.entries, self.digests])
+
+    def selected(self, part: int) -> int:
+        """Return the selected events in a part."""
+        return sum(b[2 + part] for b in self.blocks)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SkippedFile:
+    """A file that is left out because something is wrong with it.
+
+    Parameters
+    ----------
+    sample : position of its sample in the configuration
+    position : among all files that were found, good and bad
+    size : bytes
+    """
+
+    path: str
+    sample: int
+    reason: str
+    position: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Specs:
+    """What one pass over the files learnt.
+
+    Parameters
+    ----------
+    key : hash of the options that the numbers depend on
+    fingerprint : hash of ``key`` and of the identities of all files
+    samples : their names
+    files : the good ones; what is said of the data is said of them alone
+    flat : flat features, fixed-size branches expanded
+    columns : statistics of every feature, of training events
+    multiplicity : number of training events with 0, 1, 2, ... objects, for every collection
+    labels : for every sample, the events of each class in each part
+    weights : for every sample, of each class in each part, the sum of the weights and the sum of their sizes; behind
+        the last class those of events without a label
+    estimated : whether statistics come from a fraction of the blocks
+    skipped : the bad ones, where they are left out instead of refused
+    """
+
+    key: str
+    fingerprint: str
+    samples: tuple[str, ...]
+    files: tuple[FileSpecs, ...]
+    flat: tuple[str, ...]
+    columns: Mapping[str, ColumnStats]
+    multiplicity: Mapping[str, tuple[int, ...]]
+    labels: tuple[tuple[tuple[int, ...], ...], ...]
+    weights: tuple[tuple[tuple[tuple[float, float], ...], ...], ...]
+    estimated: bool = False
+    skipped: tuple[SkippedFile, ...] = ()
+    version: int = VERSION
+
+    def num_events(self, part: str) -> int:
+        """Return the selected events of a part."""
+        return sum(self.events_of(part).values())
+
+    def events_of(self, part: str) -> dict[str, int]:
+        """Return the selected events of each sample in a part."""
+        events = dict.fromkeys(self.samples, 0)
+        for file in self.files:
+            events[self.samples[file.sample]] += file.selected(PARTS.index(part))
+        return events
+
+    def of_classes(self, part: str) -> tuple[list[int], list[tuple[float, float]]]:
+        """Return the selected events of each class in a part, and the sums of their weights and of their sizes."""
+        number, classes = PARTS.index(part), range(len(self.labels[0][0]))
+        events = [sum(sample[number][k] for sample in self.labels) for k in classes]
+        sums = [[math.fsum(sample[number][k][i] for sample in self.weights) for i in range(2)] for k in classes]
+        return events, [(total, size) for total, size in sums]
+
+    def mean_weight(self, part: str, shares: Mapping[str, float] | None = None) -> float:
+        """Return the mean size of the weights in a part; 0 where it has no event.
+
+        Parameters
+        ----------
+        shares : how many events of each sample are drawn, where samples are over- or undersampled
+        """
+        events = self.events_of(part)
+        shares = events if shares is None else shares
+        sizes = [sum(size for _, size in sample[PARTS.index(part)]) for sample in self.weights]
+        means = {s: size / events[s] if events[s] else 0.0 for s, size in zip(self.samples, sizes, strict=True)}
+        return math.fsum(shares[s] * means[s] for s in means) / (sum(shares[s] for s in means) or 1)
+
+    def save(self, path: str | Path) -> None:
+        """Write the specs as JSON, atomically."""
+        text = json.dumps(self.to_dict())
+        # "checksum" comes first, so that all of the file but this one entry is what was hashed.
+        cache_folder.write_atomic(Path(path), f'{_HEAD}{_hash_text(text)}", {text[1:]}\n')
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        SpecsError
+            For a file that is absent, no specs, or of another version.
+        """
+        try:
+            text = Path(path).read_text()
+            plain = json.loads(text)
+        except (OSError, ValueError) as error:
+            raise SpecsError(f"specs {path} can't be read ({error}); scan again, or leave `specs` out") from error
+        if not isinstance(plain, dict) or plain.get("version") != VERSION:
+            got = plain.get("version") if isinstance(plain, dict) else None
+            raise SpecsError(f"specs {path} are of version {got}, this is version {VERSION}; scan again")
+        if not _is_whole(text, plain):
+            raise SpecsError(f"specs {path} are damaged (the checksum differs); scan again")
+        try:
+            return cls.from_dict(plain)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpecsError(f"specs {path} are damaged ({error!r}); scan again") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain |= {k: [_plain(f) for f in plain[k]] for k in ("files", "skipped")}
+        plain["columns"] = {name: stats.to_dict() for name, stats in self.columns.items()}
+        plain["multiplicity"] = {k: list(v) for k, v in self.multiplicity.items()}
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Rebuild what :meth:`to_dict` gave."""
+        rest = {k: v for k, v in plain.items() if k not in {"checksum", "files", "skipped", "columns", "multiplicity"}}
+        rest |= {k: as_tuples(rest[k]) for k in ("samples", "flat", "labels", "weights")}
+        return cls(
+            files=tuple(_file(f) for f in plain["files"]),
+            skipped=tuple(SkippedFile(**f) for f in plain["skipped"]),
+            columns={name: ColumnStats.from_dict(c) for name, c in plain["columns"].items()},
+            multiplicity={k: tuple(v) for k, v in plain["multiplicity"].items()},
+            **rest,
+        )
+
+
+def _plain(known: FileSpecs | SkippedFile) -> dict[str, Any]:
+    plain = {f.name: getattr(known, f.name) for f in dataclasses.fields(known)}  # not a copy, as of `asdict`
+    return plain | ({"state": [known.state.size, known.state.version]} if isinstance(known, FileSpecs) else {})
+
+
+def _file(plain: Mapping[str, Any]) -> FileSpecs:
+    lists = {k: tuple(plain[k]) for k in ("before", "replicas", "digests", "measured")}
+    return FileSpecs(
+        **{**plain, **lists, "blocks": tuple(map(tuple, plain["blocks"])), "state": State(*plain["state"])}
+    )
+
+
+def as_tuples(value: Any) -> Any:
+    """Turn lists of lists into tuples of tuples."""
+    return tuple(as_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def key_of(config: DataConfig) -> str:
+    """Hash the options that the specs depend on."""
+    wanted = {c: _needs(config, c) for c in (*config.features, *sorted(config.scale))}
+    return _hash([described(config, "specs", "files"), wanted])
+
+
+def _needs(config: DataConfig, column: str) -> list[Any]:
+    """Name what the scaling of a column asks the first pass for."""
+    needs = collects(config, column)
+    curve = getattr(needs["curve"], "__self__", None)
+    return [needs["quantiles"], curve and f"{type(curve).__module__}.{type(curve).__qualname__}"]
+
+
+def collects(config: DataConfig, column: str) -> dict[str, Any]:
+    """Say which of the dearer statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
+    scaling = config.scaling_of(column)
+    if scaling.kind == "given":
+        return {"curve": None, "quantiles": False}
+    kind = kind_of(scaling)
+    return {"curve": None if kind.curve is None else kind.curve.apply, "quantiles": kind.needs_quantiles}
+
+
+def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequence[State]) -> str:
+    """Hash a configuration's key with the files' paths and states, without opening them."""
+    found = [
+        (sample, without_query(w.path) if state.version else w.path, w.tree, state.size, state.version)
+        for (sample, w), state in zip(files, states, strict=True)
+    ]
+    return _hash([VERSION, BLOCK_BYTES, BLOCK_ENTRIES, key, found])
+
+
+def _is_whole(text: str, plain: Mapping[str, Any]) -> bool:
+    """Say whether specs are as they were written, in whatever form; in the form of :meth:`Specs.save` it is cheap."""
+    checksum = plain.get("checksum")
+    head = f'{_HEAD}{checksum}", '
+    if text.startswith(head) and _hash_text("{" + text[len(head) :].rstrip()) == checksum:
+        return True
+    return checksum == _hash_text(json.dumps({k: v for k, v in plain.items() if k != "checksum"}))
+
+
+def _hash(plain: Any) -> str:
+    return _hash_text(json.dumps(plain, sort_keys=True, default=str))
+
+
+def _hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def check_complete(specs: Specs, config: DataConfig) -> None:
+    """Refuse specs from which no training can start.
+
+    Raises
+    ------
+    DataError
+        For a sample that a cut emptied, or a part of the split with nothing in it.
+    """
+    for i, sample in enumerate(config.samples):
+        files = [f for f in specs.files if f.sample == i]
+        if not any(f.selected(p) for f in files for p in range(len(PARTS))):
+            cuts = " and ".join(repr(c) for c in (config.cut, sample.cut) if c) or "no cut"
+            entries = sum(f.entries for f in files)
+            raise DataError(
+                f"sample {sample.name!r}: none of its {entries} entries in {len(files)} files is selected ({cuts}, "
+                f"split by {config.split.by!r}); loosen the cut or remove the sample"
+            )
+    for part in PARTS:
+        asked = getattr(config.split, part)
+        wanted = asked is None or (bool(asked) if not isinstance(asked, float) else asked > 0)
+        if wanted and not specs.num_events(part):
+            raise DataError(f"split: no selected event falls to {part!r} ({asked!r}); change the split or the cuts")
+
+
+def add_histograms(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
+    """Add two histograms of different lengths."""
+    total = np.zeros(max(len(first), len(second)), np.int64)
+    total[: len(first)] += np.asarray(first, np.int64)
+    total[: len(second)] += np.asarray(second, np.int64)
+    return tuple(int(n) for n in total)

@@ -1,0 +1,95 @@
+"""The summary of a data set: tables that a person wants to read before training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from rootdata.layouts.layout import Padded, kept_fraction
+from rootdata.options.data import PARTS, DataConfig
+from rootdata.scan.scanned import layout_of
+from rootdata.scan.specs import Specs
+
+
+def summarize(config: DataConfig, specs: Specs) -> RenderableType:
+    """Lay out what the first pass learnt.
+
+    Returns
+    -------
+    A rich renderable: a table of samples, one of skipped files, one of flat features, one for every collection.
+    """
+    layout = layout_of(config, specs)
+    tables = [_samples(config, specs)]
+    if specs.skipped:
+        tables.append(_skipped(specs))
+    if specs.flat:
+        tables.append(_features("flat", specs.flat, config, specs))
+    for collection in layout.collections:
+        table = _features(collection.name, collection.branches, config, specs)
+        table.caption = _truncation(collection, specs.multiplicity[collection.name])
+        tables.append(table)
+    return Group(*tables)
+
+
+def _samples(config: DataConfig, specs: Specs) -> Table:
+    table = Table(title="samples: events after cuts / before", box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in ("sample", "files", *PARTS, "label"):
+        table.add_column(heading, justify="left" if heading in {"sample", "label"} else "right")
+    for i, name in enumerate(specs.samples):
+        files = [f for f in specs.files if f.sample == i]
+        kept = [sum(f.selected(p) for f in files) for p in range(len(PARTS))]
+        before = [sum(f.before[p] for f in files) for p in range(len(PARTS))]
+        table.add_row(name, str(len(files)), *map(_of, kept, before), _label(config, specs.labels[i]))
+    if specs.estimated:
+        table.caption = f"feature statistics are estimated from {config.fraction:.0%} of the blocks"
+    return table
+
+
+def _skipped(specs: Specs) -> Table:
+    table = Table(title="skipped files", box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in ("sample", "file", "reason"):
+        table.add_column(heading, overflow="fold")
+    for file in specs.skipped:
+        table.add_row(specs.samples[file.sample], escape(file.path), escape(file.reason))
+    return table
+
+
+def _of(kept: int, before: int) -> str:
+    return f"{kept:,}" if kept == before else f"{kept:,} / {before:,}"
+
+
+def _label(config: DataConfig, labels: Sequence[Sequence[int]]) -> str:
+    totals = [sum(part[c] for part in labels) for c in range(len(config.classes))]
+    shown = [f"{config.classes[c]} {n:,}" for c, n in enumerate(totals) if n]
+    return ", ".join(s.rsplit(" ", 1)[0] for s in shown) if len(shown) == 1 else ", ".join(shown) or "none"
+
+
+def _features(title: str, names: Sequence[str], config: DataConfig, specs: Specs) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    for heading in ("feature", "min", "mean", "max", "std", "missing", "scaling"):
+        table.add_column(heading, justify="left" if heading in {"feature", "scaling"} else "right")
+    for name in names:
+        stats = specs.columns[name]
+        share = stats.missing / max(1, stats.missing + stats.count)
+        numbers = (stats.low, stats.moments.mean, stats.high, stats.moments.std)
+        table.add_row(
+            name, *(f"{x:.4g}" for x in numbers), f"{share:.2%}" if share else "", config.scaling_of(name).kind
+        )
+    return table
+
+
+def _truncation(collection: Padded, histogram: Sequence[int]) -> str:
+    return ", ".join(_truncation_facts(collection, histogram))
+
+
+def _truncation_facts(collection: Padded, histogram: Sequence[int]) -> Iterator[str]:
+    events = sum(histogram)
+    objects = sum(m * n for m, n in enumerate(histogram))
+    yield f"{objects / max(1, events):.2f} objects an event, at most {max(len(histogram) - 1, 0)}"
+    yield f"length {collection.length}"
+    dropped = 1.0 - kept_fraction(histogram, collection.length)
+    yield f"truncation drops {dropped:.3%} of the objects" if dropped else "truncation drops nothing"

@@ -1,0 +1,1 @@
+"""How processes end on a signal, and the other ranks with them."""

@@ -1,0 +1,1 @@
+"""What stands beside the trainer: callbacks, metrics, resume, the folder of a run."""

@@ -1,0 +1,363 @@
+"""What happens beside training: a network that can't be exported is refused before it, the test is reported after it.
+
+Needs matplotlib (extra ``plot``) for the pictures alone.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+
+from rootdata import disk
+from rootdata.errors import BundleError, ConfigError, DataError
+from rootdata.training import metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Told apart by readers of any colour vision: M. A. Petroff, arXiv:2107.02270; the reds are kept for signal.
+SIGNAL_COLOURS = ("#bd1f01", "#e76300")
+COLOURS = ("#3f90da", "#ffa90e", "#832db6", "#94a4a2", "#a96b59", "#b9ac70", "#717581", "#92dadd")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """The scored test events, in memory.
+
+    Attributes
+    ----------
+    score : (n,) of label 1, or (n, classes)
+    label, weight, sample : (n,); ``sample`` is the position in ``sample_names``
+    classes, sample_names : names for labels and samples
+    """
+
+    score: NDArray[np.float64]
+    label: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    sample: NDArray[np.int64]
+    classes: tuple[str, ...]
+    sample_names: tuple[str, ...]
+
+    def per_class(self) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.int64]]]:
+        """Yield each class that can be signal with its score and its label against the rest, both (n,)."""
+        if self.score.ndim == 1:
+            yield self.classes[1], self.score, self.label
+            return
+        for number, name in enumerate(self.classes):
+            yield name, self.score[:, number], (self.label == number).astype(np.int64)
+
+    def groups(self) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
+        """Yield name, label and rows, (n,) bool, of each sample; of each of its labels where it has several."""
+        for number, name in enumerate(self.sample_names):
+            rows = self.sample == number
+            labels = np.unique(self.label[rows])
+            for label in labels:
+                shown = name if len(labels) == 1 else f"{name} ({self.classes[label]})"
+                yield shown, int(label), rows & (self.label == label)
+
+
+class ScoreReport(pl.Callback):
+    """Write how well the test events were classified.
+
+    Into ``folder``, from what ``test_step`` returns (``score``, ``label``, and if there ``weight`` and ``index``):
+    ``metrics.json`` (AUC, accuracy, loss, all weighted; counts and mean score of each sample), ``roc.json`` and
+    ``roc.png``, ``scores.json`` and ``scores.png`` (the distribution of the score in each sample). With more than two
+    classes each is compared with all others. The names come from ``classes`` and ``sample_names`` of the data module.
+
+    Parameters
+    ----------
+    folder : made where absent
+    bins : of the score histograms
+    plots : draw the pictures too; without matplotlib a warning takes their place
+
+    Attributes
+    ----------
+    metrics : what ``metrics.json`` holds, empty before the test
+    paths : what was written, by name: ``metrics``, ``roc``, ``scores``, ``roc_plot``, ``scores_plot``
+    """
+
+    def __init__(self, folder: str | Path, *, bins: int = 40, plots: bool = True) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.bins = bins
+        self.plots = plots
+        self.metrics: dict[str, Any] = {}
+        self.paths: dict[str, Path] = {}
+        self._batches: list[dict[str, NDArray[Any]]] = []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Forget an earlier test."""
+        self._batches, self.metrics, self.paths = [], {}, {}
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,  # noqa: ARG002
+        pl_module: pl.LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Keep the scores of one batch."""
+        self._batches.append({key: as_array(value) for key, value in outputs.items()})
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Join the scores of all processes and write the report from the first of them."""
+        batches = gather(self._batches, world_size=trainer.world_size)
+        self._batches = []
+        if not batches or not trainer.is_global_zero:
+            return
+        data = getattr(trainer, "datamodule", None)
+        classes, samples = getattr(data, "classes", ()), getattr(data, "sample_names", ())
+        scores = collect(batches, classes=classes, sample_names=samples)
+        self.metrics = summarise(scores)
+        self.paths = write(scores, self.metrics, folder=self.folder, bins=self.bins)
+        if self.plots:
+            self._draw(scores)
+
+    def _draw(self, scores: Scores) -> None:
+        try:
+            self.paths |= draw(scores, folder=self.folder, bins=self.bins)
+        except ConfigError as error:  # the figures are written: no reason to lose a training
+            warnings.warn(str(error), stacklevel=2)
+
+
+class ExportCheck(pl.Callback):
+    """Refuse to train a network that could not be exported afterwards, before its first batch.
+
+    Once it is as it will be trained, in its precision and on its device, it is exported to nowhere. All ranks refuse.
+    """
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Try the export in the first process, for all of them.
+
+        Raises
+        ------
+        BundleError
+        """
+        from rootdata.bundle.export import rehearse
+
+        reason = None
+        if trainer.is_global_zero:
+            try:
+                rehearse(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+            except BundleError as error:
+                reason = str(error)
+        reason = trainer.strategy.broadcast(reason)
+        if reason is not None:
+            raise BundleError(f"{reason}; export=false trains it without a bundle")
+
+
+def as_array(values: torch.Tensor) -> NDArray[Any]:
+    """Bring a tensor to numpy; half precision, which numpy may not know, becomes float32."""
+    values = values.detach().cpu()
+    return (values.float() if values.is_floating_point() else values).numpy()
+
+
+def gather(batches: list[dict[str, NDArray[Any]]], *, world_size: int) -> list[dict[str, NDArray[Any]]]:
+    """Join the lists of all processes, in the order of their ranks."""
+    if world_size == 1:
+        return batches
+    parts: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(parts, batches)
+    return [batch for part in parts for batch in part]
+
+
+def collect(
+    batches: Sequence[Mapping[str, NDArray[Any]]], *, classes: Sequence[str], sample_names: Sequence[str]
+) -> Scores:
+    """Join batches; labels and samples without a name are called by their number."""
+    joined = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+    score, label = joined["score"].astype(np.float64), joined["label"].astype(np.int64)
+    n_bad = int(len(score) - np.isfinite(score.reshape(len(score), -1)).all(axis=1).sum())
+    if n_bad:
+        raise DataError(
+            f"test scores: got {n_bad} of {len(score)} that are not finite; training has probably diverged; "
+            "try a smaller model.lr or another data.scale"
+        )
+    n_classes = score.shape[1] if score.ndim == 2 else 2
+    sample = joined["index"][:, 0].astype(np.int64) if "index" in joined else np.zeros(len(score), np.int64)
+    n_samples = int(sample.max(initial=0)) + 1
+    return Scores(
+        score=score,
+        label=label,
+        weight=joined["weight"].astype(np.float64) if "weight" in joined else np.ones(len(score)),
+        sample=sample,
+        classes=named(classes, n_classes, kind="class"),
+        sample_names=named(sample_names, n_samples, kind="sample"),
+    )
+
+
+def named(names: Sequence[str], n_needed: int, *, kind: str) -> tuple[str, ...]:
+    """Complete a list of names: ``kind 3`` for the fourth."""
+    return *map(str, names), *(f"{kind} {number}" for number in range(len(names), n_needed))
+
+
+def summarise(scores: Scores) -> dict[str, Any]:
+    """Compute what ``metrics.json`` holds; a figure that can't be computed is None."""
+    areas = {
+        name: or_none(metrics.auc(score, label, weight=scores.weight)) for name, score, label in scores.per_class()
+    }
+    known = [area for area in areas.values() if area is not None]
+    return {
+        "auc": float(np.mean(known)) if known else None,
+        "accuracy": or_none(metrics.accuracy(scores.score, scores.label, weight=scores.weight)),
+        "loss": or_none(metrics.cross_entropy(scores.score, scores.label, weight=scores.weight)),
+        "events": len(scores.score),
+        "weighted": bool((scores.weight != 1).any()),
+        "auc_per_class": areas,
+        "samples": {name: summarise_group(scores, label, rows) for name, label, rows in scores.groups()},
+    }
+
+
+def summarise_group(scores: Scores, label: int, rows: NDArray[np.bool_]) -> dict[str, Any]:
+    """Count the events of one sample and average their scores, that of each class where there are several."""
+    weight, score = scores.weight[rows], scores.score[rows]
+    columns = [metrics.mean(column, weight=weight) for column in score.reshape(len(score), -1).T]
+    means: Any = columns[0] if score.ndim == 1 else dict(zip(scores.classes, map(or_none, columns), strict=True))
+    return {
+        "class": scores.classes[label],
+        "events": len(score),
+        "sum_of_weights": float(weight.sum()),
+        "mean_score": means if isinstance(means, dict) else or_none(means),
+    }
+
+
+def or_none(value: float) -> float | None:
+    """Replace NaN, which JSON does not know."""
+    return value if np.isfinite(value) else None
+
+
+def histogram(score: NDArray[np.float64], *, weight: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """Fill weights into equal bins of [0, 1]: (bins,)."""
+    return np.histogram(score, bins=bins, range=(0, 1), weights=weight)[0].astype(np.float64)
+
+
+def write(scores: Scores, summary: Mapping[str, Any], *, folder: Path, bins: int) -> dict[str, Path]:
+    """Write the three JSON files and name them."""
+    curves, histograms = {}, {}
+    for name, score, label in scores.per_class():
+        curve = metrics.thin(metrics.roc(score, label, weight=scores.weight))
+        if not np.isnan(metrics.area(curve)):
+            columns = {"signal_efficiency": curve.signal, "background_efficiency": curve.background}
+            curves[name] = {key: values.tolist() for key, values in (columns | {"threshold": curve.threshold}).items()}
+        histograms[name] = {
+            group: histogram(score[rows], weight=scores.weight[rows], bins=bins).tolist()
+            for group, _, rows in scores.groups()
+        }
+    edges = np.linspace(0, 1, bins + 1).tolist()
+    contents = {"metrics": summary, "roc": {"classes": curves}, "scores": {"edges": edges, "classes": histograms}}
+    folder.mkdir(parents=True, exist_ok=True)
+    return {name: write_json(content, folder / f"{name}.json") for name, content in contents.items()}
+
+
+def write_json(content: Any, path: Path) -> Path:
+    """Write one file, and return its path."""
+    disk.write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def draw(scores: Scores, *, folder: Path, bins: int) -> dict[str, Path]:
+    """Draw the pictures and name them.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is not installed.
+    """
+    figures = {"roc": draw_roc(scores), "scores": draw_scores(scores, bins=bins)}
+    paths = {f"{name}_plot": folder / f"{name}.png" for name in figures}
+    for figure, path in zip(figures.values(), paths.values(), strict=True):
+        with disk.writing(path) as file:
+            figure.savefig(file, format="png", dpi=150)
+    return paths
+
+
+def new_figure(n_panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """Make a figure with panels beside each other, ticks all around, as is usual in the field."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import AutoMinorLocator
+    except ImportError as error:
+        raise ConfigError(
+            "plots: got true; they need matplotlib, which is not installed; "
+            "run pip install 'rootdata[plot]', or set callbacks.score_report.plots=false"
+        ) from error
+    figure = Figure(figsize=(6.4 * n_panels, 5.2), layout="constrained")
+    panels = list(figure.subplots(1, n_panels, squeeze=False)[0])
+    for axes in panels:
+        axes.xaxis.set_minor_locator(AutoMinorLocator())
+        axes.tick_params(which="both", direction="in", top=True, right=True, labelsize=11)
+        axes.tick_params(which="major", length=7)
+        axes.tick_params(which="minor", length=4)
+    return figure, panels
+
+
+def draw_roc(scores: Scores) -> Figure:
+    """Draw the background's efficiency over the signal's, one curve per class that can be signal."""
+    figure, (axes,) = new_figure()
+    lowest = 0.1
+    for (name, score, label), colour in zip(scores.per_class(), cycle(COLOURS), strict=False):
+        curve = metrics.roc(score, label, weight=scores.weight)
+        if np.isnan(metrics.area(curve)):
+            continue
+        shown = metrics.thin(curve)
+        axes.plot(shown.signal, shown.background, color=colour, lw=2, label=f"{name} (AUC = {metrics.area(curve):.4f})")
+        # Below ten background events a curve is noise: the axis ends there.
+        lowest = min(lowest, 10 / max((label == 0).sum(), 100))
+    diagonal = np.geomspace(lowest, 1, 200)
+    axes.plot(diagonal, diagonal, color="0.6", ls="--", lw=1.2, label="random guess")
+    axes.set(xlim=(0, 1), ylim=(lowest, 1), yscale="log")
+    axes.set_xlabel("Signal efficiency", fontsize=13, loc="right")
+    axes.set_ylabel("Background efficiency", fontsize=13, loc="top")
+    axes.grid(visible=True, which="major", color="0.9", lw=0.8)
+    title = f"{len(scores.label):,} test events"
+    axes.legend(frameon=False, fontsize=11, loc="lower right", title=title, alignment="left", title_fontsize=11)
+    return figure
+
+
+def draw_scores(scores: Scores, *, bins: int) -> Figure:
+    """Draw the distribution of the score in each sample, normalised to one; a panel per class that can be signal."""
+    panels = list(scores.per_class())
+    figure, all_axes = new_figure(len(panels))
+    for axes, (name, score, is_signal) in zip(all_axes, panels, strict=True):
+        smallest = 1.0
+        for (group, _, rows), colour in zip(scores.groups(), group_colours(scores), strict=False):
+            counts = histogram(score[rows], weight=scores.weight[rows], bins=bins)
+            density = counts / (abs(counts.sum()) or 1.0) * bins
+            smallest = min(smallest, density[density > 0].min(initial=1.0))
+            draw_group(axes, density, label=group, colour=colour, is_filled=bool(is_signal[rows].all()))
+        axes.set(xlim=(0, 1), yscale="log", ylim=(smallest / 2, None))
+        axes.set_ylim(top=axes.get_ylim()[1] * 8)  # room for the legend
+        axes.set_xlabel(f"Score of {name}", fontsize=13, loc="right")
+        axes.set_ylabel("Events (normalised to unit area)", fontsize=13, loc="top")
+        axes.legend(frameon=False, fontsize=10, loc="upper center", ncols=2)
+    return figure
+
+
+def group_colours(scores: Scores) -> Iterator[str]:
+    """Yield a colour for each group: a red for signal where there is one kind of signal."""
+    signal, other = cycle(SIGNAL_COLOURS), cycle(COLOURS)
+    for _, label, _ in scores.groups():
+        yield next(signal if label == 1 and scores.score.ndim == 1 else other)
+
+
+def draw_group(axes: Axes, density: NDArray[np.float64], *, label: str, colour: str, is_filled: bool) -> None:
+    """Draw one histogram over [0, 1]: signal as an area under the lines of the backgrounds."""
+    edges = np.linspace(0, 1, len(density) + 1)
+    if is_filled:
+        area = (colour, 0.22)
+        axes.stairs(density, edges, fill=True, facecolor=area, edgecolor=colour, lw=1.8, label=label, zorder=1.5)
+    else:
+        axes.stairs(density, edges, color=colour, lw=1.8, label=label, baseline=None, zorder=2)

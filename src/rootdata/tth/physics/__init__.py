@@ -1,0 +1,1 @@
+"""Events of the ttH(bb) samples: hard processes, showers, a detector, and what an analysis makes of them."""

@@ -1,0 +1,58 @@
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from rootdata.app import checking
+from rootdata.errors import ConfigError
+
+
+class Thing:
+    """A target for the tests."""
+
+    def __init__(self, size: int, *, names: typing.Sequence[str] = ()):
+        self.size, self.names = size, names
+
+
+def test_a_helper_is_what_others_refer_to():
+    node = {"_target_": f"{__name__}.Thing", "size": 3, "width": 4}
+    config = OmegaConf.create({"thing": node})
+    checking.check(config, known=["thing"], used={"thing.width"})
+    with pytest.raises(ConfigError, match=r"'thing\.width' is not an option"):
+        checking.check(config, known=["thing"], used=set())
+
+
+@pytest.mark.parametrize(
+    ("hint", "good", "bad"),
+    [
+        (int, [3, -1], [True, 2.0, "3", None, [3], {}]),
+        (float, [3, 2.5], [True, "3", None, []]),
+        (str, ["a", ""], [3, None, ["a"], {}]),
+        (bool, [True], [1, "true", None]),
+        (int | None, [3, None], ["3", 2.5]),
+        (typing.Optional[float], [3, None], ["3"]),  # noqa: UP045
+        (Path, ["a/b"], [3, ["a"]]),
+        (typing.Literal["vector", "tokens"], ["vector"], ["vectors", None, 3]),
+        (list[int], [[], [1, 2]], [["a"], 1, "1", {}]),
+        (typing.Sequence[str], [["a"]], ["a", [1], {"a": 1}]),
+        (tuple[float, ...], [[1.5]], [["a"]]),
+        (dict[str, int], [{"a": 1}], [[1], "a", 3]),
+        (typing.Mapping[str, typing.Any] | str, [{"a": 1}, "a"], [3, ["a"]]),
+        (Thing | int, [3, {"_target_": "x"}], ["a", None]),
+        (typing.Callable[[], None] | None, [None, {"_target_": "x"}], []),
+        (typing.Any, [3, None, [], {}], []),
+    ],
+)
+def test_values_and_annotations(hint, good, bad):
+    assert [checking.fits(value, hint) for value in good] == [True] * len(good)
+    assert [checking.fits(value, hint) for value in bad] == [False] * len(bad)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
+def test_a_union_fits_what_one_of_its_parts_fits(value):
+    parts = [int, float, str, None, list[int], bool]
+    expected = any(checking.fits(value, part) for part in parts)
+    assert checking.fits(value, typing.Union[tuple(parts)]) == expected  # noqa: UP007
