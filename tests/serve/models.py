@@ -12,10 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rootdata import bundle
 from rootdata.bundle import BranchSpec, Manifest, OutputSpec, Parity, Range, TensorSpec
+from serve.graphs import bundle_of_graph
 
 FLAT = ("HT", "MET_pt")
 JETS = ("Jet_pt", "Jet_eta")
 OPSET = 20
+IMAGE = (6, 4)  # pixels of what image_bundle takes: width, height
 
 
 def graph_of(
@@ -100,6 +102,26 @@ def make_bundle(folder: Path, *, jets: bool = False, seed: int = 0, parity: bool
     if parity:
         manifest = with_parity(manifest, folder / bundle.MODEL)
     bundle.save(manifest, folder)
+    return folder
+
+
+def image_bundle(folder: Path, *, factor: float = 1.0) -> Path:
+    """Write a bundle whose three scores are the means of red, green and blue of an image of the size of ``IMAGE``.
+
+    Parameters
+    ----------
+    factor : of the scores
+    """
+    folder.mkdir()
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("Mul", ["means", "factor"], ["scores"]),
+    ]
+    width, height = IMAGE
+    constants = {"axes": np.array([2, 3]), "factor": np.float32(factor)}
+    graph = graph_of(nodes, {"pixels": ("n", 3, height, width)}, {"scores": ("n", 3)}, constants)
+    onnx.save_model(graph, folder / bundle.MODEL)
+    bundle.save(bundle_of_graph(folder / bundle.MODEL, columns=["red", "green", "blue"]), folder)
     return folder
 
 

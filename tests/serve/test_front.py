@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from models import make_bundle
+from proxies import nginx
 from servers import Handle, announced, kill, launch, poll
 
 from serve.repository import Repository
@@ -140,60 +141,41 @@ def test_curl_asks_through_the_socket(server):
     assert b"live" in subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
 
 
-NGINX = """
-{user}
-daemon off;
-pid {folder}/pid;
-error_log {folder}/errors;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    client_max_body_size 0;
-    upstream rootdata {{ server unix:{socket}; keepalive 8; }}
-    server {{
-        listen unix:{folder}/front;
-        location /ml/ {{
-            proxy_pass http://rootdata;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $host;
-            proxy_request_buffering off;
-        }}
-        location /stripped/ {{
-            proxy_pass http://rootdata/;
-            proxy_set_header Host $host;
-        }}
-    }}
-}}
+LOCATIONS = """
+    location /ml/ {
+        proxy_pass http://rootdata;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_request_buffering off;
+    }
+    location /stripped/ {
+        proxy_pass http://rootdata/;
+        proxy_set_header Host $http_host;
+    }
 """
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
 def test_nginx_stands_in_front(server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("n")
-    user = "user root;" if os.geteuid() == 0 else ""  # or its workers are nobody, who may not use the socket
-    text = NGINX.format(folder=folder, socket=server.url.removeprefix("unix:"), user=user)
-    (folder / "conf").write_text(text)
-    process = subprocess.Popen(["nginx", "-p", str(folder), "-e", str(folder / "errors"), "-c", str(folder / "conf")])
-    try:
-        poll((folder / "front").exists)
+    with nginx(folder, servers=[server.url], locations=LOCATIONS):
         transport = httpx.HTTPTransport(uds=str(folder / "front"))
-        with httpx.Client(transport=transport, base_url="http://ml.cern.ch", timeout=30) as client:
-            own = {"Origin": "http://ml.cern.ch"}  # as the page itself sends it
-            for prefix in ("/ml", "/stripped"):  # with HTTP/1.1 that is kept, and with HTTP/1.0
-                for _ in range(3):
-                    answer = client.post(f"{prefix}/models/flat/predict", json=EVENTS, headers=own)
-                    assert answer.status_code == 200, answer.text
-                assert client.get(f"{prefix}/").status_code == 200
-                assert client.get(f"{prefix}/models", headers={"Host": "evil.org"}).status_code == 403
-            large = {"events": EVENTS["events"] * 20_000}
-            assert client.post("/ml/models/flat/predict", json=large).json()["num_events"] == 20_000
-            assert client.get("/ml", follow_redirects=False).status_code == 301  # nginx's own
-    finally:
-        process.terminate()
-        process.wait(10)
+        for host in ("ml.cern.ch", "ml.cern.ch:8443"):  # a page says its port, too
+            with httpx.Client(transport=transport, base_url=f"http://{host}", timeout=30) as client:
+                check_through(client, host)
+
+
+def check_through(client, host):
+    own = {"Origin": f"http://{host}"}  # as the page itself sends it
+    for prefix in ("/ml", "/stripped"):  # with HTTP/1.1 that is kept, and with HTTP/1.0
+        for _ in range(3):
+            answer = client.post(f"{prefix}/models/flat/predict", json=EVENTS, headers=own)
+            assert answer.status_code == 200, answer.text
+        assert client.get(f"{prefix}/").status_code == 200
+        assert client.get(f"{prefix}/models", headers={"Host": "evil.org"}).status_code == 403
+    large = {"events": EVENTS["events"] * 20_000}
+    assert client.post("/ml/models/flat/predict", json=large).json()["num_events"] == 20_000
+    assert client.get("/ml", follow_redirects=False).status_code == 301  # nginx's own
 
 
 def test_a_socket_that_a_dead_server_left_is_used_again_and_a_living_one_is_not(start_server, tmp_path_factory):
