@@ -9,7 +9,10 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -176,6 +179,61 @@ def check_through(client, host):
     large = {"events": EVENTS["events"] * 20_000}
     assert client.post("/ml/models/flat/predict", json=large).json()["num_events"] == 20_000
     assert client.get("/ml", follow_redirects=False).status_code == 301  # nginx's own
+
+
+ROLLING = """
+    location ~ /(predict|infer)$ {
+        proxy_pass http://rootdata;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_next_upstream error timeout http_502 http_503 non_idempotent;
+    }
+    location / {
+        proxy_pass http://rootdata;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_request_buffering off;
+    }
+"""
+
+
+@pytest.mark.long
+def test_servers_are_restarted_in_turn_and_no_request_fails(start_server, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("n")
+    Repository(folder / "repo").publish(make_bundle(folder / "bundle"), "flat")
+
+    def start(number):
+        return start_server(["-m", "serve", str(folder / "repo"), "--host", f"unix:{folder}/{number}"])
+
+    servers = [start(number) for number in range(2)]
+    upstream = [f"{server.url} max_fails=0" for server in servers]
+    with nginx(folder, servers=upstream, locations=ROLLING) as url, ThreadPoolExecutor(8) as pool:
+        is_over = threading.Event()
+        clients = [pool.submit(ask_until, is_over, url) for _ in range(8)]
+        try:
+            for number, signal_number in ((0, signal.SIGTERM), (1, signal.SIGHUP), (0, signal.SIGHUP)):
+                assert servers[number].stop(number=signal_number) == 0
+                servers[number] = start(number)  # which returns when it answers
+        finally:
+            is_over.set()
+        answers = Counter(answer for client in clients for answer in client.result(60))
+    assert set(answers) == {200}
+    assert answers[200] > 1000  # so that there was one on its way whatever happened
+
+
+def ask_until(is_over, url):
+    """Predict over and over, by a connection that is kept and by new ones; return what came of it."""
+    told = []
+    with httpx.Client(base_url=url, timeout=60) as kept:
+        while not is_over.is_set():
+            try:
+                answer = (kept if len(told) % 10 else httpx).post(f"{url}/models/flat/predict", json=EVENTS, timeout=60)
+                told.append(answer.status_code)
+            except httpx.HTTPError as error:
+                told.append(repr(error))
+    return told
 
 
 def test_a_socket_that_a_dead_server_left_is_used_again_and_a_living_one_is_not(start_server, tmp_path_factory):
