@@ -43,6 +43,7 @@ def test_a_graph_is_uploaded_as_it_is(site, case, told):
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # what other packages say while they train
 def test_fresh_exports(site, tmp_path, write_tree, monkeypatch):
     for package in ("skl2onnx", "onnxmltools", "xgboost", "lightgbm"):
         pytest.importorskip(package, reason=f"NO FRESH EXPORTS: needs {package}; only those in tests/data were tried")
