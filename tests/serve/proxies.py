@@ -46,7 +46,7 @@ def nginx(folder: Path, *, servers: Sequence[str], locations: str) -> Iterator[s
     if shutil.which("nginx") is None:
         pytest.skip("NO PROXY: needs nginx; nothing was tested behind it")
     user = "user root;" if os.geteuid() == 0 else ""  # or its workers are nobody, who may not use the sockets
-    port = _free_port()
+    port = free_port()
     text = _CONFIGURATION.format(
         folder=folder, port=port, user=user, locations=locations, servers=" ".join(f"server {s};" for s in servers)
     )
@@ -60,7 +60,8 @@ def nginx(folder: Path, *, servers: Sequence[str], locations: str) -> Iterator[s
         process.wait(10)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody uses, for programs that must be told one."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
