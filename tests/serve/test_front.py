@@ -17,10 +17,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import tritonclient.http as triton
 from models import make_bundle
 from proxies import nginx
 from servers import Handle, announced, kill, launch, poll
 
+from serve.client import Client
 from serve.repository import Repository
 
 SITE = "https://hub.cern.ch"
@@ -252,6 +254,35 @@ def test_a_socket_that_a_dead_server_left_is_used_again_and_a_living_one_is_not(
     path.write_text("a file of somebody")
     again = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, check=False)
     assert (again.returncode, path.read_text()) == (2, "a file of somebody")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="NO IPV6: this machine has none; nothing of it was tested")
+def test_a_server_is_asked_over_ipv6(start_server, tmp_path):
+    Repository(tmp_path / "repo").publish(make_bundle(tmp_path / "bundle"), "flat")
+    server = start_server(["-m", "serve", str(tmp_path / "repo"), "--host", "::1", "--port", "0"])
+    address = server.url.removeprefix("http://")
+    assert address.startswith("[::1]:")
+    own = {"Origin": server.url}  # as its page sends it
+    assert httpx.post(f"{server.url}/models/flat/predict", json=EVENTS, headers=own).status_code == 200
+    assert httpx.get(f"{server.url}/models", headers={"Host": "evil.org"}).status_code == 403
+    with Client(server.url) as client:  # loopback, and so served without keys
+        assert client.predict("flat", EVENTS["events"]).version == 1
+    with triton.InferenceServerClient(address) as client:
+        assert client.is_model_ready("flat")
+    port = address.rpartition(":")[2]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health/live")
+    words = [sys.executable, "-m", "serve", str(tmp_path / "repo"), "--host", "[::1]", "--port", port]  # as in a URL
+    again = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert f"[::1]:{port} is in use" in again.stderr
+
+
+def test_all_addresses_need_keys_over_ipv6_too(tmp_path):
+    words = [sys.executable, "-m", "serve", str(tmp_path / "repo"), "--host", "::"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--keys" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["unix:", "unix:/nowhere/socket", "unix:/" + "x" * 200])
