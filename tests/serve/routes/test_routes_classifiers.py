@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from pathlib import Path
 
+import bodies
 import kinds
 import numpy as np
 import onnx
-import pyarrow as pa
 import pytest
 import tritonclient.http as triton
 
@@ -85,7 +84,7 @@ def roads(site, scratch, write_tree, name, events, classes, expected):
     yield "json events", scores(site.client.post(path, json={"events": rows}))
     yield "json columns", scores(site.client.post(path, json={"columns": {k: v.tolist() for k, v in columns.items()}}))
     arrow = {"Content-Type": "application/vnd.apache.arrow.stream"}
-    yield "arrow", scores(site.client.post(path, content=stream_of(columns), headers=arrow))
+    yield "arrow", scores(site.client.post(path, content=bodies.arrow(columns), headers=arrow))
     root = write_tree(scratch / f"{name}.root", columns)
     yield (
         "root",
@@ -99,13 +98,6 @@ def roads(site, scratch, write_tree, name, events, classes, expected):
     singles = [{"keys": FEATURES, "values": [float(value) for value in event], "model": name} for event in events]
     yield "tfaas json", [site.client.post("/json", json=single).json() for single in singles]
     yield "tfaas proto", [by_proto(site, single) for single in singles]
-
-
-def stream_of(columns):
-    batch = pa.record_batch(list(columns.values()), names=list(columns))
-    with pa.ipc.new_stream(sink := io.BytesIO(), batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue()
 
 
 def by_triton(site, name, kind, expected):
