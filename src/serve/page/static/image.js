@@ -11,10 +11,10 @@ const TYPES = "image/png,image/jpeg";
 
 /** Say what image a model takes, or null; as serve.codec.image does. */
 export function imageLayout({ inputs }) {
-  const [spec] = inputs, sizes = spec.shape.slice(1);
-  const isImage = inputs.length === 1 && spec.dtype === "float32" && sizes.length === 3 && sizes.every(Number.isInteger);
-  const hasChannels = (size) => size === 1 || size === 3;
-  if (!isImage) return null;
+  const [spec, ...more] = inputs;
+  if (!spec || more.length > 0 || spec.dtype !== "float32") return null;
+  const sizes = spec.shape.slice(1), hasChannels = (size) => size === 1 || size === 3;
+  if (sizes.length !== 3 || !sizes.every(Number.isInteger)) return null;
   if (hasChannels(sizes[0])) return { channels: sizes[0], height: sizes[1], width: sizes[2] };
   return hasChannels(sizes[2]) ? { height: sizes[0], width: sizes[1], channels: sizes[2] } : null;
 }
