@@ -311,6 +311,15 @@ class Engine:
         )
 
 
+def _with_names(manifest: Manifest) -> str:
+    """Say how a graph is published so that it takes events: a list of names is enough for a row of numbers each."""
+    first, *more = manifest.inputs
+    if more or len(first.shape) != 2 or first.dtype == "string" or not manifest.outputs[0].dtype.startswith("float"):
+        return "with a manifest"
+    width = first.shape[1]
+    return f"with the names of its {'' if isinstance(width, str) else f'{width} '}features: ?feature=HT&feature=..."
+
+
 def _end_of(tasks: Sequence[Task]) -> float:
     """Return when a run of tasks has to end: at the deadline of one, sooner where there are several."""
     if len(tasks) == 1:
@@ -323,7 +332,7 @@ def check_takes_events(model: Model) -> Assembler:
     if model.assembler is None:
         raise InvalidEvents(
             f"model {model.name!r} was published without the names of its branches and takes tensors alone: POST to "
-            f"/v2/models/{model.name}/infer, or publish it with a manifest"
+            f"/v2/models/{model.name}/infer, or publish it {_with_names(model.manifest)}"
         )
     return model.assembler
 

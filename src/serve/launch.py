@@ -287,9 +287,13 @@ def _announce(listener: socket.socket) -> None:
         address = f"{UNIX}{name}"
     else:
         host, port = name[:2]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        address = f"http://{_netloc(host, port)}"
     sys.stdout.write(f"serving {address}\n")
     sys.stdout.flush()
+
+
+def _netloc(host: str, port: int) -> str:
+    return f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _bury(metrics: Metrics, folder: Path, name: str, pid: int) -> None:
@@ -303,7 +307,7 @@ def _bury(metrics: Metrics, folder: Path, name: str, pid: int) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     if host.startswith(UNIX):
         return _listen_on_path(host.removeprefix(UNIX))
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -355,7 +359,7 @@ def _removed(listener: socket.socket) -> Iterator[None]:
 
 def _sentence(error: OSError, settings: Settings) -> str:
     is_path = settings.host.startswith(UNIX)
-    address = settings.host if is_path else f"{settings.host}:{settings.port}"
+    address = settings.host if is_path else _netloc(settings.host, settings.port)
     if is_path and error.errno == errno.EADDRINUSE:
         return f"{address} is in use, or is another file; stop that server, or choose another path"
     if is_path:

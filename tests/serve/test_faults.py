@@ -18,7 +18,7 @@ import pytest
 import uproot
 from servers import poll
 
-from rights_for_tests import heed_rights, run, skip_where_rights_mean_nothing
+from rights_for_tests import NOBODY, be_nobody, heed_rights, run, skip_where_rights_mean_nothing
 from rootdata.errors import MachineError
 from serve import check as uploads
 from serve.engine import failed
@@ -165,6 +165,39 @@ def with_something_to_change(repository):
     made.add_tags("good", ["kept"])
     made.publish(repository.with_name("bundle"), "gone")
     made.delete("gone")
+
+
+def test_another_user_than_its_owner_serves_a_folder_that_it_may_only_read(start_server, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("r")
+    own = folder / "own"
+    own.mkdir()
+    Repository(folder / "repo").publish(models.make_bundle(folder / "bundle"), "flat")
+    if os.geteuid() == 0:
+        os.chown(own, NOBODY, NOBODY)
+    for path in (folder / "repo", *(folder / "repo").rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    server = start_server(
+        ["-m", "serve", str(folder / "repo"), "--port", "0"],
+        environment={"TMPDIR": str(own), "HOME": "/nowhere"},
+        first=be_nobody,
+    )
+    user = Path(f"/proc/{server.pid}").stat().st_uid
+    assert user == (os.geteuid() or NOBODY)
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        assert client.post("/models/flat/predict", json=BODY).status_code == 200
+        assert [card["name"] for card in client.get("/models").json()] == ["flat"]
+        assert client.get("/").status_code == 200
+        graph = (folder / "bundle" / "model.onnx").read_bytes()
+        for answer in (
+            client.post("/models/flat/versions", content=graph),
+            client.put("/models/flat/aliases/best", json={"version": 1}),
+            client.delete("/models/flat"),
+        ):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "read_only"), answer.text
+            assert str(folder) not in answer.text
+        assert client.get("/health/ready").status_code == 200
+    assert server.stop() == 0
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_a_repository_that_may_not_be_changed_says_403(start_server, repository, tmp_path):

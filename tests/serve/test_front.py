@@ -9,14 +9,20 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+import tritonclient.http as triton
 from models import make_bundle
+from proxies import nginx
 from servers import Handle, announced, kill, launch, poll
 
+from serve.client import Client
 from serve.repository import Repository
 
 SITE = "https://hub.cern.ch"
@@ -140,60 +146,96 @@ def test_curl_asks_through_the_socket(server):
     assert b"live" in subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
 
 
-NGINX = """
-{user}
-daemon off;
-pid {folder}/pid;
-error_log {folder}/errors;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    client_max_body_size 0;
-    upstream rootdata {{ server unix:{socket}; keepalive 8; }}
-    server {{
-        listen unix:{folder}/front;
-        location /ml/ {{
-            proxy_pass http://rootdata;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $host;
-            proxy_request_buffering off;
-        }}
-        location /stripped/ {{
-            proxy_pass http://rootdata/;
-            proxy_set_header Host $host;
-        }}
-    }}
-}}
+LOCATIONS = """
+    location /ml/ {
+        proxy_pass http://rootdata;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_request_buffering off;
+    }
+    location /stripped/ {
+        proxy_pass http://rootdata/;
+        proxy_set_header Host $http_host;
+    }
 """
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
 def test_nginx_stands_in_front(server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("n")
-    user = "user root;" if os.geteuid() == 0 else ""  # or its workers are nobody, who may not use the socket
-    text = NGINX.format(folder=folder, socket=server.url.removeprefix("unix:"), user=user)
-    (folder / "conf").write_text(text)
-    process = subprocess.Popen(["nginx", "-p", str(folder), "-e", str(folder / "errors"), "-c", str(folder / "conf")])
-    try:
-        poll((folder / "front").exists)
+    with nginx(folder, servers=[server.url], locations=LOCATIONS):
         transport = httpx.HTTPTransport(uds=str(folder / "front"))
-        with httpx.Client(transport=transport, base_url="http://ml.cern.ch", timeout=30) as client:
-            own = {"Origin": "http://ml.cern.ch"}  # as the page itself sends it
-            for prefix in ("/ml", "/stripped"):  # with HTTP/1.1 that is kept, and with HTTP/1.0
-                for _ in range(3):
-                    answer = client.post(f"{prefix}/models/flat/predict", json=EVENTS, headers=own)
-                    assert answer.status_code == 200, answer.text
-                assert client.get(f"{prefix}/").status_code == 200
-                assert client.get(f"{prefix}/models", headers={"Host": "evil.org"}).status_code == 403
-            large = {"events": EVENTS["events"] * 20_000}
-            assert client.post("/ml/models/flat/predict", json=large).json()["num_events"] == 20_000
-            assert client.get("/ml", follow_redirects=False).status_code == 301  # nginx's own
-    finally:
-        process.terminate()
-        process.wait(10)
+        for host in ("ml.cern.ch", "ml.cern.ch:8443"):  # a page says its port, too
+            with httpx.Client(transport=transport, base_url=f"http://{host}", timeout=30) as client:
+                check_through(client, host)
+
+
+def check_through(client, host):
+    own = {"Origin": f"http://{host}"}  # as the page itself sends it
+    for prefix in ("/ml", "/stripped"):  # with HTTP/1.1 that is kept, and with HTTP/1.0
+        for _ in range(3):
+            answer = client.post(f"{prefix}/models/flat/predict", json=EVENTS, headers=own)
+            assert answer.status_code == 200, answer.text
+        assert client.get(f"{prefix}/").status_code == 200
+        assert client.get(f"{prefix}/models", headers={"Host": "evil.org"}).status_code == 403
+    large = {"events": EVENTS["events"] * 20_000}
+    assert client.post("/ml/models/flat/predict", json=large).json()["num_events"] == 20_000
+    assert client.get("/ml", follow_redirects=False).status_code == 301  # nginx's own
+
+
+ROLLING = """
+    location ~ /(predict|infer)$ {
+        proxy_pass http://rootdata;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_next_upstream error timeout http_502 http_503 non_idempotent;
+    }
+    location / {
+        proxy_pass http://rootdata;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_request_buffering off;
+    }
+"""
+
+
+@pytest.mark.long
+def test_servers_are_restarted_in_turn_and_no_request_fails(start_server, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("n")
+    Repository(folder / "repo").publish(make_bundle(folder / "bundle"), "flat")
+
+    def start(number):
+        return start_server(["-m", "serve", str(folder / "repo"), "--host", f"unix:{folder}/{number}"])
+
+    servers = [start(number) for number in range(2)]
+    upstream = [f"{server.url} max_fails=0" for server in servers]
+    with nginx(folder, servers=upstream, locations=ROLLING) as url, ThreadPoolExecutor(8) as pool:
+        is_over = threading.Event()
+        clients = [pool.submit(ask_until, is_over, url) for _ in range(8)]
+        try:
+            for number, signal_number in ((0, signal.SIGTERM), (1, signal.SIGHUP), (0, signal.SIGHUP)):
+                assert servers[number].stop(number=signal_number) == 0
+                servers[number] = start(number)  # which returns when it answers
+        finally:
+            is_over.set()
+        answers = Counter(answer for client in clients for answer in client.result(60))
+    assert set(answers) == {200}
+    assert answers[200] > 1000  # so that there was one on its way whatever happened
+
+
+def ask_until(is_over, url):
+    """Predict over and over, by a connection that is kept and by new ones; return what came of it."""
+    told = []
+    with httpx.Client(base_url=url, timeout=60) as kept:
+        while not is_over.is_set():
+            try:
+                answer = (kept if len(told) % 10 else httpx).post(f"{url}/models/flat/predict", json=EVENTS, timeout=60)
+                told.append(answer.status_code)
+            except httpx.HTTPError as error:
+                told.append(repr(error))
+    return told
 
 
 def test_a_socket_that_a_dead_server_left_is_used_again_and_a_living_one_is_not(start_server, tmp_path_factory):
@@ -212,6 +254,35 @@ def test_a_socket_that_a_dead_server_left_is_used_again_and_a_living_one_is_not(
     path.write_text("a file of somebody")
     again = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, check=False)
     assert (again.returncode, path.read_text()) == (2, "a file of somebody")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="NO IPV6: this machine has none; nothing of it was tested")
+def test_a_server_is_asked_over_ipv6(start_server, tmp_path):
+    Repository(tmp_path / "repo").publish(make_bundle(tmp_path / "bundle"), "flat")
+    server = start_server(["-m", "serve", str(tmp_path / "repo"), "--host", "::1", "--port", "0"])
+    address = server.url.removeprefix("http://")
+    assert address.startswith("[::1]:")
+    own = {"Origin": server.url}  # as its page sends it
+    assert httpx.post(f"{server.url}/models/flat/predict", json=EVENTS, headers=own).status_code == 200
+    assert httpx.get(f"{server.url}/models", headers={"Host": "evil.org"}).status_code == 403
+    with Client(server.url) as client:  # loopback, and so served without keys
+        assert client.predict("flat", EVENTS["events"]).version == 1
+    with triton.InferenceServerClient(address) as client:
+        assert client.is_model_ready("flat")
+    port = address.rpartition(":")[2]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health/live")
+    words = [sys.executable, "-m", "serve", str(tmp_path / "repo"), "--host", "[::1]", "--port", port]  # as in a URL
+    again = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert f"[::1]:{port} is in use" in again.stderr
+
+
+def test_all_addresses_need_keys_over_ipv6_too(tmp_path):
+    words = [sys.executable, "-m", "serve", str(tmp_path / "repo"), "--host", "::"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--keys" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["unix:", "unix:/nowhere/socket", "unix:/" + "x" * 200])

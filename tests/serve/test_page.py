@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
+import kinds
+import numpy as np
 import pytest
-from models import FLAT, JETS, make_bundle
+from models import FLAT, JETS, image_bundle, make_bundle
+from PIL import Image
+from proxies import nginx
 from servers import Handle, announced, kill, launch, poll
 
-from rootdata.bundle.manifest import BranchSpec, SampleSelection, Selection, TensorSpec
+from rootdata.bundle import BranchSpec, SampleSelection, Selection, TensorSpec
+from serve import checking_child
 from serve.keys import Keys
 from serve.repository import Repository
 
@@ -26,6 +31,7 @@ ROC = {
     "ttH": {"signal_efficiency": CURVE, "background_efficiency": tuple(x**4 for x in CURVE)},
     EVIL: {"signal_efficiency": CURVE, "background_efficiency": tuple(x**2 for x in CURVE)},
 }
+TENSORS = ("network to nodes", "float32", "maps", "words", "batch of 3", "image of any size")
 ANSWERED = "document.querySelector('output .score') !== null && !document.querySelector('output.old')"
 
 
@@ -46,9 +52,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository.set_alias("numbers", "production", 1)
     evil = make_bundle(folder / "evil", description=EVIL, author=EVIL, software={EVIL: EVIL}, training={EVIL: EVIL})
     repository.publish(evil, "strange")
+    repository.publish(image_bundle(folder / "image"), "colours")
+    repository.publish(image_bundle(folder / "halved", factor=0.5), "colours")
     (folder / "models" / "lost" / "1").mkdir(parents=True)
     (folder / "models" / "lost" / "1" / "manifest.json").write_text("{}")
     return folder / "models"
+
+
+def publish_kinds(models: Path, scratch: Path, names: Iterable[str]) -> None:
+    """Publish graphs as an upload without a manifest does."""
+    for name in names:
+        graph = kinds.written(kinds.KINDS[name].graph, scratch / name)
+        checking_child.check(str(graph), features=None, columns=None, batching=None)
+        Repository(models).publish(graph, name.replace(" ", "-"))
+
+
+@pytest.fixture(scope="module")
+def tensors(models: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Put graphs beside the models that take tensors alone."""
+    publish_kinds(models, tmp_path_factory.mktemp("kinds"), TENSORS)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +175,7 @@ def visitor(driver: Any, server: Handle) -> Iterator[Visitor]:
 def test_the_list_is_searched_while_typing(visitor: Visitor) -> None:
     visitor.open()
     names = "[...document.querySelectorAll('tbody th a')].map((a) => a.textContent)"
-    assert visitor.run(f"return {names}") == ["lost", "numbers", "strange", "ttH"]
+    assert visitor.run(f"return {names}") == ["colours", "lost", "numbers", "strange", "ttH"]
     assert "publish" in visitor.find("tr", "lost").find_element("class name", "bad").text
     assert "production → 1" in visitor.find("tr", "numbers").text
     visitor.type("#search", "jet_PT")
@@ -268,6 +290,166 @@ def test_the_command_that_is_shown_gives_the_same_score(visitor: Visitor) -> Non
     assert answer["scores"]["signal"][0] == pytest.approx(shown, abs=1e-9)
 
 
+def fed(visitor: Visitor, feeds: kinds.Tensors) -> kinds.Tensors:
+    """Read the tensors that are written in the fields, one number filling what is not written out."""
+    found = {}
+    for name, like in feeds.items():
+        typed = json.loads(visitor.find(f"[name={name}]").get_property("value"))
+        found[name] = np.array(typed, like.dtype)
+    return found
+
+
+def told(visitor: Visitor, name: str) -> np.ndarray:
+    """Return the values of an output as they are shown: as scores, or as a table."""
+    table = visitor.run(f"return document.querySelectorAll('output [aria-label={name}] tbody td').length > 0")
+    cells = f"[...document.querySelectorAll('output {f'[aria-label={name}] tbody td' if table else 'data'}')]"
+    return np.array(visitor.run(f"return {cells}.map((e) => e.value ?? e.textContent)"))
+
+
+@pytest.mark.parametrize("kind", ["float32", "network to nodes", "batch of 3", "maps", "words"])
+def test_tensors_are_tried(tensors: None, visitor: Visitor, kind: str) -> None:
+    made = kinds.KINDS[kind]
+    visitor.open(f"#/models/{kind.replace(' ', '-')}")
+    visitor.click("button", "Score")
+    visitor.wait("document.querySelector('output h3, output .score, output table') !== null")
+    values = fed(visitor, made.feeds)
+    for name, expected in kinds.expected(made.graph, values).items():
+        shown = told(visitor, name)
+        if expected.dtype == object:
+            assert shown.tolist() == expected.ravel().tolist()
+        elif name != "label":  # which stands behind the probabilities
+            np.testing.assert_allclose(shown.astype(float)[: expected.size], expected.ravel(), rtol=1e-5, atol=1e-6)
+
+
+def test_typed_tensors_go_as_they_are(tensors: None, visitor: Visitor) -> None:
+    visitor.open("#/models/float32")
+    visitor.type("[name=x]", "[[1, 2, 3, 4], [0.1, 1e-3, -5, 123456789.123456789]]")
+    visitor.click("button", "Score")
+    visitor.wait("document.querySelector('output table') !== null")
+    shown = told(visitor, "y").astype(float)
+    values = np.array([[1, 2, 3, 4], [0.1, 1e-3, -5, 123456789.123456789]], np.float32)
+    np.testing.assert_allclose(shown, kinds.expected(kinds.linear(), {"x": values})["y"].ravel(), rtol=1e-5)
+    command = visitor.run("return document.querySelector('form pre').textContent")
+    assert "123456789.123456789" in command
+    answer = json.loads(subprocess.check_output(["sh", "-c", command], stderr=subprocess.DEVNULL))
+    np.testing.assert_allclose(answer["outputs"][0]["data"], shown, rtol=1e-5)
+
+
+def test_one_number_fills_a_tensor_of_any_size(tensors: None, visitor: Visitor) -> None:
+    visitor.open("#/models/image-of-any-size")
+    assert "2" in visitor.text("form.try .field")
+    visitor.type("[name=x]", "0.5")
+    assert visitor.score() == pytest.approx(25 * 0.5, rel=1e-4)  # a sum over 5 x 5 pixels
+    assert '"shape": [1,1,16,16]' in visitor.run("return document.querySelector('form pre').textContent")
+
+
+def test_what_is_wrong_with_a_tensor_stands_at_its_field(tensors: None, visitor: Visitor) -> None:
+    visitor.open("#/models/float32")
+    for typed, told_of in {
+        "[[1, 2, 3": "this is no JSON",
+        "": "this is no JSON",
+        "[[1, 2], [3]]": "expected [events, 4]",
+        "[[1, 2, 3, 4], [5]]": "axis 1",
+        '[[1, 2, 3, "<b>x</b>"]]': "'<b>x</b>'",
+        "[1, 2, 3, 4]": "expected [events, 4]",
+    }.items():
+        visitor.type("[name=x]", typed)
+        visitor.click("button", "Score")
+        visitor.wait("document.querySelector('[aria-invalid]') !== null")
+        assert told_of in visitor.text("#tensor-0-note")
+        visitor.type("[name=x]", "[[1, 2, 3, 4]]")
+        visitor.score()
+        assert visitor.text("#tensor-0-note") == ""
+    assert [line for line in visitor.complaints() if "status of 4" not in line] == []
+
+
+def test_an_image_is_tried_made_up_or_from_a_file(visitor: Visitor, tmp_path: Path) -> None:
+    visitor.open("#/models/colours/versions/1")
+    visitor.score()
+    scores = "return [...document.querySelector('output').querySelectorAll('data')].map((e) => Number(e.value))"
+    assert [0.3 < score < 1 for score in visitor.run(scores)] == [True] * 3
+    Image.new("RGB", (60, 40), (255, 51, 0)).save(tmp_path / "it's.png")
+    visitor.find("[name=image]").send_keys(str(tmp_path / "it's.png"))
+    visitor.score()
+    assert visitor.run(scores) == pytest.approx([1, 0.2, 0], abs=1e-6)
+    command = visitor.run("return document.querySelector('form pre').textContent")
+    output = subprocess.check_output(["sh", "-c", command], stderr=subprocess.DEVNULL, cwd=tmp_path)
+    assert json.loads(output) == pytest.approx([1, 0.2, 0], abs=1e-6)
+    visitor.open("#/models/colours")
+    visitor.find("[name=image]").send_keys(str(tmp_path / "it's.png"))
+    visitor.score()
+    assert visitor.run(scores) == pytest.approx([0.5, 0.1, 0], abs=1e-6)
+
+
+def test_what_is_no_image_is_told(visitor: Visitor, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    visitor.open("#/models/colours")
+    visitor.find("[name=image]").send_keys(str(tmp_path / "a.png"))
+    visitor.wait("document.querySelector('#image-note').textContent.includes('show it')")
+    visitor.click("button", "Score")
+    visitor.wait("document.querySelector('#image[aria-invalid]') !== null")
+    assert "no PNG or JPEG" in visitor.text("#image-note")
+    assert [line for line in visitor.complaints() if "status of 400" not in line] == []
+
+
+@pytest.mark.long
+def test_every_kind_of_graph_can_be_tried(driver: Any, start_server: Callable[..., Handle], tmp_path: Path) -> None:
+    """The values that are made up are such that each graph gives an answer."""
+    publish_kinds(tmp_path / "models", tmp_path, kinds.KINDS)
+    visitor = Visitor(driver, start_server(["-m", "serve", str(tmp_path / "models"), "--port", "0"]).url)
+    visitor.complaints()
+    for name in kinds.KINDS:
+        visitor.open(f"#/models/{name.replace(' ', '-')}")
+        visitor.click("button", "Score")
+        visitor.wait(ANSWERED.replace(".score", "*"))
+        assert visitor.run("return document.querySelector('output .bad')") is None, name
+    assert visitor.complaints() == []
+
+
+PREFIXES = """
+    location /ml/ {
+        proxy_pass http://rootdata;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+    }
+    location /stripped/ { proxy_pass http://rootdata/; proxy_set_header Host $http_host; }
+"""
+
+
+@pytest.mark.parametrize("prefix", ["ml", pytest.param("stripped", marks=pytest.mark.long)])
+def test_all_of_the_page_works_under_a_prefix(
+    driver: Any,
+    models: Path,
+    start_server: Callable[..., Handle],
+    tmp_path_factory: pytest.TempPathFactory,
+    prefix: str,
+) -> None:
+    folder = tmp_path_factory.mktemp("n")
+    words = ["-m", "serve", str(models), "--host", f"unix:{folder}/socket", "--root-path", "/ml"]
+    server = start_server(words)
+    with nginx(folder, servers=[server.url], locations=PREFIXES) as url:
+        visitor = Visitor(driver, f"{url}/{prefix}")
+        visitor.hosts()
+        visitor.complaints()
+        visitor.open()
+        visitor.click("a", "ttH")
+        visitor.wait("document.title === 'ttH'")
+        assert 0 < visitor.score() < 1
+        command = visitor.run("return document.querySelector('form pre').textContent")
+        assert f"{url}/{prefix}/models/ttH/predict" in command
+        visitor.click("button", "Show the graph")
+        visitor.wait("document.querySelector('iframe').contentDocument?.querySelectorAll('#canvas .node').length > 8")
+        links = visitor.run("return [...document.querySelectorAll('a[href]')].map((a) => a.href)")
+        assert {httpx.get(link).status_code for link in links} == {200}
+        visitor.open("#/models/colours")
+        assert 0 < visitor.score() < 1
+        visitor.click("a.home")
+        visitor.wait("document.title === 'Models'")
+        assert visitor.hosts() == {urlsplit(url).netloc}
+        assert visitor.complaints() == []
+
+
 def test_netron_draws_the_graph(visitor: Visitor) -> None:
     visitor.open("#/models/ttH")
     visitor.click("button", "Show the graph")
@@ -338,21 +520,26 @@ def test_a_key_is_asked_for_and_used(
 
 
 @pytest.mark.parametrize("width", [360, 1200])
-def test_nothing_is_wider_than_the_screen(visitor: Visitor, width: int) -> None:
+def test_nothing_is_wider_than_the_screen(tensors: None, visitor: Visitor, width: int) -> None:
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     visitor.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
-        for view in ("", "#/models/ttH", "#/models/strange"):
+        for view in ("", "#/models/ttH", "#/models/strange", "#/models/colours", "#/models/network-to-nodes"):
             visitor.open(view)
+            for button in visitor.driver.find_elements("css selector", "form.try button.main"):
+                button.click()
+            visitor.wait("!document.querySelector('button:disabled')")
             assert visitor.run("return document.documentElement.scrollWidth") <= width
     finally:
         visitor.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_every_field_and_button_has_a_name(visitor: Visitor) -> None:
-    for view in ("", "#/models/ttH"):
+def test_every_field_and_button_has_a_name(tensors: None, visitor: Visitor) -> None:
+    for view in ("", "#/models/ttH", "#/models/colours", "#/models/network-to-nodes"):
         visitor.open(view)
-        elements = visitor.driver.find_elements("css selector", "input, select, button, a, iframe, [role=region]")
+        elements = visitor.driver.find_elements(
+            "css selector", "input, select, textarea, button, a, iframe, [role=region]"
+        )
         assert [e.get_attribute("outerHTML") for e in elements if e.is_displayed() and not e.accessible_name] == []
 
 

@@ -45,13 +45,16 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from serve.client.progress import shown_on
     from serve.client.waiting import Client
 
     key = arguments.key or os.environ.get(KEY) or None
     url = arguments.url or URL
     times = {"timeout": arguments.timeout, "file_timeout": max(600.0, arguments.timeout)}
-    with Client(url, key=key, ca=arguments.ca, **times) as client:
+    with shown_on(sys.stderr) as progress, Client(url, key=key, ca=arguments.ca, progress=progress, **times) as client:
         for line in arguments.run(client, arguments) or ():
+            if progress is not None:
+                progress.clear()
             print(line)
     sys.stdout.flush()
     return 0

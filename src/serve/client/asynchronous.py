@@ -19,7 +19,7 @@ from serve.client.packing import packed
 from serve.client.retry import Answer, Failure, Policy, Wait
 from serve.client.scores import Scores
 from serve.client.servers import Servers, Steps
-from serve.client.transport import send_async, trust
+from serve.client.transport import Progress, send_async, trust
 from serve.client.waiting import PER_REQUEST, POLL, Models
 
 T = TypeVar("T")
@@ -30,7 +30,8 @@ class AsyncClient:
 
     Parameters
     ----------
-    url, key, ca, timeout, file_timeout, retries, events_per_request, draw : as of the other client
+    url, key, ca, timeout, file_timeout, retries, events_per_request, progress, draw : as of the other client;
+        ``progress`` is called between other tasks, and should not take long
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class AsyncClient:
         file_timeout: float = 600.0,
         retries: int = 4,
         events_per_request: int = PER_REQUEST,
+        progress: Progress | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         policy = Policy(retries=retries, timeout=timeout, file_timeout=file_timeout)
         self._servers = Servers(url, key=key, policy=policy, draw=draw)
         self._max_events = events_per_request
         self._http = httpx.AsyncClient(headers=self._servers.headers, verify=trust(ca))
+        self._progress = progress
 
     async def _run(self, steps: Steps[T]) -> T:
         outcome: Answer | Failure | None = None
@@ -62,7 +65,7 @@ class AsyncClient:
                 await asyncio.sleep(step.seconds)
                 outcome = None
             else:
-                outcome = await send_async(self._http, step)
+                outcome = await send_async(self._http, step, self._progress)
 
     async def _ask(self, operation: Operation[T]) -> T:
         return await self._run(self._servers.steps(operation))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -36,6 +36,7 @@ _NO_TLS = (
     "PACKET_LENGTH_TOO_LONG",
     "RECORD_LAYER_FAILURE",
 )
+Progress = Callable[[int, int], object]  # is told the bytes of a file that are sent, and all of them
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -59,8 +60,12 @@ def trust(ca: str | Path | None) -> ssl.SSLContext | bool:
         raise InvalidInput(f"ca: {path}: {why}; expected a file of certificates (PEM), or a folder of them") from error
 
 
-def send(http: httpx.Client, step: Send) -> Answer | Failure:
+def send(http: httpx.Client, step: Send, progress: Progress | None = None) -> Answer | Failure:
     """Send a call, and wait for its answer.
+
+    Parameters
+    ----------
+    progress : is told how much of a file is sent
 
     Raises
     ------
@@ -68,7 +73,7 @@ def send(http: httpx.Client, step: Send) -> Answer | Failure:
         Where a file of the call can't be read or written.
     """
     try:
-        with _body(step) as body, http.stream(**_request(step), content=body) as response:
+        with _body(step) as body, http.stream(**_request(step), content=_told(body, step, progress)) as response:
             with _sink(step, response) as sink:
                 for piece in response.iter_bytes():
                     _check_time(step)
@@ -80,8 +85,12 @@ def send(http: httpx.Client, step: Send) -> Answer | Failure:
         raise _unusable(error) from error
 
 
-async def send_async(http: httpx.AsyncClient, step: Send) -> Answer | Failure:
+async def send_async(http: httpx.AsyncClient, step: Send, progress: Progress | None = None) -> Answer | Failure:
     """Send a call; other tasks run while the answer is on its way.
+
+    Parameters
+    ----------
+    progress : as of :func:`send`; it is called where the task runs
 
     Raises
     ------
@@ -91,7 +100,7 @@ async def send_async(http: httpx.AsyncClient, step: Send) -> Answer | Failure:
     try:
         async with asyncio.timeout(_seconds(step)):
             with _body(step) as body:
-                content = body if isinstance(body, bytes | None) else _in_threads(body)
+                content = body if isinstance(body, bytes | None) else _in_threads(body, _Sent(step, progress))
                 async with http.stream(**_request(step), content=content) as response:
                     with _sink(step, response) as sink:
                         async for piece in response.aiter_bytes():
@@ -139,9 +148,40 @@ def _pieces(file: IO[bytes], step: Send) -> Iterator[bytes]:
         yield piece
 
 
-async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+def _told(body: bytes | Iterator[bytes] | None, step: Send, progress: Progress | None) -> Any:
+    return body if isinstance(body, bytes | None) else _counted(body, _Sent(step, progress))
+
+
+def _counted(pieces: Iterator[bytes], sent: _Sent) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        sent.add(piece)
+
+
+async def _in_threads(pieces: Iterator[bytes], sent: _Sent) -> AsyncIterator[bytes]:
     while piece := await asyncio.to_thread(next, pieces, b""):
         yield piece
+        sent.add(piece)
+
+
+class _Sent:
+    """Counts what is sent of the file of a call.
+
+    Parameters
+    ----------
+    progress : is told
+    """
+
+    def __init__(self, step: Send, progress: Progress | None) -> None:
+        self._progress = progress
+        self._total = step.call.body.stat().st_size if isinstance(step.call.body, Path) else 0
+        self._sent = 0
+
+    def add(self, piece: bytes) -> None:
+        """Take note of a piece that was taken by the connection."""
+        self._sent += len(piece)
+        if self._progress is not None:
+            self._progress(self._sent, self._total)
 
 
 def _check_time(step: Send) -> None:

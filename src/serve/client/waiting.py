@@ -17,7 +17,7 @@ from serve.client.packing import packed
 from serve.client.retry import Answer, Failure, Policy, Wait
 from serve.client.scores import Scores
 from serve.client.servers import Servers, Steps
-from serve.client.transport import send, trust
+from serve.client.transport import Progress, send, trust
 
 T = TypeVar("T")
 Models = list[dict[str, Any]]
@@ -37,6 +37,7 @@ class Client:
     file_timeout : the same for one that moves a ROOT file or a bundle
     retries : how many times to ask again where that is safe, after growing waits
     events_per_request : more are sent in several requests, all to the same version
+    progress : is told the bytes that are sent of a bundle or a ROOT file, and all that it has, after each piece
     draw : gives numbers from [0, 1), which spread the waits of many clients
     """
 
@@ -50,12 +51,14 @@ class Client:
         file_timeout: float = 600.0,
         retries: int = 4,
         events_per_request: int = PER_REQUEST,
+        progress: Progress | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         policy = Policy(retries=retries, timeout=timeout, file_timeout=file_timeout)
         self._servers = Servers(url, key=key, policy=policy, draw=draw)
         self._max_events = events_per_request
         self._http = httpx.Client(headers=self._servers.headers, verify=trust(ca))
+        self._progress = progress
 
     def _run(self, steps: Steps[T]) -> T:
         outcome: Answer | Failure | None = None
@@ -69,7 +72,7 @@ class Client:
                 time.sleep(step.seconds)
                 outcome = None
             else:
-                outcome = send(self._http, step)
+                outcome = send(self._http, step, self._progress)
 
     def _ask(self, operation: Operation[T]) -> T:
         return self._run(self._servers.steps(operation))

@@ -35,7 +35,8 @@ def check_ready(site: Site) -> None:
     """
     if not site.is_ready():
         raise Overloaded("no model process can be reached, or none makes progress; try again later", code="not_ready")
-    if not os.access(site.settings.models, os.R_OK | os.X_OK):
+    # As who the process acts, and with the capabilities that it has; not as who started it.
+    if not os.access(site.settings.models, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise Overloaded("the folder of the models can't be read", code="not_ready")
     if site.keys is not None:
         site.keys.check()

@@ -28,7 +28,7 @@ _MAX_PARAMS = 1_000_000
 _PIECE = 1 << 20
 _MAX_IMAGE = 20_000_000  # bytes; the form is taken apart here
 _FORM = "multipart/form-data"
-_IMAGE = ("image", "model")  # fields of a form
+_IMAGE = ("image", "model")  # fields of a form, which may have a version, too
 
 
 async def predict_json(site: Site, request: HttpRequest) -> Response:
@@ -68,12 +68,13 @@ async def image(site: Site, request: HttpRequest) -> Response:
     is_base64 = _is_base64(request)
     body = await limits.read(request, min(_MAX_IMAGE, site.settings.max_body), pause=site.settings.timeout)
     fields = forms.fields(body, content_type, is_base64=is_base64)
-    check_keys(fields, known=_IMAGE, needed=_IMAGE, what="form")
-    name = names.model(fields["model"].decode("utf-8", errors="replace"))
+    check_keys(fields, known=(*_IMAGE, "version"), needed=_IMAGE, what="form")
+    name = names.model(str(fields["model"], "utf-8", "replace"))
+    version = names.version(str(fields["version"], "utf-8", "replace")) if "version" in fields else None
     scoring = Request(
         road="image",
         model=name,
-        version=site.repository.served(name),
+        version=site.repository.served(name, version),
         body=fields["image"],
         deadline=time.monotonic() + seconds,
     )
@@ -224,7 +225,11 @@ OPERATIONS = (
                 "type": "object",
                 "required": list(_IMAGE),
                 "additionalProperties": False,
-                "properties": {"image": BINARY, "model": {"type": "string"}},
+                "properties": {
+                    "image": BINARY,
+                    "model": {"type": "string"},
+                    "version": {"type": "string", "description": "a number; by default the latest one"},
+                },
             }
         },
         gives={media.JSON: _SCORES},

@@ -63,6 +63,10 @@ class Scripted:
         self._thread.join()
 
 
+def broken() -> bytes:
+    raise ConnectionError("the client has left")
+
+
 def read(connection: socket.socket) -> bytes:
     """Read a request, its body as long as it says."""
     got = b""
@@ -71,7 +75,7 @@ def read(connection: socket.socket) -> bytes:
     head, _, body = got.partition(b"\r\n\r\n")
     length = next((int(x[15:]) for x in head.lower().split(b"\r\n") if x.startswith(b"content-length:")), 0)
     while len(body) < length:
-        body += connection.recv(65536)
+        body += connection.recv(65536) or broken()
     return head + b"\r\n\r\n" + body
 
 

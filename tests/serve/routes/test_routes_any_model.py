@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import bodies
 import kinds
 import numpy as np
 import onnx
@@ -13,7 +15,10 @@ from kinds import KINDS
 from tritonclient.utils import np_to_triton_dtype
 
 from serve import checking_child
-from serve.client import Client
+from serve.client import Client, wire
+from serve.client.columns import Columns
+from serve.codec import media
+from serve.errors import InvalidModel
 from serve.repository import Repository
 
 CASES = Path(__file__).parents[4] / "shared" / "cases" / "models"
@@ -98,7 +103,7 @@ def takes_rows(made):
 
 
 @pytest.mark.parametrize("kind", [kind for kind, made in KINDS.items() if takes_rows(made)])
-def test_events_give_what_onnxruntime_gives(site, publish, kind):
+def test_events_give_what_onnxruntime_gives(site, publish, kind, tmp_path, write_tree):
     made, name = KINDS[kind], f"events-{kind.replace(' ', '-')}"
     values = made.feeds["x"]
     features = FEATURES[: values.shape[1]]
@@ -115,6 +120,12 @@ def test_events_give_what_onnxruntime_gives(site, publish, kind):
     np.testing.assert_allclose(
         np.transpose([answer["scores"][c] for c in made.columns]), expected, rtol=2e-6, atol=1e-6
     )
+    root = write_tree(tmp_path / "events.root", columns)
+    for body, content_type in ((bodies.arrow(columns), media.ARROW), (root.read_bytes(), media.ROOT)):
+        answer = site.client.post(f"/models/{name}/predict", content=body, headers={"Content-Type": content_type})
+        assert answer.status_code == 200, answer.text
+        found = np.transpose([answer.json()["scores"][c] for c in made.columns])
+        np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6, err_msg=content_type)
     single = {"keys": features, "values": values[0].tolist(), "model": name}
     np.testing.assert_allclose(site.client.post("/json", json=single).json(), expected[0], rtol=2e-6, atol=1e-6)
 
@@ -125,6 +136,44 @@ def of_event(graph, row):
     found = kinds.expected(graph, {"x": np.repeat(row[None], rows, axis=0)})
     scores = found.get("probabilities", next(iter(found.values())))
     return scores[:1].reshape(1, -1).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_events_for_a_graph_of_tensors_are_refused_alike_by_every_road(site, publish, kind, tmp_path, write_tree):
+    made, name = KINDS[kind], f"refusing-{kind.replace(' ', '-')}"
+    publish(name, made.graph)
+    columns = {"a": np.ones(2, np.float32)}
+    sent = {
+        media.JSON: json.dumps({"events": [{"a": 1.0}, {"a": 1.0}]}).encode(),
+        media.COLUMNS: wire.encode_columns(Columns(num_events=2, columns=columns)),
+        media.ARROW: bodies.arrow(columns),
+        media.ROOT: write_tree(tmp_path / "events.root", columns).read_bytes(),
+    }
+    told = set()
+    for content_type, body in sent.items():
+        answer = site.client.post(f"/models/{name}/predict", content=body, headers={"Content-Type": content_type})
+        assert answer.status_code == 422, answer.text
+        told.add(answer.json()["error"]["message"])
+    (sentence,) = told
+    assert f"/v2/models/{name}/infer" in sentence
+    assert ("?feature=" in sentence) == takes_features(made)
+
+
+def takes_features(made):
+    """Say whether the remedy that the refusal names, to publish the graph with names of features, is one."""
+    values = list(made.feeds.values())
+    return len(values) == 1 and values[0].ndim == 2 and values[0].dtype != object
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_remedy_of_the_refusal_is_true(publish, kind):
+    made = KINDS[kind]
+    features = FEATURES[: next(iter(made.feeds.values())).shape[-1:][0]] if takes_features(made) else FEATURES[:1]
+    if takes_features(made):
+        publish(f"remedy-{kind.replace(' ', '-')}", made.graph, features=features)
+    else:
+        with pytest.raises(InvalidModel, match="features"):
+            publish(f"remedy-{kind.replace(' ', '-')}", made.graph, features=features)
 
 
 @pytest.mark.parametrize("name", SHARED)

@@ -6,27 +6,11 @@ import io
 import subprocess
 
 import numpy as np
-import onnx
 import pytest
-from models import graph_of
-from onnx import helper
+from models import IMAGE, image_bundle
 from PIL import Image
 
-from rootdata.bundle.manifest import MODEL, save_manifest
-from serve.graphs import bundle_of_graph
 from serve.repository import Repository
-
-SIZE = (6, 4)  # width, height
-
-
-def image_bundle(folder):
-    """Write a bundle whose three scores are the means of red, green and blue."""
-    folder.mkdir()
-    nodes = [helper.make_node("ReduceMean", ["pixels", "axes"], ["scores"], keepdims=0)]
-    graph = graph_of(nodes, {"pixels": ("n", 3, SIZE[1], SIZE[0])}, {"scores": ("n", 3)}, {"axes": np.array([2, 3])})
-    onnx.save_model(graph, folder / MODEL)
-    save_manifest(bundle_of_graph(folder / MODEL, columns=["red", "green", "blue"]), folder)
-    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,6 +37,18 @@ def test_an_image_gets_a_list_of_scores(site, path):
     assert answer.headers["x-model"] == "colours"
 
 
+def test_an_older_version_can_be_asked(site, tmp_path):
+    half = Repository(site.folder)
+    half.publish(image_bundle(tmp_path / "one"), "halved")
+    half.publish(image_bundle(tmp_path / "two", factor=0.5), "halved")
+    whole = ask(site, model="halved", version=(None, "1"))
+    assert whole.json() == pytest.approx([1, 0.2, 0], abs=1e-6)
+    assert whole.headers["x-model-version"] == "1"
+    assert ask(site, model="halved").json() == pytest.approx([0.5, 0.1, 0], abs=1e-6)
+    assert ask(site, model="halved", version=(None, "3")).status_code == 404
+    assert ask(site, model="halved", version=(None, "one")).json()["error"]["field"] == "version"
+
+
 def test_curl_with_the_name_behind_the_file(site, tmp_path):
     (tmp_path / "file.jpg").write_bytes(picture("JPEG"))
     command = ["curl", "-s", f"{site.handle.url}/image", "-F", "image=@file.jpg", "-F", "model=colours"]
@@ -61,7 +57,7 @@ def test_curl_with_the_name_behind_the_file(site, tmp_path):
 
 
 def test_tensors_and_images_agree(site):
-    pixels = np.full((1, 3, SIZE[1], SIZE[0]), 0.5, np.float32)
+    pixels = np.full((1, 3, IMAGE[1], IMAGE[0]), 0.5, np.float32)
     tensor = {"name": "pixels", "shape": list(pixels.shape), "datatype": "FP32", "data": pixels.ravel().tolist()}
     answer = site.client.post("/v2/models/colours/infer", json={"inputs": [tensor]}).json()
     body = picture(colour=(128, 128, 128))

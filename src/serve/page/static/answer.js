@@ -1,17 +1,53 @@
 // What the server said of an event.
 
-import { el, figure } from "./dom.js";
+import { el, figure, table } from "./dom.js";
 
-/** Show what the model says. */
+const SHOWN = 50; // rows and columns of a table at most
+
+/** Show what the model says of an event. */
 export function scores({ model, version, scores }) {
-  return [el("p", { class: "faint" }, `${model}, version ${version}`),
-    ...Object.entries(scores).map(([name, [value]]) => scoreOf(name, value))];
+  return [heading(model, version), ...Object.entries(scores).map(([name, [value]]) => scoreOf(name, value))];
 }
 
+/** Show the tensors that a model gives, one event as its scores. */
+export function outputs({ model_name: model, model_version: version, outputs }, { outputs: specs }) {
+  return [heading(model, version), ...outputs.flatMap((output) => {
+    const { columns } = specs.find((spec) => spec.name === output.name);
+    const isEvent = output.data.length === columns.length && output.data.every((value) => typeof value === "number");
+    return [outputs.length > 1 && el("h3", null, output.name),
+      ...(isEvent ? columns.map((name, i) => scoreOf(name, output.data[i])) : [rowsOf(output, columns)])];
+  }).filter(Boolean)];
+}
+
+/** Show the scores of an image. */
+export function imageScores(values, { name, version, manifest }) {
+  const { columns } = manifest.outputs[0];
+  return [heading(name, version), ...values.map((value, i) => scoreOf(columns[i] ?? String(i), value))];
+}
+
+function heading(model, version) {
+  return el("p", { class: "faint" }, `${model}, version ${version}`);
+}
+
+function rowsOf({ name, shape, data }, columns) {
+  const rows = shape.length ? shape[0] : 1, width = rows ? data.length / rows : 0;
+  const head = Array.from({ length: Math.min(width, SHOWN) }, (_, i) => (columns.length === width ? columns[i] : String(i)));
+  const cells = (row) => head.map((_, i) => written(data[row * width + i]));
+  const more = rows > SHOWN || width > SHOWN ? `; at most ${SHOWN} rows and columns are shown` : "";
+  return el("div", null, el("p", { class: "faint" }, `${name}: ${shape.join(" × ") || "one number"}${more}`),
+    rows > 0 && width > 0 && table({ label: name, className: "figures", head: ["", ...head],
+      rows: Array.from({ length: Math.min(rows, SHOWN) }, (_, row) => [String(row), ...cells(row)]) }));
+}
+
+function written(value) {
+  return typeof value === "number" ? figure(value, 6) : String(value);
+}
+
+/** Show a number, and a bar where it can be a probability. */
 function scoreOf(name, value) {
   const filled = el("span", { class: "fill" });
-  filled.style.width = `${100 * Math.min(Math.max(value, 0), 1)}%`;
-  const bar = el("span", { class: "bar", "aria-hidden": "true" }, filled);
+  filled.style.width = `${100 * value}%`;
+  const bar = value >= 0 && value <= 1 && el("span", { class: "bar", "aria-hidden": "true" }, filled);
   return el("div", { class: "score" }, el("span", null, name), el("data", { value }, figure(value)), bar);
 }
 
@@ -40,12 +76,13 @@ function sentences({ outside, truncated, missing, cuts = [] }) {
 
 /** Say what is wrong, at its field if it has one. */
 export function complaint(error, fields) {
-  const field = fields.find(({ branch }) => branch.name === branchOf(error.field ?? ""));
+  const wrong = error.field ?? "";
+  const field = fields.find(({ name }) => name === wrong) ?? fields.find(({ name }) => name === branchOf(wrong));
   if (!field) return [el("p", { class: "bad", role: "alert" }, error.message)];
   field.note.append(el("span", { class: "bad" }, error.message));
   field.input.setAttribute("aria-invalid", "true");
   field.input.focus();
-  return [el("p", { class: "bad" }, `${field.branch.name} can't be used; see the note at the field.`)];
+  return [el("p", { class: "bad" }, `${field.name} can't be used; see the note at the field.`)];
 }
 
 /** Take the number of the object off the name of a value, as in Jet_pt[2]. */

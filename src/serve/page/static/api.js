@@ -19,9 +19,9 @@ export function keyHeaders() {
   return key ? { "X-API-Key": key } : {};
 }
 
-/** Ask for JSON; with a body, POST it. Throws an ApiError for every bad answer, or none. */
+/** Ask for JSON; with a body, JSON or a form, POST it. Throws an ApiError for every bad answer, or none. */
 export async function ask(path, body) {
-  const headers = { ...keyHeaders(), ...(body === undefined ? {} : { "Content-Type": "application/json" }) };
+  const headers = { ...keyHeaders(), ...(typeof body === "string" ? { "Content-Type": "application/json" } : {}) };
   let answer;
   try {
     answer = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body });
@@ -29,7 +29,8 @@ export async function ask(path, body) {
     throw new ApiError(0, { message: "the server can't be reached" });
   }
   const plain = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new ApiError(answer.status, plain.error);
+  // The paths of the Open Inference Protocol say what is wrong in one string.
+  if (!answer.ok) throw new ApiError(answer.status, typeof plain.error === "string" ? { message: plain.error } : plain.error);
   return plain;
 }
 

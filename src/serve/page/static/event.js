@@ -1,39 +1,23 @@
 // The form to try an event: filled in from the sample in the manifest, scored by the server.
 
-import { complaint, scores, warnings } from "./answer.js";
+import { scores, warnings } from "./answer.js";
 import { ask } from "./api.js";
 import { el, figure, shortest } from "./dom.js";
+import { tryForm } from "./form.js";
 import { bodyOf, curl, predictPath } from "./payload.js";
 
 export function eventForm(model) {
-  const fields = model.manifest.branches.map((branch, i) => fieldOf(branch, i, model.manifest));
-  const places = new Map(fields.map((field) => [field.branch.name, field.note]));
-  const results = el("output", { "aria-live": "polite" });
-  const button = el("button", { class: "main" }, "Score");
-  const command = el("pre", { tabindex: 0 });
-  const update = () => {
-    command.textContent = curl(model, fields);
-    results.classList.add("old");
+  const { manifest } = model;
+  const fields = manifest.branches.map((branch, i) => fieldOf(branch, i, manifest));
+  const places = new Map(fields.map((field) => [field.name, field.note]));
+  const content = [sampleChoice(manifest, fields), groups(fields, manifest, places)];
+  const score = async () => {
+    for (const note of places.values()) note.replaceChildren();
+    const answer = await ask(`${predictPath(model)}?explain`, bodyOf(fields));
+    return [...scores(answer), ...warnings(answer.explain[0], places)];
   };
-  const submit = async (event) => {
-    event.preventDefault();
-    button.disabled = true;
-    clear(fields, places);
-    try {
-      const answer = await ask(`${predictPath(model)}?explain`, bodyOf(fields));
-      results.replaceChildren(...scores(answer), ...warnings(answer.explain[0], places));
-    } catch (error) {
-      results.replaceChildren(...complaint(error, fields));
-    }
-    results.classList.remove("old");
-    button.disabled = false;
-  };
-  const hint = el("span", { class: "faint" }, "Leave a field empty where a value is missing.");
-  return el("form", { class: "event", novalidate: true, onsubmit: submit, oninput: update },
-    sampleChoice(model.manifest, fields, update), groups(fields, model.manifest, places),
-    el("p", { class: "row" }, button, hint),
-    results,
-    el("details", null, el("summary", null, "The same with curl"), command, copyButton(command)));
+  const command = () => curl(model, `${predictPath(model)}?explain`, bodyOf(fields));
+  return tryForm({ fields, content, hint: "Leave a field empty where a value is missing.", score, command });
 }
 
 function fieldOf(branch, i, { ranges }) {
@@ -46,7 +30,7 @@ function fieldOf(branch, i, { ranges }) {
   const element = el("div", { class: "field" },
     el("label", { for: id }, branch.name, branch.unit && el("span", { class: "faint" }, ` ${branch.unit}`)),
     input, el("span", { class: "faint", id: `${id}-hint` }, hint), note);
-  return { branch, input, note, element };
+  return { name: branch.name, branch, input, note, element };
 }
 
 /** Put numbers side by side, and the lists of a collection below one another. */
@@ -66,14 +50,13 @@ function hintOf(collection) {
   return el("span", { class: "faint" }, ` one number for each object, with commas between${used}`);
 }
 
-function sampleChoice({ parity }, fields, update) {
+function sampleChoice({ parity }, fields) {
   const columns = parity?.columns ?? {};
   const fill = (at) => {
     for (const { branch, input } of fields) input.value = written(columns[branch.name]?.[at] ?? null, branch);
-    update();
   };
   const number = Math.max(0, ...Object.values(columns).map((column) => column.length));
-  const choice = el("select", { id: "sample", onchange: () => fill(Number(choice.value)) },
+  const choice = el("select", { id: "sample", oninput: () => fill(Number(choice.value)) },
     Array.from({ length: number }, (_, i) => el("option", { value: i }, String(i + 1))));
   fill(0);
   return number > 1 && el("p", { class: "row" }, el("label", { for: "sample" }, "Sample event"), choice);
@@ -82,18 +65,4 @@ function sampleChoice({ parity }, fields, update) {
 function written(value, branch) {
   if (Array.isArray(value)) return value.map((one) => written(one, branch)).join(", ");
   return value === null ? "" : shortest(value, branch.dtype);
-}
-
-function copyButton(source) {
-  const copy = async () => {
-    getSelection().selectAllChildren(source); // also for pages without the right to use the clipboard
-    await navigator.clipboard?.writeText(source.textContent).then(() => button.replaceChildren("Copied"), () => {});
-  };
-  const button = el("button", { type: "button", onclick: copy }, "Copy");
-  return button;
-}
-
-function clear(fields, places) {
-  for (const note of places.values()) note.replaceChildren();
-  for (const { input } of fields) input.removeAttribute("aria-invalid");
 }

@@ -3,9 +3,11 @@
 import { ask, linkTo, pathOf } from "./api.js";
 import { el, figure, section, table, terms } from "./dom.js";
 import { eventForm } from "./event.js";
+import { imageForm, imageLayout } from "./image.js";
 import { day, problems } from "./list.js";
 import { rocPlot } from "./roc.js";
 import { scorePlots } from "./scores.js";
+import { tensorForm } from "./tensors.js";
 
 export async function modelView({ name, wanted, settings }) {
   const card = await ask(pathOf(name));
@@ -17,7 +19,7 @@ export async function modelView({ name, wanted, settings }) {
   return el("div", null, head,
     about(card, manifest),
     performance(manifest),
-    manifest.branches.length > 0 && section("Try an event", eventForm(model)),
+    tries(model),
     section("Inputs", inputs(manifest), chosen(manifest)),
     section("Outputs", tensors("Outputs", manifest.outputs, "columns")),
     settings.graph && section("Graph", graph(model)),
@@ -31,6 +33,13 @@ function versions(card, current) {
     class: "chip", href: linkTo(card.name, version), "aria-current": version === current && "page",
   }, words(version).filter(Boolean).join(" · "));
   return el("nav", { class: "versions", "aria-label": "Versions" }, "Version", card.versions.map(link));
+}
+
+/** Offer what fits the model: an event by the names of its branches, or else an image, and tensors. */
+function tries(model) {
+  if (model.manifest.branches.length > 0) return section("Try an event", eventForm(model));
+  const layout = imageLayout(model.manifest);
+  return [layout && section("Try an image", imageForm(model, layout)), section("Try tensors", tensorForm(model))];
 }
 
 function about(card, manifest) {
@@ -115,6 +124,7 @@ function files({ name, version, manifest, settings }) {
   if (settings.keys) return null; // a plain link can't send a key
   const address = (file) => `${pathOf(name, version)}/${file}`;
   const link = (file) => el("a", { href: address(file), download: `${name}-${version}-${file}` }, file);
-  const size = manifest.size < 1e6 ? `${figure(manifest.size / 1e3, 3)} kB` : `${figure(manifest.size / 1e6, 3)} MB`;
+  const [unit, word] = [[1e6, "MB"], [1e3, "kB"], [1, "bytes"]].find(([unit]) => manifest.size >= unit) ?? [1, "bytes"];
+  const size = `${figure(manifest.size / unit, 3)} ${word}`;
   return el("p", null, "Download: ", link("model.onnx"), ` (${size}), `, link("manifest.json"));
 }

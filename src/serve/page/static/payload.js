@@ -25,9 +25,20 @@ export function predictPath({ name, version, latest }) {
 }
 
 /** Write the command that asks the same. */
-export function curl(model, fields) {
-  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const key = model.settings.keys ? ' \\\n  -H "X-API-Key: $KEY"' : "";
-  const address = new URL(`${predictPath(model)}?explain`, document.baseURI).href;
-  return `curl ${quoted(address)} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d ${quoted(bodyOf(fields))}`;
+export function curl(model, path, body) {
+  return command(model, path, `-H 'Content-Type: application/json'`, `-d ${quoted(body)}`);
+}
+
+/** Write the command that sends a form. */
+export function curlForm(model, path, fields) {
+  return command(model, path, ...Object.entries(fields).map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`));
+}
+
+function command({ settings }, path, ...words) {
+  const key = settings.keys ? ['-H "X-API-Key: $KEY"'] : [];
+  return [`curl ${quoted(new URL(path, document.baseURI).href)}`, ...key, ...words].join(" \\\n  ");
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }

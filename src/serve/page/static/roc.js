@@ -2,7 +2,7 @@
 
 import { el, figure, legend, svg, table } from "./dom.js";
 
-const WIDTH = 560, HEIGHT = 380, LEFT = 62, RIGHT = 14, TOP = 12, BOTTOM = 50;
+const WIDTH = 560, HEIGHT = 380, LEFT = 74, RIGHT = 14, TOP = 12, BOTTOM = 56;
 const WORKING_POINTS = [0.5, 0.7, 0.8, 0.9];
 const VIEWS = {
   efficiency: { title: "background efficiency", of: (b) => b, isLog: false },
@@ -33,13 +33,13 @@ function plot(roc, view) {
   return svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title },
     [0, 0.2, 0.4, 0.6, 0.8, 1].map((tick) => [
       svg("path", { class: "grid", d: `M${x(tick)} ${TOP}V${HEIGHT - BOTTOM}` }),
-      svg("text", { x: x(tick), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, tick)]),
+      svg("text", { x: x(tick), y: HEIGHT - BOTTOM + 20, "text-anchor": "middle" }, tick)]),
     axis.ticks.map((tick) => [
       svg("path", { class: "grid", d: `M${LEFT} ${y(tick)}H${WIDTH - RIGHT}` }),
-      svg("text", { x: LEFT - 8, y: y(tick) + 4, "text-anchor": "end" }, label(tick))]),
+      svg("text", { x: LEFT - 8, y: y(tick) + 5, "text-anchor": "end" }, label(tick))]),
     curves.map((curve, i) => svg("path", { class: `curve c${i % 6}`, d: path(curve) })),
     svg("text", { x: x(0.5), y: HEIGHT - 8, "text-anchor": "middle" }, "signal efficiency"),
-    svg("text", { transform: `translate(15 ${y(axis.middle)}) rotate(-90)`, "text-anchor": "middle" }, view.title));
+    svg("text", { transform: `translate(16 ${y(axis.middle)}) rotate(-90)`, "text-anchor": "middle" }, view.title));
 }
 
 /** Pair efficiencies with what is drawn; where no background is left, a logarithm has no place for it. */

@@ -2,7 +2,7 @@
 
 import { el, legend, svg } from "./dom.js";
 
-const WIDTH = 560, HEIGHT = 260, LEFT = 62, RIGHT = 14, TOP = 12, BOTTOM = 50;
+const WIDTH = 560, HEIGHT = 260, LEFT = 74, RIGHT = 14, TOP = 12, BOTTOM = 56;
 
 /** Draw a histogram for each class that can be signal: its samples, each normalised to one. */
 export function scorePlots(scores) {
@@ -21,11 +21,11 @@ function plot(name, samples) {
   return svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title },
     [0, 0.2, 0.4, 0.6, 0.8, 1].map((tick) => [
       svg("path", { class: "grid", d: `M${x(tick)} ${TOP}V${HEIGHT - BOTTOM}` }),
-      svg("text", { x: x(tick), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, tick)]),
+      svg("text", { x: x(tick), y: HEIGHT - BOTTOM + 20, "text-anchor": "middle" }, tick)]),
     svg("path", { class: "grid", d: `M${LEFT} ${y(0)}H${WIDTH - RIGHT}` }),
     densities.map((bins, i) => svg("path", { class: `curve c${i % 6}`, d: steps(bins).join("") })),
     svg("text", { x: x(0.5), y: HEIGHT - 8, "text-anchor": "middle" }, `score of ${name}`),
-    svg("text", { transform: `translate(15 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" },
+    svg("text", { transform: `translate(16 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" },
       "share of events"));
 }
 
