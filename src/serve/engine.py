@@ -116,6 +116,7 @@ class Engine:
         ----------
         mark : told which of them are worked on next
         """
+        self._models.collect()
         replies: dict[int, Reply | Steps] = {}
         groups: dict[tuple[Any, ...], list[Task]] = {}
         model = functools.cache(self._model)  # looked up once for all of them
@@ -282,6 +283,7 @@ class Engine:
 
     def _score_body(self, request: Request) -> Steps:
         """Decode and score a large body a few events at a time."""
+        self._models.collect()
         model = self._model(request.model, request.version)
         if request.road == "v2":
             task = self._tensor_task(0, request, model)
@@ -350,6 +352,7 @@ class Engine:
                 place.unlink(missing_ok=True)
 
     def _score_file(self, request: Request, place: Path) -> Steps:
+        self._models.collect()
         model, started, num_events = self._model(request.model, request.version), time.perf_counter(), 0
         check_takes_events(model)
         tables = rootfile.tables(

@@ -302,15 +302,13 @@ class Models:
         Raises
         ------
         Loading
-            If it is on its way there.
+            If it is on its way there; see :meth:`collect`.
         """
         folder, manifest = self._locate(name, version)
         graph = folder / MODEL
         status = graph.stat()
         # A folder that was replaced behind our back is another model, whatever its number.
         key = (name, version, status.st_ino, status.st_mtime_ns)
-        if self._loads:
-            self._collect()
         if key not in self._models:
             self._load(key, lambda: self._made(name, version, manifest, graph), size=status.st_size)
         self._models.move_to_end(key)
@@ -333,7 +331,7 @@ class Models:
         self._loads[key], self._sizes[key] = load, size
         if self._done is not None:
             raise Loading
-        self._collect()
+        self.collect()
         if load.error is not None:
             raise self._failed.pop(key)[1]
 
@@ -346,8 +344,14 @@ class Models:
             model.warm_up()
         return model
 
-    def _collect(self) -> None:
-        """Take over what has been loaded."""
+    def collect(self) -> None:
+        """Take over what has been loaded.
+
+        To be called before requests are looked at in the order in which they came: so the first of them finds its
+        model, whatever those behind it need room for.
+        """
+        if not self._loads:
+            return
         now = time.monotonic()
         self._failed = {key: kept for key, kept in self._failed.items() if now - kept[0] < _AGAIN}
         for key, load in [(key, load) for key, load in self._loads.items() if load.is_over]:
