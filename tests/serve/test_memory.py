@@ -293,7 +293,9 @@ def test_answers_that_nobody_takes_count_as_bodies_do(start_server, tmp_path):
     with contextlib.ExitStack() as stack:
         for _ in range(2):
             idle = stack.enter_context(socket.create_connection((host, int(port))))
-            idle.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            idle.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            )
         assert poll(lambda: ask() == 503, seconds=20)
         assert ask() == 503
     assert poll(lambda: ask() == 200, seconds=20)
