@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,7 +24,9 @@ def parse_json(body: bytes | memoryview, *, what: str = "body") -> Any:
         Where it is malformed, with the position.
     """
     try:
-        with uncollected() if len(body) >= LARGE else contextlib.nullcontext():
+        if len(body) < LARGE:
+            return orjson.loads(body)
+        with uncollected():
             return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(_why_not(bytes(body), error, what)) from error
