@@ -273,7 +273,6 @@ def check(start_server: Any, tmp_path: Any, *, number: int, seed: int) -> None:
     assert server.children() == processes
     assert "Traceback" not in server.log.read_text()
     assert server.is_ready("/health/ready")
-    print({kind: dict(statuses) for kind, statuses in answers.items()})
 
 
 def test_1000_spoilt_requests(start_server, tmp_path):
