@@ -28,14 +28,17 @@ class Pace:
     """
 
     def __init__(self, model: Model) -> None:
-        self._least = max(1, model.manifest.fixed_batch or 1)
-        self._most = max(SLICE, self._least)
-        self.size = 1 if model.runs_alone else max(_FIRST, self._least)
+        self._least = 1 if model.runs_alone else max(1, model.manifest.fixed_batch or 1)
+        self.size = 1 if model.runs_alone else self._whole(_FIRST)
 
     def learn(self, num_events: int, seconds: float) -> None:
         """Look at what a slice took."""
         fitting = int(num_events * min(2.0, _STEP / max(seconds, 1e-6)))
-        self.size = max(self._least, min(self._most, max(fitting, self.size) if seconds < _STEP else fitting))
+        self.size = self._whole(min(SLICE, max(fitting, self.size) if seconds < _STEP else fitting))
+
+    def _whole(self, size: int) -> int:
+        """Leave over no part of the number that a graph takes, which would be filled up."""
+        return max(1, size // self._least) * self._least
 
 
 def length(content: Table | Tensors, model: Model) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import make_bundle
+from models import graph_of, make_bundle, manifest_of
+from onnx import helper
 
+from rootdata import bundle
 from rootdata.inputs import Table
 from rootdata.jagged import Jagged, offsets_of
 from serve import engine as engines
@@ -150,6 +154,27 @@ def test_what_is_answered_in_slices_is_what_is_answered_at_once(repository, monk
         scores = [np.array(answer.pop("scores")["signal"]) for answer in (ours, theirs)]
         assert np.allclose(*scores, rtol=0, atol=1e-6)
     assert ours == theirs
+
+
+def test_slices_are_whole_where_a_graph_takes_a_fixed_number_of_events(tmp_path):
+    folder = make_bundle(tmp_path / "made", parity=False)
+    add = helper.make_node("ReduceSum", ["flat", "axis"], ["scores"], keepdims=1)
+    graph = graph_of([add], {"flat": (48, 2)}, {"scores": (48, 1)}, {"axis": np.array([1])})
+    onnx.save_model(graph, folder / bundle.MODEL)
+    plain = manifest_of(folder / bundle.MODEL)
+    inputs = (dataclasses.replace(plain.inputs[0], shape=(48, 2)),)
+    outputs = (dataclasses.replace(plain.outputs[0], shape=(48, 1)),)
+    bundle.save(dataclasses.replace(plain, inputs=inputs, outputs=outputs), folder)
+    Repository(tmp_path / "repo").publish(folder, "fixed")
+    worker = Engine(Settings(models=tmp_path / "repo"))
+    pace = Pace(worker._model("fixed", 1))
+    for seconds in (0.01, 0.001, 0.3, 9.0, 0.2, 0.0, 0.001):
+        assert pace.size % 48 == 0
+        pace.learn(pace.size, seconds)
+    body = orjson.dumps({"events": [{"HT": float(i), "MET_pt": 0.5} for i in range(EVENTS)]})
+    [steps] = worker.answer([Request(road="physics", model="fixed", version=1, body=body)])
+    *_, found = steps
+    assert orjson.loads(found.body)["scores"]["signal"] == [i + 0.5 for i in range(EVENTS)]
 
 
 def test_a_body_of_many_events_is_long_whatever_its_bytes(repository):
