@@ -33,20 +33,22 @@ _COUNTS = {
     "max_batch": "requests that are answered together",
     "max_pending": "requests that may wait in a process before new ones get a 503",
     "max_body": "bytes of a body, but for ROOT files and uploads",
-    "max_pending_bytes": "bytes of all bodies that are held at the same time (default: a sixteenth of the memory)",
+    "max_pending_bytes": "bytes of all bodies and answers held at the same time (default: a sixteenth of the memory)",
     "worker_memory": "bytes of memory of a worker (default: its part of three quarters of the memory, at least 1 GB)",
     "max_connections": "connections of a process that speaks HTTP (default: half of the files that it may open)",
     "max_model_bytes": "bytes of the models that a worker keeps in memory (default: a quarter of its memory)",
     "max_file": "bytes of a ROOT file to be scored",
     "max_upload": "bytes of a model",
+    "max_trash_bytes": "bytes of deleted models; of more, the oldest go for good (default: any number)",
     "max_events": "events of a request, but for ROOT files",
     "max_objects": "objects of a collection in one event",
 }
-_SECONDS = {
+_TIMES = {
     "timeout": "seconds that a request may take, unless it gives its own",
     "max_timeout": "seconds that a request may give",
     "stalled": "seconds without progress after which a worker gets no requests, and past a deadline is replaced",
     "check_seconds": "seconds that the check of an upload may take",
+    "max_trash_days": "days after which deleted models go for good (default: never)",
 }
 
 
@@ -126,7 +128,7 @@ def _serve_parser() -> argparse.ArgumentParser:
         "--publish", action="append", default=[], type=_publication, metavar="NAME=BUNDLE",
         help="publish a bundle first, unless it is the newest version already; may be given several times",
     )  # fmt: skip
-    for kind, options in ((_count, _COUNTS), (_seconds, _SECONDS)):
+    for kind, options in ((_count, _COUNTS), (_seconds, _TIMES)):
         for name, text in options.items():
             option = f"--{name.replace('_', '-')}"
             shown = text if known[name] is None else f"{text} (default: %(default)s)"

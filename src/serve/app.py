@@ -59,6 +59,7 @@ def install(app: Any, context: Any) -> ASGIApp:
     site = Site.of(context)
     with contextlib.suppress(OSError):  # which whoever asks for the list is told
         site.repository.cards()  # the processes that are forked from this one need not read all models
+    site.repository.limit_trash()
     described = Operation(
         method="GET",
         paths=("/openapi.json",),

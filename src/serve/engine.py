@@ -8,7 +8,7 @@ import functools
 import logging
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from serve.deadline import Terminator
 from serve.errors import BadRequest, DeadlineExceeded, InvalidEvents, NotFound, ServeError, UnsupportedType
 from serve.faults import fault_of
 from serve.memory import limit_of_worker
-from serve.messages import Reply, Request
+from serve.messages import LATER, Reply, Request
+from serve.pace import length, run_in_slices
 from serve.repository import Repository
-from serve.session import Model, Models
+from serve.session import SLICE, Loading, Model, Models
 from serve.settings import Settings
 
 _log = logging.getLogger("serve")
@@ -38,8 +39,10 @@ _log = logging.getLogger("serve")
 Outputs = list[npt.NDArray[Any]]
 Rows = list[Any]  # events as JSON holds them, not yet checked
 Mark = Callable[[Sequence[int]], None]
+Steps = Generator[Reply | None, None, None]
 
 DECODERS = {media.COLUMNS: binary.decode, media.ARROW: arrow.decode}
+LONG = 1 << 19  # bytes of a body from which decoding it is long work
 FEW = 32  # events of a request up to which they are checked together with those of others: it costs next to nothing
 TOGETHER = 1.0  # s that requests may run together; then each runs alone, and for as long as it may
 
@@ -69,9 +72,12 @@ class Task:
     encode: Callable[[Outputs, float], Reply]
 
     def __len__(self) -> int:
-        if isinstance(self.content, Table):
-            return self.content.num_events
-        return len(self.content) if isinstance(self.content, list) else len(next(iter(self.content.values())))
+        return len(self.content) if isinstance(self.content, list) else length(self.content, self.model)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is better run in slices: others would wait too long for all of it."""
+        return len(self) > (FEW if self.model.runs_alone else SLICE)
 
 
 class Engine:
@@ -94,17 +100,30 @@ class Engine:
         )
         self._terminator = Terminator()
 
-    def answer(self, requests: Sequence[Request], *, mark: Mark = _unmarked) -> list[Reply]:
-        """Answer requests, each by itself right or wrong.
+    def load_beside(self, done: Callable[[], None]) -> None:
+        """Load models in threads of their own from now on, and answer ``LATER`` meanwhile.
+
+        Parameters
+        ----------
+        done : called, in such a thread, when it is time to ask again
+        """
+        self._models.load_beside(done)
+
+    def answer(self, requests: Sequence[Request], *, mark: Mark = _unmarked) -> list[Reply | Steps]:
+        """Answer requests, each by itself right or wrong; those that take long by steps that lead to the answer.
 
         Parameters
         ----------
         mark : told which of them are worked on next
         """
-        replies: dict[int, Reply] = {}
+        self._models.collect()
+        replies: dict[int, Reply | Steps] = {}
         groups: dict[tuple[Any, ...], list[Task]] = {}
         model = functools.cache(self._model)  # looked up once for all of them
         for place, request in enumerate(requests):
+            if len(request.body) >= LONG and request.road in ("physics", "v2"):
+                replies[place] = self._within(request.deadline, self._score_body(request))
+                continue
             mark([place])
             task = _guarded(
                 lambda place=place, request=request: self._task(  # type: ignore[misc]
@@ -113,6 +132,8 @@ class Engine:
             )
             if isinstance(task, Reply):
                 replies[place] = task
+            elif task.is_long:
+                replies[place] = self._within(request.deadline, self._in_slices(task))
             else:
                 groups.setdefault(task.group, []).append(task)
         for tasks in groups.values():
@@ -196,13 +217,11 @@ class Engine:
             return table, lambda outputs, seconds: _reply(
                 request, tfaas.encode_proto(manifest.columns, outputs[0]), "application/x-protobuf", outputs, seconds
             )
+        _check_type(request)
         content = self._events(request, manifest)
         return content, lambda outputs, seconds: self._encode(request, model, content, outputs, seconds)
 
     def _events(self, request: Request, manifest: Manifest) -> Table | Rows:
-        if request.content_type not in (media.JSON, *DECODERS):
-            allowed = ", ".join((media.JSON, *DECODERS, media.ROOT))
-            raise UnsupportedType(f"body: got {request.content_type!r:.80}; allowed: {allowed}", field="Content-Type")
         if request.content_type != media.JSON:
             return DECODERS[request.content_type](request.body, manifest, settings=self._settings)
         document = parse_object(request.body)
@@ -213,14 +232,8 @@ class Engine:
         return events.from_document(document, manifest, settings=self._settings)
 
     def _encode(self, request: Request, model: Model, content: Table | Rows, outputs: Outputs, seconds: float) -> Reply:
-        explain = None
-        if "explain" in request.options and model.assembler is not None and isinstance(content, Table):
-            explain = model.assembler.explain(model.assembler.features(content), content)
-        body, content_type = answers.encode(
-            request.accept, model=request.model, version=request.version, columns=model.manifest.columns,
-            scores=outputs[0], explain=explain,
-        )  # fmt: skip
-        return _reply(request, body, content_type, outputs, seconds)
+        explain = _explained(content, model) if "explain" in request.options and isinstance(content, Table) else None
+        return _encoded(request, model, outputs, explain, seconds)
 
     def _finish(self, tasks: Sequence[Task], mark: Mark) -> dict[int, Reply]:
         """Run tasks of one group together; where that fails the halves of it, so that none spoils the others.
@@ -248,6 +261,64 @@ class Engine:
             replies[task.place] = _guarded(lambda task=task, own=own: task.encode(own, seconds))  # type: ignore[misc]
         return replies
 
+    def _within(self, deadline: float, steps: Steps) -> Steps:
+        """Take steps before a deadline; what goes wrong becomes the answer."""
+        try:
+            with contextlib.closing(steps):
+                self._terminator.moment = deadline
+                for reply in steps:
+                    yield reply
+                    self._terminator.moment = deadline
+        except Exception as error:  # noqa: BLE001 - every request gets an answer
+            yield failed(error)
+
+    def _in_slices(self, task: Task) -> Steps:
+        """Run one task a few events at a time."""
+        started, parts = time.perf_counter(), list[Outputs]()
+        contents = [task.content] if isinstance(task.content, Table | dict) else []
+        for _, outputs in run_in_slices(contents, task.model, functools.partial(_run_alone, task.model)):
+            parts.append(outputs)
+            yield None
+        yield task.encode(_joined(parts), time.perf_counter() - started)
+
+    def _score_body(self, request: Request) -> Steps:
+        """Decode and score a large body a few events at a time."""
+        self._models.collect()
+        model = self._model(request.model, request.version)
+        if request.road == "v2":
+            task = self._tensor_task(0, request, model)
+            yield None
+            yield from self._in_slices(task)
+            return
+        check_takes_events(model)
+        _check_type(request)
+        try:
+            yield from self._score_tables(request, model, self._slices(request, model.manifest))
+        except events.Unsliced:
+            document = parse_object(request.body)
+            yield None
+            tables = events.slices_of(document, model.manifest, settings=self._settings)
+            yield from self._score_tables(request, model, tables)
+
+    def _slices(self, request: Request, manifest: Manifest) -> Iterator[Table]:
+        if request.content_type == media.JSON:
+            return events.slices(request.body, manifest, settings=self._settings)
+        return iter([DECODERS[request.content_type](request.body, manifest, settings=self._settings)])
+
+    def _score_tables(self, request: Request, model: Model, tables: Iterable[Table]) -> Steps:
+        """Score tables one after the other; the answer has the events of all."""
+        parts, seconds = list[Outputs](), 0.0
+        explain: list[dict[str, Any]] | None = [] if "explain" in request.options else None
+        started = time.perf_counter()
+        for table, outputs in run_in_slices(tables, model, functools.partial(_run_alone, model)):
+            parts.append(outputs[:1])
+            if explain is not None:
+                explain += _explained(table, model)
+            seconds += time.perf_counter() - started
+            yield None
+            started = time.perf_counter()
+        yield _encoded(request, model, _joined(parts), explain, seconds)
+
     def _run(self, tasks: Sequence[Task]) -> Outputs:
         model, contents = tasks[0].model, [task.content for task in tasks]
         tensors = [c for c in contents if isinstance(c, dict)]
@@ -264,8 +335,8 @@ class Engine:
         _check_finite(outputs[0], first=0)
         return outputs
 
-    def begin(self, request: Request) -> Iterator[Reply | None]:
-        """Score a file: a step for each block of it, and the answer, a file too, at last.
+    def begin(self, request: Request) -> Steps:
+        """Score a file: a step for some events of it, and the answer, a file too, at last.
 
         Parameters
         ----------
@@ -273,32 +344,25 @@ class Engine:
         """
         place, reply = Path(f"{request.path}.scores"), None
         try:
-            with contextlib.closing(self._score_file(request, place)) as steps:
-                self._terminator.moment = request.deadline
+            with contextlib.closing(self._within(request.deadline, self._score_file(request, place))) as steps:
                 for reply in steps:
                     yield reply
-                    self._terminator.moment = request.deadline
-        except GeneratorExit:
-            if reply is None:  # nobody waits for it any more
+        finally:
+            if reply is None or reply.path is None:  # it failed, or nobody waits for it any more
                 place.unlink(missing_ok=True)
-            raise
-        except Exception as error:  # noqa: BLE001 - every request gets an answer
-            place.unlink(missing_ok=True)
-            yield failed(error)
 
-    def _score_file(self, request: Request, place: Path) -> Generator[Reply | None, None, None]:
+    def _score_file(self, request: Request, place: Path) -> Steps:
+        self._models.collect()
         model, started, num_events = self._model(request.model, request.version), time.perf_counter(), 0
-        assembler = check_takes_events(model)
+        check_takes_events(model)
         tables = rootfile.tables(
             str(request.path), model.manifest, tree=request.options.get("tree"), settings=self._settings
         )
         with answers.writer(
             request.accept, place, model.manifest.columns, model=request.model, version=request.version
         ) as writer:
-            for table in tables:
-                scores = model.run_events(assembler(table))[0]
-                _check_finite(scores, first=num_events)
-                writer.write(scores)
+            for table, outputs in run_in_slices(tables, model, functools.partial(_run_alone, model)):
+                writer.write(outputs[0])
                 num_events += table.num_events
                 yield None
         yield Reply(
@@ -335,6 +399,48 @@ def check_takes_events(model: Model) -> Assembler:
             f"/v2/models/{model.name}/infer, or publish it {_with_names(model.manifest)}"
         )
     return model.assembler
+
+
+def _check_type(request: Request) -> None:
+    """Check that events can be sent as these are."""
+    if request.content_type not in (media.JSON, *DECODERS):
+        allowed = ", ".join((media.JSON, *DECODERS, media.ROOT))
+        raise UnsupportedType(f"body: got {request.content_type!r:.80}; allowed: {allowed}", field="Content-Type")
+
+
+def _run_alone(model: Model, content: Table | Tensors, first: int) -> Outputs:
+    """Run a model on events of one request.
+
+    Parameters
+    ----------
+    first : number of the first event, for errors
+    """
+    if not isinstance(content, Table):
+        return model.run(content)
+    outputs = model.run_events(check_takes_events(model)(_scored(content, model.manifest)))
+    _check_finite(outputs[0], first=first)
+    return outputs
+
+
+def _joined(parts: Sequence[Outputs]) -> Outputs:
+    """Put the outputs for some events behind those for the events before."""
+    return parts[0] if len(parts) == 1 else [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def _explained(table: Table, model: Model) -> list[dict[str, Any]]:
+    """Say of each event what is strange about it."""
+    assembler = check_takes_events(model)
+    return assembler.explain(assembler.features(table), table)
+
+
+def _encoded(
+    request: Request, model: Model, outputs: Outputs, explain: Sequence[dict[str, Any]] | None, seconds: float
+) -> Reply:
+    body, content_type = answers.encode(
+        request.accept, model=request.model, version=request.version, columns=model.manifest.columns,
+        scores=outputs[0], explain=explain,
+    )  # fmt: skip
+    return _reply(request, body, content_type, outputs, seconds)
 
 
 def _scored(table: Table, manifest: Manifest) -> Table:
@@ -396,6 +502,8 @@ def _guarded(work: Callable[[], Any]) -> Any:
 
 def failed(error: Exception) -> Reply:
     """Make the answer of an error."""
+    if isinstance(error, Loading):
+        return LATER
     if isinstance(error, RootDataError) and not isinstance(error, MachineError):  # columns that do not fit together
         error = InvalidEvents(str(error))
     if isinstance(error, RecursionError):

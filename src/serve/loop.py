@@ -24,7 +24,7 @@ from litserve.loops import LitLoop
 from serve.errors import DeadlineExceeded, ServeError
 from serve.frames import Decoder, FrameError, pack_reply, unpack_request
 from serve.memory import LARGE, give_back
-from serve.messages import Reply, Request
+from serve.messages import LATER, Reply, Request
 from serve.metrics import Metrics
 from serve.progress import BEAT, Slot
 from serve.settings import Settings
@@ -34,13 +34,26 @@ _log = logging.getLogger("serve")
 _PIECE = 1 << 18  # bytes read at once, about what a socket holds
 _HEAVY = 0.1  # s of work from which it is worth while to give memory back
 _PARTS = 256  # parts written at once; systems allow 1024
+_PULSE = 0.1  # s after which a worker that loads a model shows that it lives
+_BELL = "bell"  # by which the selector knows the socket through which other threads wake the loop
+
+Steps = Iterator[Reply | None]
+"""A long job: None after each slice of the work, the answer at last."""
 
 
 class Engine(Protocol):
     """What answers requests; it lives in one worker and knows nothing of sockets."""
 
-    def answer(self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]) -> list[Reply]:
-        """Answer requests together, in their order; a bad request gets a reply that says so.
+    def load_beside(self, done: Callable[[], None]) -> None:
+        """Load models in other threads from now on, and meanwhile answer ``LATER``.
+
+        Parameters
+        ----------
+        done : called, in any thread, when it is time to ask again
+        """
+
+    def answer(self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]) -> Sequence[Reply | Steps]:
+        """Answer requests together, in their order; a bad request gets a reply that says so, a large one a long job.
 
         Parameters
         ----------
@@ -50,8 +63,8 @@ class Engine(Protocol):
     def rest(self) -> None:
         """Let go of what is not needed any more; it is called each second while there is nothing to do."""
 
-    def begin(self, request: Request) -> Iterator[Reply | None]:
-        """Begin a long job: None after each slice of the work, the reply at last."""
+    def begin(self, request: Request) -> Steps:
+        """Begin to score a file."""
 
 
 class SocketLoop(LitLoop):  # type: ignore[misc]
@@ -91,7 +104,7 @@ class _Task:
     peer: _Peer
     number: int
     request: Request
-    steps: Iterator[Reply | None] | None = None
+    steps: Steps | None = None
 
 
 class Worker:
@@ -116,17 +129,22 @@ class Worker:
         self._slot = slot
         self._waiting: collections.deque[_Task] = collections.deque()
         self._jobs: collections.deque[_Task] = collections.deque()
+        self._parked: collections.deque[_Task] = collections.deque()  # until a model has been loaded
         self._piece = memoryview(bytearray(_PIECE))  # one for all reads: making it takes longer than reading
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
+        self._bell, self._button = socket.socketpair()
+        for end in (self._bell, self._button):
+            end.setblocking(False)
+        self._selector.register(self._bell, selectors.EVENT_READ, _BELL)
+        engine.load_beside(self._ring)
 
     def run(self) -> None:
         """Work for ever."""
         while True:
             self._look()
             started = time.monotonic()
-            size = self._answer()
-            self._step()
+            size = self._answer() + self._step()
             if size >= LARGE or time.monotonic() - started > _HEAVY:
                 give_back()
 
@@ -134,12 +152,14 @@ class Worker:
         """Take what has come; wait for it where there is nothing else to do."""
         is_busy = bool(self._waiting or self._jobs)
         self._slot.rest()
-        found = self._selector.select(0 if is_busy else BEAT)
-        if not (found or is_busy):
+        found = self._selector.select(0 if is_busy else _PULSE if self._parked else BEAT)
+        if not (found or is_busy or self._parked):
             self._rest()
         for key, events in found:
             if key.data is None:
                 self._accept()
+            elif key.data is _BELL:
+                self._resume()
             else:
                 self._serve(key.data, events)
 
@@ -148,6 +168,18 @@ class Worker:
             self._engine.rest()
         except Exception:  # noqa: BLE001  # the repository may be out of reach for a while
             _log.exception("models that are not served any more could not be let go of")
+
+    def _ring(self) -> None:
+        """Wake the loop, from any thread; one that has been woken and did not look yet needs it no more."""
+        with contextlib.suppress(BlockingIOError):
+            self._button.send(b"!")
+
+    def _resume(self) -> None:
+        """Try once more what waited for a model to be loaded, in the order in which it came."""
+        self._bell.recv(_PIECE)
+        for task in reversed(self._parked):
+            (self._waiting if task.request.path is None else self._jobs).appendleft(task)
+        self._parked.clear()
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
@@ -176,11 +208,12 @@ class Worker:
 
     def _take_back(self, peer: _Peer, number: int) -> None:
         """Forget a request that another worker answers; one that is not there any more has its reply on the way."""
-        for task in self._waiting:
-            if task.peer is peer and task.number == number:
-                self._waiting.remove(task)
-                self._send([(task, _late())])
-                return
+        for kept in (self._waiting, self._jobs, self._parked):
+            for task in kept:
+                if task.peer is peer and task.number == number:
+                    kept.remove(task)
+                    self._send([(task, _late())])
+                    return
 
     def _drop(self, peer: _Peer, error: Exception) -> None:
         """Forget an API process that is gone, and what it asked for."""
@@ -191,6 +224,7 @@ class Worker:
         peer.socket.close()
         self._waiting = collections.deque(task for task in self._waiting if task.peer is not peer)
         self._jobs = collections.deque(task for task in self._jobs if task.peer is not peer)
+        self._parked = collections.deque(task for task in self._parked if task.peer is not peer)
 
     def _answer(self) -> int:
         """Answer the oldest requests that wait, all together; return the bytes of their bodies and answers."""
@@ -200,11 +234,18 @@ class Worker:
         now = time.monotonic()
         late = [(task, _late()) for task in tasks if task.request.deadline <= now]
         alive = [task for task in tasks if task.request.deadline > now]
-        replies = self._replies(alive) if alive else []
-        self._send([*late, *zip(alive, replies, strict=True)])
-        return sum(len(task.request.body) for task in tasks) + sum(len(reply.body) for reply in replies)
+        found = list(zip(alive, self._replies(alive) if alive else [], strict=True))
+        answers = [*late, *((task, reply) for task, reply in found if isinstance(reply, Reply) and reply is not LATER)]
+        for task, reply in found:
+            if reply is LATER:
+                self._parked.append(task)
+            elif not isinstance(reply, Reply):
+                task.steps = reply
+                self._jobs.append(task)
+        self._send(answers)
+        return sum(len(task.request.body) + len(reply.body) for task, reply in answers)
 
-    def _replies(self, tasks: Sequence[_Task]) -> list[Reply]:
+    def _replies(self, tasks: Sequence[_Task]) -> Sequence[Reply | Steps]:
         """Ask the engine; a request that it stumbles over does not spoil the answers of the others."""
         requests = [task.request for task in tasks]
 
@@ -214,7 +255,8 @@ class Worker:
         try:
             self._mark(tasks)
             replies = self._engine.answer(requests, mark=mark)
-            self._metrics.batches.observe(len(requests))
+            if number := sum(reply is not LATER for reply in replies):
+                self._metrics.batches.observe(number)
             return _checked(replies, len(requests))
         except Exception:  # noqa: BLE001  # a bug becomes a 500, never a dead worker
             if len(requests) == 1:
@@ -227,16 +269,21 @@ class Worker:
         deadline = max(task.request.deadline for task in tasks)
         self._slot.work([task.number for task in tasks], deadline=deadline)
 
-    def _step(self) -> None:
-        """Advance the long job that was advanced longest ago."""
+    def _step(self) -> int:
+        """Advance the long job that was advanced longest ago; return the bytes that its end sets free."""
         if not self._jobs:
-            return
+            return 0
         task = self._jobs.popleft()
         reply = self._advance(task)
         if reply is None:
             self._jobs.append(task)
-        else:
-            self._send([(task, reply)])
+            return 0
+        task.steps = None
+        if reply is LATER:
+            self._parked.append(task)
+            return 0
+        self._send([(task, reply)])
+        return len(task.request.body) + len(reply.body)
 
     def _advance(self, task: _Task) -> Reply | None:
         if task.request.deadline <= time.monotonic():
@@ -332,7 +379,7 @@ def _broken() -> Reply:
     return failure(ServeError("the server failed on this request; its log says why"))
 
 
-def _checked(replies: list[Reply], length: int) -> list[Reply]:
+def _checked(replies: Sequence[Reply | Steps], length: int) -> Sequence[Reply | Steps]:
     if len(replies) != length:
         raise RuntimeError(f"the engine gave {len(replies)} replies to {length} requests")
     return replies

@@ -1,4 +1,4 @@
-"""Memory: how much there is, how much the bodies of requests may take of it, and how it is given back."""
+"""Memory: how much there is, how much bodies and answers may take of it, and how it is given back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import collections
 import contextlib
 import ctypes
 import functools
+import gc
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -75,6 +76,18 @@ def give_back() -> None:
         trim(0)
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking again and again at millions of values that make no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 @functools.cache
 def _trim() -> Callable[[int], int] | None:
     """Find the C library's function; that of glibc has it."""
@@ -82,7 +95,7 @@ def _trim() -> Callable[[int], int] | None:
 
 
 class Room:
-    """The bytes of bodies that a process holds, and how many it may.
+    """The bytes of bodies and answers that a process holds, and how many it may.
 
     Parameters
     ----------
@@ -134,6 +147,10 @@ class Room:
                 "again later",
                 code="share",
             )
+        self.count(who, size)
+
+    def count(self, who: str, size: int) -> None:
+        """Count bytes of a key that can't be refused any more."""
         self._bytes[who] += size
 
     def take(self, size: int, *, own: int = 0) -> None:
@@ -158,7 +175,7 @@ class Room:
             )
         if self.used + size > self._most:
             raise Overloaded(
-                f"bodies of other requests take {self.used - own} of the {self._most} bytes that there are for them; "
+                f"other requests and their answers take {self.used - own} of the {self._most} bytes for all of them; "
                 "try again later",
                 code="no_room",
             )
@@ -200,6 +217,18 @@ class Hold:
         if self._who is not None:
             self._room.share(self._who, size, own=self._size - size)
             self._shared += size
+
+    def answer(self, size: int) -> None:
+        """Count the bytes of an answer in place of those of the body, which is not needed any more.
+
+        They are never refused: what others send has to wait while answers take the room.
+        """
+        if self._who is not None:
+            self._room.count(self._who, size - self._shared)
+            self._shared = size
+        self._room.keep(size)
+        self._room.free(self._size)
+        self._size = size
 
     def __enter__(self) -> Self:
         if self._who is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Final
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,3 +52,7 @@ class Reply:
     path: str | None = None
     num_events: int = 0
     seconds: float = 0.0
+
+
+LATER: Final = Reply(status=0)
+"""What an engine says instead of an answer while the model is being loaded: ask again when it is there."""

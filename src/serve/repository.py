@@ -21,6 +21,7 @@ import dataclasses
 import errno
 import itertools
 import json
+import logging
 import math
 import os
 import shutil
@@ -33,12 +34,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, load_manifest, open_bundle
+from rootdata.causes import reason_of
 from rootdata.errors import BundleError, nearest
 from serve import atomic, names
 from serve.atomic import Watched
-from serve.errors import BadRequest, Conflict, InvalidModel, NotFound
+from serve.errors import BadRequest, Conflict, InvalidModel, NotFound, ServeError
 from serve.faults import changes
 from serve.index import Index, Summary
+
+_log = logging.getLogger("serve")
 
 CONFIG = "config.json"
 PREPROCESS = "preprocess.json"
@@ -148,10 +152,14 @@ class Repository:
     Parameters
     ----------
     root : the folder; it is made by the first change
+    max_trash_bytes, max_trash_days : what of the trash stays when something is put there; None for all of it
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(
+        self, root: str | Path, *, max_trash_bytes: int | None = None, max_trash_days: float | None = None
+    ) -> None:
         self._root = Path(root).resolve()
+        self._max_trash_bytes, self._max_trash_days = max_trash_bytes, max_trash_days
         self._models: dict[str, Watched[_Seen]] = {}
         self._index = Index(self._root)
         self._manifests: dict[tuple[str, int], tuple[tuple[int, ...], Manifest]] = {}
@@ -400,6 +408,8 @@ class Repository:
     def delete(self, name: str, version: int | None = None) -> None:
         """Move a version, or a whole model, to the trash; its numbers are not used again.
 
+        Of a trash that is limited what is too much, or too old, goes for good.
+
         Raises
         ------
         NotFound
@@ -417,6 +427,7 @@ class Repository:
             self._retire(name, max(seen.versions))
             place = self._root / name if version is None else self._root / name / str(version)
             self._move_to_trash(place, f"{name}@{version or 'all'}")
+        self.limit_trash()
 
     def restore(self, name: str, version: int | None = None) -> None:
         """Take the version, or the whole model, that was deleted last out of the trash.
@@ -443,6 +454,16 @@ class Repository:
                     raise
                 raise Conflict(f"{name!r} exists again; delete that one first") from error
             atomic.sync(home.parent)
+
+    def limit_trash(self) -> None:
+        """Remove for good what is beyond the limits of the trash; where that can't be done now, the log says so."""
+        if self._max_trash_bytes is None and self._max_trash_days is None:
+            return
+        days = math.inf if self._max_trash_days is None else self._max_trash_days
+        try:
+            self.purge(days=days, max_bytes=self._max_trash_bytes)
+        except (OSError, ServeError) as error:
+            _log.error("the trash can't be kept within its limits: %s", reason_of(error))
 
     def purge(self, *, days: float = 0.0, max_bytes: int | None = None) -> int:
         """Remove for good what has been in the trash for so many days; return how many folders that were.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.bundle.assemble import Assembler, Tensors
+from rootdata.bundle.assemble import Assembler, Tensors, table_of
 from rootdata.bundle.manifest import MODEL, Manifest, OutputSpec
 from serve.codec.casting import array_type
 from serve.deadline import Terminator, late
@@ -24,6 +27,9 @@ Run = Callable[[Tensors], list[npt.NDArray[Any]]]
 
 SLICE = 1024  # events that go through a graph at a time: what a layer makes of them should stay in the cache
 _CELLS = 1 << 22  # numbers that a layer is likely to make of them at most
+_LOADS = 4  # models that are loaded at the same time
+_AGAIN = 1.0  # s after which a model that could not be loaded is tried again
+_WARM_UP = 5.0  # s that the first run of a model may take
 
 
 class Model:
@@ -91,6 +97,12 @@ class Model:
         run_all = one_by_one if self.runs_alone else joined
         scores, *others = run_all(self._run, tensors, self.manifest)
         return [as_scores(scores), *others]
+
+    def warm_up(self) -> None:
+        """Run the manifest's sample, if there is one: the first run takes longer than those after it."""
+        sample = self.manifest.parity
+        if sample is not None and self.assembler is not None:
+            self.run_events(self.assembler(table_of(self.manifest, sample.columns)))
 
     def _run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
         options = _run_options()
@@ -212,6 +224,38 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
+class Loading(Exception):  # noqa: N818  # nothing is wrong
+    """A model is being loaded, or waits for others that are."""
+
+
+@dataclasses.dataclass(slots=True, eq=False, kw_only=True)
+class _Load:
+    """A model on its way into memory; whoever has it loaded looks at it once it ``is_over``."""
+
+    name: str
+    make: Callable[[], Model]
+    model: Model | None = None
+    error: Exception | None = None
+    seconds: float = 0.0
+    is_over: bool = False
+
+    def run(self, done: Callable[[], None] = lambda: None) -> None:
+        """Load it.
+
+        Parameters
+        ----------
+        done : called at the end
+        """
+        started = time.perf_counter()
+        try:
+            self.model = self.make()
+        except Exception as error:  # noqa: BLE001  # told to those who ask for the model
+            self.error = error
+        self.seconds = time.perf_counter() - started
+        self.is_over = True
+        done()
+
+
 class Models:
     """The models of a worker: loaded when asked for, the one used longest ago dropped where there are too many.
 
@@ -233,34 +277,107 @@ class Models:
     ) -> None:
         self._locate, self._limit, self._most, self._observe_load = locate, limit, most_bytes, observe_load
         self._models: OrderedDict[tuple[Any, ...], Model] = OrderedDict()
+        self._loads: dict[tuple[Any, ...], _Load] = {}
         self._sizes: dict[tuple[Any, ...], int] = {}
+        self._failed: dict[tuple[Any, ...], tuple[float, Exception]] = {}
+        self._done: Callable[[], None] | None = None
+        self._samples = threading.Lock()
+        self._terminator = Terminator()  # of runs of samples
 
     def __len__(self) -> int:
         return len(self._models)
 
+    def load_beside(self, done: Callable[[], None]) -> None:
+        """Load models in threads of their own from now on; until then :meth:`get` waits for them.
+
+        Parameters
+        ----------
+        done : called, in such a thread, when a model is loaded or can't be
+        """
+        self._done = done
+
     def get(self, name: str, version: int) -> Model:
-        """Return a model that is in memory afterwards."""
+        """Return a model that is in memory.
+
+        Raises
+        ------
+        Loading
+            If it is on its way there; see :meth:`collect`.
+        """
         folder, manifest = self._locate(name, version)
         graph = folder / MODEL
         status = graph.stat()
         # A folder that was replaced behind our back is another model, whatever its number.
         key = (name, version, status.st_ino, status.st_mtime_ns)
         if key not in self._models:
-            self._make_room(status.st_size)
-            started = time.perf_counter()
-            self._models[key] = Model(name, version, manifest, graph)
-            self._sizes[key] = status.st_size
-            self._observe_load(name, time.perf_counter() - started)
+            self._load(key, lambda: self._made(name, version, manifest, graph), size=status.st_size)
         self._models.move_to_end(key)
         return self._models[key]
 
+    def _load(self, key: tuple[Any, ...], make: Callable[[], Model], *, size: int) -> None:
+        """Load a model; what went wrong a moment ago is not tried again at once."""
+        if key in self._loads:
+            raise Loading
+        failed = self._failed.pop(key, None)
+        if failed is not None and time.monotonic() - failed[0] < _AGAIN:
+            self._failed[key] = failed
+            raise failed[1]
+        self._make_room(size)
+        load = _Load(name=key[0], make=make)
+        if self._done is None:
+            load.run()
+        else:  # the runtime lets other threads work meanwhile
+            threading.Thread(target=load.run, args=(self._done,), name="load", daemon=True).start()
+        self._loads[key], self._sizes[key] = load, size
+        if self._done is not None:
+            raise Loading
+        self.collect()
+        if load.error is not None:
+            raise self._failed.pop(key)[1]
+
+    def _made(self, name: str, version: int, manifest: Manifest, graph: Path) -> Model:
+        """Make a model and run it once, whatever comes of that: who asks for it is told."""
+        model = Model(name, version, manifest, graph)
+        with self._samples, contextlib.suppress(Exception):
+            self._terminator.moment = time.monotonic() + _WARM_UP
+            model.terminator = self._terminator
+            model.warm_up()
+        return model
+
+    def collect(self) -> None:
+        """Take over what has been loaded.
+
+        To be called before requests are looked at in the order in which they came: so the first of them finds its
+        model, whatever those behind it need room for.
+        """
+        if not self._loads:
+            return
+        now = time.monotonic()
+        self._failed = {key: kept for key, kept in self._failed.items() if now - kept[0] < _AGAIN}
+        for key, load in [(key, load) for key, load in self._loads.items() if load.is_over]:
+            del self._loads[key]
+            if load.model is not None:
+                self._models[key] = load.model
+                self._observe_load(load.name, load.seconds)
+            elif load.error is not None:
+                del self._sizes[key]
+                self._failed[key] = now, load.error
+
     def _make_room(self, size: int) -> None:
+        if len(self._loads) >= _LOADS:
+            raise Loading
         dropped = []
-        while self._models and (len(self._models) >= self._limit or sum(self._sizes.values()) + size > self._most):
+        while self._models and self._is_full(size):
             dropped.append(next(iter(self._models)))
             self._forget(dropped[-1])
         if dropped:
             give_back()
+        if self._loads and self._is_full(size):
+            raise Loading  # what is on its way can be dropped once it is there
+
+    def _is_full(self, size: int) -> bool:
+        number = len(self._models) + len(self._loads)
+        return number >= self._limit or sum(self._sizes.values()) + size > self._most
 
     def drop(self, is_served: Callable[[str, int], bool]) -> None:
         """Forget models that are not served any more."""

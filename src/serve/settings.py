@@ -26,13 +26,15 @@ class Settings:
     max_timeout : seconds that a request may give
     stalled : seconds without progress after which a worker gets no requests, and past its deadline is replaced
     max_body : bytes of a body, but for ROOT files and uploads
-    max_pending_bytes : bytes of all bodies that are held at the same time; None for a sixteenth of the memory
+    max_pending_bytes : bytes of all bodies and answers held at the same time; None for a sixteenth of the memory
     worker_memory : bytes that a worker may have beyond what it starts with; None for its part of 3/4 of the memory
     max_connections : of an API process; the one that is idle for the longest time makes room. None for half of the
         files that it may open
     max_model_bytes : of the graphs that a worker keeps loaded; None for a quarter of what it may have of the memory
     max_file : bytes of a ROOT file to be scored
     max_upload : bytes of a model
+    max_trash_bytes : of deleted models; of more, what was deleted first goes for good. None for any number
+    max_trash_days : that deleted models can be restored; None for ever
     max_events : events of a request, but for ROOT files
     max_objects : objects of a collection in one event
     check_memory, check_seconds : limits of the check of an upload, bytes and seconds
@@ -62,6 +64,8 @@ class Settings:
     max_model_bytes: int | None = None
     max_file: int = 20_000_000_000
     max_upload: int = 1_000_000_000
+    max_trash_bytes: int | None = None
+    max_trash_days: float | None = None
     max_events: int = 1_000_000
     max_objects: int = 10_000
     check_memory: int = 4_000_000_000

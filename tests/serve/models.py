@@ -10,8 +10,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rootdata import bundle
-from rootdata.bundle import BranchSpec, Manifest, OutputSpec, Parity, Range, TensorSpec
+from rootdata.bundle.manifest import (
+    MODEL,
+    BranchSpec,
+    Manifest,
+    OutputSpec,
+    Parity,
+    Range,
+    TensorSpec,
+    save_manifest,
+    sha256_of,
+)
 from serve.graphs import bundle_of_graph
 
 FLAT = ("HT", "MET_pt")
@@ -97,11 +106,11 @@ def make_bundle(folder: Path, *, jets: bool = False, seed: int = 0, parity: bool
     """
     folder.mkdir(parents=True, exist_ok=True)
     graph = jets_graph(seed=seed) if jets else flat_graph(seed=seed)
-    onnx.save_model(graph, folder / bundle.MODEL)
-    manifest = manifest_of(folder / bundle.MODEL, jets=jets, **fields)
+    onnx.save_model(graph, folder / MODEL)
+    manifest = manifest_of(folder / MODEL, jets=jets, **fields)
     if parity:
-        manifest = with_parity(manifest, folder / bundle.MODEL)
-    bundle.save(manifest, folder)
+        manifest = with_parity(manifest, folder / MODEL)
+    save_manifest(manifest, folder)
     return folder
 
 
@@ -120,8 +129,8 @@ def image_bundle(folder: Path, *, factor: float = 1.0) -> Path:
     width, height = IMAGE
     constants = {"axes": np.array([2, 3]), "factor": np.float32(factor)}
     graph = graph_of(nodes, {"pixels": ("n", 3, height, width)}, {"scores": ("n", 3)}, constants)
-    onnx.save_model(graph, folder / bundle.MODEL)
-    bundle.save(bundle_of_graph(folder / bundle.MODEL, columns=["red", "green", "blue"]), folder)
+    onnx.save_model(graph, folder / MODEL)
+    save_manifest(bundle_of_graph(folder / MODEL, columns=["red", "green", "blue"]), folder)
     return folder
 
 
@@ -139,7 +148,7 @@ def manifest_of(model: Path, *, jets: bool = False, **fields: Any) -> Manifest:
         ]
         branches += [BranchSpec(name=name, dtype="float32", kind="jagged", counts="jets") for name in JETS]
     made: dict[str, Any] = {
-        "sha256": bundle.sha256_of(model),
+        "sha256": sha256_of(model),
         "size": model.stat().st_size,
         "inputs": tuple(inputs),
         "outputs": (OutputSpec(name="scores", dtype="float32", shape=("events", 1), columns=("signal",)),),
@@ -163,7 +172,7 @@ def with_parity(manifest: Manifest, model: Path) -> Manifest:
 
     import onnxruntime as ort
 
-    from rootdata.inputs import Assembler, table_of
+    from rootdata.bundle.assemble import Assembler, table_of
 
     columns: dict[str, Any] = {"HT": [431.0, 99.5, 820.0], "MET_pt": [20.0, 130.0, 55.5]}
     if len(manifest.inputs) > 1:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import json
 import os
 import random
+import socket
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import graph_of, make_bundle, manifest_of
 from onnx import helper
-from servers import Handle
+from servers import Handle, poll
 
 from rootdata.bundle.manifest import MODEL, Manifest, OutputSpec, TensorSpec, save_manifest, sha256_of
 from serve.errors import Overloaded, ServeError, TooLarge
@@ -57,6 +59,26 @@ def test_a_refusal_says_what_is_full_and_whether_to_come_again():
     assert caught.value.headers == {"Retry-After": "1"}
     with pytest.raises(TooLarge, match="--max-pending-bytes"):
         room.take(101)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60), st.integers(0, 300)), max_size=40))
+def test_answers_take_the_place_of_bodies_and_are_never_refused(steps):
+    room, held = Room(100), collections.Counter()
+    holds = [Hold(room, who="one").__enter__() for _ in range(4)]
+    for who, body, answer in steps:
+        with contextlib.suppress(TooLarge, Overloaded):
+            holds[who].grow(body)
+        holds[who].answer(answer)
+        held[who] = answer
+        assert room.used == held.total()
+        if room.used >= 100:
+            with pytest.raises(Overloaded, match="try again later"), Hold(room) as hold:
+                hold.grow(1)
+    for hold in holds:
+        hold.__exit__()
+    assert room.used == 0
+    with Hold(room, who="one") as hold:  # nothing is left of its share either
+        hold.grow(100)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60), st.booleans()), max_size=40))
@@ -189,6 +211,93 @@ def test_40_bodies_of_45_mb_take_what_they_may_and_give_it_back(server, chunked)
         while grown > 20 * MB and time.monotonic() < end:
             grown = resident(server.children()[kind]) - was
         assert grown < 20 * MB, kind
+
+
+@pytest.mark.long
+def test_1000_bodies_of_60_mb_take_what_they_may_and_give_it_back(server):
+    """As many as 40 are sent at once; each is sent in full unless it is refused."""
+    go = asyncio.Event()
+    go.set()
+    assert asyncio.run(send(server, 10, chunked=False, go=go)) == 400
+    [api] = server.children()["api"]
+    before = {kind: resident(pids) for kind, pids in server.children().items() if pids}
+    most = 0
+
+    async def scenario() -> collections.Counter[int]:
+        nonlocal most
+        go, places = asyncio.Event(), asyncio.Semaphore(40)
+        go.set()
+        sent = collections.Counter()
+
+        async def one() -> None:
+            nonlocal most
+            async with places:
+                status = await send(server, 60 * MB, chunked=False, go=go)
+                sent[status] += 1
+                most = max(most, resident([api]))
+                await asyncio.sleep(0 if status == 400 else 1)  # as Retry-After says
+
+        await asyncio.gather(*(one() for _ in range(1000)))
+        return sent
+
+    statuses = asyncio.run(asyncio.wait_for(scenario(), 300))
+    assert set(statuses) <= {400, 503, 0}  # spaces are no JSON; a refusal may be lost with the connection
+    assert statuses[400] >= 5
+    assert statuses[503] >= 1
+    assert most - before["api"] < 130 * MB, statuses
+    for kind, was in before.items():
+        end, grown = time.monotonic() + 5, 1 << 60
+        while grown > 20 * MB and time.monotonic() < end:
+            grown = resident(server.children()[kind]) - was
+        assert grown < 20 * MB, kind
+    assert server.children()["api"] == [api]
+
+
+def tiles_bundle(folder: Path) -> Path:
+    """Make a bundle whose answers are 4,000 times as large as what it is asked: x (events, 1)."""
+    make_bundle(folder, parity=False)
+    nodes = [helper.make_node("Tile", ["x", "by"], ["y"])]
+    graph = graph_of(nodes, {"x": ("events", 1)}, {"y": ("events", 4000)}, {"by": np.array([1, 4000])})
+    onnx.save_model(graph, folder / MODEL)
+    manifest = Manifest(
+        sha256=sha256_of(folder / MODEL),
+        size=(folder / MODEL).stat().st_size,
+        inputs=(TensorSpec(name="x", dtype="float32", shape=("events", 1)),),
+        outputs=(OutputSpec(name="y", dtype="float32", shape=("events", 4000), columns=()),),
+    )
+    save_manifest(manifest, folder)
+    return folder
+
+
+def tiles_request(events: int) -> tuple[str, bytes]:
+    """Write what asks for 16 kB of answer for each event."""
+    spec = {"name": "x", "datatype": "FP32", "shape": [events, 1], "data": [1.5] * events}
+    wish = {"inputs": [spec], "parameters": {"binary_data_output": True}}
+    return "/v2/models/tiles/infer", json.dumps(wish).encode()
+
+
+def test_answers_that_nobody_takes_count_as_bodies_do(start_server, tmp_path):
+    Repository(tmp_path / "repo").publish(tiles_bundle(tmp_path / "tiles"), "tiles")
+    server = start_server(["-m", "serve", str(tmp_path / "repo"), "--port", "0", "--max-pending-bytes", str(20 * MB)])
+    host, port = server.url.removeprefix("http://").split(":")
+
+    def ask() -> int:
+        path, body = tiles_request(1)
+        answer = httpx.post(server.url + path, content=body)
+        assert answer.status_code != 200 or len(answer.content) > 16_000
+        return answer.status_code
+
+    assert ask() == 200
+    path, body = tiles_request(1000)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            idle = stack.enter_context(socket.create_connection((host, int(port))))
+            idle.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            )
+        assert poll(lambda: ask() == 503, seconds=20)
+        assert ask() == 503
+    assert poll(lambda: ask() == 200, seconds=20)
 
 
 def test_a_body_that_never_fits_is_told_so_before_it_is_read(start_server, tmp_path):

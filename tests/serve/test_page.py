@@ -19,7 +19,7 @@ from PIL import Image
 from proxies import nginx
 from servers import Handle, announced, kill, launch, poll
 
-from rootdata.bundle import BranchSpec, SampleSelection, Selection, TensorSpec
+from rootdata.bundle.manifest import BranchSpec, SampleSelection, Selection, TensorSpec
 from serve import checking_child
 from serve.keys import Keys
 from serve.repository import Repository

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import models
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
@@ -204,6 +204,53 @@ def test_restore(repository, made, tmp_path):
     assert repository.purge(days=-1) == 1
     with pytest.raises(NotFound, match="not in the trash"):
         repository.restore("ttH")
+
+
+def in_trash(folder):
+    """Return what lies in the trash, the oldest first, without the times."""
+    return [
+        path.name.split("@")[0] for path in sorted((folder / ".trash").iterdir(), key=lambda p: p.name.split("@")[2])
+    ]
+
+
+@given(order=st.lists(st.sampled_from(["ttH", "QCD", "W"]), min_size=1, max_size=7), kept=st.integers(0, 4))
+@settings(max_examples=15, deadline=None)
+def test_the_trash_keeps_the_newest_within_its_bytes(made, tmp_path_factory, order, kept):
+    folder = tmp_path_factory.mktemp("trash")
+    size = sum(path.stat().st_size for path in made[0].iterdir())
+    repository = Repository(folder, max_trash_bytes=kept * size + size // 2)
+    for name in order:
+        repository.publish(made[0], name)
+        repository.delete(name)
+        assert len(in_trash(folder)) <= kept
+    assert in_trash(folder) == order[len(order) - min(kept, len(order)) :]
+
+
+def test_what_is_too_old_leaves_the_trash_when_something_is_put_there(made, tmp_path):
+    folder = tmp_path / "repo"
+    repository, without = Repository(folder, max_trash_days=2), Repository(folder)
+    for name, days in (("old", 2.1), ("young", 1.9)):
+        without.publish(made[0], name)
+        without.delete(name)
+        [path] = (folder / ".trash").glob(f"{name}@*")
+        name, what, _, word = path.name.split("@")
+        path.rename(path.with_name(f"{name}@{what}@{time.time() - days * 86_400:.6f}@{word}"))
+    without.publish(made[0], "ttH")
+    without.delete("ttH")
+    assert in_trash(folder) == ["old", "young", "ttH"]  # nobody said that there are limits
+    repository.publish(made[0], "QCD")
+    repository.delete("QCD")
+    assert in_trash(folder) == ["young", "ttH", "QCD"]
+    repository.restore("young")
+
+
+def test_a_trash_that_can_not_be_emptied_keeps_nobody_from_deleting(made, tmp_path, caplog, monkeypatch):
+    repository = Repository(tmp_path / "repo", max_trash_bytes=1)
+    repository.publish(made[0], "ttH")
+    monkeypatch.setattr(Repository, "purge", lambda *_, **__: (tmp_path / "nowhere" / "x").mkdir())
+    repository.delete("ttH")
+    assert in_trash(tmp_path / "repo") == ["ttH"]
+    assert "the trash can't be kept within its limits" in caplog.text
 
 
 # What people put there by hand

@@ -69,6 +69,8 @@ def test_help_is_quick_and_loads_nothing_heavy():
         (["M", "--keys", "none"], "keys add"),
         (["M", "--ports", "1"], "--ports"),
         (["keys"], "add|list|revoke"),
+        (["M", "--max-trash-bytes", "0"], "from 1"),
+        (["M", "--max-trash-days", "-1"], "above 0"),
         (["purge"], "MODELS"),
         (["purge", "none"], "no folder"),
         (["purge", "M", "--days", "-1"], "above 0"),
@@ -158,3 +160,22 @@ def test_the_trash_is_emptied_by_command(tmp_path, capsys):
         assert (status, out) == (0, f"removed {removed} from the trash\n")
     with pytest.raises(NotFound):
         repository.restore("third")
+
+
+def test_the_trash_has_limits_from_the_start_on(tmp_path, start_server):
+    bundle = models.make_bundle(tmp_path / "bundle")
+    repository = Repository(tmp_path / "repo")
+    size = sum(path.stat().st_size for path in bundle.iterdir())
+    for name in ("first", "second", "third"):
+        repository.publish(bundle, name)
+        repository.delete(name)
+    repository.publish(bundle, "fourth")
+    words = ["--max-trash-bytes", str(2 * size), "--max-trash-days", "100"]
+    server = start_server(["-m", "serve", str(tmp_path / "repo"), "--port", "0", *words])
+
+    def trash():
+        return sorted(path.name.split("@")[0] for path in (tmp_path / "repo" / ".trash").iterdir())
+
+    assert trash() == ["second", "third"]
+    assert httpx.delete(f"{server.url}/models/fourth").status_code == 204
+    assert trash() == ["fourth", "third"]

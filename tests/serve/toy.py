@@ -23,6 +23,9 @@ from serve.settings import Settings
 
 
 class Toy:
+    def load_beside(self, done: Callable[[], None]) -> None:
+        pass
+
     def answer(self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]) -> list[Reply]:
         return [self._one(request, batch=len(requests)) for request in requests]
 

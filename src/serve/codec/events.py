@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import orjson
 
 from rootdata.bundle.assemble import Column, Table
 from rootdata.bundle.manifest import Manifest
@@ -18,6 +20,18 @@ from serve.codec.parsing import check_keys, check_known, check_names, given, kin
 from serve.codec.schema import Schema
 from serve.errors import BadRequest, InvalidEvents
 from serve.settings import Settings
+
+STEP = 1024  # events that are decoded at a time
+_PIECE = 1 << 17  # bytes of text that are parsed at a time
+_SPACE = rb"[ \t\n\r]*"  # as JSON has it
+_START = re.compile(_SPACE + rb"\{" + _SPACE + rb'"events"' + _SPACE + rb":" + _SPACE + rb"\[")
+_BETWEEN = re.compile(rb"(?<=\})" + _SPACE + rb"," + _SPACE + rb"(?=\{)")
+_END = re.compile(rb"\]" + _SPACE + rb"\}" + _SPACE + rb"\Z")
+_LONGEST_END = 64  # bytes
+
+
+class Unsliced(Exception):  # noqa: N818  # the body may be right
+    """A text that is no plain list of events, and has to be parsed as a whole."""
 
 
 def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
@@ -38,8 +52,67 @@ def from_document(document: Mapping[str, Any], manifest: Manifest, *, settings: 
         return from_events(document["events"], wanted, settings)
     if "columns" not in document or "events" in document:
         _refuse(document)
-    check_keys(document, known=("counts", "columns"))
-    return _from_columns(document.get("counts", {}), document["columns"], wanted, settings)
+    columns = _Columns(document, wanted, settings)
+    return columns.between(0, columns.num_events)
+
+
+def slices(body: bytes, manifest: Manifest, *, settings: Settings) -> Iterator[Table]:
+    """Decode ``{"events": [{...}, ...]}`` a few events at a time, without parsing all of it before.
+
+    Raises
+    ------
+    Unsliced
+        At any time, where that can't be done.
+    BadRequest, InvalidEvents, TooLarge
+        As :func:`decode`.
+    """
+    wanted, first = None, 0
+    for rows in _rows(body):
+        wanted = wanted or schema.schema_of(manifest, sent({"events": rows}))
+        yield from_events(rows, wanted, settings, first=first)
+        first += len(rows)
+
+
+def _rows(body: bytes) -> Iterator[list[Any]]:
+    """Parse a list of events piece by piece.
+
+    A cut may hit a string or the inside of an event; then what is before it is no list of whole values, and not JSON.
+    """
+    start, end = _START.match(body), _END.search(body, max(0, len(body) - _LONGEST_END))
+    if start is None or end is None:
+        raise Unsliced
+    low, stop = start.end(), end.start()
+    while low < stop:
+        cut = _BETWEEN.search(body, min(low + _PIECE, stop), stop)
+        high = stop if cut is None else cut.start()
+        try:
+            rows = orjson.loads(b"[" + body[low:high] + b"]")
+        except orjson.JSONDecodeError:
+            raise Unsliced from None
+        yield rows
+        low = stop if cut is None else cut.end()
+
+
+def slices_of(document: Mapping[str, Any], manifest: Manifest, *, settings: Settings) -> Iterator[Table]:
+    """Decode what :func:`from_document` does, a few events at a time.
+
+    Raises
+    ------
+    BadRequest, InvalidEvents, TooLarge
+        As :func:`decode`.
+    """
+    events = document.get("events")
+    if document.keys() == {"events"} and type(events) is list and events:
+        wanted = schema.schema_of(manifest, sent(document))
+        schema.check_events(len(events), settings)
+        for first in range(0, len(events), STEP):
+            yield from_events(events[first : first + STEP], wanted, settings, first=first)
+    elif "columns" not in document or "events" in document:
+        yield from_document(document, manifest, settings=settings)
+    else:
+        columns = _Columns(document, schema.schema_of(manifest, sent(document)), settings)
+        for first in range(0, max(1, columns.num_events), STEP):
+            yield columns.between(first, min(first + STEP, columns.num_events))
 
 
 def sent(document: Mapping[str, Any]) -> AbstractSet[str]:
@@ -58,36 +131,37 @@ def _refuse(document: Mapping[str, Any]) -> None:
     raise BadRequest(f"body: got {got}; {forms}", field=odd and odd[:60])
 
 
-def from_events(events: Any, wanted: Schema, settings: Settings) -> Table:
+def from_events(events: Any, wanted: Schema, settings: Settings, *, first: int = 0) -> Table:
     """Turn one mapping an event into columns.
 
     Parameters
     ----------
     events : (n,) branch name to a number, None for a missing one, or to a list of them
+    first : number of the first event, for errors and for the limit
 
     Raises
     ------
     BadRequest, InvalidEvents, TooLarge
         As :func:`decode`.
     """
-    _check_events(events, wanted, settings)
+    _check_events(events, wanted, settings, first)
     columns: dict[str, Column] = {}
     for flats in wanted.flats:
-        columns.update(flats.columns(events))
+        columns.update(flats.columns(events, first=first))
     for name in wanted.fixed:
-        columns[name] = schema.fixed_column(list(map(itemgetter(name), events)), name, wanted)
+        columns[name] = schema.fixed_column(list(map(itemgetter(name), events)), name, wanted, first=first)
     for group, names in wanted.groups.items():
         lists = {name: list(map(itemgetter(name), events)) for name in names}
-        columns |= schema.jagged_group(lists, group, wanted, settings)
+        columns |= schema.jagged_group(lists, group, wanted, settings, first=first)
     return Table(num_events=len(events), columns=columns)
 
 
-def _check_events(events: Any, wanted: Schema, settings: Settings) -> None:
+def _check_events(events: Any, wanted: Schema, settings: Settings, first: int) -> None:
     if type(events) is not list:
         raise BadRequest(f"events: got {kind_of(events)}; expected a list of objects", field="events")
-    schema.check_events(len(events), settings)
+    schema.check_events(first + len(events), settings)
     names = wanted.specs.keys()
-    for number, event in enumerate(events):
+    for number, event in enumerate(events, start=first):
         if type(event) is not dict:
             raise InvalidEvents(
                 f"event {number}: got {given(event)}; expected an object with the branches of the model",
@@ -98,31 +172,79 @@ def _check_events(events: Any, wanted: Schema, settings: Settings) -> None:
             check_names(event, names, event=number)
 
 
-def _from_columns(counts: Any, columns: Any, wanted: Schema, settings: Settings) -> Table:
-    for what, value in (("counts", counts), ("columns", columns)):
-        if type(value) is not dict:
-            raise BadRequest(f"{what}: got {kind_of(value)}; expected an object, {{...}}", field=what)
-    check_known(counts, wanted.groups, what="counts")
-    check_names(columns, wanted.specs)
-    for name, values in columns.items():
-        if type(values) is not list:
-            raise InvalidEvents(f"{name!r}: got {given(values)}; expected a list", field=name)
-    offsets = {group: _offsets(values, group, settings) for group, values in counts.items()}
-    num_events = _num_events(columns, offsets, wanted)
-    schema.check_events(num_events, settings)
-    result: dict[str, Column] = {}
-    for flats in wanted.flats:
-        for name in flats.names:
-            result[name] = from_list(columns[name], flats.dtype, in_events(name))
-    for name in wanted.fixed:
-        result[name] = schema.fixed_column(columns[name], name, wanted)
-    for group, names in wanted.groups.items():
-        lists = {name: columns[name] for name in names}
-        if group in offsets:
-            result |= _with_counts(lists, group, offsets[group], wanted, settings)
-        else:
-            result |= schema.jagged_group(lists, group, wanted, settings)
-    return Table(num_events=num_events, columns=result)
+class _Columns:
+    """Lists of values by branch, whose lengths fit together.
+
+    Parameters
+    ----------
+    document : ``{"counts": {...}, "columns": {...}}``
+
+    Raises
+    ------
+    BadRequest, InvalidEvents, TooLarge
+        Where they do not.
+    """
+
+    def __init__(self, document: Mapping[str, Any], wanted: Schema, settings: Settings) -> None:
+        check_keys(document, known=("counts", "columns"))
+        counts, columns = document.get("counts", {}), document["columns"]
+        for what, value in (("counts", counts), ("columns", columns)):
+            if type(value) is not dict:
+                raise BadRequest(f"{what}: got {kind_of(value)}; expected an object, {{...}}", field=what)
+        check_known(counts, wanted.groups, what="counts")
+        check_names(columns, wanted.specs)
+        for name, values in columns.items():
+            if type(values) is not list:
+                raise InvalidEvents(f"{name!r}: got {given(values)}; expected a list", field=name)
+        self._wanted, self._settings, self._columns = wanted, settings, columns
+        self._offsets = {group: _offsets(values, group, settings) for group, values in counts.items()}
+        self.num_events = _num_events(columns, self._offsets, wanted)
+        schema.check_events(self.num_events, settings)
+        self._flattened = {
+            name: self._offsets[group]
+            for group, names in wanted.groups.items()
+            for name in names
+            if group in self._offsets and not _is_nested(columns[name])
+        }
+        for name, offsets in self._flattened.items():
+            if len(columns[name]) != offsets[-1]:
+                message = f"{name!r}: got {len(columns[name])} values; counts.{wanted.group_of(name)} sum up to "
+                raise InvalidEvents(f"{message}{offsets[-1]}", field=name)
+
+    def between(self, start: int, stop: int) -> Table:
+        """Turn the values of some events into columns; numbers in errors count from the first event of all.
+
+        Raises
+        ------
+        InvalidEvents, TooLarge
+            For a value that does not fit.
+        """
+        wanted, result = self._wanted, dict[str, Column]()
+        for flats in wanted.flats:
+            for name in flats.names:
+                result[name] = from_list(self._columns[name][start:stop], flats.dtype, in_events(name, first=start))
+        for name in wanted.fixed:
+            result[name] = schema.fixed_column(self._columns[name][start:stop], name, wanted, first=start)
+        for group, names in wanted.groups.items():
+            if group in self._offsets:
+                low = int(self._offsets[group][start])
+                offsets = self._offsets[group][start : stop + 1] - low
+                result |= {name: self._counted(name, offsets, low, start, stop) for name in names}
+            else:
+                lists = {name: self._columns[name][start:stop] for name in names}
+                result |= schema.jagged_group(lists, group, wanted, self._settings, first=start)
+        return Table(num_events=stop - start, columns=result)
+
+    def _counted(self, name: str, offsets: Ints, low: int, start: int, stop: int) -> Jagged:
+        """Turn the values of a branch whose counts are there into a column; they are in one list or one an event."""
+        wanted, group = self._wanted, self._wanted.group_of(name)
+        if name in self._flattened:
+            values = self._columns[name][low : low + int(offsets[-1])]
+            return Jagged(offsets, from_list(values, wanted.dtypes[name], in_lists(name, offsets, first=start)))
+        lists = {name: self._columns[name][start:stop]}
+        nested = schema.jagged_group(lists, str(group), wanted, self._settings, first=start)[name]
+        schema.check_alike(np.diff(offsets), f"counts.{group}", nested.counts, name, first=start)
+        return Jagged(offsets, nested.content)
 
 
 def _offsets(counts: Any, group: str, settings: Settings) -> Ints:
@@ -156,20 +278,3 @@ def _num_events(columns: Mapping[str, list[Any]], offsets: Mapping[str, Ints], w
 
 def _is_nested(values: list[Any]) -> bool:
     return bool(values) and type(values[0]) is list
-
-
-def _with_counts(
-    lists: Mapping[str, list[Any]], group: str, offsets: Ints, wanted: Schema, settings: Settings
-) -> dict[str, Jagged]:
-    result: dict[str, Jagged] = {}
-    for name, values in lists.items():
-        if _is_nested(values):
-            nested = schema.jagged_group({name: values}, group, wanted, settings)[name]
-            schema.check_alike(np.diff(offsets), f"counts.{group}", nested.counts, name)
-            result[name] = Jagged(offsets, nested.content)
-            continue
-        if len(values) != offsets[-1]:
-            message = f"{name!r}: got {len(values)} values; counts.{group} sum up to {offsets[-1]}"
-            raise InvalidEvents(message, field=name)
-        result[name] = Jagged(offsets, from_list(values, wanted.dtypes[name], in_lists(name, offsets)))
-    return result

@@ -9,6 +9,7 @@ import orjson
 
 from rootdata.errors import nearest
 from serve.errors import BadRequest, InvalidEvents
+from serve.memory import LARGE, uncollected
 
 _SHOWN = 60  # characters of what a client sent that an error repeats
 _NOT_JSON = (b"NaN", b"nan", b"Infinity", b"-Infinity", b"inf", b"-inf")
@@ -23,7 +24,10 @@ def parse_json(body: bytes | memoryview, *, what: str = "body") -> Any:
         Where it is malformed, with the position.
     """
     try:
-        return orjson.loads(body)
+        if len(body) < LARGE:
+            return orjson.loads(body)
+        with uncollected():
+            return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(_why_not(bytes(body), error, what)) from error
 

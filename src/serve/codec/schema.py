@@ -29,14 +29,19 @@ class Flats:
     row: Any
     """From an event to its values, or to its one value."""
 
-    def columns(self, events: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, Array]]:
-        """Gather the values of events: pairs of a name and a column, (n,)."""
+    def columns(self, events: Sequence[Mapping[str, Any]], *, first: int = 0) -> Iterable[tuple[str, Array]]:
+        """Gather the values of events: pairs of a name and a column, (n,).
+
+        Parameters
+        ----------
+        first : number of the first event, for errors
+        """
         rows = list(map(self.row, events))
         if len(self.names) == 1:
             values: Sequence[Any] = rows
         else:
             values = rows[0] if len(rows) == 1 else flattened(rows)
-        table = from_list(values, self.dtype, in_rows(self.names)).reshape(-1, len(self.names))
+        table = from_list(values, self.dtype, in_rows(self.names, first=first)).reshape(-1, len(self.names))
         return zip(self.names, table.T, strict=True)
 
 
@@ -199,8 +204,12 @@ def check_alike(counts: Ints, name: str, others: Ints, other: str, *, first: int
     )
 
 
-def fixed_column(rows: Sequence[Any], name: str, schema: Schema) -> Array:
+def fixed_column(rows: Sequence[Any], name: str, schema: Schema, *, first: int = 0) -> Array:
     """Turn one list an event of a branch of fixed size into a column, (n, width).
+
+    Parameters
+    ----------
+    first : number of the first event, for errors
 
     Raises
     ------
@@ -208,17 +217,24 @@ def fixed_column(rows: Sequence[Any], name: str, schema: Schema) -> Array:
         For what is no list, or one of another length.
     """
     width = schema.fixed[name]
-    check_lists(rows, name)
+    check_lists(rows, name, first=first)
     if set(map(len, rows)) - {width}:
         event = next(i for i, row in enumerate(rows) if len(row) != width)
         raise InvalidEvents(
-            f"{name!r} of event {event}: got {len(rows[event])} values; expected {width}", field=name, event=event
+            f"{name!r} of event {first + event}: got {len(rows[event])} values; expected {width}",
+            field=name,
+            event=first + event,
         )
-    return from_list(flattened(rows), schema.dtypes[name], in_events(name, width=width)).reshape(-1, width)
+    locate = in_events(name, width=width, first=first)
+    return from_list(flattened(rows), schema.dtypes[name], locate).reshape(-1, width)
 
 
-def check_lists(rows: Sequence[Any], name: str) -> None:
+def check_lists(rows: Sequence[Any], name: str, *, first: int = 0) -> None:
     """Check that a branch has a list in each event.
+
+    Parameters
+    ----------
+    first : number of the first event, for errors
 
     Raises
     ------
@@ -227,8 +243,8 @@ def check_lists(rows: Sequence[Any], name: str) -> None:
     """
     if set(map(type, rows)) - {list}:
         event = next(i for i, row in enumerate(rows) if type(row) is not list)
-        message = f"{name!r} of event {event}: got {given(rows[event])}; expected a list of numbers"
-        raise InvalidEvents(message, field=name, event=event)
+        message = f"{name!r} of event {first + event}: got {given(rows[event])}; expected a list of numbers"
+        raise InvalidEvents(message, field=name, event=first + event)
 
 
 def conform(
@@ -303,9 +319,13 @@ def kind_of_column(column: Column) -> str:
 
 
 def jagged_group(
-    lists: Mapping[str, Sequence[Any]], group: str, schema: Schema, settings: Settings
+    lists: Mapping[str, Sequence[Any]], group: str, schema: Schema, settings: Settings, *, first: int = 0
 ) -> dict[str, Jagged]:
     """Turn one list an event of each branch of a group into jagged columns with common offsets.
+
+    Parameters
+    ----------
+    first : number of the first event, for errors
 
     Raises
     ------
@@ -315,12 +335,13 @@ def jagged_group(
     lead, counts, offsets = "", np.zeros(0, np.int64), np.zeros(1, np.int64)
     result: dict[str, Jagged] = {}
     for name, rows in lists.items():
-        check_lists(rows, name)
+        check_lists(rows, name, first=first)
         own = np.fromiter(map(len, rows), np.int64, len(rows))
         if lead:
-            check_alike(counts, lead, own, name)
+            check_alike(counts, lead, own, name, first=first)
         else:
-            check_counts(own, group, settings)
+            check_counts(own, group, settings, first=first)
             lead, counts, offsets = name, own, offsets_of(own)
-        result[name] = Jagged(offsets, from_list(flattened(rows), schema.dtypes[name], in_lists(name, offsets)))
+        locate = in_lists(name, offsets, first=first)
+        result[name] = Jagged(offsets, from_list(flattened(rows), schema.dtypes[name], locate))
     return result

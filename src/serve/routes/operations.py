@@ -28,7 +28,7 @@ Schema = Mapping[str, Any]
 Answer = Callable[[Site, HttpRequest], Awaitable[Response]]
 
 PATH = "serve.path"  # where the scope of a request has the path as it is documented
-_PIECE = 1 << 20  # bytes of a file that are sent at once
+_PIECE = 1 << 20  # bytes of an answer that are sent at once
 ANY: Schema = {}
 BINARY: Schema = {"type": "string", "format": "binary"}
 
@@ -86,9 +86,23 @@ class Endpoint:
             raise MethodNotAllowed(self._operations)
         if operation.scope is not None:
             self._site.authorize(request, operation.scope)
-        with Hold(self._site.room, who=scope.get(WHO)) as scope[HOLD]:
+        with Hold(self._site.room, who=scope.get(WHO)) as hold:
+            scope[HOLD] = hold
             response = await operation.answer(self._site, request)
-        await response(scope, receive, send)
+            hold.answer(len(response.body))
+            if len(response.body) <= _PIECE:
+                await response(scope, receive, send)
+            else:  # until the client has taken it, but for the last of it, it counts
+                await _in_pieces(response, send)
+
+
+async def _in_pieces(response: Response, send: Send) -> None:
+    """Send a large answer, each piece when there is room for it."""
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    body = memoryview(response.body)
+    for low in range(0, len(body), _PIECE):
+        await send({"type": "http.response.body", "body": bytes(body[low : low + _PIECE]), "more_body": True})
+    await send({"type": "http.response.body"})
 
 
 def routes(site: Site, operations: Iterable[Operation]) -> list[Route]:

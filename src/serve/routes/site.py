@@ -79,7 +79,11 @@ class Site:
             metrics=context.metrics,
             folder=context.folder,
             is_ready=context.is_ready,
-            repository=Repository(settings.models),
+            repository=Repository(
+                settings.models,
+                max_trash_bytes=settings.max_trash_bytes,
+                max_trash_days=settings.max_trash_days,
+            ),
             keys=None if settings.keys is None else Keys(settings.keys),
             room=context.room,
             is_private=is_private(settings.host),

@@ -9,13 +9,27 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from codec_strategies import EVENT, PHYSICS, SETTINGS, events_of, fixed, flat, jagged, manifest_of
+from codec_strategies import (
+    EVENT,
+    PHYSICS,
+    SETTINGS,
+    as_columns,
+    as_nested_columns,
+    check_equal,
+    events_of,
+    fixed,
+    flat,
+    jagged,
+    manifest_of,
+    tables,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.bundle.assemble import Table
+from rootdata.bundle.assemble import Table, concatenate
 from rootdata.jagged import Jagged
 from serve.codec import events
+from serve.codec.parsing import parse_object
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 
 COLUMNS: dict[str, Any] = {
@@ -328,3 +342,77 @@ def test_whatever_is_sent_at_all_is_refused(document: Any) -> None:
 def test_bytes_are_refused(body: bytes) -> None:
     with pytest.raises(BadRequest):
         decode(body)
+
+
+# A few events at a time
+
+
+def outcome(work: Any) -> Any:
+    """Return what some work gives, or the kind, sentence and event of the error that it ends with."""
+    try:
+        return work()
+    except ServeError as error:
+        return type(error), str(error), error.event
+    except events.Unsliced:
+        return events.Unsliced
+
+
+def in_slices(body: bytes) -> Any:
+    """Return the table that pieces of a text make, as a large body is read."""
+    made = outcome(lambda: concatenate(list(events.slices(body, PHYSICS, settings=SETTINGS))))
+    if made is not events.Unsliced:
+        return made
+    return outcome(lambda: concatenate(list(events.slices_of(parse_object(body), PHYSICS, settings=SETTINGS))))
+
+
+NAMES = [*EVENT, "},{", '"},{"', "\\", "{", "]}"]
+ODD = st.sampled_from([None, 1e99, "},{", '"}, {', [{}, {}], {"a": {}}, [1, "},{"], True, [], -1])
+GAPS = st.sampled_from(["", " ", "\n", "\t \r\n"])
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> bytes:
+    """Draw a body with whitespace between events and, where it is not right, one thing that is wrong."""
+    made = events_of(draw(st.integers(1, 8)))
+    if draw(st.booleans()):
+        made[draw(st.integers(0, len(made) - 1))][draw(st.sampled_from(NAMES))] = draw(ODD)
+    text = "[" + "".join(draw(GAPS) + (", " if i else "") + json.dumps(e) for i, e in enumerate(made)) + draw(GAPS)
+    tail = draw(st.sampled_from(["]}", "]}", "] }\n", "]", "]},{", '], "events": []}', '], "x": [{}]}', ",]}", ""]))
+    return (draw(GAPS) + "{" + draw(GAPS) + '"events":' + draw(GAPS) + text + tail).encode()
+
+
+@given(body=texts(), piece=st.integers(0, 300), step=st.integers(1, 5))
+def test_a_text_that_is_cut_means_what_it_means_whole(body: bytes, piece: int, step: int) -> None:
+    expected = outcome(lambda: decode(body))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events, "_PIECE", piece)
+        patch.setattr(events, "STEP", step)
+        found = in_slices(body)
+    if isinstance(expected, Table):
+        check_equal(found, expected)
+    else:
+        assert found == expected
+
+
+@given(data=st.data(), step=st.integers(1, 5), form=st.sampled_from([as_columns, as_nested_columns]))
+def test_columns_that_are_cut_mean_what_they_mean_whole(data: Any, step: int, form: Any) -> None:
+    document = orjson.loads(form(data.draw(tables(PHYSICS)), PHYSICS))
+    if data.draw(st.booleans()):
+        values = document["columns"][data.draw(st.sampled_from(sorted(document["columns"])))]
+        values[data.draw(st.integers(0, len(values))) :] = data.draw(st.lists(ODD, max_size=1))
+    body = orjson.dumps(document)
+    expected = outcome(lambda: decode(body))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events, "STEP", step)
+        found = in_slices(body)
+    if isinstance(expected, Table):
+        check_equal(found, expected)
+    else:
+        assert not isinstance(found, Table)
+        assert found[0] is expected[0]
+
+
+def test_what_is_beyond_the_limit_of_events_is_refused_in_slices_too() -> None:
+    body = orjson.dumps({"events": [EVENT] * (SETTINGS.max_events + 1)})
+    with pytest.raises(TooLarge, match="may have 1000"):
+        list(events.slices(body, PHYSICS, settings=SETTINGS))
