@@ -23,6 +23,7 @@ from rootdata.io.trees import use_fast_inflate
 from rootdata.location import Location, State, is_remote
 from rootdata.options.data import PARTS, DataConfig, Sample
 from rootdata.options.read import ReadConfig
+from rootdata.scan.executors import Executor, submitting
 from rootdata.scan.progress_bar import Progress
 from rootdata.scan.sources import check_owners
 from rootdata.scan.specs import (
@@ -57,7 +58,7 @@ def scan(
     workers: int | None = None,
     read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
     store: Store | None = None,
-    scheduler: str | None = None,
+    scheduler: str | Executor | None = None,
 ) -> tuple[Specs, BasketIndex]:
     """Read every file once.
 
@@ -69,7 +70,7 @@ def scan(
     workers : threads; the specs do not depend on it
     read : how files are read, remote ones above all
     store : is given the decoded blocks, where no scheduler has others read them
-    scheduler : address of a ``dask.distributed`` scheduler; the specs do not depend on it
+    scheduler : address of a ``dask.distributed`` scheduler, or an executor; the specs do not depend on it
 
     Returns
     -------
@@ -156,11 +157,9 @@ def _near(read: ReadConfig, store: Store | None, workers: int | None) -> Iterato
 
 
 @contextmanager
-def _far(read: ReadConfig, scheduler: str) -> Iterator[_Crew]:
-    """Read on the workers of a scheduler, all files at a time, each in tasks that open it anew."""
-    from rootdata.scan.executors import connected
-
-    with connected(scheduler, patience=read.patience) as submit:
+def _far(read: ReadConfig, scheduler: str | Executor) -> Iterator[_Crew]:
+    """Read on the workers of others, all files at a time, each in tasks that open it anew."""
+    with submitting(scheduler, patience=read.patience) as submit:
         yield _Crew(
             submit=lambda tasks: submit([functools.partial(_carry_out, task, read) for task in tasks]),
             files=MANY_FILES,
