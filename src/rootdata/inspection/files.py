@@ -58,7 +58,7 @@ class TreeInfo:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class InspectedSource:
     """An argument: files that belong together.
 
     Parameters
@@ -87,7 +87,7 @@ class Inspection:
     entries : entries that were read of a file, at most
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[InspectedSource, ...]
     trees: tuple[TreeInfo, ...]
     columns: Mapping[str, BranchFacts]
     collections: Mapping[str, tuple[str, ...]]
@@ -148,7 +148,9 @@ def inspect(
                 if not measured or (found.entries and len(measured) < MEASURED_FILES):
                     measured.append(_measure_tree(reader, found, entries))
                     surveys[found.location] = {n: column.branch for n, column in measured[-1].items()}
-            sources.append(Source(name=name, pattern=pattern, locations=tuple(chosen), columns=merge(measured)))
+            sources.append(
+                InspectedSource(name=name, pattern=pattern, locations=tuple(chosen), columns=merge(measured))
+            )
     _check_once(sources)
     merged = merge(source.columns for source in sources)
     collections = collections_of(merged)
@@ -238,7 +240,7 @@ def _likely(names: Collection[str]) -> str | None:
     return next(iter(names if len(names) == 1 else likely), None)
 
 
-def _check_once(sources: Sequence[Source]) -> None:
+def _check_once(sources: Sequence[InspectedSource]) -> None:
     owner: dict[Location, str] = {}
     for source in sources:
         for location in source.locations:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rootdata.errors import ConfigError, DataError, nearest
-from rootdata.inspection.files import Inspection, Source
+from rootdata.inspection.files import InspectedSource, Inspection
 from rootdata.inspection.measure import BranchFacts
 from rootdata.inspection.roles import finding, role_of
 from rootdata.options.data import TAKEN
@@ -157,7 +157,7 @@ def choose_labels(found: Inspection, signal: Sequence[str]) -> _Labels:
     )
 
 
-def _find_sample(name: str, sources: Sequence[Source]) -> str:
+def _find_sample(name: str, sources: Sequence[InspectedSource]) -> str:
     for source in sources:
         if name in {source.name, source.pattern, Path(source.pattern).name, Path(source.pattern).stem}:
             return source.name
@@ -291,7 +291,7 @@ def _head() -> list[str]:
     ]
 
 
-def _samples(sources: Sequence[Source], labels: _Labels) -> Iterator[str]:
+def _samples(sources: Sequence[InspectedSource], labels: _Labels) -> Iterator[str]:
     local = [_absolute(s.pattern) for s in sources if "://" not in s.pattern]
     folder = os.path.commonpath([os.path.dirname(re.split(r"[*?\[]", p)[0]) for p in local]) if local else "/"  # noqa: PTH120
     if folder != "/":
@@ -305,7 +305,7 @@ def _samples(sources: Sequence[Source], labels: _Labels) -> Iterator[str]:
             yield f"    label: {labels.numbers[source.name]}"
 
 
-def _files(source: Source, folder: str) -> Iterator[str]:
+def _files(source: InspectedSource, folder: str) -> Iterator[str]:
     trees = list(dict.fromkeys(location.tree or "" for location in source.locations))
     if len(trees) > 1:
         named = [f"{_below(location.path, folder)}:{location.tree}" for location in source.locations]

@@ -24,7 +24,7 @@ from rootdata.location import Location, State, is_remote
 from rootdata.options.data import PARTS, DataConfig, Sample
 from rootdata.options.read import ReadConfig
 from rootdata.scan.executors import Executor, submitting
-from rootdata.scan.progress_bar import Progress
+from rootdata.scan.progress_bar import ProgressReport
 from rootdata.scan.sources import check_owners
 from rootdata.scan.specs import (
     FileSpecs,
@@ -54,7 +54,7 @@ def scan(
     files: Sequence[tuple[int, Location]],
     states: Sequence[State] | None = None,
     *,
-    progress: Progress | None = None,
+    progress: ProgressReport | None = None,
     workers: int | None = None,
     read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
     store: Store | None = None,
@@ -187,7 +187,7 @@ class _Good:
 
 
 def _read_all(
-    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: Progress | None
+    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: ProgressReport | None
 ) -> list[_Good | Rejected]:
     """Look at files and measure their blocks.
 
@@ -216,7 +216,7 @@ def _read_all(
 
 
 def _begin(
-    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: Progress | None
+    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: ProgressReport | None
 ) -> list[tuple[Described | Rejected, Sequence[_Result[list[Measured] | Rejected]]]]:
     """Look at some files, and let the measuring of their blocks begin."""
     bare = dataclasses.replace(config, samples=())
