@@ -42,8 +42,12 @@ _CANT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 # Files
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file under its name only once it is whole.
+def write_atomic(path: Path, content: str | bytes, *, through: Path | None = None, mode: int = 0o666) -> None:
+    """Write a file under its name only once it is whole, and on disk.
+
+    Parameters
+    ----------
+    through, mode : as :func:`writing` takes them
 
     Raises
     ------
@@ -51,13 +55,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         Where it can't be written; what was there stays, and nothing else is left behind.
     """
     data = content.encode() if isinstance(content, str) else content
-    with writing(path) as file:
+    with writing(path, through=through, mode=mode) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path, *, through: Path | None = None, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Give a file to write into, which takes its name when the block ends well, and disappears when it doesn't.
+
+    Parameters
+    ----------
+    through : folder of the same file system in which it is written first; by default that of the file
+    mode : its rights, but for those that the process gives nobody
 
     Raises
     ------
@@ -65,8 +74,9 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         Where it can't be written; what was there stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, path.name)
-    temporary, handle = _new_file(path)
+    draft = path if through is None else through / path.name
+    sweep(draft.parent, path.name)
+    temporary, handle = _new_file(draft, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -81,11 +91,11 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     sync(path.parent)
 
 
-def _new_file(path: Path) -> tuple[Path, int]:
+def _new_file(path: Path, mode: int) -> tuple[Path, int]:
     """Make a file beside a place, and lock it, which tells others that somebody writes it."""
     while True:
         temporary = _beside(path)
-        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # taken for a dead one's, before it was locked
@@ -413,7 +423,7 @@ def _locked(path: Path, *, until: float | None) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            _lock(handle, until=until)
+            lock(handle, until=until)
             if _is_at(handle, path):
                 return handle
         except BlockingIOError:
@@ -430,7 +440,18 @@ def _locked(path: Path, *, until: float | None) -> int:
         os.close(handle)
 
 
-def _lock(handle: int, *, until: float | None) -> None:
+def lock(handle: int, *, until: float | None) -> None:
+    """Take the lock of an open file, which is dropped when it is closed.
+
+    Parameters
+    ----------
+    until : time of the monotonic clock; ``None`` waits for ever
+
+    Raises
+    ------
+    BlockingIOError
+        Where somebody else has it all the time.
+    """
     if until is None:
         fcntl.flock(handle, fcntl.LOCK_EX)
         return

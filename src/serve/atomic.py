@@ -8,14 +8,13 @@ kernel when a process dies, and travel over NFS (Linux sends them to the server 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from rootdata import disk
 from serve.errors import Overloaded
 
 T = TypeVar("T")
@@ -72,50 +71,23 @@ def locked(path: Path) -> Iterator[None]:
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while not try_lock(handle):
-            if time.monotonic() > deadline:
-                raise Overloaded(f"another process holds the lock {path.name!r} for {LOCK_SECONDS:.0f} s; try again")
-            time.sleep(0.002)
+        _lock(handle, path)
         yield
     finally:
         os.close(handle)
 
 
+def _lock(handle: int, path: Path) -> None:
+    try:
+        disk.lock(handle, until=time.monotonic() + LOCK_SECONDS)
+    except BlockingIOError as error:
+        raise Overloaded(f"another process holds the lock {path.name!r} for {LOCK_SECONDS:.0f} s; try again") from error
+
+
 def try_lock(handle: int) -> bool:
     """Take the lock of an open file, which is dropped when it is closed; tell whether nobody else has it."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        disk.lock(handle, until=0.0)
     except BlockingIOError:
         return False
     return True
-
-
-def write(path: Path, data: bytes, *, through: Path, mode: int = 0o644) -> None:
-    """Replace a file by a whole one that is safe on disk.
-
-    Parameters
-    ----------
-    through : folder on the same file system in which it is written first
-    """
-    temporary = through / f".{path.name}.{uuid.uuid4().hex}"
-    try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(handle)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-
-
-def sync(folder: Path) -> None:
-    """Make what was renamed into or out of a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rootdata import disk
 from rootdata.causes import reason_of
 from rootdata.errors import ConfigError
 from serve import atomic, names
@@ -170,7 +171,7 @@ class Keys:
 
     def _write(self, keys: list[Key]) -> None:
         lines = "".join(json.dumps(dataclasses.asdict(key)) + "\n" for key in keys)
-        atomic.write(self._path, lines.encode(), through=self._path.parent, mode=0o600)
+        disk.write_atomic(self._path, lines.encode(), through=self._path.parent, mode=0o600)
 
 
 def check_exposure(host: str, keys: object | None, *, is_open: bool) -> None:

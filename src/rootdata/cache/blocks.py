@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 from isal.isal_zlib import crc32
 
+from rootdata import disk
 from rootdata.arena import Lender, shared
 from rootdata.errors import FileError
 from rootdata.io.local import read_into
@@ -275,7 +276,9 @@ def _locked(folder: Path, *, seconds: float) -> Iterator[_Total | None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        if not _try_lock(handle, until=time.monotonic() + seconds):
+        try:
+            disk.lock(handle, until=time.monotonic() + seconds)
+        except BlockingIOError:
             yield None
             return
         try:
@@ -285,18 +288,6 @@ def _locked(folder: Path, *, seconds: float) -> Iterator[_Total | None]:
             fcntl.flock(handle, fcntl.LOCK_UN)
     finally:
         os.close(handle)
-
-
-def _try_lock(handle: int, *, until: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.002)
-        else:
-            return True
 
 
 def _path_of(folder: Path, key: str) -> Path:

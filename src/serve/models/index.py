@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import orjson
 
+from rootdata import disk
 from rootdata.bundle.manifest import Manifest
-from serve import atomic
 
 _SCHEMA = 1
 _FEW = 16  # models that are read again sooner than the file is written
@@ -95,7 +95,7 @@ class Index:
         through = self._root / ".staging"
         with contextlib.suppress(OSError):  # a repository that is read-only, or full
             through.mkdir(exist_ok=True)
-            atomic.write(self._path, body, through=through)
+            disk.write_atomic(self._path, body, through=through)
         self._fresh.clear()
 
     @property

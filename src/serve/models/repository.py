@@ -33,6 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from rootdata import disk
 from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, load_manifest, open_bundle
 from rootdata.causes import reason_of
 from rootdata.errors import BundleError, nearest
@@ -336,8 +337,8 @@ class Repository:
                 if new:
                     self._add_tags(name, new)
                 version = self._claim(staged, name)
-                atomic.sync(home)
-            atomic.sync(self._root)
+                disk.sync(home)
+            disk.sync(self._root)
         return version
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
@@ -453,7 +454,7 @@ class Repository:
                 if error.errno not in _TAKEN:
                     raise
                 raise Conflict(f"{name!r} exists again; delete that one first") from error
-            atomic.sync(home.parent)
+            disk.sync(home.parent)
 
     def limit_trash(self) -> None:
         """Remove for good what is beyond the limits of the trash; where that can't be done now, the log says so."""
@@ -630,7 +631,7 @@ class Repository:
 
     def _write_config(self, name: str, config: Config) -> None:
         text = json.dumps(dataclasses.asdict(config), indent=1) + "\n"
-        atomic.write(self._root / name / CONFIG, text.encode(), through=self._root / ".staging")
+        disk.write_atomic(self._root / name / CONFIG, text.encode(), through=self._root / ".staging")
 
     def _claim(self, staged: Path, name: str) -> int:
         """Rename a whole version to the first number that is free."""
@@ -654,12 +655,12 @@ class Repository:
 
     def _retire(self, name: str, version: int) -> None:
         highest = max(version, self._retired(name))
-        atomic.write(self._root / ".numbers" / name, f"{highest}\n".encode(), through=self._root / ".staging")
+        disk.write_atomic(self._root / ".numbers" / name, f"{highest}\n".encode(), through=self._root / ".staging")
 
     def _move_to_trash(self, place: Path, what: str) -> None:
         place.rename(self._root / ".trash" / f"{what}@{time.time():.6f}@{uuid.uuid4().hex[:8]}")
-        atomic.sync(place.parent)
-        atomic.sync(self._root / ".trash")
+        disk.sync(place.parent)
+        disk.sync(self._root / ".trash")
 
 
 def _version_folders(home: Path) -> list[int]:
@@ -743,7 +744,7 @@ def _copy_bundle(source: Path, target: Path) -> None:
             copy.flush()
             os.fchmod(copy.fileno(), 0o444)
             os.fsync(copy.fileno())
-    atomic.sync(target)
+    disk.sync(target)
 
 
 def _check_whole(folder: Path) -> None:

@@ -448,7 +448,7 @@ def die_at_line(count):
     left = [count]
 
     def trace(frame, event, argument):
-        if not frame.f_code.co_filename.endswith(("serve/models/repository.py", "serve/atomic.py")):
+        if not frame.f_code.co_filename.endswith(("serve/models/repository.py", "serve/atomic.py", "rootdata/disk.py")):
             return None
         if event == "line":
             left[0] -= 1
