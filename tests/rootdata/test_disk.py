@@ -407,8 +407,8 @@ with disk.hold(place / ".lock"):
 """
     child(lines).until_it_waits().kill()
     pid = int((tmp_path / "forked").read_text())
-    os.kill(pid, 0)  # it lives
-    with disk.hold(tmp_path / ".lock", seconds=0):
+    os.kill(pid, 0)  # it lives; and lets go as soon as it runs
+    with disk.hold(tmp_path / ".lock", seconds=20):
         os.kill(pid, signal.SIGKILL)
     assert files_below(tmp_path) == ["forked"]
 
