@@ -19,6 +19,7 @@ from rootdata.bundle.assemble import Assembler, Tensors, table_of
 from rootdata.bundle.manifest import MODEL, Manifest, OutputSpec
 from serve.app.memory import give_back
 from serve.codec.casting import array_type
+from serve.codec.schema import Schemas
 from serve.errors import InvalidEvents, InvalidModel, ServeError
 from serve.faults import is_lack, public
 from serve.processes.deadline import Terminator, late
@@ -53,6 +54,7 @@ class Model:
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.log_severity_level = 4  # its errors come back as exceptions
         self.name, self.version, self.manifest = name, version, manifest
+        self.schemas = Schemas(manifest)
         self.assembler = Assembler(manifest) if manifest.takes_events else None
         self.has_open_axes = any(isinstance(a, str) for t in manifest.inputs for a in t.shape[1:])
         self.runs_alone = manifest.batching == "none"

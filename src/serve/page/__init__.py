@@ -17,8 +17,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from serve.errors import NotFound
+from serve.handler import Handler
 from serve.routes.operations import FileAnswer, Operation, as_json, routes
-from serve.routes.site import Site
 
 _STATIC = Path(__file__).parent / "static"
 _STAND_IN = _STATIC / "graph.js"  # in place of netron's index.js, which asks other hosts for its news
@@ -46,7 +46,7 @@ class _Files:
     known: Mapping[str, Path]
     policy: str
 
-    async def answer(self, site: Site, request: HttpRequest) -> Response:  # noqa: ARG002
+    async def answer(self, handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG002
         """Send the file that a path names; ``/`` names none and means the page."""
         name = request.path_params.get("file", "index.html")
         if name not in self.known:
@@ -65,25 +65,25 @@ class _Files:
         return FileAnswer(path, media_type=_TYPES[path.suffix], headers=headers)
 
 
-def install(app: Any, context: Any) -> None:
+def install(app: Any, handler: Handler) -> None:
     """Put the page on an app.
 
     Parameters
     ----------
     app : FastAPI's
-    context : of :func:`serve.processes.launch.serve_forever`
+    handler : of the server
     """
     netron = _netron()
     own = _Files(_files(_STATIC), _OWN_POLICY)
     others = _Files(netron, _NETRON_POLICY)
-    settings = {"graph": bool(netron), "keys": context.settings.keys is not None}
+    settings = {"graph": bool(netron), "keys": handler.settings.keys is not None}
     operations = (
         _get("/", own.answer, "The web page"),
         _get("/page/settings.json", functools.partial(_settings, settings), "What the page can offer"),
         _get("/page/netron/{file}", others.answer, "A file of netron"),
         _get("/page/{file}", own.answer, "A file of the page"),
     )
-    app.router.routes.extend(routes(Site.of(context), operations))
+    app.router.routes.extend(routes(handler, operations))
 
 
 def _get(path: str, answer: Any, summary: str) -> Operation:
@@ -91,7 +91,7 @@ def _get(path: str, answer: Any, summary: str) -> Operation:
     return Operation(method="GET", paths=(path,), answer=answer, scope=None, summary=summary)
 
 
-async def _settings(settings: dict[str, Any], site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def _settings(settings: dict[str, Any], handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     return as_json(settings)
 
 

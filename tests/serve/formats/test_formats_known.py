@@ -4,6 +4,7 @@ import pytest
 
 from serve.codec import media
 from serve.errors import NotAcceptable
+from serve.formats.known import Formats
 
 
 @pytest.mark.parametrize(
@@ -23,11 +24,11 @@ from serve.errors import NotAcceptable
     ],
 )
 def test_the_best_format_is_chosen(accept: str | None, chosen: str) -> None:
-    assert media.choose(accept) == chosen
+    assert Formats().choose(accept) == chosen
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "application/json;q=0", ",,;q=1", "x" * 10_000])
 def test_what_is_not_offered_is_refused(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="answers come as application/json, ") as error:
-        media.choose(accept)
+        Formats().choose(accept)
     assert len(str(error.value)) < 400
