@@ -16,7 +16,6 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rootdata.causes import reason_of
-from serve import page
 from serve.app.access_log import AccessLog
 from serve.app.front import Front
 from serve.errors import NoRoom, NotFound, ReadOnly, ServeError
@@ -24,6 +23,7 @@ from serve.faults import fault_of
 from serve.formats.known import Formats
 from serve.handler import Handler
 from serve.keys import check_exposure
+from serve.page import files
 from serve.routes import documents, health, inference, models, predict, tfaas, uploads
 from serve.routes.operations import PATH, Operation, as_json, routes
 
@@ -74,7 +74,7 @@ def install(app: Any, handler: Handler) -> ASGIApp:
         summary="Describe all this",
     )
     app.router.default = _not_found
-    page.install(app, handler)
+    files.install(app, handler)
     # FastAPI's own layers turn some errors into other answers and cost a third of the time of a small request.
     ours = Router(routes(handler, [*asked, described]), redirect_slashes=False, default=app.router)
     log = None if settings.access_log is None else AccessLog(settings.access_log)
