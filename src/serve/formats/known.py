@@ -77,8 +77,11 @@ class Formats:
         UnsupportedType
             For a content type that events can't have.
         """
-        name = media.JSON if content_type is None else content_type.partition(";")[0].strip().lower()
+        name = media.JSON if content_type is None else content_type
         found = self._known.get(name)
+        if found is None:
+            name = name.partition(";")[0].strip().lower()
+            found = self._known.get(name)
         if found is None or found.takes is None:
             raise UnsupportedType(
                 f"Content-Type: got {name[:80]!r}; allowed: {', '.join(self.takes)} "

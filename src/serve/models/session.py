@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from serve.codec.casting import array_type
 from serve.codec.schema import Schemas
 from serve.errors import InvalidEvents, InvalidModel, ServeError
 from serve.faults import is_lack, public
+from serve.formats.format import Heading
 from serve.processes.deadline import Terminator, late
 
 Run = Callable[[Tensors], list[npt.NDArray[Any]]]
@@ -61,6 +63,11 @@ class Model:
         self._session = _loaded(graph, options, model=f"model {name!r}, version {version},")
         self._outputs = [o.name for o in manifest.outputs]
         self.terminator = Terminator()  # that of the process takes its place, where runs have to end
+
+    @functools.cached_property
+    def heading(self) -> Heading:
+        """What answers with scores of this model say of it."""
+        return Heading(model=self.name, version=self.version, columns=self.manifest.columns)
 
     def run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
         """Run the graph.

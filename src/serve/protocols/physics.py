@@ -10,7 +10,7 @@ from typing import Any
 from rootdata.bundle.assemble import Table
 from serve.codec.events import Unsliced
 from serve.errors import UnsupportedType
-from serve.formats.format import Format, Heading
+from serve.formats.format import Format
 from serve.formats.known import formats_of
 from serve.messages import Reply, Request
 from serve.models.scoring import (
@@ -67,7 +67,7 @@ class Physics(Protocol):
         check_takes_events(model)
         form = formats_of(settings.formats).of_events(request.content_type)
         tables = form.tables(str(request.path), model.schemas, options=request.options, settings=settings)
-        with formats_of(settings.formats).of_scores(request.accept).writer(target, _heading(request, model)) as writer:
+        with formats_of(settings.formats).of_scores(request.accept).writer(target, model.heading) as writer:
             for table, outputs in run_tables(tables, model):
                 writer.write(outputs[0])
                 num_events += table.num_events
@@ -111,10 +111,6 @@ def _explained(table: Table, model: Model) -> _Explained:
     return assembler.explain(assembler.features(table), table)
 
 
-def _heading(request: Request, model: Model) -> Heading:
-    return Heading(model=request.model, version=request.version, columns=model.manifest.columns)
-
-
 def _encoded(
     request: Request,
     model: Model,
@@ -125,5 +121,5 @@ def _encoded(
     settings: Settings,
 ) -> Reply:
     form = formats_of(settings.formats).of_scores(request.accept)
-    body = form.answer(_heading(request, model), outputs[0], told)
+    body = form.answer(model.heading, outputs[0], told)
     return reply(request, body, form.content_type, outputs, seconds)
