@@ -70,6 +70,25 @@ HOMES = {
     "fastapi": (),
     "httpx": (),
 }
+# The same for serve. Who looks for what a new version of a library breaks finds it there.
+SERVE_HOMES = {
+    "litserve": ("processes.litserve_api",),
+    "uvicorn": ("processes.launch", "app.http"),
+    "starlette": ("app", "routes", "page", "processes.litserve_api"),
+    "fastapi": (),
+    "onnx": ("upload.child", "upload.graphs"),
+    "onnxruntime": ("models.session", "upload.child"),
+    "pyarrow": ("codec.arrow",),
+    "google": ("codec.tfaas",),  # protobuf
+    "uproot": ("codec.rootfile",),
+    "PIL": ("codec.image",),
+    "prometheus_client": ("routes.inference",),  # and by its name in processes.metrics, once the folder is known
+    "httpx": ("client",),
+    "netron": (),  # its files are sent, it is never imported
+    "torch": (),
+    "awkward": ("client.columns",),
+}
+
 # What rootdata may need at most; a new one is added here, in pyproject.toml, and with a word why.
 ALLOWED = {
     *("awkward", "numpy", "rich", "rootdata"),
@@ -187,8 +206,8 @@ def _collect(node: ast.AST, found: list[tuple[str, int]], *, for_types: bool, lo
             _collect(child, found, for_types=for_types, local=local)
 
 
-def is_within(name: str, homes: tuple[str, ...]) -> bool:
-    return any(name == f"rootdata.{home}" or name.startswith(f"rootdata.{home}.") for home in homes)
+def is_within(name: str, homes: tuple[str, ...], package: str = "rootdata") -> bool:
+    return any(name == f"{package}.{home}" or name.startswith(f"{package}.{home}.") for home in homes)
 
 
 def test_the_modules_are_found() -> None:
@@ -196,16 +215,34 @@ def test_the_modules_are_found() -> None:
     assert {"rootdata.errors", "uproot"} <= dict(imports_of("rootdata.io.trees")).keys()
 
 
-@pytest.mark.parametrize("library", HOMES)
-def test_heavy_libraries_stay_at_home(library: str) -> None:
+@pytest.mark.parametrize(
+    ("package", "library", "homes"),
+    [(package, *pair) for package, table in (("rootdata", HOMES), ("serve", SERVE_HOMES)) for pair in table.items()],
+)
+def test_heavy_libraries_stay_at_home(package: str, library: str, homes: tuple[str, ...]) -> None:
     strangers = [
         f"{MODULES[name]}:{line} imports {imported}"
         for name in MODULES
-        if name.startswith("rootdata") and not is_within(name, HOMES[library])
-        for imported, line in imports_of(name, for_types=False)
+        if name.startswith(package) and not is_within(name, homes, package)
+        for imported, line in imports_of(name, for_types=package == "serve")
         if imported.split(".")[0] == library
     ]
     assert strangers == []
+
+
+def test_every_home_of_the_server_is_lived_in() -> None:
+    for library, homes in SERVE_HOMES.items():
+        for home in homes:
+            users = [n for n in MODULES if is_within(n, (home,), "serve")]
+            assert any(i.split(".")[0] == library for n in users for i, _ in imports_of(n)), (library, home)
+
+
+def test_the_handler_knows_no_transport() -> None:
+    """What answers requests can stand behind another front than HTTP; formats cost a process that only asks little."""
+    for module in ("serve.handler", "serve.formats.known", "serve.protocols.protocol", "serve.models.engine"):
+        assert not {i.split(".")[0] for i, _ in imports_of(module)} & {"starlette", "uvicorn", "litserve", "fastapi"}
+    loaded = loaded_by("from serve.formats.known import Formats; Formats(); import serve.handler")
+    assert not loaded & {"pyarrow", "uproot", "onnxruntime", "awkward", "starlette", "litserve", "torch"}
 
 
 def test_every_home_exists_and_is_lived_in() -> None:

@@ -123,6 +123,10 @@ def _serve_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--access-log", type=Path, metavar="FILE", help="write a line of JSON for each answer; - is the standard error"
     )
+    parser.add_argument(
+        "--format", action="append", default=[], metavar="MODULE.CLASS", dest="formats",
+        help="take and give a format of one's own, a class in Python; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--open", action="store_true", dest="is_open", help="serve other machines without keys")
     parser.add_argument(
         "--publish", action="append", default=[], type=_publication, metavar="NAME=BUNDLE",
@@ -140,7 +144,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     given = dict(vars(arguments))
     publications = given.pop("publish")
     hosts, origins = tuple(given.pop("allow_host")), tuple(given.pop("allow_origin"))
-    settings = Settings(**given, allow_host=hosts, allow_origin=origins)
+    formats = tuple(given.pop("formats"))
+    settings = Settings(**given, allow_host=hosts, allow_origin=origins, formats=formats)
     if "*" in origins and settings.keys is None:
         raise ConfigError("--allow-origin '*' lets any page in a visitor's browser in; give --keys, or name the sites")
     if settings.timeout > settings.max_timeout:
@@ -157,6 +162,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     check_exposure(settings.host, settings.keys, is_open=settings.is_open)
     if settings.keys is not None:
         Keys(settings.keys).known()  # a file that can't be read would let nobody in
+    if settings.formats:
+        from serve.formats.known import formats_of
+
+        formats_of(settings.formats)  # before models are published
     settings.models.mkdir(parents=True, exist_ok=True)
     for name, bundle in publications:
         _publish_if_new(settings, name, bundle)

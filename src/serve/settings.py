@@ -41,6 +41,7 @@ class Settings:
     keys : file of API keys; None asks for none, which is refused on other addresses than loopback unless ``is_open``
     access_log : file that gets a line of JSON for each answer; ``-`` is the standard error, None writes none
     is_open : serve without keys on any address
+    formats : dotted names of formats of one's own, classes derived from ``serve.formats.format.Format``
     """
 
     models: Path
@@ -73,3 +74,4 @@ class Settings:
     keys: Path | None = None
     access_log: Path | None = None
     is_open: bool = False
+    formats: tuple[str, ...] = ()

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from serve.app.asgi import OPERATIONS
+from serve.app.asgi import operations
+from serve.formats.known import Formats
 from serve.models.repository import Repository
 
 EXAMPLES = 25
@@ -22,7 +23,7 @@ CHECKS = [
 ]
 schemathesis.serializer.alias("application/x-protobuf", "application/octet-stream")
 pytestmark = pytest.mark.long
-WAYS = [(operation.method, path) for operation in OPERATIONS for path in operation.paths]
+WAYS = [(operation.method, path) for operation in operations(Formats()) for path in operation.paths]
 
 
 @pytest.fixture(scope="module")

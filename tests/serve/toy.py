@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from serve.errors import ServeError
+from serve.handler import Handler
 from serve.messages import Reply, Request
-from serve.processes.launch import Context, serve_forever
+from serve.processes.launch import serve_forever
 from serve.processes.metrics import Metrics
 from serve.settings import Settings
 
@@ -70,7 +71,7 @@ def fail(settings: Settings, metrics: Metrics) -> Toy:
     raise RuntimeError("no model can be loaded here")
 
 
-def install(app: Any, context: Context) -> None:
+def install(app: Any, handler: Handler) -> None:
     from starlette.requests import ClientDisconnect
     from starlette.requests import Request as HttpRequest
     from starlette.responses import JSONResponse, Response
@@ -81,7 +82,7 @@ def install(app: Any, context: Context) -> None:
         except ClientDisconnect:
             return Response()
         options = dict(http.query_params)
-        timeout = float(options.pop("timeout", context.settings.timeout))
+        timeout = float(options.pop("timeout", handler.settings.timeout))
         request = Request(
             road="toy",
             model="echo",
@@ -92,18 +93,18 @@ def install(app: Any, context: Context) -> None:
             deadline=time.monotonic() + timeout,
         )
         try:
-            reply = await context.pool.submit(request)
+            reply = await handler.pool.submit(request)
         except ServeError as error:
             return JSONResponse(error.to_dict(), error.status, headers=dict(error.headers))
         headers = {**reply.headers, "api": str(os.getpid())}
         return Response(reply.body, reply.status, headers=headers, media_type=reply.content_type)
 
     async def ready(http: HttpRequest) -> Response:
-        return Response(status_code=200 if context.is_ready() else 503)
+        return Response(status_code=200 if handler.is_ready() else 503)
 
     async def metrics(http: HttpRequest) -> Response:
-        context.metrics.flush()
-        return Response(context.metrics.render(), media_type="text/plain")
+        handler.metrics.flush()
+        return Response(handler.metrics.render(), media_type="text/plain")
 
     async def bare(http: HttpRequest) -> Response:
         return Response(await http.body())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
-import importlib.util
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -22,69 +20,71 @@ from serve.app.access_log import AccessLog
 from serve.app.front import Front
 from serve.errors import NoRoom, NotFound, ReadOnly, ServeError
 from serve.faults import fault_of
+from serve.formats.known import Formats
+from serve.handler import Handler
 from serve.keys import check_exposure
+from serve.page import files
 from serve.routes import documents, health, inference, models, predict, tfaas, uploads
 from serve.routes.operations import PATH, Operation, as_json, routes
-from serve.routes.site import Site
 
 _log = logging.getLogger("serve")
 _HEADERS = ((b"x-content-type-options", b"nosniff"),)
 
-# What is asked most comes first: paths are tried one after the other.
-OPERATIONS: Sequence[Operation] = (
-    *predict.OPERATIONS,
-    *inference.OPERATIONS,
-    *tfaas.OPERATIONS,
-    *health.OPERATIONS,
-    *uploads.OPERATIONS,
-    *models.OPERATIONS,
-)
+
+def operations(formats: Formats) -> Sequence[Operation]:
+    """List what can be asked of a server that has these formats."""
+    # What is asked most comes first: paths are tried one after the other.
+    return (
+        *predict.operations(formats),
+        *inference.OPERATIONS,
+        *tfaas.OPERATIONS,
+        *health.OPERATIONS,
+        *uploads.OPERATIONS,
+        *models.OPERATIONS,
+    )
 
 
-def install(app: Any, context: Any) -> ASGIApp:
+def install(app: Any, handler: Handler) -> ASGIApp:
     """Make the application that answers requests: the server's paths, and behind them those of an app.
 
     Parameters
     ----------
-    app : FastAPI's; it loses all that it has. Whoever adds paths uses ``app.router``
-    context : of :func:`serve.processes.launch.serve_forever`
+    app : FastAPI's, without any path. Whoever adds paths uses ``app.router``
+    handler : of what is asked
 
     Raises
     ------
     ConfigError
         For a server without keys that other machines can reach.
     """
-    settings = context.settings
+    settings = handler.settings
     check_exposure(settings.host, settings.keys, is_open=settings.is_open)
-    site = Site.of(context)
     with contextlib.suppress(OSError):  # which whoever asks for the list is told
-        site.repository.cards()  # the processes that are forked from this one need not read all models
-    site.repository.limit_trash()
+        handler.repository.cards()  # the processes that are forked from this one need not read all models
+    handler.repository.limit_trash()
+    asked = operations(handler.formats)
     described = Operation(
         method="GET",
         paths=("/openapi.json",),
         answer=functools.partial(
             _openapi,
-            documents.document(OPERATIONS, has_keys=site.keys is not None, root_path=settings.root_path),
+            documents.document(asked, has_keys=handler.keys is not None, root_path=settings.root_path),
         ),
         scope=None,
         summary="Describe all this",
     )
-    app.router.routes.clear()
-    app.router.redirect_slashes = False
     app.router.default = _not_found
-    if importlib.util.find_spec("serve.page") is not None:
-        importlib.import_module("serve.page").install(app, context)
+    files.install(app, handler)
     # FastAPI's own layers turn some errors into other answers and cost a third of the time of a small request.
-    ours = Router(routes(site, [*OPERATIONS, described]), redirect_slashes=False, default=app.router)
+    ours = Router(routes(handler, [*asked, described]), redirect_slashes=False, default=app.router)
     log = None if settings.access_log is None else AccessLog(settings.access_log)
-    shield = Shield(ours, lifespan=app, count=context.count_answer, log=log)
+    shield = Shield(ours, lifespan=app, count=handler.count_answer, log=log)
     if not (settings.root_path or settings.allow_origin):
         return shield
     return Front(shield, root_path=settings.root_path, origins=settings.allow_origin)
 
 
-async def _openapi(document: dict[str, Any], site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def _openapi(document: dict[str, Any], handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     return as_json(document)
 
 

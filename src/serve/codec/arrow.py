@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rootdata.bundle.assemble import Column, Table
-from rootdata.bundle.manifest import BranchSpec, Manifest
+from rootdata.bundle.manifest import BranchSpec
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import schema
 from serve.codec.arrowsize import size_of
 from serve.codec.casting import Array, Locate, in_events, in_lists
-from serve.codec.schema import Schema
+from serve.codec.schema import Schema, Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 from serve.faults import is_lack
 from serve.parsing import check_all_there
@@ -29,7 +29,7 @@ MAX_BATCHES = 10_000  # a batch costs more than a row: many empty ones would kee
 Floats = npt.NDArray[np.float32]
 
 
-def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
+def decode(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
     """Decode a stream of record batches, one column for each branch; other columns are ignored.
 
     Raises
@@ -38,7 +38,7 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
         Naming what is wrong, where, in which event.
     """
     try:
-        stream, wanted = _read(body, manifest, settings)
+        stream, wanted = _read(body, schemas, settings)
     except ServeError:
         raise
     except Exception as error:  # the library has no common base for what broken bytes raise
@@ -53,12 +53,12 @@ def _brief(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:160]
 
 
-def _read(body: bytes, manifest: Manifest, settings: Settings) -> tuple[Any, Schema]:
+def _read(body: bytes, schemas: Schemas, settings: Settings) -> tuple[Any, Schema]:
     """Read the columns that are needed, once it is known that they are not too large, and check their buffers."""
     _check_sizes(body, settings)
     with pa.ipc.open_stream(body) as reader:
         names = reader.schema.names
-        wanted = schema.schema_of(manifest, names)
+        wanted = schemas.of(names)
         needed = [name for name in names if name in wanted.specs]
         check_all_there(names, wanted.specs)
         if len(needed) > len(wanted.specs):

@@ -21,10 +21,10 @@ import numpy as np
 import orjson
 
 from rootdata.bundle.assemble import Column, Table
-from rootdata.bundle.manifest import Manifest
 from rootdata.jagged import Ints, Jagged, offsets_of
 from serve.codec import schema
 from serve.codec.casting import Array
+from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents
 from serve.parsing import check_keys, check_names, given, parse_object, shown
 from serve.settings import Settings
@@ -39,7 +39,7 @@ _NUMBER_TYPES = {name: np.dtype(name) for name in DTYPES}
 _NAMES = {dtype: name for name, dtype in _NUMBER_TYPES.items()}
 
 
-def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
+def decode(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
     """Decode the columns of some events.
 
     Returns
@@ -52,7 +52,7 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
         Naming what is wrong, where, in which event.
     """
     header, rest = _header(body)
-    wanted = schema.schema_of(manifest, [c.name for c in header.columns])
+    wanted = schemas.of([c.name for c in header.columns])
     schema.check_events(header.num_events, settings)
     check_names([c.name for c in header.columns], wanted.specs)
     return schema.conform(_columns(header, rest, settings), header.num_events, wanted, settings)

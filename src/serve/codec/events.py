@@ -12,11 +12,10 @@ import numpy as np
 import orjson
 
 from rootdata.bundle.assemble import Column, Table
-from rootdata.bundle.manifest import Manifest
 from rootdata.jagged import Ints, Jagged, offsets_of
 from serve.codec import schema
 from serve.codec.casting import from_list, in_events, in_lists
-from serve.codec.schema import Schema
+from serve.codec.schema import Schema, Schemas
 from serve.errors import BadRequest, InvalidEvents
 from serve.parsing import check_keys, check_known, check_names, given, kind_of, parse_object, shown
 from serve.settings import Settings
@@ -34,7 +33,7 @@ class Unsliced(Exception):  # noqa: N818  # the body may be right
     """A text that is no plain list of events, and has to be parsed as a whole."""
 
 
-def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
+def decode(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
     """Decode ``{"events": [{...}, ...]}`` or ``{"counts": {...}, "columns": {...}}``.
 
     Raises
@@ -42,12 +41,12 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
     BadRequest, InvalidEvents, TooLarge
         Naming what is wrong, where, in which event.
     """
-    return from_document(parse_object(body), manifest, settings=settings)
+    return from_document(parse_object(body), schemas, settings=settings)
 
 
-def from_document(document: Mapping[str, Any], manifest: Manifest, *, settings: Settings) -> Table:
+def from_document(document: Mapping[str, Any], schemas: Schemas, *, settings: Settings) -> Table:
     """Decode what :func:`decode` does, once it is no JSON any more."""
-    wanted = schema.schema_of(manifest, sent(document))
+    wanted = schemas.of(sent(document))
     if document.keys() == {"events"}:
         return from_events(document["events"], wanted, settings)
     if "columns" not in document or "events" in document:
@@ -56,7 +55,7 @@ def from_document(document: Mapping[str, Any], manifest: Manifest, *, settings: 
     return columns.between(0, columns.num_events)
 
 
-def slices(body: bytes, manifest: Manifest, *, settings: Settings) -> Iterator[Table]:
+def slices(body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
     """Decode ``{"events": [{...}, ...]}`` a few events at a time, without parsing all of it before.
 
     Raises
@@ -68,7 +67,7 @@ def slices(body: bytes, manifest: Manifest, *, settings: Settings) -> Iterator[T
     """
     wanted, first = None, 0
     for rows in _rows(body):
-        wanted = wanted or schema.schema_of(manifest, sent({"events": rows}))
+        wanted = wanted or schemas.of(sent({"events": rows}))
         yield from_events(rows, wanted, settings, first=first)
         first += len(rows)
 
@@ -93,7 +92,7 @@ def _rows(body: bytes) -> Iterator[list[Any]]:
         low = stop if cut is None else cut.end()
 
 
-def slices_of(document: Mapping[str, Any], manifest: Manifest, *, settings: Settings) -> Iterator[Table]:
+def slices_of(document: Mapping[str, Any], schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
     """Decode what :func:`from_document` does, a few events at a time.
 
     Raises
@@ -103,14 +102,14 @@ def slices_of(document: Mapping[str, Any], manifest: Manifest, *, settings: Sett
     """
     events = document.get("events")
     if document.keys() == {"events"} and type(events) is list and events:
-        wanted = schema.schema_of(manifest, sent(document))
+        wanted = schemas.of(sent(document))
         schema.check_events(len(events), settings)
         for first in range(0, len(events), STEP):
             yield from_events(events[first : first + STEP], wanted, settings, first=first)
     elif "columns" not in document or "events" in document:
-        yield from_document(document, manifest, settings=settings)
+        yield from_document(document, schemas, settings=settings)
     else:
-        columns = _Columns(document, schema.schema_of(manifest, sent(document)), settings)
+        columns = _Columns(document, schemas.of(sent(document)), settings)
         for first in range(0, max(1, columns.num_events), STEP):
             yield columns.between(first, min(first + STEP, columns.num_events))
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import uproot
 
 from rootdata.bundle.assemble import Column, Table
-from rootdata.bundle.manifest import Manifest
 from rootdata.causes import OF_THE_MACHINE, Cause, cause_of
 from rootdata.errors import BranchError
 from rootdata.io.block_size import BLOCK_ENTRIES
@@ -23,7 +22,7 @@ from rootdata.io.trees import Tree, blocks_of
 from rootdata.jagged import Jagged
 from rootdata.location import KnownFile, Location
 from serve.codec import schema
-from serve.codec.schema import Schema
+from serve.codec.schema import Schema, Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 from serve.parsing import check_all_there
 from serve.settings import Settings
@@ -36,7 +35,7 @@ MAX_BLOCK_BYTES = 1_000_000_000
 Floats = npt.NDArray[np.float32]
 
 
-def tables(path: str | Path, manifest: Manifest, *, tree: str | None, settings: Settings) -> Iterator[Table]:
+def tables(path: str | Path, schemas: Schemas, *, tree: str | None, settings: Settings) -> Iterator[Table]:
     """Read the events of a ROOT file in pieces; branches that the model does not need are left alone.
 
     Parameters
@@ -50,7 +49,7 @@ def tables(path: str | Path, manifest: Manifest, *, tree: str | None, settings: 
     BadRequest, InvalidEvents, TooLarge
         Naming the tree, the branch and the event that is wrong.
     """
-    wanted = schema.schema_of(manifest)
+    wanted = schemas.of()
     try:
         with BlockReader(limit=1) as reader:
             file, blocks = reader.use(Location(str(path), tree), functools.partial(_look, wanted))

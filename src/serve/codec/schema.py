@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any
 
@@ -18,6 +16,8 @@ from serve.codec.casting import Array, flattened, from_array, from_list, in_even
 from serve.errors import InvalidEvents, InvalidModel, TooLarge
 from serve.parsing import given
 from serve.settings import Settings
+
+_MOST = 64  # schemas that are kept of a model: clients choose which branches of cuts they send
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,49 +69,46 @@ class Schema:
         return (spec.counts or name) if spec.kind == "jagged" else None
 
 
-class _Same:
-    """A manifest as a key: equal to itself alone, since manifests hold what can't be hashed."""
-
-    __slots__ = ("manifest",)
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.manifest = manifest
-
-    def __hash__(self) -> int:
-        return id(self.manifest)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.manifest is other.manifest
-
-
-def schema_of(manifest: Manifest, sent: Iterable[str] = ()) -> Schema:
-    """Prepare what decoding needs; remembered for the last manifests.
+class Schemas:
+    """What a model may be sent: its branches, and those that only the training's cuts need where a client sends them.
 
     Parameters
     ----------
-    sent : names of what a client sends: branches that only the training's cuts need may be among them
-
-    Raises
-    ------
-    InvalidEvents
-        For a model of which only the tensors are known.
-    InvalidModel
-        Where the manifest names a number type that is none.
+    manifest : of the model
     """
-    of_cuts = cut_branches(manifest)
-    return _prepared(_Same(manifest), frozenset(of_cuts.keys() & set(sent)) if of_cuts else frozenset())
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._branches = manifest.branches
+        self.of_cuts: Mapping[str, BranchSpec] = (
+            {b.name: b for b in manifest.selection.branches} if manifest.selection is not None else {}
+        )
+        """Branches that may be sent, so that ``?explain`` can tell whether an event passes the cuts."""
+        self._made: dict[frozenset[str], Schema] = {}
+
+    def of(self, sent: Iterable[str] = ()) -> Schema:
+        """Return what decoding needs; made once for what clients send.
+
+        Parameters
+        ----------
+        sent : names of what a client sends
+
+        Raises
+        ------
+        InvalidEvents
+            For a model of which only the tensors are known.
+        InvalidModel
+            Where the manifest names a number type that is none.
+        """
+        also = frozenset(self.of_cuts.keys() & set(sent)) if self.of_cuts else frozenset[str]()
+        if also not in self._made:
+            if len(self._made) >= _MOST:
+                self._made.clear()
+            self._made[also] = _prepared((*self._branches, *(b for name, b in self.of_cuts.items() if name in also)))
+        return self._made[also]
 
 
-def cut_branches(manifest: Manifest) -> dict[str, BranchSpec]:
-    """Name the branches that a client may send, so that ``?explain`` can tell whether an event passes the cuts."""
-    return {b.name: b for b in manifest.selection.branches} if manifest.selection is not None else {}
-
-
-@functools.lru_cache(maxsize=64)  # one for each model that a worker keeps loaded
-def _prepared(same: _Same, also: AbstractSet[str]) -> Schema:
-    branches = same.manifest.branches
-    branches += tuple(b for name, b in cut_branches(same.manifest).items() if name in also)
-    if not same.manifest.branches:
+def _prepared(branches: Sequence[BranchSpec]) -> Schema:
+    if not branches:
         raise InvalidEvents(
             "the model takes tensors, not events: how branches become its inputs is not known; "
             "send the tensors to /v2/models/<name>/infer"

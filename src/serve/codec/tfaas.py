@@ -12,10 +12,9 @@ import orjson
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from rootdata.bundle.assemble import Table
-from rootdata.bundle.manifest import Manifest
 from rootdata.errors import nearest
 from serve.codec import events, schema
-from serve.codec.schema import Schema
+from serve.codec.schema import Schema, Schemas
 from serve.errors import BadRequest, InvalidEvents
 from serve.parsing import check_keys, given, parse_object, shown
 from serve.settings import Settings
@@ -52,7 +51,7 @@ def _messages() -> tuple[Any, Any]:
 Row, Predictions = _messages()
 
 
-def decode_json(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
+def decode_json(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
     """Decode ``{"keys": [...], "values": [...], "model": "..."}``: one event.
 
     Keys are names of branches, with a position for what an event has several of: ``Jet_pt[0]``, ``Jet_pt[1]``.
@@ -70,10 +69,10 @@ def decode_json(body: bytes, manifest: Manifest, *, settings: Settings) -> Table
     odd = next((key for key in document["keys"] if type(key) is not str), "")
     if type(odd) is not str:
         raise BadRequest(f"keys: got {given(odd)}; expected names of branches", field="keys")
-    return _table(document["keys"], document["values"], schema.schema_of(manifest), settings)
+    return _table(document["keys"], document["values"], schemas.of(), settings)
 
 
-def decode_proto(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
+def decode_proto(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
     """Decode a message ``Row``: one event, as :func:`decode_json`; what is not finite means missing.
 
     Raises
@@ -83,7 +82,7 @@ def decode_proto(body: bytes, manifest: Manifest, *, settings: Settings) -> Tabl
     """
     row = _row(body)
     values = [value if np.isfinite(value) else None for value in row.value]
-    return _table(list(row.key), values, schema.schema_of(manifest), settings)
+    return _table(list(row.key), values, schemas.of(), settings)
 
 
 def _row(body: bytes) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -19,8 +20,10 @@ from rootdata.bundle.assemble import Assembler, Tensors, table_of
 from rootdata.bundle.manifest import MODEL, Manifest, OutputSpec
 from serve.app.memory import give_back
 from serve.codec.casting import array_type
+from serve.codec.schema import Schemas
 from serve.errors import InvalidEvents, InvalidModel, ServeError
 from serve.faults import is_lack, public
+from serve.formats.format import Heading
 from serve.processes.deadline import Terminator, late
 
 Run = Callable[[Tensors], list[npt.NDArray[Any]]]
@@ -53,12 +56,18 @@ class Model:
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.log_severity_level = 4  # its errors come back as exceptions
         self.name, self.version, self.manifest = name, version, manifest
+        self.schemas = Schemas(manifest)
         self.assembler = Assembler(manifest) if manifest.takes_events else None
         self.has_open_axes = any(isinstance(a, str) for t in manifest.inputs for a in t.shape[1:])
         self.runs_alone = manifest.batching == "none"
         self._session = _loaded(graph, options, model=f"model {name!r}, version {version},")
         self._outputs = [o.name for o in manifest.outputs]
         self.terminator = Terminator()  # that of the process takes its place, where runs have to end
+
+    @functools.cached_property
+    def heading(self) -> Heading:
+        """What answers with scores of this model say of it."""
+        return Heading(model=self.name, version=self.version, columns=self.manifest.columns)
 
     def run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
         """Run the graph.

@@ -16,7 +16,6 @@ The parent never runs a model and has no threads: API processes are forked from 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import errno
@@ -29,22 +28,19 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from litserve import LitServer
-from litserve.callbacks import CallbackRunner
-from litserve.loops import inference_worker
-from starlette.formparsers import MultiPartParser
 
 from serve.app.http import Protocol
 from serve.app.memory import Room, limit_of_bodies
+from serve.handler import Handler
 from serve.keys import UNIX
-from serve.processes.litserve_api import MakeEngine, ModelAPI, show_messages, worker_name
+from serve.processes.litserve_api import MakeEngine, ModelAPI, ModelServer, show_messages, start_worker, worker_name
 from serve.processes.loop import Engine
 from serve.processes.metrics import Metrics
 from serve.processes.progress import Slot
@@ -57,36 +53,7 @@ _OWN_FILES = 40  # that an API process has open without any connection
 _LONGEST_SOCKET_PATH = 100  # bytes; systems allow 104 to 108
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Context:
-    """What routes are given.
-
-    Parameters
-    ----------
-    settings : of the server
-    pool : that has requests answered
-    metrics : of all processes
-    folder : for temporary files; it goes with the server
-    room : for the bodies of requests in this process
-    """
-
-    settings: Settings
-    pool: Pool
-    metrics: Metrics
-    folder: Path
-    room: Room
-
-    def is_ready(self) -> bool:
-        """Say whether a worker can be reached and makes progress."""
-        return self.pool.is_able
-
-    def count_answer(self, path: str, status: int) -> None:
-        """Count an answer, whoever gave it; its path is empty where it has none."""
-        self.metrics.count_answer(path, status)
-        self.pool.show_counts_soon()
-
-
-Install = Callable[[Any, Context], Any]
+Install = Callable[[Any, Handler], Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,10 +126,16 @@ def _run(
         most_requests=max(1, settings.max_pending // 2),
     )
     pool = Pool(paths, slots=slots, settings=settings, metrics=metrics, room=room)
-    context = Context(settings=settings, pool=pool, metrics=metrics, folder=folder, room=room)
-    server = _Server(api, context)
-    app = install(server.app, context) or server.app
-    http = functools.partial(_serve_http, server, app, listener, pipes=pipes, folder=folder, grace=grace)
+    handler = Handler.of(settings, pool=pool, metrics=metrics, folder=folder, room=room)
+    server = ModelServer(api, pool)
+    app = install(server.app, handler) or server.app
+    protocol = functools.partial(
+        Protocol,
+        patience=settings.timeout,
+        most=settings.max_connections or limit_of_connections(),
+        count=functools.partial(handler.count_answer, ""),
+    )
+    http = functools.partial(_serve_http, server, app, protocol, listener, pipes=pipes, folder=folder, grace=grace)
     watch = Watch(
         [*_api_children(http, settings.api_processes), *_worker_children(api, slots)],
         reports=pipes.parent_reports,
@@ -176,38 +149,6 @@ def _run(
         metrics.close()
 
 
-class _Server(LitServer):  # type: ignore[misc]
-    """LitServe's server with none of its roads, queues and compression: the app, and its start and end."""
-
-    def __init__(self, api: ModelAPI, context: Context) -> None:
-        super().__init__(api, accelerator="cpu", devices=1, workers_per_device=context.settings.workers)
-        self.report: Callable[[], None] = _nothing
-        self.patience = context.settings.timeout
-        self.most = context.settings.max_connections or limit_of_connections()
-        self.count = functools.partial(context.count_answer, "")
-        self._context = context
-        self.app.user_middleware.clear()  # it compresses every answer, for 3 to 4 times the processor time
-        # LitServe keeps uploaded forms in memory whole; back to Starlette's own limit
-        MultiPartParser.spool_max_size = 1 << 20
-
-    def register_endpoints(self) -> None:
-        """Leave out LitServe's roads: they lead through its queues."""
-
-    @contextlib.asynccontextmanager
-    async def lifespan(self, app: Any) -> AsyncIterator[None]:  # noqa: ARG002
-        """Keep the connections to the workers while the app runs; report when there are all."""
-        async with self._context.pool.running():
-            reporting = asyncio.create_task(self._report_when_complete())
-            try:
-                yield
-            finally:
-                reporting.cancel()
-
-    async def _report_when_complete(self) -> None:
-        await self._context.pool.complete()
-        self.report()
-
-
 class _Http(uvicorn.Server):
     """A uvicorn that leaves Ctrl-C to the parent and ends with status 0 after SIGTERM."""
 
@@ -218,14 +159,21 @@ class _Http(uvicorn.Server):
 
 
 def _serve_http(
-    server: _Server, app: Any, listener: socket.socket, *, name: str, pipes: _Pipes, folder: Path, grace: float
+    server: ModelServer,
+    app: Any,
+    protocol: Any,
+    listener: socket.socket,
+    *,
+    name: str,
+    pipes: _Pipes,
+    folder: Path,
+    grace: float,
 ) -> None:
     """Be an API process; this runs in a fork of the parent."""
     become_child()
     pipes.parent_lifeline.close()
     exit_with_parent(pipes.lifeline, folder=folder)
     server.report = functools.partial(pipes.reports.send_bytes, name.encode())
-    protocol: Any = functools.partial(Protocol, patience=server.patience, most=server.most, count=server.count)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -265,20 +213,9 @@ def _worker_children(api: ModelAPI, slots: Sequence[Slot]) -> Iterator[Child]:
     for worker, slot in enumerate(slots):
         yield Child(
             name=worker_name(worker),
-            start=functools.partial(_start_worker, api, worker),
+            start=functools.partial(start_worker, api, worker),
             is_stuck=Stuck(slot, seconds=api.settings.stalled),
         )
-
-
-def _start_worker(api: ModelAPI, worker: int) -> BaseProcess:
-    """Start LitServe's worker; where it wants queues and their manager, there is nothing."""
-    request_queue, transport, setup_status, restart = None, None, dict[str, str](), False
-    process = multiprocessing.get_context("spawn").Process(
-        target=inference_worker,
-        args=(api, "cpu", worker, request_queue, transport, setup_status, CallbackRunner(), restart),
-    )
-    process.start()
-    return process
 
 
 def _announce(listener: socket.socket) -> None:
@@ -386,7 +323,3 @@ def _private_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _nothing() -> None:
-    """Do nothing."""

@@ -1,26 +1,60 @@
-"""What LitServe runs in a worker: an engine, set up there and nowhere else."""
+"""All that touches LitServe: its API, its loop and its server, with what is ours put in place of theirs.
+
+LitServe runs :class:`ModelAPI` and :class:`SocketLoop` in each worker, and :class:`ModelServer` has the app of the API
+processes. Nothing else imports it, so that a look here tells what a new version of it may break.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import multiprocessing
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from litserve import LitAPI
+from litserve import LitAPI, LitServer
+from litserve.callbacks import CallbackRunner
+from litserve.loops import LitLoop, inference_worker
 from litserve.utils import configure_logging
+from starlette.formparsers import MultiPartParser
 
 from serve.app.memory import bound_process, limit_of_worker
-from serve.processes.loop import Engine, SocketLoop
+from serve.processes.loop import Engine, Worker, listen
 from serve.processes.metrics import Metrics
 from serve.processes.progress import Slot, slots
-from serve.processes.supervisor import become_child, exit_with_parent
+from serve.processes.supervisor import become_child, exit_with_parent, spare_collector
+from serve.processes.transport import Pool
 from serve.settings import Settings
 
 MakeEngine = Callable[[Settings, Metrics], Engine]
+
+
+class SocketLoop(LitLoop):  # type: ignore[misc]
+    """LitServe's loop of a worker, reading from sockets instead of queues."""
+
+    def run(
+        self,
+        lit_api: Any,
+        device: str,  # noqa: ARG002
+        worker_id: int,
+        request_queue: Any,  # noqa: ARG002
+        transport: Any,  # noqa: ARG002
+        workers_setup_status: Any,  # noqa: ARG002
+        callback_runner: Any,  # noqa: ARG002
+    ) -> None:
+        """Work until the process is ended; LitServe passes what its own loops need."""
+        with listen(lit_api.path_of(worker_id)) as listener:
+            spare_collector()
+            slot = lit_api.slots()[worker_id]
+            slot.rest()
+            lit_api.report(worker_id)
+            Worker(lit_api.engine, listener, settings=lit_api.settings, metrics=lit_api.metrics, slot=slot).run()
 
 
 class ModelAPI(LitAPI):  # type: ignore[misc]
@@ -69,6 +103,53 @@ class ModelAPI(LitAPI):  # type: ignore[misc]
         self._reports.send_bytes(worker_name(worker).encode())
 
 
+class ModelServer(LitServer):  # type: ignore[misc]
+    """LitServe's server with none of its paths, queues and compression: the app, and its start and end.
+
+    Parameters
+    ----------
+    pool : of connections to the workers
+    """
+
+    def __init__(self, api: ModelAPI, pool: Pool) -> None:
+        super().__init__(api, accelerator="cpu", devices=1, workers_per_device=api.settings.workers)
+        self.report: Callable[[], None] = _nothing
+        self._pool = pool
+        self.app.user_middleware.clear()  # it compresses every answer, for 3 to 4 times the processor time
+        self.app.router.routes.clear()
+        self.app.router.redirect_slashes = False
+        # LitServe keeps uploaded forms in memory whole; back to Starlette's own limit
+        MultiPartParser.spool_max_size = 1 << 20
+
+    def register_endpoints(self) -> None:
+        """Leave out LitServe's paths: they lead through its queues."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:  # noqa: ARG002
+        """Keep the connections to the workers while the app runs; report when there are all."""
+        async with self._pool.running():
+            reporting = asyncio.create_task(self._report_when_complete())
+            try:
+                yield
+            finally:
+                reporting.cancel()
+
+    async def _report_when_complete(self) -> None:
+        await self._pool.complete()
+        self.report()
+
+
+def start_worker(api: ModelAPI, worker: int) -> BaseProcess:
+    """Start LitServe's worker; where it wants queues and their manager, there is nothing."""
+    request_queue, transport, setup_status, restart = None, None, dict[str, str](), False
+    process = multiprocessing.get_context("spawn").Process(
+        target=inference_worker,
+        args=(api, "cpu", worker, request_queue, transport, setup_status, CallbackRunner(), restart),
+    )
+    process.start()
+    return process
+
+
 def show_messages() -> None:
     """Write what goes wrong, LitServe's messages too, to the standard error."""
     logging.basicConfig(format="%(message)s")
@@ -78,3 +159,7 @@ def show_messages() -> None:
 def worker_name(worker: int) -> str:
     """Return the name by which a worker is known to the parent."""
     return f"worker {worker}"
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -16,10 +16,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
-from litserve.loops import LitLoop
 
 from serve.app.memory import LARGE, give_back
 from serve.errors import DeadlineExceeded, ServeError
@@ -27,7 +26,6 @@ from serve.messages import LATER, Reply, Request
 from serve.processes.frames import Decoder, FrameError, pack_reply, unpack_request
 from serve.processes.metrics import Metrics
 from serve.processes.progress import BEAT, Slot
-from serve.processes.supervisor import spare_collector
 from serve.settings import Settings
 
 _log = logging.getLogger("serve")
@@ -65,28 +63,6 @@ class Engine(Protocol):
 
     def begin(self, request: Request) -> Steps:
         """Begin to score a file."""
-
-
-class SocketLoop(LitLoop):  # type: ignore[misc]
-    """LitServe's loop of a worker, reading from sockets instead of queues."""
-
-    def run(
-        self,
-        lit_api: Any,
-        device: str,  # noqa: ARG002
-        worker_id: int,
-        request_queue: Any,  # noqa: ARG002
-        transport: Any,  # noqa: ARG002
-        workers_setup_status: Any,  # noqa: ARG002
-        callback_runner: Any,  # noqa: ARG002
-    ) -> None:
-        """Work until the process is ended; LitServe passes what its own loops need."""
-        with listen(lit_api.path_of(worker_id)) as listener:
-            spare_collector()
-            slot = lit_api.slots()[worker_id]
-            slot.rest()
-            lit_api.report(worker_id)
-            Worker(lit_api.engine, listener, settings=lit_api.settings, metrics=lit_api.metrics, slot=slot).run()
 
 
 def listen(path: Path) -> socket.socket:

@@ -8,24 +8,24 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from serve.errors import Overloaded
+from serve.handler import Handler
 from serve.routes.operations import Operation, as_json
-from serve.routes.site import Site
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' own
 
 
-async def live(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def live(handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     """Say that this process answers."""
     return as_json({"status": "live"})
 
 
-async def ready(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def ready(handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     """Say whether events can be scored."""
-    check_ready(site)
+    check_ready(handler)
     return as_json({"status": "ready"})
 
 
-def check_ready(site: Site) -> None:
+def check_ready(handler: Handler) -> None:
     """Check that a worker can be reached and makes progress, and that models and keys can be read.
 
     Raises
@@ -33,18 +33,18 @@ def check_ready(site: Site) -> None:
     Overloaded, OutOfOrder
         If not, which is a 503.
     """
-    if not site.is_ready():
+    if not handler.is_ready():
         raise Overloaded("no model process can be reached, or none makes progress; try again later", code="not_ready")
     # As who the process acts, and with the capabilities that it has; not as who started it.
-    if not os.access(site.settings.models, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+    if not os.access(handler.settings.models, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise Overloaded("the folder of the models can't be read", code="not_ready")
-    if site.keys is not None:
-        site.keys.check()
+    if handler.keys is not None:
+        handler.keys.check()
 
 
-async def metrics(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def metrics(handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     """Give the counters of all processes."""
-    return Response(await site.counts(), media_type=TEXT)
+    return Response(await handler.counts(), media_type=TEXT)
 
 
 _STATUS = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}

@@ -7,7 +7,6 @@ Tensors go to the graph as they are; see :mod:`serve.routes.predict` for events 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,13 +18,14 @@ from serve import names
 from serve.app import bodies
 from serve.codec import media
 from serve.codec.inference import DATATYPES, HEADER_LENGTH, STRINGS, datatype_of
+from serve.codec.media import BINARY
 from serve.errors import BadRequest, NotFound
-from serve.messages import Reply, Request
+from serve.handler import Call, Handler, in_thread
+from serve.messages import Reply
 from serve.models.repository import Card
 from serve.parsing import given, parse_object
 from serve.routes.health import check_ready
-from serve.routes.operations import BINARY, Operation, Schema, answer_of, as_json, parsed
-from serve.routes.site import Site, in_thread, target
+from serve.routes.operations import Operation, Schema, answer_of, as_json, parsed, target
 
 PREFIX = "/v2"
 VERSION = "2"
@@ -34,21 +34,17 @@ _PLATFORM = "onnxruntime_onnx"
 _EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
 
 
-async def infer(site: Site, request: HttpRequest) -> Response:
+async def infer(handler: Handler, request: HttpRequest) -> Response:
     """Run a graph on tensors."""
     name, reference = target(request)
-    version = site.repository.served(name, reference)
-    seconds = site.seconds(request, site.settings.timeout)
-    options = _options(request)
-    body = await bodies.read(request, site.settings.max_body, pause=site.settings.timeout)
-    wished = _timeout(body, options)
+    timeout = bodies.header(request, b"x-timeout-ms")
+    call = Call(road="v2", model=name, reference=reference, options=_options(request), timeout=timeout)
+    prepared = handler.prepare(call)
+    body = await bodies.read(request, handler.settings.max_body, pause=handler.settings.timeout)
+    seconds, wished = prepared.seconds, _timeout(body, call.options)
     if wished is not None:
-        has_header = bodies.header(request, b"x-timeout-ms") is not None
-        seconds = min(wished, seconds if has_header else site.settings.max_timeout)
-    deadline = time.monotonic() + seconds
-    reply = await site.pool.submit(
-        Request(road="v2", model=name, version=version, options=options, body=body, deadline=deadline)
-    )
+        seconds = min(wished, handler.settings.max_timeout if timeout is None else seconds)
+    reply = await handler.answer(prepared, body, seconds=seconds)
     return answer_of(reply) if reply.status < 400 else _failed(reply)
 
 
@@ -86,45 +82,45 @@ def _failed(reply: Reply) -> Response:
     return as_json({"error": message}, status=reply.status, headers=reply.headers)
 
 
-async def about_server(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def about_server(handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     """Say what this server is."""
     return as_json({"name": "rootdata", "version": VERSION, "extensions": _EXTENSIONS})
 
 
-async def live(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def live(handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     """Say that this process answers."""
     return as_json({"live": True})
 
 
-async def ready(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def ready(handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     """Say whether models can be run."""
-    check_ready(site)
+    check_ready(handler)
     return as_json({"ready": True})
 
 
-async def about_model(site: Site, request: HttpRequest) -> Response:
+async def about_model(handler: Handler, request: HttpRequest) -> Response:
     """Say what a model takes and gives."""
-    name, version = _found(site, request)
-    manifest = await in_thread(site.repository.manifest, name, version)
+    name, version = _found(handler, request)
+    manifest = await in_thread(handler.repository.manifest, name, version)
     return as_json({
         "name": name,
-        "versions": [str(v) for v in site.repository.versions(name)],
+        "versions": [str(v) for v in handler.repository.versions(name)],
         "platform": _PLATFORM,
         "inputs": [_tensor(spec) for spec in manifest.inputs],
         "outputs": [_tensor(spec) for spec in manifest.outputs],
     })  # fmt: skip
 
 
-async def model_ready(site: Site, request: HttpRequest) -> Response:
+async def model_ready(handler: Handler, request: HttpRequest) -> Response:
     """Say that a model can be run."""
-    name, _ = _found(site, request)
+    name, _ = _found(handler, request)
     return as_json({"name": name, "ready": True})
 
 
-async def config(site: Site, request: HttpRequest) -> Response:
+async def config(handler: Handler, request: HttpRequest) -> Response:
     """Describe a model in the words of Triton's configuration."""
-    name, version = _found(site, request)
-    manifest = await in_thread(site.repository.manifest, name, version)
+    name, version = _found(handler, request)
+    manifest = await in_thread(handler.repository.manifest, name, version)
     return as_json({
         "name": name,
         "platform": _PLATFORM,
@@ -135,14 +131,14 @@ async def config(site: Site, request: HttpRequest) -> Response:
     })  # fmt: skip
 
 
-async def statistics(site: Site, request: HttpRequest) -> Response:
+async def statistics(handler: Handler, request: HttpRequest) -> Response:
     """Give what was counted of the versions of a model, or of all."""
     if "name" not in request.path_params:
-        asked = {card.name: card.versions for card in await in_thread(site.repository.cards)}
+        asked = {card.name: card.versions for card in await in_thread(handler.repository.cards)}
     else:
-        name, version = _found(site, request)
-        asked = {name: (version,) if "version" in request.path_params else site.repository.versions(name)}
-    counted = _counted((await site.counts()).decode())
+        name, version = _found(handler, request)
+        asked = {name: (version,) if "version" in request.path_params else handler.repository.versions(name)}
+    counted = _counted((await handler.counts()).decode())
     found = [
         _statistics(name, version, counted.get((name, str(version)), []))
         for name, versions in asked.items()
@@ -151,49 +147,51 @@ async def statistics(site: Site, request: HttpRequest) -> Response:
     return as_json({"model_stats": found})
 
 
-async def about_stats(site: Site, request: HttpRequest) -> Response:
+async def about_stats(handler: Handler, request: HttpRequest) -> Response:
     """Give what was counted of all models; and, where a model is called ``stats``, what it takes and gives."""
-    answer = await statistics(site, request)
+    answer = await statistics(handler, request)
     request.path_params["name"] = "stats"
     try:
-        about = await about_model(site, request)
+        about = await about_model(handler, request)
     except NotFound:
         return answer
     return as_json({**parse_object(bytes(about.body)), **parse_object(bytes(answer.body))})
 
 
-async def index(site: Site, request: HttpRequest) -> Response:
+async def index(handler: Handler, request: HttpRequest) -> Response:
     """List all versions of all models."""
-    wish = parsed(await bodies.read(request, _SMALL, pause=site.settings.timeout)) if request.method == "POST" else {}
-    cards = await in_thread(site.repository.cards)
+    wish = (
+        parsed(await bodies.read(request, _SMALL, pause=handler.settings.timeout)) if request.method == "POST" else {}
+    )
+    cards = await in_thread(handler.repository.cards)
     found = [entry for card in cards for entry in _entries(card)]
     return as_json([e for e in found if e["state"] == "READY" or not wish.get("ready")])
 
 
-async def load(site: Site, request: HttpRequest) -> Response:
+async def load(handler: Handler, request: HttpRequest) -> Response:
     """Take a model back into service."""
     name = names.model(request.path_params["name"])
-    wishes = parsed(await bodies.read(request, _SMALL, pause=site.settings.timeout)).get("parameters")
+    wishes = parsed(await bodies.read(request, _SMALL, pause=handler.settings.timeout)).get("parameters")
     for key in wishes if isinstance(wishes, dict) else ():
         if key == "config" or key.startswith("file:"):
             raise BadRequest(
                 f"{key[:60]}: models are loaded as they were published; publish another one", field=key[:60]
             )
-    site.repository.resolve(name)
-    await in_thread(site.repository.load, name)
+    handler.repository.resolve(name)
+    await in_thread(handler.repository.load, name)
     return as_json({})
 
 
-async def unload(site: Site, request: HttpRequest) -> Response:
+async def unload(handler: Handler, request: HttpRequest) -> Response:
     """Take a model out of service until it is loaded again, or a new version is published."""
     name = names.model(request.path_params["name"])
-    await in_thread(site.repository.unload, name)
+    await in_thread(handler.repository.unload, name)
     return as_json({})
 
 
-def _found(site: Site, request: HttpRequest) -> tuple[str, int]:
+def _found(handler: Handler, request: HttpRequest) -> tuple[str, int]:
     name, reference = target(request)
-    return name, site.repository.served(name, reference)
+    return name, handler.repository.served(name, reference)
 
 
 def _tensor(spec: TensorSpec | OutputSpec) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from rootdata.bundle.manifest import MANIFEST, MODEL
 from serve import names
 from serve.app import bodies
 from serve.codec import media
+from serve.codec.media import BINARY
 from serve.errors import BadRequest
+from serve.handler import Handler, in_thread
 from serve.parsing import check_keys, given
-from serve.routes.operations import BINARY, FileAnswer, Operation, Schema, as_json, nothing, parsed
-from serve.routes.site import Site, in_thread, target
+from serve.routes.operations import FileAnswer, Operation, Schema, as_json, nothing, parsed, target
 
 _SMALL = 65_536  # bytes of a body that says which version
 _PAGE = {"limit": 1, "offset": 0}  # to the least that is meant
@@ -24,7 +25,7 @@ _LIMITS = ("days", "max_bytes")
 _WORDS = ("tag", "feature", "author", "text")
 
 
-async def search(site: Site, request: HttpRequest) -> Response:
+async def search(handler: Handler, request: HttpRequest) -> Response:
     """List the models that fit the query; without one, all."""
     words: dict[str, Any] = {}
     bounds: dict[str, float] = {}
@@ -42,7 +43,7 @@ async def search(site: Site, request: HttpRequest) -> Response:
                 f"cut by {' and '.join(_PAGE)}",
                 field=key[:60],
             )
-    found = await in_thread(lambda: site.repository.search(**words, bounds=bounds))
+    found = await in_thread(lambda: handler.repository.search(**words, bounds=bounds))
     start = page.get("offset", 0)
     stop = start + page.get("limit", len(found))
     headers = {"X-Total-Count": str(len(found))}
@@ -52,72 +53,72 @@ async def search(site: Site, request: HttpRequest) -> Response:
     return as_json([card.to_dict() for card in found[start:stop]], headers=headers)
 
 
-async def card(site: Site, request: HttpRequest) -> Response:
+async def card(handler: Handler, request: HttpRequest) -> Response:
     """Say what is known of a model."""
-    return await _card_of(site, target(request)[0])
+    return await _card_of(handler, target(request)[0])
 
 
-async def version(site: Site, request: HttpRequest) -> Response:
+async def version(handler: Handler, request: HttpRequest) -> Response:
     """Say everything about a version."""
     name, number = _version(request)
-    manifest = await in_thread(site.repository.manifest, name, number)
+    manifest = await in_thread(handler.repository.manifest, name, number)
     return as_json({"name": name, "version": number, "manifest": manifest.to_dict()})
 
 
-async def graph(site: Site, request: HttpRequest) -> Response:
+async def graph(handler: Handler, request: HttpRequest) -> Response:
     """Send the graph of a version."""
-    return await _file(site, request, MODEL, media.BYTES)
+    return await _file(handler, request, MODEL, media.BYTES)
 
 
-async def manifest(site: Site, request: HttpRequest) -> Response:
+async def manifest(handler: Handler, request: HttpRequest) -> Response:
     """Send the manifest of a version as it was published."""
-    return await _file(site, request, MANIFEST, media.JSON)
+    return await _file(handler, request, MANIFEST, media.JSON)
 
 
-async def set_alias(site: Site, request: HttpRequest) -> Response:
+async def set_alias(handler: Handler, request: HttpRequest) -> Response:
     """Let an alias point at a version."""
     name, alias = _name_and(request, "alias")
-    body = parsed(await bodies.read(request, _SMALL, pause=site.settings.timeout))
+    body = parsed(await bodies.read(request, _SMALL, pause=handler.settings.timeout))
     check_keys(body, known=("version",), needed=("version",))
     if type(body["version"]) is not int:
         raise BadRequest(f"version: got {given(body['version'])}; expected a whole number", field="version")
-    await in_thread(site.repository.set_alias, name, alias, body["version"])
-    return await _card_of(site, name)
+    await in_thread(handler.repository.set_alias, name, alias, body["version"])
+    return await _card_of(handler, name)
 
 
-async def delete_alias(site: Site, request: HttpRequest) -> Response:
+async def delete_alias(handler: Handler, request: HttpRequest) -> Response:
     """Remove an alias."""
-    await in_thread(site.repository.delete_alias, *_name_and(request, "alias"))
+    await in_thread(handler.repository.delete_alias, *_name_and(request, "alias"))
     return nothing()
 
 
-async def add_tag(site: Site, request: HttpRequest) -> Response:
+async def add_tag(handler: Handler, request: HttpRequest) -> Response:
     """Add a tag to a model."""
     name, tag = _name_and(request, "tag")
-    await in_thread(site.repository.add_tags, name, [tag])
-    return await _card_of(site, name)
+    await in_thread(handler.repository.add_tags, name, [tag])
+    return await _card_of(handler, name)
 
 
-async def remove_tag(site: Site, request: HttpRequest) -> Response:
+async def remove_tag(handler: Handler, request: HttpRequest) -> Response:
     """Remove a tag."""
-    await in_thread(site.repository.remove_tag, *_name_and(request, "tag"))
+    await in_thread(handler.repository.remove_tag, *_name_and(request, "tag"))
     return nothing()
 
 
-async def delete(site: Site, request: HttpRequest) -> Response:
+async def delete(handler: Handler, request: HttpRequest) -> Response:
     """Move a version, or a whole model, to the trash."""
-    await in_thread(site.repository.delete, *target(request))
+    await in_thread(handler.repository.delete, *target(request))
     return nothing()
 
 
-async def restore(site: Site, request: HttpRequest) -> Response:
+async def restore(handler: Handler, request: HttpRequest) -> Response:
     """Take what was deleted last out of the trash."""
     name, reference = target(request)
-    await in_thread(site.repository.restore, name, reference)
-    return await _card_of(site, name)
+    await in_thread(handler.repository.restore, name, reference)
+    return await _card_of(handler, name)
 
 
-async def purge(site: Site, request: HttpRequest) -> Response:
+async def purge(handler: Handler, request: HttpRequest) -> Response:
     """Remove what is in the trash, or has been for some time, for good."""
     query = request.query_params
     for key in query:
@@ -129,7 +130,7 @@ async def purge(site: Site, request: HttpRequest) -> Response:
             raise BadRequest(f"{key}: got {query[key][:40]!r}; expected a number, 0 or more", field=key)
     most = int(words["max_bytes"]) if "max_bytes" in words else None
     days = words.get("days", 0.0 if most is None else math.inf)
-    removed = await in_thread(lambda: site.repository.purge(days=days, max_bytes=most))
+    removed = await in_thread(lambda: handler.repository.purge(days=days, max_bytes=most))
     return as_json({"removed": removed})
 
 
@@ -146,15 +147,15 @@ def _number(key: str, value: str) -> float:
         raise BadRequest(f"{key[:60]}: got {value[:40]!r}; expected a number", field=key[:60]) from error
 
 
-async def _card_of(site: Site, name: str) -> Response:
-    return as_json((await in_thread(site.repository.card, name)).to_dict())
+async def _card_of(handler: Handler, name: str) -> Response:
+    return as_json((await in_thread(handler.repository.card, name)).to_dict())
 
 
-async def _file(site: Site, request: HttpRequest, file: str, content_type: str) -> Response:
+async def _file(handler: Handler, request: HttpRequest, file: str, content_type: str) -> Response:
     name, number = _version(request)
-    made = await in_thread(site.repository.manifest, name, number)  # which checks the files
+    made = await in_thread(handler.repository.manifest, name, number)  # which checks the files
     headers = {"X-Model": name, "X-Model-Version": str(number), "X-Model-Sha256": made.sha256}
-    return FileAnswer(site.repository.path(name, number) / file, media_type=content_type, headers=headers)
+    return FileAnswer(handler.repository.path(name, number) / file, media_type=content_type, headers=headers)
 
 
 def _version(request: HttpRequest) -> tuple[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,22 +16,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from serve import names
 from serve.app.access_log import WHO
-from serve.app.bodies import HOLD
+from serve.app.bodies import HOLD, header
 from serve.app.memory import Hold
 from serve.codec import media
 from serve.errors import MethodNotAllowed, NotFound
+from serve.handler import Handler
 from serve.messages import Reply
 from serve.parsing import parse_object
-from serve.routes.site import Site
 
-Schema = Mapping[str, Any]
-Answer = Callable[[Site, HttpRequest], Awaitable[Response]]
+Schema = media.Described
+Answer = Callable[[Handler, HttpRequest], Awaitable[Response]]
 
 PATH = "serve.path"  # where the scope of a request has the path as it is documented
 _PIECE = 1 << 20  # bytes of an answer that are sent at once
 ANY: Schema = {}
-BINARY: Schema = {"type": "string", "format": "binary"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,8 +72,8 @@ class Endpoint:
     path : as it is documented
     """
 
-    def __init__(self, site: Site, operations: Mapping[str, Operation], *, path: str) -> None:
-        self._site, self._path = site, path
+    def __init__(self, handler: Handler, operations: Mapping[str, Operation], *, path: str) -> None:
+        self._handler, self._path = handler, path
         self._operations = dict(operations)
         if "GET" in operations:
             self._operations.setdefault("HEAD", operations["GET"])
@@ -85,10 +86,12 @@ class Endpoint:
         if operation is None:
             raise MethodNotAllowed(self._operations)
         if operation.scope is not None:
-            self._site.authorize(request, operation.scope)
-        with Hold(self._site.room, who=scope.get(WHO)) as hold:
+            who = self._handler.authorize(functools.partial(header, request), operation.scope)
+            if who is not None:
+                scope[WHO] = who
+        with Hold(self._handler.room, who=scope.get(WHO)) as hold:
             scope[HOLD] = hold
-            response = await operation.answer(self._site, request)
+            response = await operation.answer(self._handler, request)
             hold.answer(len(response.body))
             if len(response.body) <= _PIECE:
                 await response(scope, receive, send)
@@ -105,14 +108,14 @@ async def _in_pieces(response: Response, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
-def routes(site: Site, operations: Iterable[Operation]) -> list[Route]:
+def routes(handler: Handler, operations: Iterable[Operation]) -> list[Route]:
     """Make one route for each path, in the order in which they come first."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         for path in operation.paths:
             by_path.setdefault(path, {})[operation.method] = operation
     return [
-        Route(path, Endpoint(site, methods, path=path), methods=None, name=path) for path, methods in by_path.items()
+        Route(path, Endpoint(handler, methods, path=path), methods=None, name=path) for path, methods in by_path.items()
     ]
 
 
@@ -186,3 +189,17 @@ def nothing() -> Response:
 def parsed(body: bytes) -> dict[str, Any]:
     """Parse a small JSON object; no body at all is an empty one."""
     return parse_object(body) if body.strip() else {}
+
+
+def target(request: HttpRequest) -> tuple[str, str | int | None]:
+    """Return the model and the version number or alias that a path names.
+
+    Raises
+    ------
+    BadRequest
+        For what can't be a name.
+    """
+    parts = request.path_params
+    if "version" in parts:
+        return names.model(parts["name"]), names.version(parts["version"])
+    return names.model(parts["name"]), names.alias(parts["alias"]) if "alias" in parts else None

@@ -15,15 +15,14 @@ from rootdata.bundle.manifest import MODEL
 from serve import names
 from serve.app import bodies
 from serve.codec import media, tfaas
+from serve.codec.media import BINARY
 from serve.errors import BadRequest, NotFound, UnsupportedType
-from serve.messages import Request
+from serve.handler import Call, Handler, in_thread
 from serve.parsing import check_keys, given, parse_object
 from serve.routes import forms, uploads
-from serve.routes.operations import BINARY, Operation, Schema, answer_of, as_json, nothing
-from serve.routes.site import Site, in_thread
+from serve.routes.operations import Operation, Schema, answer_of, as_json, nothing
 from serve.upload.archives import LABELS, PARAMS
 
-PROTO = "application/x-protobuf"
 _MAX_BODY = 1_000_000  # bytes; a body holds one event, and is read here for the name of its model
 _MAX_PARAMS = 1_000_000
 _PIECE = 1 << 20
@@ -32,32 +31,28 @@ _FORM = "multipart/form-data"
 _IMAGE = ("image", "model")  # fields of a form, which may have a version, too
 
 
-async def predict_json(site: Site, request: HttpRequest) -> Response:
+async def predict_json(handler: Handler, request: HttpRequest) -> Response:
     """Score one event that comes as keys and values."""
-    return await _predict(site, request, "json")
+    return await _predict(handler, request, "json")
 
 
-async def predict_proto(site: Site, request: HttpRequest) -> Response:
+async def predict_proto(handler: Handler, request: HttpRequest) -> Response:
     """Score one event that comes as a message ``Row``."""
-    return await _predict(site, request, "proto")
+    return await _predict(handler, request, "proto")
 
 
-async def _predict(site: Site, request: HttpRequest, content: tfaas.Content) -> Response:
-    seconds = site.seconds(request, site.settings.timeout)
-    body = await bodies.read(request, min(_MAX_BODY, site.settings.max_body), pause=site.settings.timeout)
+async def _predict(handler: Handler, request: HttpRequest, content: tfaas.Content) -> Response:
+    timeout = bodies.header(request, b"x-timeout-ms")
+    handler.seconds(timeout, 0.0)  # before the body, which is read here for the name of its model
+    body = await bodies.read(request, min(_MAX_BODY, handler.settings.max_body), pause=handler.settings.timeout)
     name = tfaas.model_of(body, content)
     if name is None:
         raise BadRequest("model: it is missing; write the name of a model", field="model")
-    name = names.model(name)
-    version = site.repository.served(name)
-    deadline = time.monotonic() + seconds
-    reply = await site.pool.submit(
-        Request(road=f"tfaas-{content}", model=name, version=version, body=body, deadline=deadline)
-    )
-    return answer_of(reply)
+    call = Call(road=f"tfaas-{content}", model=names.model(name), timeout=timeout)
+    return answer_of(await handler.answer(handler.prepare(call), body))
 
 
-async def image(site: Site, request: HttpRequest) -> Response:
+async def image(handler: Handler, request: HttpRequest) -> Response:
     """Classify an image that comes in a form with the name of the model."""
     content_type = bodies.header(request, b"content-type") or ""
     if not content_type.lower().startswith(_FORM):
@@ -65,27 +60,22 @@ async def image(site: Site, request: HttpRequest) -> Response:
             f"Content-Type: got {content_type[:80]!r}; expected {_FORM} (curl: -F image=@<file> -F model=<name>)",
             field="Content-Type",
         )
-    seconds = site.seconds(request, site.settings.timeout)
+    timeout = bodies.header(request, b"x-timeout-ms")
+    handler.seconds(timeout, 0.0)
     is_base64 = _is_base64(request)
-    body = await bodies.read(request, min(_MAX_IMAGE, site.settings.max_body), pause=site.settings.timeout)
+    body = await bodies.read(request, min(_MAX_IMAGE, handler.settings.max_body), pause=handler.settings.timeout)
     fields = forms.fields(body, content_type, is_base64=is_base64)
     check_keys(fields, known=(*_IMAGE, "version"), needed=_IMAGE, what="form")
     name = names.model(str(fields["model"], "utf-8", "replace"))
     version = names.version(str(fields["version"], "utf-8", "replace")) if "version" in fields else None
-    scoring = Request(
-        road="image",
-        model=name,
-        version=site.repository.served(name, version),
-        body=fields["image"],
-        deadline=time.monotonic() + seconds,
-    )
-    return answer_of(await site.pool.submit(scoring))
+    prepared = handler.prepare(Call(road="image", model=name, reference=version, timeout=timeout))
+    return answer_of(await handler.answer(prepared, fields["image"]))
 
 
-async def params(site: Site, request: HttpRequest) -> Response:
+async def params(handler: Handler, request: HttpRequest) -> Response:
     """Describe a model as TFaaS does."""
     name = names.model(request.path_params["name"])
-    made = await in_thread(lambda: site.repository.manifest(name, site.repository.resolve(name)))
+    made = await in_thread(lambda: handler.repository.manifest(name, handler.repository.resolve(name)))
     return as_json({
         "name": name,
         "model": MODEL,
@@ -98,7 +88,7 @@ async def params(site: Site, request: HttpRequest) -> Response:
     })  # fmt: skip
 
 
-async def upload(site: Site, request: HttpRequest) -> Response:
+async def upload(handler: Handler, request: HttpRequest) -> Response:
     """Publish a model that comes as a form, as an archive, or, where the query has its name, as a graph."""
     content_type = request.headers.get("content-type", "")
     is_base64 = _is_base64(request)
@@ -110,11 +100,11 @@ async def upload(site: Site, request: HttpRequest) -> Response:
             return _unpacked_form(body, folder, content_type, is_base64=is_base64)
         if is_base64:
             body = _decoded(body)
-        uploads.unpacked(body, folder, limits=site.check_limits, is_named=name is not None)
+        uploads.unpacked(body, folder, limits=handler.check_limits, is_named=name is not None)
         return _name_of(folder) if name is None else names.model(name)
 
-    async with uploads.received(site, request) as body:
-        return await uploads.published(site, body, unpack)
+    async with uploads.received(handler, request) as body:
+        return await uploads.published(handler, body, unpack)
 
 
 def _is_base64(request: HttpRequest) -> bool:
@@ -163,36 +153,36 @@ def _name_of(folder: Path) -> str:
     return names.model(name)
 
 
-async def delete(site: Site, request: HttpRequest) -> Response:
+async def delete(handler: Handler, request: HttpRequest) -> Response:
     """Move a model to the trash."""
-    name = request.path_params.get("name") or request.query_params.get("model") or await _name_in_form(site, request)
+    name = request.path_params.get("name") or request.query_params.get("model") or await _name_in_form(handler, request)
     if name is None:
         raise BadRequest("model: it is missing; write DELETE /delete/<model>", field="model")
-    await in_thread(site.repository.delete, names.model(name))
+    await in_thread(handler.repository.delete, names.model(name))
     return nothing()
 
 
-async def _name_in_form(site: Site, request: HttpRequest) -> str | None:
+async def _name_in_form(handler: Handler, request: HttpRequest) -> str | None:
     """Return the model that TFaaS's own client names in a form."""
     content_type = bodies.header(request, b"content-type") or ""
     if not content_type.startswith(_FORM):
         return None
-    body = await bodies.read(request, _MAX_PARAMS, pause=site.settings.timeout)
+    body = await bodies.read(request, _MAX_PARAMS, pause=handler.settings.timeout)
     return str(forms.fields(body, content_type).get("model", b""), "utf-8", "replace") or None
 
 
-async def status(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def status(handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     """Say how the server does."""
-    found = await in_thread(site.repository.cards)
+    found = await in_thread(handler.repository.cards)
     return as_json({
-        "Uptime": time.monotonic() - site.started,
-        "ready": site.is_ready(),
-        "pending": site.pool.pending,
+        "Uptime": time.monotonic() - handler.started,
+        "ready": handler.is_ready(),
+        "pending": handler.pool.pending,
         "models": len(found),
     })  # fmt: skip
 
 
-async def nearest_help(site: Site, request: HttpRequest) -> Response:  # noqa: ARG001
+async def nearest_help(handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
     """Say what took the place of a path."""
     raise NotFound("parameters belong to a model here; GET /params/<model>")
 
@@ -217,7 +207,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST", paths=("/proto", "/predict/proto"), answer=predict_proto, summary="Score one event (TFaaS)",
-        body={PROTO: BINARY}, gives={PROTO: BINARY},
+        body={media.PROTO: BINARY}, gives={media.PROTO: BINARY},
     ),
     Operation(
         method="POST", paths=("/image", "/predict/image"), answer=image, summary="Classify an image (TFaaS)",

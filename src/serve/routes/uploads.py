@@ -13,9 +13,10 @@ from starlette.responses import Response
 from rootdata.bundle.manifest import BATCHING, MODEL
 from serve import names
 from serve.app import bodies
+from serve.codec.media import BINARY
 from serve.errors import NoRoom, Overloaded
-from serve.routes.operations import BINARY, Operation, as_json
-from serve.routes.site import Site, in_thread
+from serve.handler import Handler, in_thread
+from serve.routes.operations import Operation, as_json
 from serve.upload import check
 from serve.upload.check import Limits, Report
 
@@ -41,7 +42,7 @@ class Labels:
     batching: str | None = None
 
 
-async def upload(site: Site, request: HttpRequest) -> Response:
+async def upload(handler: Handler, request: HttpRequest) -> Response:
     """Publish the bundle, or the graph, that is the body."""
     name, query = names.model(request.path_params["name"]), request.query_params
     labels = Labels(
@@ -52,21 +53,21 @@ async def upload(site: Site, request: HttpRequest) -> Response:
     )
 
     def unpack(body: Path, folder: Path) -> str:
-        unpacked(body, folder, limits=site.check_limits)
+        unpacked(body, folder, limits=handler.check_limits)
         return name
 
-    async with received(site, request) as body:
-        return await published(site, body, unpack, labels=labels)
+    async with received(handler, request) as body:
+        return await published(handler, body, unpack, labels=labels)
 
 
 @contextlib.asynccontextmanager
-async def received(site: Site, request: HttpRequest) -> AsyncIterator[Path]:
+async def received(handler: Handler, request: HttpRequest) -> AsyncIterator[Path]:
     """Give the body as a file in a staging area of the repository, which goes away afterwards."""
-    area = site.repository.staging()
+    area = handler.repository.staging()
     folder = await in_thread(area.__enter__)
     try:
         body = folder / "body"
-        await bodies.save(request, body, site.settings.max_upload, pause=site.settings.timeout)
+        await bodies.save(request, body, handler.settings.max_upload, pause=handler.settings.timeout)
         yield body
     except Overloaded as error:
         if error.code == "no_room":  # a client that tries again meets the same disk
@@ -76,7 +77,7 @@ async def received(site: Site, request: HttpRequest) -> AsyncIterator[Path]:
         await in_thread(area.__exit__, None, None, None)
 
 
-async def published(site: Site, body: Path, unpack: Unpack, *, labels: Labels | None = None) -> Response:
+async def published(handler: Handler, body: Path, unpack: Unpack, *, labels: Labels | None = None) -> Response:
     """Unpack, check and publish.
 
     Parameters
@@ -84,21 +85,21 @@ async def published(site: Site, body: Path, unpack: Unpack, *, labels: Labels | 
     body : in a staging area
     unpack : puts the files of the body into a folder and tells the name of the model
     """
-    async with site.checks:
-        name, version, report = await in_thread(_publish, site, body, unpack, labels or Labels())
+    async with handler.checks:
+        name, version, report = await in_thread(_publish, handler, body, unpack, labels or Labels())
     location = f"/models/{name}/versions/{version}"
     answer = {"name": name, "version": version, "check": dataclasses.asdict(report)}
     return as_json(answer, status=201, headers={"Location": location})
 
 
-def _publish(site: Site, body: Path, unpack: Unpack, labels: Labels) -> tuple[str, int, Report]:
+def _publish(handler: Handler, body: Path, unpack: Unpack, labels: Labels) -> tuple[str, int, Report]:
     folder = body.with_name("files")
     folder.mkdir()
     name = names.model(unpack(body, folder))
     report = check.check(
-        folder, limits=site.check_limits, features=labels.features, columns=labels.columns, batching=labels.batching
+        folder, limits=handler.check_limits, features=labels.features, columns=labels.columns, batching=labels.batching
     )
-    return name, site.repository.publish(folder, name, tags=labels.tags), report
+    return name, handler.repository.publish(folder, name, tags=labels.tags), report
 
 
 def unpacked(body: Path, folder: Path, *, limits: Limits, is_named: bool = True) -> None:

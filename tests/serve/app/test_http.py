@@ -383,7 +383,7 @@ def test_scores_that_nobody_waits_for_are_removed(tmp_path, accept):
     path.parent.mkdir()
     with uproot.recreate(path) as file:
         file["Events"] = {name: np.ones(10, np.float32) for name in FLAT}
-    request = Request(road="physics", model="flat", version=1, path=str(path), accept=accept)
+    request = Request(road="physics", model="flat", version=1, content_type=media.ROOT, path=str(path), accept=accept)
     engine = Engine(Settings(models=tmp_path / "repo"))
     steps = engine.begin(request)
     assert next(steps) is None

@@ -17,7 +17,10 @@ from rootdata.jagged import Jagged
 from serve.client import wire
 from serve.client.columns import Columns, columns_of, cut, is_columnar, pieces
 from serve.client.errors import InvalidInput
-from serve.codec import answers, binary, media
+from serve.codec import binary, media
+from serve.codec.schema import Schemas
+from serve.formats.format import Heading
+from serve.formats.known import Formats
 from serve.settings import Settings
 from strategies import jagged_of, number_columns
 
@@ -75,7 +78,7 @@ def assert_same_column(one: Any, other: Any) -> None:
 
 @given(tables())
 def test_the_server_reads_what_the_client_writes(columns: Columns) -> None:
-    decoded = binary.decode(wire.encode_columns(columns), manifest_of(columns), settings=SETTINGS)
+    decoded = binary.decode(wire.encode_columns(columns), Schemas(manifest_of(columns)), settings=SETTINGS)
     ordered = Columns(num_events=columns.num_events, columns={n: decoded.columns[n] for n in columns.columns})
     assert decoded.num_events == columns.num_events
     assert_same(columns, ordered)
@@ -91,7 +94,7 @@ def test_one_byte_types_are_named_as_the_format_names_them() -> None:
     columns = columns_of({"a": np.array([1], np.int8), "b": np.array([True]), "c": np.array([1], np.uint8)})
     body = wire.encode_columns(columns)
     assert all(word in body for word in (b'"<i1"', b'"|b1"', b'"<u1"'))
-    decoded = binary.decode(body, manifest_of(columns), settings=SETTINGS)
+    decoded = binary.decode(body, Schemas(manifest_of(columns)), settings=SETTINGS)
     assert {n: c.dtype.name for n, c in decoded.columns.items()} == {"a": "int8", "b": "bool", "c": "uint8"}
 
 
@@ -225,7 +228,7 @@ def test_what_is_no_column_is_named(events: Any, words: str) -> None:
 @given(st.lists(st.floats(width=32, allow_nan=False), max_size=5))
 def test_answers_of_the_server_are_read(values: list[float]) -> None:
     scores = np.array([[v, -v] for v in values], np.float32).reshape(-1, 2)
-    body, _ = answers.encode(media.COLUMNS, model="m", version=1, columns=("a", "b"), scores=scores)
+    body = Formats().of_scores(media.COLUMNS).encode(Heading(model="m", version=1, columns=("a", "b")), scores)
     names, read = wire.stacked(wire.decode_columns(body))
     assert names == ("a", "b")
     assert read.dtype == np.float32

@@ -17,6 +17,7 @@ from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged
 from serve.codec import arrow
 from serve.codec.arrowsize import Size, size_of
+from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents, TooLarge
 
 MODEL = manifest_of(
@@ -36,7 +37,7 @@ def stream_of(**changes: Any) -> bytes:
 
 
 def decode(body: bytes) -> Table:
-    return arrow.decode(body, MODEL, settings=SETTINGS)
+    return arrow.decode(body, Schemas(MODEL), settings=SETTINGS)
 
 
 def jets_of(table: Table, name: str = "Jet_pt") -> list[list[float]]:
@@ -178,7 +179,7 @@ def test_too_many_events() -> None:
     flats = manifest_of(flat("x"))
     body = arrow_stream(pa.table({"x": np.zeros(SETTINGS.max_events + 1, "f4")}), rows=100)
     with pytest.raises(TooLarge, match="got 1001 events"):
-        arrow.decode(body, flats, settings=SETTINGS)
+        arrow.decode(body, Schemas(flats), settings=SETTINGS)
 
 
 def test_rows_without_bytes_are_counted() -> None:
@@ -186,14 +187,14 @@ def test_rows_without_bytes_are_counted() -> None:
     body = arrow_stream(pa.table({"x": pa.nulls(987_654)}), rows=10**6)
     body = body.replace(struct.pack("<q", 987_654), struct.pack("<q", 2**40))
     with pytest.raises(TooLarge, match=f"got {2**40} events"):
-        arrow.decode(body, manifest_of(flat("x")), settings=SETTINGS)
+        arrow.decode(body, Schemas(manifest_of(flat("x"))), settings=SETTINGS)
 
 
 def test_too_many_objects() -> None:
     one = manifest_of(jagged("Jet_pt", "jets"))
     body = arrow_stream(pa.table({"Jet_pt": [[], [1.0] * 51]}))
     with pytest.raises(TooLarge, match="'jets' of event 1: got 51 objects"):
-        arrow.decode(body, one, settings=SETTINGS)
+        arrow.decode(body, Schemas(one), settings=SETTINGS)
 
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
@@ -203,7 +204,7 @@ def test_what_decompresses_to_too_much_is_refused_before_it_does(compression: st
     body = arrow_stream(extra, rows=900, compression=compression)
     assert len(body) < SETTINGS.max_body / 10
     with pytest.raises(TooLarge, match=r"decode to 9[0-9]{6} bytes or more; 1000000 are allowed"):
-        arrow.decode(body, manifest_of(flat("x")), settings=SETTINGS)
+        arrow.decode(body, Schemas(manifest_of(flat("x"))), settings=SETTINGS)
 
 
 def test_views_that_share_their_values_are_counted_each() -> None:
@@ -214,7 +215,7 @@ def test_views_that_share_their_values_are_counted_each() -> None:
     body = arrow_stream(pa.table({"Jet_pt": shared}), rows=n)
     assert len(body) < SETTINGS.max_body
     with pytest.raises(TooLarge, match="'Jet_pt': got 100000000 values"):
-        arrow.decode(body, manifest_of(jagged("Jet_pt", "jets")), settings=SETTINGS)
+        arrow.decode(body, Schemas(manifest_of(jagged("Jet_pt", "jets"))), settings=SETTINGS)
 
 
 def test_too_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:

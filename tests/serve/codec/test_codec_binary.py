@@ -13,6 +13,7 @@ from codec_strategies import SETTINGS, fixed, flat, jagged, manifest_of
 from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import binary
+from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 
 MODEL = manifest_of(
@@ -62,7 +63,7 @@ def with_buffer(number: int, values: Any) -> list[Any]:
 
 
 def decode(body: bytes) -> Table:
-    return binary.decode(body, MODEL, settings=SETTINGS)
+    return binary.decode(body, Schemas(MODEL), settings=SETTINGS)
 
 
 def test_a_body_by_hand() -> None:

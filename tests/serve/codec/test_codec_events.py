@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from rootdata.bundle.assemble import Table, concatenate
 from rootdata.jagged import Jagged
 from serve.codec import events
+from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 from serve.parsing import parse_object
 
@@ -41,7 +42,7 @@ COUNTS = {"jets": [1, 2], "muons": [0, 0]}
 
 
 def decode(body: bytes) -> Table:
-    return events.decode(body, PHYSICS, settings=SETTINGS)
+    return events.decode(body, Schemas(PHYSICS), settings=SETTINGS)
 
 
 def decode_events(*changes: dict[str, Any]) -> Table:
@@ -246,9 +247,9 @@ def test_too_many_events() -> None:
     ]
     for body in bodies:
         with pytest.raises(TooLarge, match="got 1001 events; a request may have 1000"):
-            events.decode(body, flats, settings=SETTINGS)
+            events.decode(body, Schemas(flats), settings=SETTINGS)
     most = orjson.dumps({"columns": {"x": [1] * SETTINGS.max_events}})
-    assert events.decode(most, flats, settings=SETTINGS).num_events == SETTINGS.max_events
+    assert events.decode(most, Schemas(flats), settings=SETTINGS).num_events == SETTINGS.max_events
 
 
 @pytest.mark.parametrize("form", ["events", "columns", "nested"])
@@ -262,10 +263,10 @@ def test_too_many_objects(form: str) -> None:
             "nested": {"columns": {"Jet_pt": [[], many]}},
         }[form]
         if is_allowed:
-            assert events.decode(orjson.dumps(body), one, settings=SETTINGS).num_events == 2
+            assert events.decode(orjson.dumps(body), Schemas(one), settings=SETTINGS).num_events == 2
             continue
         with pytest.raises(TooLarge, match="'jets' of event 1: got 51 objects; an event may have 50") as error:
-            events.decode(orjson.dumps(body), one, settings=SETTINGS)
+            events.decode(orjson.dumps(body), Schemas(one), settings=SETTINGS)
         assert (error.value.field, error.value.event) == ("jets", 1)
 
 
@@ -273,15 +274,15 @@ def test_too_many_objects(form: str) -> None:
 def test_counts_that_overflow(count: int) -> None:
     body = json.dumps({"counts": {"jets": [count, count]}, "columns": {"Jet_pt": []}}).encode()
     with pytest.raises(ServeError, match="jets"):
-        events.decode(body, manifest_of(jagged("Jet_pt", "jets")), settings=SETTINGS)
+        events.decode(body, Schemas(manifest_of(jagged("Jet_pt", "jets"))), settings=SETTINGS)
 
 
 def test_a_list_without_counts_of_its_own_counts_for_itself() -> None:
     alone = manifest_of(jagged("a", None), jagged("b", None))
-    table = events.decode(b'{"events": [{"a": [1], "b": [1, 2]}]}', alone, settings=SETTINGS)
+    table = events.decode(b'{"events": [{"a": [1], "b": [1, 2]}]}', Schemas(alone), settings=SETTINGS)
     assert [len(c.content) for c in table.columns.values()] == [1, 2]  # type: ignore[union-attr]
     body = b'{"counts": {"a": [1], "b": [2]}, "columns": {"a": [1], "b": [1, 2]}}'
-    assert events.decode(body, alone, settings=SETTINGS).num_events == 1
+    assert events.decode(body, Schemas(alone), settings=SETTINGS).num_events == 1
 
 
 def test_whole_numbers_may_be_written_as_fractions_and_the_other_way_round() -> None:
@@ -290,13 +291,13 @@ def test_whole_numbers_may_be_written_as_fractions_and_the_other_way_round() -> 
 
 
 def test_of_equal_keys_the_last_counts() -> None:
-    table = events.decode(b'{"events": [{"x": 1, "x": 2}]}', manifest_of(flat("x")), settings=SETTINGS)
+    table = events.decode(b'{"events": [{"x": 1, "x": 2}]}', Schemas(manifest_of(flat("x"))), settings=SETTINGS)
     assert table.columns["x"].tolist() == [2]  # type: ignore[union-attr]
 
 
 def test_a_width_of_one_is_a_list_too() -> None:
     one = manifest_of(fixed("x", 1))
-    assert events.decode(b'{"events": [{"x": [4]}]}', one, settings=SETTINGS).columns["x"].shape == (1, 1)  # type: ignore[union-attr]
+    assert events.decode(b'{"events": [{"x": [4]}]}', Schemas(one), settings=SETTINGS).columns["x"].shape == (1, 1)  # type: ignore[union-attr]
 
 
 json_values = st.recursive(
@@ -359,10 +360,10 @@ def outcome(work: Any) -> Any:
 
 def in_slices(body: bytes) -> Any:
     """Return the table that pieces of a text make, as a large body is read."""
-    made = outcome(lambda: concatenate(list(events.slices(body, PHYSICS, settings=SETTINGS))))
+    made = outcome(lambda: concatenate(list(events.slices(body, Schemas(PHYSICS), settings=SETTINGS))))
     if made is not events.Unsliced:
         return made
-    return outcome(lambda: concatenate(list(events.slices_of(parse_object(body), PHYSICS, settings=SETTINGS))))
+    return outcome(lambda: concatenate(list(events.slices_of(parse_object(body), Schemas(PHYSICS), settings=SETTINGS))))
 
 
 NAMES = [*EVENT, "},{", '"},{"', "\\", "{", "]}"]
@@ -415,4 +416,4 @@ def test_columns_that_are_cut_mean_what_they_mean_whole(data: Any, step: int, fo
 def test_what_is_beyond_the_limit_of_events_is_refused_in_slices_too() -> None:
     body = orjson.dumps({"events": [EVENT] * (SETTINGS.max_events + 1)})
     with pytest.raises(TooLarge, match="may have 1000"):
-        list(events.slices(body, PHYSICS, settings=SETTINGS))
+        list(events.slices(body, Schemas(PHYSICS), settings=SETTINGS))

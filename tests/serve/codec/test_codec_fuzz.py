@@ -33,6 +33,7 @@ from spoiling import spoil
 
 from rootdata.bundle.assemble import Table
 from serve.codec import arrow, binary, events, inference, tfaas
+from serve.codec.schema import Schemas
 from serve.errors import ServeError
 
 EXAMPLES = 2500
@@ -40,7 +41,7 @@ SECONDS = 2.0  # that a single body may take on a busy machine; they take millis
 
 
 def good_table(num_events: int = 3) -> Table:
-    return events.decode(orjson.dumps({"events": events_of(num_events)}), PHYSICS, settings=SETTINGS)
+    return events.decode(orjson.dumps({"events": events_of(num_events)}), Schemas(PHYSICS), settings=SETTINGS)
 
 
 def tensors_whole(request: inference.InferenceRequest) -> None:
@@ -53,13 +54,13 @@ def tensors_whole(request: inference.InferenceRequest) -> None:
 
 HEADER = tensor_body(tensors_of())[1]
 CASES: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
-    "binary": (as_binary(good_table(), PHYSICS), lambda b: binary.decode(b, PHYSICS, settings=SETTINGS)),
-    "arrow": (as_arrow(good_table(), PHYSICS), lambda b: arrow.decode(b, PHYSICS, settings=SETTINGS)),
-    "events": (as_events(good_table(), PHYSICS), lambda b: events.decode(b, PHYSICS, settings=SETTINGS)),
-    "columns": (as_columns(good_table(), PHYSICS), lambda b: events.decode(b, PHYSICS, settings=SETTINGS)),
+    "binary": (as_binary(good_table(), PHYSICS), lambda b: binary.decode(b, Schemas(PHYSICS), settings=SETTINGS)),
+    "arrow": (as_arrow(good_table(), PHYSICS), lambda b: arrow.decode(b, Schemas(PHYSICS), settings=SETTINGS)),
+    "events": (as_events(good_table(), PHYSICS), lambda b: events.decode(b, Schemas(PHYSICS), settings=SETTINGS)),
+    "columns": (as_columns(good_table(), PHYSICS), lambda b: events.decode(b, Schemas(PHYSICS), settings=SETTINGS)),
     "proto": (
         as_tfaas_proto(*as_keys_and_values(good_table(1))),
-        lambda b: tfaas.decode_proto(b, PHYSICS, settings=SETTINGS),
+        lambda b: tfaas.decode_proto(b, Schemas(PHYSICS), settings=SETTINGS),
     ),
     "v2": (tensor_body(tensors_of())[0], lambda b: inference.decode(b, HEADER, TENSORS, settings=SETTINGS)),
 }
@@ -98,7 +99,7 @@ def test_spoilt_compressed_streams(compression: str) -> None:
     body, rng, refused = arrow_stream(plain, compression=compression), np.random.default_rng(3), 0
     for _ in range(EXAMPLES // 2):
         try:
-            check_whole(arrow.decode(spoil(body, rng), PHYSICS, settings=SETTINGS), PHYSICS)
+            check_whole(arrow.decode(spoil(body, rng), Schemas(PHYSICS), settings=SETTINGS), PHYSICS)
         except ServeError:
             refused += 1
     assert refused > EXAMPLES / 20

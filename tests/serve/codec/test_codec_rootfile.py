@@ -17,6 +17,7 @@ from codec_strategies import SETTINGS, awkward_lists, check_equal, fixed, flat, 
 from rootdata.bundle.assemble import Table, concatenate
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import rootfile
+from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 
 MODEL = manifest_of(
@@ -46,7 +47,7 @@ def write(tmp_path: Path, write_tree: Callable[..., Path]) -> Callable[..., Path
 
 
 def tables(path: Path, tree: str | None = None, **changes: Any) -> Iterator[Table]:
-    return rootfile.tables(path, MODEL, tree=tree, settings=SETTINGS)
+    return rootfile.tables(path, Schemas(MODEL), tree=tree, settings=SETTINGS)
 
 
 @pytest.mark.parametrize("kind", ["ttree", "rntuple"])
@@ -54,7 +55,7 @@ def test_blocks_join_to_the_file(write: Callable[..., Path], small_blocks: int, 
     cov = {"cov": ak.from_regular(ak.Array(columns_of()["cov"]))} if kind == "rntuple" else {}
     manifest = MODEL if kind == "ttree" else manifest_of(*(b for b in MODEL.branches if b.name != "cov"))
     path = write(other=np.zeros(20), **cov, how={"step": 7, "kind": kind})
-    pieces = list(rootfile.tables(path, manifest, tree=None, settings=SETTINGS))
+    pieces = list(rootfile.tables(path, Schemas(manifest), tree=None, settings=SETTINGS))
     assert [p.num_events for p in pieces] == [7, 7, 6]
     table = concatenate(pieces)
     expected = {n: c for n, c in columns_of().items() if n in table.columns}
@@ -170,7 +171,7 @@ def test_damaged_files_raise_nothing_else(tmp_path: Path, write_tree: Callable[.
             bad[at] = rng.integers(256)
         path.write_bytes(bad)
         try:
-            for table in rootfile.tables(path, manifest, tree=None, settings=SETTINGS):
+            for table in rootfile.tables(path, Schemas(manifest), tree=None, settings=SETTINGS):
                 assert table.num_events <= 200
         except ServeError:
             refused += 1
@@ -203,7 +204,10 @@ def test_files_are_written_and_read_in_constant_memory(tmp_path: Path) -> None:
             for _ in range(pieces):
                 file.write(scores_of(20_000, 1))
         model = manifest_of(flat("score_signal"))
-        read = sum(t.num_events for t in rootfile.tables(tmp_path / "scores.root", model, tree=None, settings=SETTINGS))
+        read = sum(
+            t.num_events
+            for t in rootfile.tables(tmp_path / "scores.root", Schemas(model), tree=None, settings=SETTINGS)
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert read == pieces * 20_000
@@ -233,10 +237,10 @@ AWKWARD = Path(__file__).parents[2] / "data" / "awkward.root"
 
 def test_what_a_model_needs_is_read_beside_branches_and_trees_that_cant_be_used() -> None:
     manifest = manifest_of(flat("x"), flat("d"), fixed("fix", 3), jagged("v", "v"))
-    (table,) = rootfile.tables(AWKWARD, manifest, tree="Events", settings=SETTINGS)
+    (table,) = rootfile.tables(AWKWARD, Schemas(manifest), tree="Events", settings=SETTINGS)
     assert table.num_events == 30
     np.testing.assert_array_equal(table.columns["x"], np.arange(30))
-    (table,) = rootfile.tables(AWKWARD, manifest_of(flat("x")), tree="short", settings=SETTINGS)
+    (table,) = rootfile.tables(AWKWARD, Schemas(manifest_of(flat("x"))), tree="short", settings=SETTINGS)
     assert table.num_events == 30
 
 
@@ -252,12 +256,12 @@ def test_what_a_model_needs_is_read_beside_branches_and_trees_that_cant_be_used(
 )
 def test_a_needed_branch_that_cant_be_used_is_named_with_the_reason(tree: str, branch: Any, reason: str) -> None:
     with pytest.raises(InvalidEvents, match=rf"branch '{branch.name}' can't be used: {reason}") as error:
-        list(rootfile.tables(AWKWARD, manifest_of(flat("x"), branch), tree=tree, settings=SETTINGS))
+        list(rootfile.tables(AWKWARD, Schemas(manifest_of(flat("x"), branch)), tree=tree, settings=SETTINGS))
     assert error.value.field == branch.name
 
 
 def test_a_tree_that_names_other_files_is_none() -> None:
     with pytest.raises(InvalidEvents, match=r"tree 'chain' of the file can't be used: it is a TChain") as error:
-        list(rootfile.tables(AWKWARD, manifest_of(flat("x")), tree="chain", settings=SETTINGS))
+        list(rootfile.tables(AWKWARD, Schemas(manifest_of(flat("x"))), tree="chain", settings=SETTINGS))
     assert error.value.field == "tree"
     assert str(AWKWARD.parent) not in str(error.value)

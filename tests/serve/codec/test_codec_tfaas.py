@@ -13,6 +13,7 @@ from codec_strategies import SETTINGS, as_tfaas_proto, fixed, flat, jagged, mani
 
 from rootdata.bundle.assemble import Table
 from serve.codec import tfaas
+from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 
 MODEL = manifest_of(
@@ -40,7 +41,7 @@ def with_pairs(pairs: dict[str, Any]) -> bytes:
 
 
 def decode(body: bytes) -> Table:
-    return tfaas.decode_json(body, MODEL, settings=SETTINGS)
+    return tfaas.decode_json(body, Schemas(MODEL), settings=SETTINGS)
 
 
 def lists(table: Table) -> dict[str, Any]:
@@ -121,18 +122,18 @@ def test_messages_are_those_of_the_proto_file() -> None:
 def test_unpacked_values_and_the_model_of_a_message() -> None:
     row = b"\x0a\x02HT" + b"\x15" + struct.pack("<f", 1.5)
     flats = manifest_of(flat("HT"))
-    assert tfaas.decode_proto(row, flats, settings=SETTINGS).columns["HT"].tolist() == [1.5]  # type: ignore[union-attr]
+    assert tfaas.decode_proto(row, Schemas(flats), settings=SETTINGS).columns["HT"].tolist() == [1.5]  # type: ignore[union-attr]
     assert tfaas.model_of(row, "proto") is None
 
 
 def test_what_is_not_finite_in_a_message_is_missing() -> None:
     keys = ["HT", "nPV", "cov[0]", "cov[1]"]
     body = as_tfaas_proto(keys, [math.inf, 3.0, -math.inf, math.nan])
-    table = tfaas.decode_proto(body, MODEL, settings=SETTINGS)
+    table = tfaas.decode_proto(body, Schemas(MODEL), settings=SETTINGS)
     assert np.isnan(table.columns["HT"]).all()
     assert np.isnan(table.columns["cov"]).all()
     with pytest.raises(InvalidEvents, match="'nPV' of event 0: got null"):
-        tfaas.decode_proto(as_tfaas_proto(keys, [1.0, math.nan, 1.0, 1.0]), MODEL, settings=SETTINGS)
+        tfaas.decode_proto(as_tfaas_proto(keys, [1.0, math.nan, 1.0, 1.0]), Schemas(MODEL), settings=SETTINGS)
 
 
 @pytest.mark.parametrize("body", [b"\x0a\xff", b"{}", b"\xff" * 20, b"\x0a\x02\xff\xfe"])
@@ -140,7 +141,7 @@ def test_bytes_that_are_no_message(body: bytes) -> None:
     with pytest.raises(BadRequest, match="this is no message Row"):
         tfaas.model_of(body, "proto")
     with pytest.raises(ServeError):
-        tfaas.decode_proto(body, MODEL, settings=SETTINGS)
+        tfaas.decode_proto(body, Schemas(MODEL), settings=SETTINGS)
 
 
 def test_the_model_of_a_body() -> None:

@@ -22,8 +22,10 @@ from rootdata.bundle.assemble import Table
 from rootdata.bundle.manifest import MODEL, save_manifest
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import binary, events, media
+from serve.formats import text
 from serve.messages import Reply, Request
 from serve.models import engine as engines
+from serve.models import scoring
 from serve.models.engine import Engine
 from serve.models.pace import Pace, run_in_slices
 from serve.models.repository import Repository
@@ -134,8 +136,9 @@ def test_what_is_answered_in_slices_is_what_is_answered_at_once(repository, monk
     request = Request(model=name, version=1, **bodies()[kind])
     worker = Engine(Settings(models=repository))
     monkeypatch.setattr(engines, "LONG", 1 << 40)
-    monkeypatch.setattr(engines, "SLICE", 1 << 40)
-    monkeypatch.setattr(engines, "FEW", 1 << 40)
+    monkeypatch.setattr(scoring, "SLICE", 1 << 40)
+    for module in (scoring, text):
+        monkeypatch.setattr(module, "FEW", 1 << 40)
     [expected] = worker.answer([request])
     assert isinstance(expected, Reply)
     monkeypatch.undo()

@@ -9,7 +9,8 @@ import socket
 import pytest
 from servers import poll
 
-from serve.app.asgi import OPERATIONS
+from serve.app.asgi import operations
+from serve.formats.known import Formats
 from serve.keys import SCOPES, Keys
 
 EVENTS = {"events": [{"HT": 400.0, "MET_pt": 30.0}]}
@@ -40,7 +41,7 @@ def sent(site, operation, path, key):
     return site.client.request(operation.method, path, headers=headers)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: f"{o.method} {o.paths[0]}")
+@pytest.mark.parametrize("operation", operations(Formats()), ids=lambda o: f"{o.method} {o.paths[0]}")
 def test_each_path_asks_for_its_scope(closed, secrets, operation):
     needed = 0 if operation.scope is None else SCOPES.index(operation.scope)
     for path in operation.paths:

@@ -18,6 +18,7 @@ from servers import poll
 from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import binary, media
+from serve.formats.known import Formats
 
 EVENT = {"HT": 400.0, "MET_pt": 30.0, "Jet_pt": [50.0, 40.5], "Jet_eta": [0.5, -1.0]}
 EVENTS = [EVENT, {**EVENT, "Jet_pt": [], "Jet_eta": []}, {**EVENT, "HT": 5000.0}]
@@ -89,7 +90,7 @@ def test_every_format_gives_the_same_scores(site, expected, root_file):
 @pytest.mark.parametrize("is_file", [False, True])
 def test_every_answer_holds_the_same_scores(site, expected, root_file, is_file, tmp_path):
     body, given = (root_file, media.ROOT) if is_file else (as_columns(), media.JSON)
-    answers = {kind: post(site, body, given, Accept=kind) for kind in media.ANSWERS}
+    answers = {kind: post(site, body, given, Accept=kind) for kind in Formats().gives}
     for kind, answer in answers.items():
         assert (answer.status_code, answer.headers["content-type"]) == (200, kind), answer.text
         assert answer.headers["x-model-version"] == "1"

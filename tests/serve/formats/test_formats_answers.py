@@ -13,8 +13,13 @@ import pytest
 import uproot
 from codec_strategies import SETTINGS, flat, manifest_of
 
-from serve.codec import answers, binary, media
+from serve.codec import binary, media
+from serve.codec.schema import Schemas
 from serve.errors import NotAcceptable
+from serve.formats.format import Heading
+from serve.formats.known import Formats
+
+FORMATS = Formats()
 
 
 def read(body: bytes, accept: str, columns: tuple[str, ...]) -> Any:
@@ -30,21 +35,22 @@ def read(body: bytes, accept: str, columns: tuple[str, ...]) -> Any:
         with uproot.open(io.BytesIO(body)) as file:
             found = {n: file["scores"][f"score_{n}"].array(library="np") for n in columns}
     else:
-        table = binary.decode(body, manifest_of(*map(flat, columns)), settings=SETTINGS)
+        table = binary.decode(body, Schemas(manifest_of(*map(flat, columns))), settings=SETTINGS)
         found = dict(table.columns)
     assert list(found) == list(columns)
     return np.stack([np.array(found[n], "f4") for n in columns], axis=1)
 
 
-@pytest.mark.parametrize("accept", media.ANSWERS)
+@pytest.mark.parametrize("accept", FORMATS.gives)
 @pytest.mark.parametrize("sizes", [[], [1], [3, 0, 4], [100, 200, 1]])
 @pytest.mark.parametrize("columns", [("signal",), ("ttH", "ttbar", "QCD")])
 def test_at_once_and_piece_by_piece(tmp_path: Path, accept: str, sizes: list[int], columns: tuple[str, ...]) -> None:
     scores, start = np.random.default_rng(0).random((sum(sizes), len(columns)), np.float32), 0
-    body, content_type = answers.encode(accept, model="ttH", version=3, columns=columns, scores=scores)
-    assert content_type == accept
+    form, heading = FORMATS.of_scores(accept), Heading(model="ttH", version=3, columns=columns)
+    assert form.content_type == accept
+    body = form.answer(heading, scores)
     np.testing.assert_array_equal(read(body, accept, columns), scores)
-    with answers.writer(accept, tmp_path / "answer", columns, model="ttH", version=3) as file:
+    with form.writer(tmp_path / "answer", heading) as file:
         for size in sizes:
             file.write(scores[start : start + size])
             start += size
@@ -55,26 +61,27 @@ def test_at_once_and_piece_by_piece(tmp_path: Path, accept: str, sizes: list[int
 def test_the_explanation_comes_along() -> None:
     explain = [{"outside": {"HT": {"value": 9000.0, "low": 0.0, "high": 100.0}}, "truncated": {}, "missing": ["MET"]}]
     scores = np.array([[0.5]], "f4")
-    body, _ = answers.encode(media.JSON, model="m", version=1, columns=("signal",), scores=scores, explain=explain)
+    heading = Heading(model="m", version=1, columns=("signal",))
+    body = FORMATS.of_scores(media.JSON).answer(heading, scores, explain)
     assert orjson.loads(body) == {
         "model": "m", "version": 1, "num_events": 1, "scores": {"signal": [0.5]}, "explain": explain,
     }  # fmt: skip
-    for accept in media.ANSWERS[1:]:
+    for accept in [kind for kind in FORMATS.gives if kind != media.JSON]:
         with pytest.raises(NotAcceptable, match="explain: answers come as application/json alone"):
-            answers.encode(accept, model="m", version=1, columns=("signal",), scores=scores, explain=explain)
+            FORMATS.of_scores(accept).answer(heading, scores, explain)
 
 
-def test_a_format_that_is_not_offered(tmp_path: Path) -> None:
+def test_a_format_that_is_not_offered() -> None:
     with pytest.raises(NotAcceptable, match="got 'text/csv'; answers come as"):
-        answers.encode("text/csv", model="m", version=1, columns=("s",), scores=np.zeros((1, 1), "f4"))
-    with pytest.raises(NotAcceptable, match="got 'text/csv'; answers come as"):
-        answers.writer("text/csv", tmp_path / "x", ("s",), model="m", version=1)
+        FORMATS.of_scores("text/csv")
 
 
-@pytest.mark.parametrize("accept", media.ANSWERS)
+@pytest.mark.parametrize("accept", FORMATS.gives)
 def test_a_writer_that_is_given_up_lets_the_error_through(tmp_path: Path, accept: str) -> None:
     def give_up() -> None:
-        with answers.writer(accept, tmp_path / "answer", ("s",), model="m", version=1) as file:
+        with FORMATS.of_scores(accept).writer(
+            tmp_path / "answer", Heading(model="m", version=1, columns=("s",))
+        ) as file:
             file.write(np.zeros((3, 1), "f4"))
             raise ValueError("given up")
 

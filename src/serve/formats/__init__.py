@@ -1,0 +1,1 @@
+"""How events are written in requests, and scores in answers: one object for each content type."""

@@ -1,0 +1,30 @@
+"""Events from ROOT files, and scores in one (see :mod:`serve.codec.rootfile`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rootdata.bundle.assemble import Table
+from serve.codec import media
+from serve.codec.schema import Schemas
+from serve.formats.format import Format, Heading, Target, Writer
+from serve.settings import Settings
+
+
+class ROOT(Format):
+    """A file of any size, with a TTree or an RNTuple."""
+
+    content_type = media.ROOT
+    is_file = True
+
+    def tables(self, path: str, schemas: Schemas, *, options: Mapping[str, str], settings: Settings) -> Iterator[Table]:
+        """Read the events of a file piece by piece; the option ``tree`` says which tree."""
+        from serve.codec import rootfile
+
+        return rootfile.tables(path, schemas, tree=options.get("tree"), settings=settings)
+
+    def writer(self, target: Target, heading: Heading) -> Writer:
+        """Make what writes the scores of many events in constant memory."""
+        from serve.codec import rootfile
+
+        return rootfile.ScoreWriter(target, heading.columns)

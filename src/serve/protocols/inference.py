@@ -1,0 +1,34 @@
+"""The Open Inference Protocol: tensors by the names of a graph's inputs (see :mod:`serve.codec.inference`)."""
+
+from __future__ import annotations
+
+from serve.codec import inference
+from serve.messages import Reply, Request
+from serve.models.scoring import Outputs, Task, group_of_tensors
+from serve.models.session import Model
+from serve.protocols.protocol import Protocol
+from serve.settings import Settings
+
+
+class OpenInference(Protocol):
+    """Tensors go to the graph as they are; the option ``header_length`` says where binary ones begin."""
+
+    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
+        """Decode tensors."""
+        length = request.options.get("header_length")
+        asked = inference.decode(
+            request.body, None if length is None else int(length), model.manifest, settings=settings
+        )
+        names = [o.name for o in model.manifest.outputs]
+
+        def encode(outputs: Outputs, seconds: float) -> Reply:
+            body, headers = inference.encode(
+                asked, dict(zip(names, outputs, strict=True)), model=request.model, version=request.version
+            )
+            return Reply(status=200, body=body, headers=headers, num_events=asked.num_events, seconds=seconds)
+
+        tensors = dict(asked.tensors)
+        return Task(
+            place=place, model=model, deadline=request.deadline, group=group_of_tensors(tensors, model),
+            content=tensors, encode=encode,
+        )  # fmt: skip

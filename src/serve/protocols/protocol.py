@@ -1,0 +1,59 @@
+"""What a protocol is: how a request becomes a task, and its scores an answer; whatever transport brought it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rootdata.registry import Registry
+from serve.errors import UnsupportedType
+from serve.messages import Request
+from serve.models.scoring import Steps, Task, in_slices
+from serve.models.session import Model
+from serve.settings import Settings
+
+PROTOCOLS = Registry(
+    "protocol",
+    group="serve.protocols",
+    built_in={
+        "physics": "serve.protocols.physics:Physics",
+        "v2": "serve.protocols.inference:OpenInference",
+        "tfaas-json": "serve.protocols.tfaas:JSON",
+        "tfaas-proto": "serve.protocols.tfaas:Proto",
+        "image": "serve.protocols.tfaas:Image",
+    },
+)
+
+
+class Protocol:
+    """How requests of one road are read and answered; it runs where the models are, and knows no transport."""
+
+    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
+        """Decode a request.
+
+        Parameters
+        ----------
+        place : of its answer among those of its batch
+        settings : with the limits of a request
+
+        Raises
+        ------
+        ServeError
+            Saying what is wrong with it.
+        """
+        raise NotImplementedError
+
+    def steps(self, request: Request, model: Model, *, settings: Settings) -> Steps:
+        """Decode and score a request with a long body, a few events at a time; of what is wrong, raises as ``task``."""
+        task = self.task(0, request, model, settings=settings)
+        yield None
+        yield from in_slices(task)
+
+    def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Steps:  # noqa: ARG002
+        """Score a file a few events at a time.
+
+        Parameters
+        ----------
+        request : with its ``path``
+        target : file for the answer
+        """
+        raise UnsupportedType(f"body: requests of the kind {request.road!r} don't come as files")
