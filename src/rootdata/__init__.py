@@ -21,6 +21,8 @@ _HOMES = {
     "Specs": "rootdata.scan.specs",
 }
 
+__version__ = "0.1.0"
+
 __all__ = ["RootDataError", "RootDataModule", "RootDataset", "Specs"]
 
 
