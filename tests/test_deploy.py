@@ -149,7 +149,7 @@ def test_the_pod_has_no_more_rights_than_it_needs() -> None:
 
 
 def test_the_pod_has_time_to_stop() -> None:
-    from serve.launch import serve_forever
+    from serve.processes.launch import serve_forever
 
     leaving = int(container()["lifecycle"]["preStop"]["exec"]["command"][1])
     parameters = inspect.signature(serve_forever).parameters

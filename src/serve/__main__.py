@@ -160,8 +160,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     settings.models.mkdir(parents=True, exist_ok=True)
     for name, bundle in publications:
         _publish_if_new(settings, name, bundle)
-    from serve.app import install
-    from serve.launch import serve_forever
+    from serve.app.asgi import install
+    from serve.processes.launch import serve_forever
 
     return serve_forever(settings, install=install)
 
@@ -169,7 +169,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _publish_if_new(settings: Settings, name: str, bundle: Path) -> None:
     from rootdata.bundle.manifest import open_bundle
     from serve.errors import InvalidModel, NotFound
-    from serve.repository import Repository
+    from serve.models.repository import Repository
 
     repository = Repository(settings.models)
     try:
@@ -182,8 +182,8 @@ def _publish_if_new(settings: Settings, name: str, bundle: Path) -> None:
 
 
 def _publish_checked(settings: Settings, name: str, bundle: Path, *, batching: str | None = None) -> str:
-    from serve.check import Limits, check
-    from serve.repository import Repository
+    from serve.models.repository import Repository
+    from serve.upload.check import Limits, check
 
     if not bundle.is_dir():
         raise ConfigError(f"{bundle} is no folder; a bundle is a folder with model.onnx and manifest.json")
@@ -233,7 +233,7 @@ def _purge_parser() -> argparse.ArgumentParser:
 
 
 def _purge(arguments: argparse.Namespace) -> int:
-    from serve.repository import Repository
+    from serve.models.repository import Repository
 
     if not arguments.models.is_dir():
         raise ConfigError(f"{arguments.models} is no folder; give that of the model repository")

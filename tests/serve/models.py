@@ -21,7 +21,7 @@ from rootdata.bundle.manifest import (
     save_manifest,
     sha256_of,
 )
-from serve.graphs import bundle_of_graph
+from serve.upload.graphs import bundle_of_graph
 
 FLAT = ("HT", "MET_pt")
 JETS = ("Jet_pt", "Jet_eta")

@@ -20,11 +20,11 @@ from servers import poll
 
 from rights_for_tests import NOBODY, be_nobody, heed_rights, run, skip_where_rights_mean_nothing
 from rootdata.errors import MachineError
-from serve import check as uploads
-from serve.engine import failed
 from serve.errors import OutOfOrder, Overloaded
 from serve.faults import fault_of, public
-from serve.repository import Repository
+from serve.models.engine import failed
+from serve.models.repository import Repository
+from serve.upload import check as uploads
 
 BODY = {"events": [{"HT": 400.0, "MET_pt": 30.0}]}
 

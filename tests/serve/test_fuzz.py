@@ -32,7 +32,7 @@ from spoiling import spoil
 from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged, offsets_of
 from serve.codec import binary, media, tfaas
-from serve.repository import Repository
+from serve.models.repository import Repository
 
 CONNECTIONS = 6
 PIPELINED = 16  # requests that are sent before the first answer is read

@@ -13,7 +13,7 @@ from models import make_bundle
 from proxies import free_port
 from servers import poll
 
-from serve.repository import Repository
+from serve.models.repository import Repository
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jupyter_server_proxy") is None,

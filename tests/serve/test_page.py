@@ -20,9 +20,9 @@ from proxies import nginx
 from servers import Handle, announced, kill, launch, poll
 
 from rootdata.bundle.manifest import BranchSpec, SampleSelection, Selection, TensorSpec
-from serve import checking_child
 from serve.keys import Keys
-from serve.repository import Repository
+from serve.models.repository import Repository
+from serve.upload import child
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><b>bold</b>"
@@ -63,7 +63,7 @@ def publish_kinds(models: Path, scratch: Path, names: Iterable[str]) -> None:
     """Publish graphs as an upload without a manifest does."""
     for name in names:
         graph = kinds.written(kinds.KINDS[name].graph, scratch / name)
-        checking_child.check(str(graph), features=None, columns=None, batching=None)
+        child.check(str(graph), features=None, columns=None, batching=None)
         Repository(models).publish(graph, name.replace(" ", "-"))
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from serve.app import OPERATIONS
-from serve.repository import Repository
+from serve.app.asgi import OPERATIONS
+from serve.models.repository import Repository
 
 EXAMPLES = 25
 CHECKS = [

@@ -15,7 +15,7 @@ from servers import SOURCE
 from serve.__main__ import main
 from serve.errors import NotFound
 from serve.keys import Keys
-from serve.repository import Repository
+from serve.models.repository import Repository
 
 
 def run(capsys, *words):

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from serve.errors import ServeError
-from serve.launch import Context, serve_forever
 from serve.messages import Reply, Request
-from serve.metrics import Metrics
+from serve.processes.launch import Context, serve_forever
+from serve.processes.metrics import Metrics
 from serve.settings import Settings
 
 

@@ -18,10 +18,10 @@ from rootdata.jagged import Jagged, offsets_of
 from serve.codec import schema
 from serve.codec.arrowsize import size_of
 from serve.codec.casting import Array, Locate, in_events, in_lists
-from serve.codec.parsing import check_all_there
 from serve.codec.schema import Schema
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
 from serve.faults import is_lack
+from serve.parsing import check_all_there
 from serve.settings import Settings
 
 MAX_BATCHES = 10_000  # a batch costs more than a row: many empty ones would keep a worker busy

@@ -25,8 +25,8 @@ from rootdata.bundle.manifest import Manifest
 from rootdata.jagged import Ints, Jagged, offsets_of
 from serve.codec import schema
 from serve.codec.casting import Array
-from serve.codec.parsing import check_keys, check_names, given, parse_object, shown
 from serve.errors import BadRequest, InvalidEvents
+from serve.parsing import check_keys, check_names, given, parse_object, shown
 from serve.settings import Settings
 
 MAGIC = b"RDCOLS1\n"

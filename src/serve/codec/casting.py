@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.jagged import Ints
-from serve.codec.parsing import given, shown
 from serve.errors import InvalidEvents
+from serve.parsing import given, shown
 
 Array = npt.NDArray[Any]
 Locate = Callable[[int], tuple[str, str, int]]

@@ -16,9 +16,9 @@ from rootdata.bundle.manifest import Manifest
 from rootdata.jagged import Ints, Jagged, offsets_of
 from serve.codec import schema
 from serve.codec.casting import from_list, in_events, in_lists
-from serve.codec.parsing import check_keys, check_known, check_names, given, kind_of, parse_object, shown
 from serve.codec.schema import Schema
 from serve.errors import BadRequest, InvalidEvents
+from serve.parsing import check_keys, check_known, check_names, given, kind_of, parse_object, shown
 from serve.settings import Settings
 
 STEP = 1024  # events that are decoded at a time

@@ -14,8 +14,8 @@ import orjson
 from rootdata.bundle.manifest import Manifest, TensorSpec
 from serve.codec import media, schema
 from serve.codec.casting import Array, Locate, array_type, flattened, from_list, strings
-from serve.codec.parsing import check_all_there, check_known, given, parse_object
 from serve.errors import BadRequest, InvalidEvents, InvalidModel, TooLarge
+from serve.parsing import check_all_there, check_known, given, parse_object
 from serve.settings import Settings
 
 HEADER_LENGTH = "Inference-Header-Content-Length"

@@ -23,9 +23,9 @@ from rootdata.io.trees import Tree, blocks_of
 from rootdata.jagged import Jagged
 from rootdata.location import KnownFile, Location
 from serve.codec import schema
-from serve.codec.parsing import check_all_there
 from serve.codec.schema import Schema
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
+from serve.parsing import check_all_there
 from serve.settings import Settings
 
 TREE = "scores"

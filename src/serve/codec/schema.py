@@ -15,8 +15,8 @@ from rootdata.bundle.assemble import Column, Table
 from rootdata.bundle.manifest import BranchSpec, Manifest
 from rootdata.jagged import Ints, Jagged, offsets_of
 from serve.codec.casting import Array, flattened, from_array, from_list, in_events, in_lists, in_rows
-from serve.codec.parsing import given
 from serve.errors import InvalidEvents, InvalidModel, TooLarge
+from serve.parsing import given
 from serve.settings import Settings
 
 

@@ -15,9 +15,9 @@ from rootdata.bundle.assemble import Table
 from rootdata.bundle.manifest import Manifest
 from rootdata.errors import nearest
 from serve.codec import events, schema
-from serve.codec.parsing import check_keys, given, parse_object, shown
 from serve.codec.schema import Schema
 from serve.errors import BadRequest, InvalidEvents
+from serve.parsing import check_keys, given, parse_object, shown
 from serve.settings import Settings
 
 Content = Literal["json", "proto"]

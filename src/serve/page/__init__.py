@@ -71,7 +71,7 @@ def install(app: Any, context: Any) -> None:
     Parameters
     ----------
     app : FastAPI's
-    context : of :func:`serve.launch.serve_forever`
+    context : of :func:`serve.processes.launch.serve_forever`
     """
     netron = _netron()
     own = _Files(_files(_STATIC), _OWN_POLICY)

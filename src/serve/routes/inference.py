@@ -15,13 +15,14 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from rootdata.bundle.manifest import OutputSpec, TensorSpec
-from serve import limits, names
+from serve import names
+from serve.app import bodies
 from serve.codec import media
 from serve.codec.inference import DATATYPES, HEADER_LENGTH, STRINGS, datatype_of
-from serve.codec.parsing import given, parse_object
 from serve.errors import BadRequest, NotFound
 from serve.messages import Reply, Request
-from serve.repository import Card
+from serve.models.repository import Card
+from serve.parsing import given, parse_object
 from serve.routes.health import check_ready
 from serve.routes.operations import BINARY, Operation, Schema, answer_of, as_json, parsed
 from serve.routes.site import Site, in_thread, target
@@ -39,10 +40,10 @@ async def infer(site: Site, request: HttpRequest) -> Response:
     version = site.repository.served(name, reference)
     seconds = site.seconds(request, site.settings.timeout)
     options = _options(request)
-    body = await limits.read(request, site.settings.max_body, pause=site.settings.timeout)
+    body = await bodies.read(request, site.settings.max_body, pause=site.settings.timeout)
     wished = _timeout(body, options)
     if wished is not None:
-        has_header = limits.header(request, b"x-timeout-ms") is not None
+        has_header = bodies.header(request, b"x-timeout-ms") is not None
         seconds = min(wished, seconds if has_header else site.settings.max_timeout)
     deadline = time.monotonic() + seconds
     reply = await site.pool.submit(
@@ -52,7 +53,7 @@ async def infer(site: Site, request: HttpRequest) -> Response:
 
 
 def _options(request: HttpRequest) -> dict[str, str]:
-    length = limits.header(request, HEADER_LENGTH.lower().encode())
+    length = bodies.header(request, HEADER_LENGTH.lower().encode())
     if length is None:
         return {}
     if not (length.isascii() and length.isdecimal() and len(length) < 19):
@@ -163,7 +164,7 @@ async def about_stats(site: Site, request: HttpRequest) -> Response:
 
 async def index(site: Site, request: HttpRequest) -> Response:
     """List all versions of all models."""
-    wish = parsed(await limits.read(request, _SMALL, pause=site.settings.timeout)) if request.method == "POST" else {}
+    wish = parsed(await bodies.read(request, _SMALL, pause=site.settings.timeout)) if request.method == "POST" else {}
     cards = await in_thread(site.repository.cards)
     found = [entry for card in cards for entry in _entries(card)]
     return as_json([e for e in found if e["state"] == "READY" or not wish.get("ready")])
@@ -172,7 +173,7 @@ async def index(site: Site, request: HttpRequest) -> Response:
 async def load(site: Site, request: HttpRequest) -> Response:
     """Take a model back into service."""
     name = names.model(request.path_params["name"])
-    wishes = parsed(await limits.read(request, _SMALL, pause=site.settings.timeout)).get("parameters")
+    wishes = parsed(await bodies.read(request, _SMALL, pause=site.settings.timeout)).get("parameters")
     for key in wishes if isinstance(wishes, dict) else ():
         if key == "config" or key.startswith("file:"):
             raise BadRequest(

@@ -10,10 +10,11 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from rootdata.bundle.manifest import MANIFEST, MODEL
-from serve import limits, names
+from serve import names
+from serve.app import bodies
 from serve.codec import media
-from serve.codec.parsing import check_keys, given
 from serve.errors import BadRequest
+from serve.parsing import check_keys, given
 from serve.routes.operations import BINARY, FileAnswer, Operation, Schema, as_json, nothing, parsed
 from serve.routes.site import Site, in_thread, target
 
@@ -76,7 +77,7 @@ async def manifest(site: Site, request: HttpRequest) -> Response:
 async def set_alias(site: Site, request: HttpRequest) -> Response:
     """Let an alias point at a version."""
     name, alias = _name_and(request, "alias")
-    body = parsed(await limits.read(request, _SMALL, pause=site.settings.timeout))
+    body = parsed(await bodies.read(request, _SMALL, pause=site.settings.timeout))
     check_keys(body, known=("version",), needed=("version",))
     if type(body["version"]) is not int:
         raise BadRequest(f"version: got {given(body['version'])}; expected a whole number", field="version")

@@ -15,13 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from serve.access import WHO
+from serve.app.access_log import WHO
+from serve.app.bodies import HOLD
+from serve.app.memory import Hold
 from serve.codec import media
-from serve.codec.parsing import parse_object
 from serve.errors import MethodNotAllowed, NotFound
-from serve.limits import HOLD
-from serve.memory import Hold
 from serve.messages import Reply
+from serve.parsing import parse_object
 from serve.routes.site import Site
 
 Schema = Mapping[str, Any]

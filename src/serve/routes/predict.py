@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from serve import limits
+from serve.app import bodies
 from serve.codec import media
 from serve.errors import BadRequest, UnsupportedType
 from serve.messages import Request
@@ -26,7 +26,7 @@ async def predict(site: Site, request: HttpRequest) -> Response:
     name, reference = target(request)
     version = site.repository.served(name, reference)
     content_type = _content_type(request)
-    accept = media.choose(limits.header(request, b"accept"))
+    accept = media.choose(bodies.header(request, b"accept"))
     options = _options(request)
     is_file = content_type == media.ROOT
     seconds = site.seconds(request, site.settings.max_timeout if is_file else site.settings.timeout)
@@ -37,7 +37,7 @@ async def predict(site: Site, request: HttpRequest) -> Response:
         if "explain" in options:
             raise BadRequest("explain: not offered for ROOT files; send some events as JSON", field="explain")
         return await _predict_file(site, request, scoring, seconds)
-    body = await limits.read(request, site.settings.max_body, pause=site.settings.timeout)
+    body = await bodies.read(request, site.settings.max_body, pause=site.settings.timeout)
     return answer_of(await site.pool.submit(scoring(body=body, deadline=time.monotonic() + seconds)))
 
 
@@ -45,7 +45,7 @@ async def _predict_file(site: Site, request: HttpRequest, scoring: Callable[...,
     """Score a file that comes as the body; it and the answer lie on disk meanwhile."""
     path = site.new_file()
     try:
-        await limits.save(request, path, site.settings.max_file, pause=site.settings.timeout)
+        await bodies.save(request, path, site.settings.max_file, pause=site.settings.timeout)
         reply = await site.pool.submit(scoring(path=str(path), deadline=time.monotonic() + seconds))
     except BaseException:
         Path(f"{path}.scores").unlink(missing_ok=True)  # of a worker that did not live to send it
@@ -56,7 +56,7 @@ async def _predict_file(site: Site, request: HttpRequest, scoring: Callable[...,
 
 
 def _content_type(request: HttpRequest) -> str:
-    given = (limits.header(request, b"content-type") or media.JSON).partition(";")[0].strip().lower()
+    given = (bodies.header(request, b"content-type") or media.JSON).partition(";")[0].strip().lower()
     if given not in _TAKEN:
         raise UnsupportedType(
             f"Content-Type: got {given[:80]!r}; allowed: {', '.join(_TAKEN)} (curl: -H 'Content-Type: {media.JSON}')",

@@ -15,16 +15,16 @@ from urllib.parse import urlsplit
 from starlette.requests import Request as HttpRequest
 
 from serve import names
-from serve.access import WHO
-from serve.check import Limits
+from serve.app.access_log import WHO
+from serve.app.bodies import header
+from serve.app.memory import Room
 from serve.errors import BadRequest, Forbidden
 from serve.keys import Keys, is_loopback, is_private
-from serve.limits import header
-from serve.memory import Room
 from serve.messages import Reply, Request
-from serve.metrics import Metrics
-from serve.repository import Repository
+from serve.models.repository import Repository
+from serve.processes.metrics import Metrics
 from serve.settings import Settings
+from serve.upload.check import Limits
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class Site:
 
     @classmethod
     def of(cls, context: Any) -> Site:
-        """Make it of what :func:`serve.launch.serve_forever` gives."""
+        """Make it of what :func:`serve.processes.launch.serve_forever` gives."""
         settings: Settings = context.settings
         return cls(
             settings=settings,

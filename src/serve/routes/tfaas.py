@@ -12,15 +12,16 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from rootdata.bundle.manifest import MODEL
-from serve import limits, names
-from serve.archives import LABELS, PARAMS
+from serve import names
+from serve.app import bodies
 from serve.codec import media, tfaas
-from serve.codec.parsing import check_keys, given, parse_object
 from serve.errors import BadRequest, NotFound, UnsupportedType
 from serve.messages import Request
+from serve.parsing import check_keys, given, parse_object
 from serve.routes import forms, uploads
 from serve.routes.operations import BINARY, Operation, Schema, answer_of, as_json, nothing
 from serve.routes.site import Site, in_thread
+from serve.upload.archives import LABELS, PARAMS
 
 PROTO = "application/x-protobuf"
 _MAX_BODY = 1_000_000  # bytes; a body holds one event, and is read here for the name of its model
@@ -43,7 +44,7 @@ async def predict_proto(site: Site, request: HttpRequest) -> Response:
 
 async def _predict(site: Site, request: HttpRequest, content: tfaas.Content) -> Response:
     seconds = site.seconds(request, site.settings.timeout)
-    body = await limits.read(request, min(_MAX_BODY, site.settings.max_body), pause=site.settings.timeout)
+    body = await bodies.read(request, min(_MAX_BODY, site.settings.max_body), pause=site.settings.timeout)
     name = tfaas.model_of(body, content)
     if name is None:
         raise BadRequest("model: it is missing; write the name of a model", field="model")
@@ -58,7 +59,7 @@ async def _predict(site: Site, request: HttpRequest, content: tfaas.Content) -> 
 
 async def image(site: Site, request: HttpRequest) -> Response:
     """Classify an image that comes in a form with the name of the model."""
-    content_type = limits.header(request, b"content-type") or ""
+    content_type = bodies.header(request, b"content-type") or ""
     if not content_type.lower().startswith(_FORM):
         raise UnsupportedType(
             f"Content-Type: got {content_type[:80]!r}; expected {_FORM} (curl: -F image=@<file> -F model=<name>)",
@@ -66,7 +67,7 @@ async def image(site: Site, request: HttpRequest) -> Response:
         )
     seconds = site.seconds(request, site.settings.timeout)
     is_base64 = _is_base64(request)
-    body = await limits.read(request, min(_MAX_IMAGE, site.settings.max_body), pause=site.settings.timeout)
+    body = await bodies.read(request, min(_MAX_IMAGE, site.settings.max_body), pause=site.settings.timeout)
     fields = forms.fields(body, content_type, is_base64=is_base64)
     check_keys(fields, known=(*_IMAGE, "version"), needed=_IMAGE, what="form")
     name = names.model(str(fields["model"], "utf-8", "replace"))
@@ -173,10 +174,10 @@ async def delete(site: Site, request: HttpRequest) -> Response:
 
 async def _name_in_form(site: Site, request: HttpRequest) -> str | None:
     """Return the model that TFaaS's own client names in a form."""
-    content_type = limits.header(request, b"content-type") or ""
+    content_type = bodies.header(request, b"content-type") or ""
     if not content_type.startswith(_FORM):
         return None
-    body = await limits.read(request, _MAX_PARAMS, pause=site.settings.timeout)
+    body = await bodies.read(request, _MAX_PARAMS, pause=site.settings.timeout)
     return str(forms.fields(body, content_type).get("model", b""), "utf-8", "replace") or None
 
 

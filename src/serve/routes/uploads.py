@@ -11,11 +11,13 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from rootdata.bundle.manifest import BATCHING, MODEL
-from serve import check, limits, names
-from serve.check import Limits, Report
+from serve import names
+from serve.app import bodies
 from serve.errors import NoRoom, Overloaded
 from serve.routes.operations import BINARY, Operation, as_json
 from serve.routes.site import Site, in_thread
+from serve.upload import check
+from serve.upload.check import Limits, Report
 
 Unpack = Callable[[Path, Path], str]
 
@@ -64,7 +66,7 @@ async def received(site: Site, request: HttpRequest) -> AsyncIterator[Path]:
     folder = await in_thread(area.__enter__)
     try:
         body = folder / "body"
-        await limits.save(request, body, site.settings.max_upload, pause=site.settings.timeout)
+        await bodies.save(request, body, site.settings.max_upload, pause=site.settings.timeout)
         yield body
     except Overloaded as error:
         if error.code == "no_room":  # a client that tries again meets the same disk
@@ -100,7 +102,7 @@ def _publish(site: Site, body: Path, unpack: Unpack, labels: Labels) -> tuple[st
 
 
 def unpacked(body: Path, folder: Path, *, limits: Limits, is_named: bool = True) -> None:
-    """Unpack an archive, as :func:`serve.archives.unpack`; anything else is taken for a graph."""
+    """Unpack an archive, as :func:`serve.upload.archives.unpack`; anything else is taken for a graph."""
     with body.open("rb") as file:
         start = file.read(512)
     if start.startswith(_ARCHIVES) or start[257:262] == b"ustar":

@@ -22,12 +22,12 @@ from servers import SOURCE, Handle, poll
 
 import serve.client
 from rootdata.bundle import manifest as bundles
-from serve import archives
 from serve.client import packing
 from serve.client.asynchronous import AsyncClient
 from serve.client.errors import ServerError, Unreachable
 from serve.client.waiting import Client
-from serve.repository import BUNDLE_FILES
+from serve.models.repository import BUNDLE_FILES
+from serve.upload import archives
 
 
 def write(path: Path, events: dict[str, Any], *, step: int = 20_000) -> Path:

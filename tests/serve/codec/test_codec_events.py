@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 from rootdata.bundle.assemble import Table, concatenate
 from rootdata.jagged import Jagged
 from serve.codec import events
-from serve.codec.parsing import parse_object
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
+from serve.parsing import parse_object
 
 COLUMNS: dict[str, Any] = {
     "HT": [1.0, 2.0], "MET_pt": [3, None], "nPV": [4, 5], "trigger": [True, False], "weight": [1, 1.5],

@@ -15,7 +15,7 @@ import models
 import pytest
 from servers import Handle, announced, kill, launch
 
-from serve.repository import Repository
+from serve.models.repository import Repository
 
 LIMITS = {
     "--max-body": 100_000, "--max-file": 300_000, "--max-upload": 400_000, "--max-events": 500, "--max-objects": 20,

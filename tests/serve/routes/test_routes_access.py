@@ -9,7 +9,7 @@ import socket
 import pytest
 from servers import poll
 
-from serve.app import OPERATIONS
+from serve.app.asgi import OPERATIONS
 from serve.keys import SCOPES, Keys
 
 EVENTS = {"events": [{"HT": 400.0, "MET_pt": 30.0}]}

@@ -14,12 +14,12 @@ import tritonclient.http as triton
 from kinds import KINDS
 from tritonclient.utils import np_to_triton_dtype
 
-from serve import checking_child
 from serve.client import Client, wire
 from serve.client.columns import Columns
 from serve.codec import media
 from serve.errors import InvalidModel
-from serve.repository import Repository
+from serve.models.repository import Repository
+from serve.upload import child
 
 CASES = Path(__file__).parents[4] / "shared" / "cases" / "models"
 FEATURES = ["a", "b", "c", "d"]
@@ -52,7 +52,7 @@ def publish(site, tmp_path):
 
     def publish(name, graph, **told):
         folder = kinds.written(graph, tmp_path / name)
-        found = checking_child.check(str(folder), **{"features": None, "columns": None, "batching": None, **told})
+        found = child.check(str(folder), **{"features": None, "columns": None, "batching": None, **told})
         Repository(site.folder).publish(folder, name)
         return found
 

@@ -13,10 +13,10 @@ import onnx
 import pytest
 import tritonclient.http as triton
 
-from serve import checking_child
 from serve.client import Client
 from serve.codec import tfaas
-from serve.repository import Repository
+from serve.models.repository import Repository
+from serve.upload import child
 
 DATA = Path(__file__).parents[2] / "data"
 EXPECTED = json.loads((DATA / "classifiers" / "expected.json").read_text())
@@ -58,7 +58,7 @@ def test_fresh_exports(site, tmp_path, write_tree, monkeypatch):
 def publish(site, scratch, name, graph):
     """Check a graph as an upload does, in this process, and publish it."""
     folder = kinds.written(graph, scratch / name)
-    checking_child.check(str(folder), features=FEATURES, columns=None, batching=None)
+    child.check(str(folder), features=FEATURES, columns=None, batching=None)
     Repository(site.folder).publish(folder, name)
 
 

@@ -10,7 +10,7 @@ import pytest
 from models import IMAGE, image_bundle
 from PIL import Image
 
-from serve.repository import Repository
+from serve.models.repository import Repository
 
 
 @pytest.fixture(scope="module", autouse=True)

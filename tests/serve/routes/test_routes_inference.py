@@ -10,7 +10,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from serve.repository import Repository
+from serve.models.repository import Repository
 
 VALUES = np.array([[400, 30], [100, 20], [900, 0]], np.float32)
 INFER = "/v2/models/flat/infer"

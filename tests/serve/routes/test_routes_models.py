@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from servers import poll
 
 from rootdata.bundle.manifest import sha256_of
-from serve.repository import Repository
+from serve.models.repository import Repository
 
 EVENTS = {"events": [{"HT": 400.0, "MET_pt": 30.0}]}
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_routes_image import image_bundle, picture
 
 from serve.codec import tfaas
-from serve.repository import Repository
+from serve.models.repository import Repository
 from serve.routes import forms
 
 KEYS = ["HT", "MET_pt", "Jet_pt[0]", "Jet_pt[1]", "Jet_eta[0]", "Jet_eta[1]"]

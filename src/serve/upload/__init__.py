@@ -1,0 +1,1 @@
+"""What is uploaded: unpacked, checked and tried before it becomes a model."""
