@@ -25,6 +25,8 @@ settings.register_profile(
 settings.register_profile("many", settings.get_profile("few"), derandomize=False, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 
+pytest_plugins = ["skips_for_tests"]
+
 Writer = Callable[..., Path]
 
 
