@@ -133,7 +133,7 @@ def test_the_paths_are_routes_of_the_app() -> None:
 def test_the_autoscaler_reads_a_metric_that_there_is() -> None:
     (metric,) = manifest("HorizontalPodAutoscaler")["spec"]["metrics"]
     name = metric["pods"]["metric"]["name"]
-    assert name in strings_of(SOURCES / "serve" / "metrics.py")
+    assert name in strings_of(SOURCES / "serve" / "processes" / "metrics.py")
     assert name in (ROOT / "docs" / "deployment.md").read_text()
 
 
@@ -314,6 +314,6 @@ def test_the_server_understands_what_it_is_told() -> None:
 
 def test_the_metrics_of_the_documentation_exist() -> None:
     documented = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "deployment.md").read_text(), re.MULTILINE)
-    named = strings_of(SOURCES / "serve" / "metrics.py")
+    named = strings_of(SOURCES / "serve" / "processes" / "metrics.py")
     assert len(documented) > 5
     assert [name for name in documented if name.removesuffix("_total") not in named] == []

@@ -15,7 +15,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rootdata.errors import ConfigError, DataError, nearest
-from rootdata.inspect.inspection import Column, Inspection, Source, finding, role_of
+from rootdata.inspection.files import Inspection, Source
+from rootdata.inspection.measure import BranchFacts
+from rootdata.inspection.roles import finding, role_of
 from rootdata.options.data import TAKEN
 
 MANY = 100  # possible features beyond which only the common ones are taken
@@ -176,7 +178,7 @@ def _label_branches(found: Inspection) -> list[str]:
 def choose_features(found: Inspection) -> Features:
     """Decide which branches to train on: all that can be, or the common ones where there are very many."""
     left_out: dict[str, list[str]] = {}
-    usable: dict[str, Column] = {}
+    usable: dict[str, BranchFacts] = {}
     for name, column in found.columns.items():
         why = reason(name, found)
         if why:
