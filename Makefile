@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train serve test test-all lint types check clean
+.PHONY: train serve test test-long test-all lint types check docs clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py data=ttH model=dnn $(ARGS)
@@ -13,13 +13,20 @@ train: $(VENV)/.installed
 serve: $(VENV)/.serving
 	$(BIN)/python -m serve models --publish ttH=outputs/ttH_dnn/latest/bundle $(ARGS)
 
+# Three lanes: the fast one covers every module, the long one has what takes more than half a minute, the last one all cases.
 test: $(VENV)/.tested
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not matrix" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long and not matrix" $(ARGS)
+
+test-long: $(VENV)/.tested
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "long and not matrix" $(ARGS)
 
 test-all: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: lint types
+
+docs: $(VENV)/.tested
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff format --check .

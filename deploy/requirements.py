@@ -9,7 +9,9 @@ import re
 import tomllib
 from pathlib import Path
 
-TRAINING = frozenset({"hydra-core", "onnxscript", "pytorch-lightning", "rich", "torch"})
+TRAINING = frozenset(
+    {"hydra-core", "omegaconf", "onnxscript", "pytorch-lightning", "PyYAML", "rich", "torch", "torchmetrics"}
+)
 
 
 def requirements() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ settings.register_profile(
 )
 settings.register_profile("many", settings.get_profile("few"), derandomize=False, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
+
+pytest_plugins = ["skips_for_tests"]
 
 Writer = Callable[..., Path]
 
@@ -65,7 +68,8 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     def make(size: str) -> Path:
         place = tmp_path / f"disk{len(places)}"
         place.mkdir()
-        if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]).returncode:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]
+        if os.geteuid() or not shutil.which("mount") or subprocess.run(command).returncode:
             pytest.skip("only root may mount a small file system")
         places.append(place)
         return place

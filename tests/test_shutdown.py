@@ -49,7 +49,7 @@ def what_is_there():
     return {
         # fsspec keeps a loop and its threads for as long as a process lives.
         "threads": sorted(t.name for t in threading.enumerate() if not t.name.startswith(("asyncio", "fsspec"))),
-        "processes": sorted(c for path in Path(me, "task").glob("*/children") for c in path.read_text().split()),
+        "processes": sorted(c for path in Path(me, "task").iterdir() for c in _children(path)),
         "files": sorted(target for link in links if (target := _target(link)).endswith((".root", ".part", ".tmp"))),
         "pipes": sum(_target(link).startswith(("pipe:", "socket:")) for link in links),
         "temporary": sorted(str(path) for path in Path(tempfile.gettempdir()).rglob("*")),
@@ -64,10 +64,19 @@ def _target(link):
         return ""
 
 
+def _children(thread):
+    """List the processes that a thread began; none if it has ended, whose children another thread has then."""
+    try:
+        return (thread / "children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 class Trainings:
     def __init__(self, folder):
         self.folder = folder
         self.signalled = self.answered = 0.0
+        self.moments = np.random.default_rng(20)
 
     def data(self, readers, *, folder=None, **options):
         from rootdata import RootDataModule
@@ -147,7 +156,7 @@ class Trainings:
 
     def ctrl_c_any_time(self, readers):
         """Epochs are short: it comes while processes start, read, or end."""
-        delay = float(np.random.default_rng(int.from_bytes(os.urandom(4))).uniform(0.05, 0.4))
+        delay = float(self.moments.uniform(0.05, 0.4))
         timer = threading.Timer(delay, lambda: self.interrupt(to_the_group=True))
         timer.start()
         try:

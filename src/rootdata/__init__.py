@@ -31,6 +31,8 @@ _HOMES = {
     "open_bundle": "rootdata.bundle.manifest",
 }
 
+__version__ = "0.1.0"
+
 __all__ = ["Manifest", "RootDataError", "RootDataModule", "RootDataset", "Specs", "export", "inspect", "open_bundle"]
 
 

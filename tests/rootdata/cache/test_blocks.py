@@ -661,14 +661,9 @@ def test_kill_9_in_the_middle_of_large_writes(folder):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(mount):
     """A file system of a megabyte."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    return mount("1m")
 
 
 def test_a_full_disk_turns_writing_off_with_one_warning(small_disk):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from servers import SOURCE
 from test_client_transport import Scripted, response
@@ -34,7 +35,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Path:
-    (tmp_path / "big.onnx").write_bytes(os.urandom(SIZE))
+    (tmp_path / "big.onnx").write_bytes(np.random.default_rng(1).bytes(SIZE))
     return tmp_path / "big.onnx"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 
 import numpy as np
@@ -49,6 +50,7 @@ def test_an_older_version_can_be_asked(site, tmp_path):
     assert ask(site, model="halved", version=(None, "one")).json()["error"]["field"] == "version"
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl_with_the_name_behind_the_file(site, tmp_path):
     (tmp_path / "file.jpg").write_bytes(picture("JPEG"))
     command = ["curl", "-s", f"{site.handle.url}/image", "-F", "image=@file.jpg", "-F", "model=colours"]
