@@ -29,8 +29,8 @@ LOADS = re.compile(
 )
 STYLES = re.compile(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')\s]+)")
 EXTENDED = (
-    "rootdata.layouts.layout.Kind",
-    "rootdata.scaling.kinds.Kind",
+    "rootdata.layouts.layout.LayoutKind",
+    "rootdata.scaling.kinds.ScalingKind",
     "rootdata.scaling.curves.Curve",
 )
 

@@ -54,11 +54,11 @@ def test_what_contributors_are_told_to_open_or_run_is_there(page: str) -> None:
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("src/rootdata/layouts/layout.py", ["class Kind", "def shapes", "def gather", "def tensors", "def unpack"]),
-        ("src/rootdata/scaling/kinds.py", ["class Kind"]),
+        ("src/rootdata/layouts/layout.py", ["class LayoutKind", "def shapes", "def gather", "def tensors", "def unpack"]),
+        ("src/rootdata/scaling/kinds.py", ["class ScalingKind"]),
         ("src/rootdata/scaling/curves.py", ["class Curve"]),
         ("src/rootdata/registry.py", ["LAYOUTS =", "SCALINGS =", '"rootdata.layouts"', '"rootdata.scalings"']),
-        ("src/serve/models/engine.py", ["DECODERS ="]),
+        ("src/serve/formats/known.py", ["FORMATS ="]),
     ],
 )
 def test_the_seams_are_where_contributors_are_sent(page: str, names: list[str]) -> None:
