@@ -54,7 +54,7 @@ def test_what_contributors_are_told_to_open_or_run_is_there(page: str) -> None:
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("src/rootdata/layouts/layout.py", ["class LayoutKind", "def shapes", "def gather", "def tensors", "def unpack"]),
+        ("src/rootdata/layouts/layout.py", ["class LayoutKind", "def gather", "def tensors", "def unpack"]),
         ("src/rootdata/scaling/kinds.py", ["class ScalingKind"]),
         ("src/rootdata/scaling/curves.py", ["class Curve"]),
         ("src/rootdata/registry.py", ["LAYOUTS =", "SCALINGS =", '"rootdata.layouts"', '"rootdata.scalings"']),
