@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from rootdata import columnar
 from rootdata.bundle.manifest import MANIFEST, MODEL, sha256_of
+from rootdata.table import cut
 from serve.client import wire
-from serve.client.columns import columns_of, cut, is_columnar, pieces
+from serve.client.columns import columns_of, is_columnar, pieces
 from serve.client.errors import InvalidInput, ServerError
 from serve.client.retry import Answer, Call
 from serve.client.scores import Scores, join
@@ -82,9 +84,9 @@ def _bodies(events: Any, max_events: int) -> Iterator[tuple[int, bytes, str]]:
     if max_events < 1:
         raise InvalidInput(f"events_per_request: got {max_events}; expected 1 or more")
     if is_columnar(events):
-        columns = columns_of(events)
-        for start, stop in pieces(columns, max_events=max_events, max_bytes=MAX_BYTES):
-            yield start, wire.encode_columns(cut(columns, start, stop)), media.COLUMNS
+        table = columns_of(events)
+        for start, stop in pieces(table, max_events=max_events, max_bytes=MAX_BYTES):
+            yield start, columnar.encode(cut(table, start, stop)), media.COLUMNS
     elif isinstance(events, Sequence) and all(isinstance(event, Mapping) for event in events):
         for start in range(0, max(len(events), 1), max_events):
             yield start, wire.encode_events(events[start : start + max_events]), media.JSON
@@ -143,7 +145,7 @@ def _scores(answer: Answer) -> Scores:
             names, scores = wire.stacked(plain["scores"])
             explain = tuple(plain["explain"]) if "explain" in plain else None
         else:
-            names, scores = wire.stacked(wire.decode_columns(answer.body))
+            names, scores = wire.stacked(columnar.decode(answer.body).columns)
             explain = None
         model, version = answer.headers["x-model"], int(answer.headers["x-model-version"])
     except (ValueError, KeyError, TypeError) as error:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from rootdata.bundle.assemble import Table
+from rootdata.table import Table
 from serve.codec import arrow, binary, media, rootfile
 from serve.errors import NotAcceptable
 

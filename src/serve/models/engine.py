@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from rootdata.bundle.assemble import Assembler, Table, Tensors, concatenate
+from rootdata.bundle.assemble import Assembler, Tensors
 from rootdata.bundle.manifest import Manifest
 from rootdata.causes import reason_of
 from rootdata.errors import MachineError, RootDataError
 from rootdata.jagged import Jagged
+from rootdata.table import Table, concatenate
 from serve.app.memory import limit_of_worker
 from serve.codec import answers, arrow, binary, events, image, inference, media, rootfile, tfaas
 from serve.codec.schema import cut_branches, schema_of

@@ -15,8 +15,8 @@ import pytest
 import uproot
 from servers import poll
 
-from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec import binary, media
 
 EVENT = {"HT": 400.0, "MET_pt": 30.0, "Jet_pt": [50.0, 40.5], "Jet_eta": [0.5, -1.0]}
