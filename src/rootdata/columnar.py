@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.errors import ColumnsError
+from rootdata.errors import ColumnsError, nearest
 from rootdata.jagged import Column, Columns, Ints, Jagged, offsets_of, same_offsets
 from rootdata.table import Table
 
@@ -60,44 +60,69 @@ class Entry:
 
     name: str
     dtype: np.dtype[Any]
-    counts: str | None = None
-    width: int | None = None
+    counts: str | None
+    width: int | None
+
+    @classmethod
+    def of(cls, plain: Any) -> Entry:
+        """Check what was sent; :class:`~rootdata.errors.ColumnsError` for anything else."""
+        _check_keys(plain, "header: columns", known=("name", "dtype", "counts", "width"), needed=("name", "dtype"))
+        name, dtype, counts, width = (plain.get(key) for key in ("name", "dtype", "counts", "width"))
+        if type(name) is not str:
+            raise _error(f"header: columns: name: got {_given(name)}; expected a string", "columns")
+        what = f"header: column {_given(name)}"
+        if type(dtype) is not str or dtype not in NUMBER_TYPES:
+            raise _error(f"{what}: dtype: got {_given(dtype)}; allowed: {', '.join(DTYPES)}", name)
+        if counts is not None and (type(counts) is not str or width is not None):
+            raise _error(f"{what}: counts: got {_given(counts)}; expected one name, and no width", name)
+        if width is not None:
+            _check_size(width, f"width of {_given(name)}", least=1)
+        return cls(name=name, dtype=NUMBER_TYPES[dtype], counts=counts, width=width)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What stands before the buffers of columns that are sent; names that agree with each other.
-
-    Raises
-    ------
-    ColumnsError
-        For what can't be, whatever the buffers are.
-    """
+    """What stands before the buffers of columns that are sent."""
 
     num_events: int
     counts: tuple[str, ...]
     columns: tuple[Entry, ...]
 
-    def __post_init__(self) -> None:
-        for what, names in (("counts", self.counts), ("columns", [c.name for c in self.columns])):
-            if not all(type(name) is str for name in names):
-                raise _error(f"header: {what}: got a name that is no text", what)
+    @classmethod
+    def of(cls, plain: Any) -> Header:
+        """Check what was sent; :class:`~rootdata.errors.ColumnsError` for what can't be, whatever the buffers are."""
+        known = ("num_events", "counts", "columns")
+        _check_keys(plain, "header", known=known, needed=("num_events", "columns"))
+        num_events, counts, columns = plain["num_events"], plain.get("counts", []), plain["columns"]
+        _check_size(num_events, "num_events", least=0)
+        if type(counts) is not list or not all(type(name) is str for name in counts):
+            raise _error(f"header: counts: got {_given(counts)}; expected a list of names", "counts")
+        if type(columns) is not list:
+            raise _error(f"header: columns: got {_given(columns)}; expected a list of objects", "columns")
+        header = cls(num_events=num_events, counts=tuple(counts), columns=tuple(map(Entry.of, columns)))
+        for what, names in (("counts", counts), ("columns", [c.name for c in header.columns])):
             if len(set(names)) < len(names):
                 twice = next(name for i, name in enumerate(names) if name in names[:i])
-                raise _error(f"header: {what}: {_shown(twice)} is named twice", twice)
-        _check_size(self.num_events, "num_events", least=0)
-        for column in self.columns:
-            if column.width is not None:
-                _check_size(column.width, f"width of {_shown(column.name)}", least=1)
-            if column.counts is not None and column.counts not in self.counts:
-                words = f"column {_shown(column.name)}: counts {_shown(column.counts)} are not declared in counts"
-                raise _error(f"header: {words}", column.name)
+                raise _error(f"header: {what}: {_given(twice)} is named twice", twice)
+        for c in header.columns:
+            if c.counts is not None and c.counts not in header.counts:
+                words = f"column {_given(c.name)}: counts {_given(c.counts)} are not declared in counts"
+                raise _error(f"header: {words}", c.name)
+        return header
+
+
+def _check_keys(plain: Any, what: str, *, known: Sequence[str], needed: Sequence[str]) -> None:
+    if type(plain) is not dict:
+        raise _error(f"{what}: got {_given(plain)}; expected an object", "columns")
+    for key in plain.keys() - set(known):
+        raise _error(f"{what}: unknown key {_given(key)}; {nearest(key[:_SHOWN], known)}", key)
+    for key in set(needed) - plain.keys():
+        raise _error(f"{what}: {key!r} is missing", key)
 
 
 def _check_size(value: Any, what: str, *, least: int) -> None:
     if type(value) is not int or value < least:
-        shown = "null" if value is None else type(value).__name__ if isinstance(value, list | dict) else repr(value)
-        raise _error(f"header: {what}: got {shown[:_SHOWN]}; expected an integer from {least} on", what)
+        raise _error(f"header: {what}: got {_given(value)}; expected an integer from {least} on", what)
 
 
 # To bytes
@@ -231,16 +256,9 @@ def decode(body: Bytes) -> Table:
     text, start = header_of(body)
     try:
         plain = json.loads(bytes(text))
-        columns = [
-            Entry(name=c["name"], dtype=NUMBER_TYPES[c["dtype"]], counts=c.get("counts"), width=c.get("width"))
-            for c in plain["columns"]
-        ]
-        header = Header(num_events=plain["num_events"], counts=tuple(plain.get("counts", ())), columns=tuple(columns))
-    except ColumnsError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ColumnsError(f"header: it can't be read ({type(error).__name__}: {error!s:.80})") from error
-    return columns_of(header, body, start)
+    except (ValueError, RecursionError) as error:
+        raise ColumnsError(f"header: this is not JSON ({error!s:.80})") from error
+    return columns_of(Header.of(plain), body, start)
 
 
 def header_of(body: Bytes) -> tuple[memoryview, int]:
@@ -333,13 +351,13 @@ class _Rest:
         start, stop = self._start, padded(self._start + size * dtype.itemsize)
         if stop > len(self._body):
             raise _error(
-                f"{_shown(name)}: its values end at byte {stop}, padding included; the body has "
+                f"{_given(name)}: its values end at byte {stop}, padding included; the body has "
                 f"{len(self._body)} bytes; it is truncated, or num_events or counts are wrong",
                 name,
             )
         self._start = stop
         if dtype.kind == "b" and np.count_nonzero(np.frombuffer(self._body, np.uint8, size, start) > 1):
-            raise _error(f"{_shown(name)}: a truth value is one byte, 0 or 1; got another", name)
+            raise _error(f"{_given(name)}: a truth value is one byte, 0 or 1; got another", name)
         return np.frombuffer(self._body, dtype, size, start)
 
     def check_end(self) -> None:
@@ -355,6 +373,9 @@ def _error(words: str, field: str) -> ColumnsError:
     return error
 
 
-def _shown(name: str) -> str:
-    text = repr(name[: _SHOWN + 1])
+def _given(value: Any) -> str:
+    """Show what was sent, cut short: what is long or deep costs nothing."""
+    if isinstance(value, list | dict) or value is None:
+        return "null" if value is None else "an object" if isinstance(value, dict) else f"a list of {len(value)}"
+    text = repr(value[: _SHOWN + 1] if isinstance(value, str) else value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

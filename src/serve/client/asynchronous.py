@@ -24,7 +24,7 @@ def _awaited(
     operation: Callable[Concatenate[Servers, P], Steps[T]],
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
     @like(operation)
-    async def method(self: AsyncClient, *args: P.args, **options: P.kwargs) -> T:
+    async def method(self: AsyncClient, /, *args: P.args, **options: P.kwargs) -> T:
         return await self._run(operation(self._servers, *args, **options))
 
     return method

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 def _waited(operation: Callable[Concatenate[Servers, P], Steps[T]]) -> Callable[Concatenate[Client, P], T]:
     @like(operation)
-    def method(self: Client, *args: P.args, **options: P.kwargs) -> T:
+    def method(self: Client, /, *args: P.args, **options: P.kwargs) -> T:
         return self._run(operation(self._servers, *args, **options))
 
     return method

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rootdata import columnar
 from rootdata.bundle.manifest import Manifest
-from rootdata.columnar import DTYPES, NUMBER_TYPES, Entry, Header, head, padded
+from rootdata.columnar import Header, head, padded
 from rootdata.errors import ColumnsError
 from rootdata.table import Table
 from serve.codec import schema
 from serve.errors import BadRequest, InvalidEvents
-from serve.parsing import check_keys, check_names, given, parse_object, shown
+from serve.parsing import check_names, parse_object
 from serve.settings import Settings
 
 __all__ = ["decode", "encode", "head", "padded"]
@@ -33,7 +32,7 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> Table:
     """
     with _refused(BadRequest):
         text, start = columnar.header_of(body)
-        header = _parsed(parse_object(text, what="header"))
+        header = Header.of(parse_object(text, what="header"))
         wanted = schema.schema_of(manifest, [c.name for c in header.columns])
         schema.check_events(header.num_events, settings)
         check_names([c.name for c in header.columns], wanted.specs)
@@ -56,30 +55,3 @@ def _refused(kind: type[BadRequest | InvalidEvents]) -> Iterator[None]:
         yield
     except ColumnsError as error:
         raise kind(str(error), field=error.field) from error
-
-
-def _parsed(plain: Mapping[str, Any]) -> Header:
-    check_keys(plain, known=("num_events", "counts", "columns"), needed=("num_events", "columns"), what="header")
-    counts, columns = plain.get("counts", []), plain["columns"]
-    if type(counts) is not list or not all(type(name) is str for name in counts):
-        raise BadRequest(f"header: counts: got {given(counts)}; expected a list of names", field="counts")
-    if type(columns) is not list:
-        raise BadRequest(f"header: columns: got {given(columns)}; expected a list of objects", field="columns")
-    return Header(num_events=plain["num_events"], counts=tuple(counts), columns=tuple(map(_parse_column, columns)))
-
-
-def _parse_column(plain: Any) -> Entry:
-    if type(plain) is not dict:
-        raise BadRequest(f"header: columns: got {given(plain)}; expected an object", field="columns")
-    known = ("name", "dtype", "counts", "width")
-    check_keys(plain, known=known, needed=("name", "dtype"), what="header: columns")
-    name, dtype, counts, width = (plain.get(key) for key in known)
-    if type(name) is not str:
-        raise BadRequest(f"header: columns: name: got {given(name)}; expected a string", field="columns")
-    if type(dtype) is not str or dtype not in NUMBER_TYPES:
-        message = f"header: column {shown(name)}: dtype: got {given(dtype)}; allowed: {', '.join(DTYPES)}"
-        raise BadRequest(message, field=name[:60])
-    if counts is not None and (type(counts) is not str or width is not None):
-        message = f"header: column {shown(name)}: counts: got {given(counts)}; expected one name, and no width"
-        raise BadRequest(message, field=name[:60])
-    return Entry(name=name, dtype=NUMBER_TYPES[dtype], counts=counts, width=width)
