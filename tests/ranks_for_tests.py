@@ -90,7 +90,7 @@ def _note_reads(folder):
     from rootdata.scan import lookup
 
     file = os.open(folder / "reads.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    rank, read, pass_over = os.environ["RANK"], stream.Reader.__call__, lookup.scan
+    rank, read, pass_over = os.environ["RANK"], stream.EventReader.__call__, lookup.scan
 
     def noted(self, number):
         os.write(file, f"{rank} {self._recipe.part} {number}\n".encode())
@@ -100,7 +100,7 @@ def _note_reads(folder):
         os.write(file, f"{rank} scan 0\n".encode())
         return pass_over(*arguments, **options)
 
-    stream.Reader.__call__, lookup.scan = noted, noted_scan
+    stream.EventReader.__call__, lookup.scan = noted, noted_scan
 
 
 def _log(notes, job):

@@ -47,7 +47,7 @@ HOMES = {
         "shutdown.ranks",
     ),
     "lightning": ("loading.datamodule", "training.callbacks", "models", "app.launch", "training.checkpoints"),
-    "uproot": ("io.trees", "io.remote", "tth", "inspect.inspection", "training.callbacks"),
+    "uproot": ("io.trees", "io.remote", "tth", "inspection.files", "training.callbacks"),
     "fsspec": ("io.remote",),
     "distributed": ("scan.executors",),
     "isal": ("io.formats.inflate", "cache.blocks"),
@@ -93,7 +93,7 @@ ROOMS = (
         "shutdown",
         "loading",
     ),
-    *("bundle", "training", "models", "inspect", "tth", "app", "__main__"),
+    *("bundle", "training", "models", "inspection", "tth", "app", "__main__"),
 )
 BIGGEST = 12  # modules in a room; in a room of rooms, its own
 
@@ -128,7 +128,7 @@ LOADS = {
     "training.seeding": {"torch", "pytorch_lightning"}, "training.stopping": {"pytorch_lightning"},
     "training.resume": {"omegaconf"}, "training.runs": {"omegaconf"},
     "models": {"torch", "pytorch_lightning", "torchmetrics"},
-    "inspect": READS | {"rich"},
+    "inspection": READS | {"rich"},
     "tth": READS | {"rich"},
     "app.checking": {"hydra", "omegaconf"}, "app.composing": {"hydra", "omegaconf"},
     "app.launch": {"hydra", "omegaconf"},
@@ -342,9 +342,17 @@ def test_what_is_light_loads_nothing_heavy() -> None:
     assert loaded_by(statement) & (HEAVY | {"awkward", "scipy", "pyarrow"}) == set()
 
 
+PUBLIC = ["Manifest", "RootDataError", "RootDataModule", "RootDataset", "Specs", "export", "inspect", "open_bundle"]
+
+
 def test_the_facade_offers_what_it_says() -> None:
     names = {n: getattr(rootdata, n).__name__ for n in rootdata.__all__}
-    assert list(names) == dir(rootdata) == ["RootDataError", "RootDataModule", "RootDataset", "Specs"]
+    assert list(names) == dir(rootdata) == PUBLIC
     assert all(n == kind for n, kind in names.items())
     with pytest.raises(AttributeError, match="module 'rootdata' has no attribute 'nothing'"):
         rootdata.nothing  # noqa: B018
+
+
+def test_no_room_hides_a_public_name() -> None:
+    # Importing a package sets it as an attribute of its parent, in the place of a function of the same name.
+    assert not {name for name in PUBLIC if (SOURCES / "rootdata" / name).exists()}

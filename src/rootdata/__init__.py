@@ -1,6 +1,8 @@
 """Stream ROOT files into PyTorch Lightning.
 
-The names below are loaded when they are first used, so that importing the package costs nothing.
+The names below are the public face; they are loaded when they are first used, so that importing the package costs
+nothing. What a configuration names beside them (callbacks, loggers, networks) is public by its documentation; all else
+may change.
 """
 
 from __future__ import annotations
@@ -9,19 +11,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rootdata.bundle.export import export as export
+    from rootdata.bundle.manifest import Manifest as Manifest
+    from rootdata.bundle.manifest import open_bundle as open_bundle
     from rootdata.errors import RootDataError as RootDataError
+    from rootdata.inspection.files import inspect as inspect
     from rootdata.loading.datamodule import RootDataModule as RootDataModule
     from rootdata.loading.dataset import RootDataset as RootDataset
     from rootdata.scan.specs import Specs as Specs
 
 _HOMES = {
+    "Manifest": "rootdata.bundle.manifest",
+    "RootDataError": "rootdata.errors",
     "RootDataModule": "rootdata.loading.datamodule",
     "RootDataset": "rootdata.loading.dataset",
-    "RootDataError": "rootdata.errors",
     "Specs": "rootdata.scan.specs",
+    "export": "rootdata.bundle.export",
+    "inspect": "rootdata.inspection.files",
+    "open_bundle": "rootdata.bundle.manifest",
 }
 
-__all__ = ["RootDataError", "RootDataModule", "RootDataset", "Specs"]
+__all__ = ["Manifest", "RootDataError", "RootDataModule", "RootDataset", "Specs", "export", "inspect", "open_bundle"]
 
 
 def __getattr__(name: str) -> Any:

@@ -138,11 +138,11 @@ def run_inspect(arguments: argparse.Namespace) -> int:
         _check_target(path, force=arguments.force)
     if arguments.entries < 1:
         raise ConfigError(f"--entries: got {arguments.entries}; expected a whole number of at least 1")
-    from rootdata.inspect import inspection, tables
+    from rootdata.inspection import files, tables
 
     console = _console()
     with console.status("reading ..."):
-        found = inspection.inspect(
+        found = files.inspect(
             arguments.files, tree=arguments.tree, entries=arguments.entries, flags=arguments.all,
             patience=values.seconds(arguments.patience, "--patience"),
             deadline=values.seconds(arguments.deadline, "--deadline"),
@@ -162,7 +162,7 @@ def _write(found: Any, arguments: argparse.Namespace, console: Console) -> int:
     from rich.markup import escape
 
     from rootdata import cache_folder
-    from rootdata.inspect.suggest import suggest
+    from rootdata.inspection.suggest import suggest
 
     path = arguments.write
     suggestion = suggest(found, signal=arguments.signal)

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from rootdata.__main__ import main, make_parser
-from rootdata.inspect import inspection
+from rootdata.inspection import files
 from rootdata.scan.specs import Specs
 
 ROOT = Path(__file__).parents[2]
@@ -179,7 +179,7 @@ def test_inspect_of_a_server_that_never_answers_ends_in_a_sentence(rootdata):
 def test_inspect_has_the_same_defaults_on_the_command_line():
     given = vars(make_parser().parse_args(["inspect", "a.root"]))
     defaults = {
-        name: p.default for name, p in inspect.signature(inspection.inspect).parameters.items() if name != "arguments"
+        name: p.default for name, p in inspect.signature(files.inspect).parameters.items() if name != "arguments"
     }
     assert {name: given["all" if name == "flags" else name] for name in defaults} == defaults
 

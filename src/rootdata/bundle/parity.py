@@ -13,7 +13,7 @@ from rootdata.events.selection import Events, Objects
 from rootdata.jagged import Ints, Jagged, offsets_of
 from rootdata.layouts.packed import pack
 from rootdata.layouts.pool import Pool
-from rootdata.loading.stream import Reader, Recipe
+from rootdata.loading.stream import EventReader, Recipe
 from rootdata.missing import Bools
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.scan.scanned import Scanned
@@ -36,7 +36,7 @@ def real_events(config: DataConfig, specs: Specs, num_events: int) -> Table:
         Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index(part)),
         selection.feature_branches(config),
     )
-    reader, share = Reader(recipe), -(-num_events // len(config.samples))
+    reader, share = EventReader(recipe), -(-num_events // len(config.samples))
     try:
         tables = [_read(reader, numbers, names, share) for numbers in _blocks(recipe).values()]
     finally:
@@ -59,7 +59,7 @@ def cut_columns(config: DataConfig, specs: Specs) -> dict[str, Any]:
     found: dict[str, Any] = {}
     part = next((p for p in reversed(PARTS) if specs.num_events(p)), "train")
     recipe = Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index(part))
-    reader = Reader(recipe)
+    reader = EventReader(recipe)
     try:
         for numbers in _blocks(recipe).values() if wanted else ():
             _, raw = reader.events(numbers[0])
@@ -79,7 +79,7 @@ def _blocks(recipe: Recipe) -> dict[int, list[int]]:
     return found
 
 
-def _read(reader: Reader, numbers: Sequence[int], names: Sequence[str], wanted: int) -> Table:
+def _read(reader: EventReader, numbers: Sequence[int], names: Sequence[str], wanted: int) -> Table:
     tables: list[Table] = []
     for number in numbers:
         selected, raw = reader.events(number)

@@ -12,7 +12,7 @@ import numpy as np
 from rootdata.errors import BranchError
 from rootdata.io.guard import Unusable, guarded
 
-Kind = Literal["flat", "jagged", "fixed", "unusable"]
+BranchKind = Literal["flat", "jagged", "fixed", "unusable"]
 
 # Of Double32_t and Float16_t (TStreamerElement.cxx of ROOT, GetRange): the types of members that may have a range, of
 # arrays 20 or 40 more, and the bounds that ROOT and uproot understand alike.
@@ -36,7 +36,7 @@ class Branch:
     """
 
     name: str
-    kind: Kind
+    kind: BranchKind
     dtype: str = ""
     width: int = 0
     note: str = ""
@@ -158,7 +158,7 @@ def describe_field(name: str, field: Any) -> Branch:
         # Below a list, the type of a field is that of an object, and the form that of an event.
         shape = f" ({form.type})" if is_list and len(str(form.type)) <= _WIDTH else ""
         return Branch(name, "unusable", note=f"it holds {type_of(field)}{shape}, not numbers or lists of numbers")
-    kind: Kind = "jagged" if is_list else "fixed" if is_fixed else "flat"
+    kind: BranchKind = "jagged" if is_list else "fixed" if is_fixed else "flat"
     return Branch(name, kind, inner.primitive, width=form.size if is_fixed else 0)
 
 

@@ -22,11 +22,11 @@ PIECE = 1 << 17  # bytes, a part of the second level of any cache
 GAP = 32_768  # bytes between two ranges that the system may read along
 _own = threading.local()
 
-Range = tuple[int, int]
+Span = tuple[int, int]
 """Where bytes begin and end in a file."""
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """The bytes of a file, here or elsewhere."""
 
     def fetch(self, at: int, size: int) -> memoryview:
@@ -40,7 +40,7 @@ class Source(Protocol):
             Where it can't be read.
         """
 
-    def ahead(self, ranges: Sequence[Range]) -> AbstractContextManager[None]:
+    def ahead(self, ranges: Sequence[Span]) -> AbstractContextManager[None]:
         """Get ready for what will be fetched while the context lasts."""
 
 
@@ -56,7 +56,7 @@ class LocalSource:
         self._handle = handle
 
     def fetch(self, at: int, size: int) -> memoryview:
-        """Return bytes from some place on; see :class:`Source`."""
+        """Return bytes from some place on; see :class:`ByteSource`."""
         if self._handle < 0:
             raise OSError("the file is closed")
         end = os.fstat(self._handle).st_size
@@ -66,7 +66,7 @@ class LocalSource:
         read_into(self._handle, at, content)
         return content.data
 
-    def ahead(self, ranges: Sequence[Range]) -> AbstractContextManager[None]:
+    def ahead(self, ranges: Sequence[Span]) -> AbstractContextManager[None]:
         """Say which parts of the file will be read, neighbours together: they are then read one by one."""
         for begin, end in joined(ranges, gap=GAP):
             announce(self._handle, begin, end)
@@ -114,7 +114,7 @@ def borrow(size: int, purpose: str = "whole") -> Bytes:
     return memory[:size]
 
 
-def joined(ranges: Iterable[Range], *, gap: int) -> list[Range]:
+def joined(ranges: Iterable[Span], *, gap: int) -> list[Span]:
     """Join ranges that overlap or are at most ``gap`` bytes apart.
 
     Examples
@@ -122,7 +122,7 @@ def joined(ranges: Iterable[Range], *, gap: int) -> list[Range]:
     >>> joined([(90, 95), (0, 10), (12, 20)], gap=5)
     [(0, 20), (90, 95)]
     """
-    wide: list[Range] = []
+    wide: list[Span] = []
     for start, stop in sorted(ranges):
         if wide and start - wide[-1][1] <= gap:
             wide[-1] = (wide[-1][0], max(stop, wide[-1][1]))

@@ -27,7 +27,7 @@ from uproot.source.futures import TrivialFuture
 
 from rootdata.errors import FileError
 from rootdata.io.formats import signatures
-from rootdata.io.local import Range, joined
+from rootdata.io.local import Span, joined
 from rootdata.io.retry import PlaceError, blamed, failed, persist, within
 from rootdata.location import State
 from rootdata.options.read import ReadConfig
@@ -225,9 +225,9 @@ class Pieces:
         return self._parts[i][start - self._starts[i] : stop - self._starts[i]]
 
 
-def in_requests(ranges: Iterable[Range], *, limit: int) -> Iterator[list[Range]]:
+def in_requests(ranges: Iterable[Span], *, limit: int) -> Iterator[list[Span]]:
     """Deal ranges to requests of at most ``limit`` bytes; a range that is longer has one of its own."""
-    group: list[Range] = []
+    group: list[Span] = []
     total = 0
     for start, stop in ranges:
         if group and total + stop - start > limit:
@@ -309,7 +309,7 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         self._near.append(self._read([(low, min(high, self._size) if self._size else high)]))
         return self._near[-1].get(start, stop) or memoryview(b"")
 
-    def chunks(self, ranges: list[Range], notifications: queue.Queue[Any]) -> list[Chunk]:
+    def chunks(self, ranges: list[Span], notifications: queue.Queue[Any]) -> list[Chunk]:
         """Return the bytes of some ranges, and announce them."""
         pieces = self._read(ranges)
         found = [Chunk(self, a, b, TrivialFuture(pieces.get(a, b) or memoryview(b""))) for a, b in ranges]
@@ -318,13 +318,13 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         return found
 
     def fetch(self, at: int, size: int) -> memoryview:
-        """Return bytes from some place on; see :class:`rootdata.io.local.Source`."""
+        """Return bytes from some place on; see :class:`rootdata.io.local.ByteSource`."""
         if at < 0 or (self._size and at + size > self._size):
             raise EOFError(f"{max(0, self._size - at):,} of {size:,} bytes at {at:,}")
         return memoryview(self.chunk(at, at + size).raw_data)
 
     @contextmanager
-    def ahead(self, ranges: Sequence[Range]) -> Iterator[None]:
+    def ahead(self, ranges: Sequence[Span]) -> Iterator[None]:
         """Read ranges that will be asked for, and keep them meanwhile."""
         self._ahead = self._read(ranges)
         try:
@@ -332,7 +332,7 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         finally:
             self._ahead = Pieces()
 
-    def _read(self, ranges: Sequence[Range]) -> Pieces:
+    def _read(self, ranges: Sequence[Span]) -> Pieces:
         if self.closed:
             raise OSError(f"{self.place} is closed")
         parts: list[tuple[int, bytes]] = []

@@ -19,7 +19,7 @@ from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
 from rootdata.io import remote
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
-from rootdata.io.branches import Branch, Kind, describe_branch, describe_field, type_of
+from rootdata.io.branches import Branch, BranchKind, describe_branch, describe_field, type_of
 from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.io.files import state_of, state_of_open
 from rootdata.io.formats import rntuple, signatures
@@ -28,7 +28,7 @@ from rootdata.io.formats.inflate import inflate
 from rootdata.io.formats.page_lists import Cluster, Group, clusters_of
 from rootdata.io.formats.records import Records
 from rootdata.io.guard import Unusable, guarded
-from rootdata.io.local import LocalSource, Range, Source
+from rootdata.io.local import ByteSource, LocalSource, Span
 from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
 from rootdata.jagged import Columns
 from rootdata.location import Location, State, is_remote
@@ -206,7 +206,7 @@ class _Named:
         self.asked, self.location, self.place = asked, location, place
         self._source = source
         self._file = file
-        self._bytes: Source = file.file.source
+        self._bytes: ByteSource = file.file.source
         self._handle: int | None = None
         if not is_remote(place):
             self._handle = os.open(place, os.O_RDONLY)
@@ -302,7 +302,7 @@ class _TTree(_Named):
             if isinstance(baskets, Unusable):
                 return Branch(branch.name, "unusable", note=f"its baskets can't be found ({baskets.why})")
             return branch
-        kind: Kind = "jagged" if table.width < 0 else "fixed" if table.width else "flat"
+        kind: BranchKind = "jagged" if table.width < 0 else "fixed" if table.width else "flat"
         return dataclasses.replace(
             branch,
             kind=kind,
@@ -406,7 +406,7 @@ class _NTuple(_Named):
                 groups.append(Group(memoryview(data), *numbers))
         return clusters_of(groups, schema=self._source.header.checksum)
 
-    def _ahead(self, places: Sequence[Range]) -> AbstractContextManager[None]:
+    def _ahead(self, places: Sequence[Span]) -> AbstractContextManager[None]:
         """Ask for all places at once where each request costs; on this machine they are read one by one."""
         if self._handle is not None:
             return nullcontext()

@@ -39,7 +39,7 @@ class Layout:
 
     Parameters
     ----------
-    kind : name of a :class:`Kind`
+    kind : name of a :class:`LayoutKind`
     flat : flat features
     collections : in their order
     pad : what a padded or missing input becomes, after scaling
@@ -51,9 +51,9 @@ class Layout:
     pad: float = 0.0
 
     @property
-    def form(self) -> Kind:
+    def form(self) -> LayoutKind:
         """The object that knows the kind."""
-        form: Kind = LAYOUTS.find(self.kind)
+        form: LayoutKind = LAYOUTS.find(self.kind)
         return form
 
     @property
@@ -75,7 +75,7 @@ class Layout:
         }
 
 
-class Kind(Protocol):
+class LayoutKind(Protocol):
     """A kind of layout: from rows to tensors and back, and the same in an exported graph.
 
     :meth:`gather`, in training, and :meth:`tensors`, in the graph, are twins: one property test holds both to the same
@@ -110,7 +110,7 @@ class Kind(Protocol):
             (events, length, features), ``<name>_real`` of the same shape, and ``<name>_mask`` (events, length)
         """
 
-    def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Objects]]:
+    def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:
         """Take arrays apart again.
 
         Returns
@@ -119,7 +119,7 @@ class Kind(Protocol):
         """
 
 
-Objects = tuple[Floats, Bools]
+Unpacked = tuple[Floats, Bools]
 """Values (events, length, features) of objects, and which of them there are, (events, length)."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.layouts.layout import Arrays, Floats, Layout, Objects
+from rootdata.layouts.layout import Arrays, Floats, Layout, Unpacked
 from rootdata.layouts.pool import Rows
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Tokens:
         """Take what was made as it is; the twin of :meth:`gather`."""
         return {name: made[name] for name in self.shapes(layout)}
 
-    def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Objects]]:
+    def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:
         """Return them; which features of an object were missing is not known any more."""
         num_events = len(next(iter(arrays.values())))
         flat = arrays.get("flat", np.empty((num_events, 0), np.float32))

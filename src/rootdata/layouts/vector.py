@@ -22,7 +22,7 @@ from rootdata.layouts.kernels import (
     kernel,
     objects_of,
 )
-from rootdata.layouts.layout import Arrays, Floats, Layout, Objects
+from rootdata.layouts.layout import Arrays, Floats, Layout, Unpacked
 from rootdata.layouts.pool import Rows
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Vector:
         mask = torch.cat([made[real].flatten(start_dim=1) for _, real in names], dim=1)
         return {"x": x, "mask": mask}
 
-    def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Objects]]:
+    def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:
         """Take the rows apart; objects behind the last one with any real value are gone."""
         x = np.where(arrays["mask"], arrays["x"], np.float32(np.nan))
         objects, column = {}, len(layout.flat)

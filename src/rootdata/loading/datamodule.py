@@ -29,6 +29,7 @@ from rootdata.options import values
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.order import OrderConfig
 from rootdata.options.parsed import Options, explained, parameters
+from rootdata.scan.executors import Executor
 from rootdata.scan.lookup import scan_for
 from rootdata.scan.scanned import Scanned
 from rootdata.scan.specs import Specs
@@ -139,7 +140,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
     Parameters
     ----------
     specs : what a first pass learnt, or its file; by default looked up in the cache folder, or learnt now
-    scheduler : address of a dask scheduler, over which the first pass is spread
+    scheduler : address of a dask scheduler, or an executor, over which the first pass is spread
     pin_memory : page-locked batches, for asynchronous copies to a GPU
     index : put (sample, file, entry) into training and validation batches, too
     prepare : called once, before files are looked for: it may make or fetch them
@@ -156,7 +157,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         samples: Mapping[str, Any],
         *,
         specs: Specs | str | Path | None = None,
-        scheduler: str | None = None,
+        scheduler: str | Executor | None = None,
         pin_memory: bool = False,
         index: bool = False,
         prepare: Callable[[], object] | None = None,

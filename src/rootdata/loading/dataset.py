@@ -17,6 +17,7 @@ from rootdata.loading.position import Cursor, cursor_of, state_of
 from rootdata.loading.readers import Stop, prefetched
 from rootdata.loading.stream import Arrays
 from rootdata.options.parsed import Options
+from rootdata.scan.executors import Executor
 from rootdata.scan.lookup import scan_for
 from rootdata.scan.specs import Specs
 
@@ -37,7 +38,7 @@ class RootDataset(IterableDataset[Batch]):
     part : ``train`` (shuffled, mixed by weight where asked), ``val`` or ``test`` (every event once, in file order)
     specs : what a first pass learnt, or the path of its file; by default it is looked up, or run
     index : put (sample, file, entry) of every event into the batches
-    scheduler : address of a dask scheduler, over which a first pass is spread
+    scheduler : address of a dask scheduler, or an executor, over which a first pass is spread
     pin_memory : put batches into page-locked memory, for asynchronous copies to a GPU
     rank, world_size : take this part of every batch
     ordered : give training events as validation ones: each once, in file order, the last batch included
@@ -57,7 +58,7 @@ class RootDataset(IterableDataset[Batch]):
         *,
         specs: Specs | str | Path | None = None,
         index: bool = False,
-        scheduler: str | None = None,
+        scheduler: str | Executor | None = None,
         pin_memory: bool = False,
         rank: int = 0,
         world_size: int = 1,

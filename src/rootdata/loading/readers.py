@@ -71,7 +71,7 @@ class Stop:
             action()
 
 
-class Block(Future[T]):
+class Pending(Future[T]):
     """A block that is to be read; Ctrl-C is answered while it is waited for."""
 
     def result(self, timeout: float | None = None) -> T:
@@ -105,7 +105,7 @@ class Readers(Generic[T]):
 
     def __call__(self, number: int) -> Future[T]:
         """Ask for a block."""
-        future: Block[T] = Block()
+        future: Pending[T] = Pending()
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         if self._is_cancelled:

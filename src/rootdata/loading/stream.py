@@ -161,7 +161,7 @@ def _sources(recipe: Recipe, *, by_file: bool) -> list[Source]:
     ]
 
 
-class Reader:
+class EventReader:
     """Reads blocks by number, with its own open files.
 
     Whatever is delivered has the digest that the first pass noted, or was kept under it.
@@ -333,7 +333,7 @@ def slabs(
     batch = share_of(plan.batch_size, rank, world_size)
     size = _slab_of(batch, layout)
     first, skipped = divmod(start, plan.chunk_size // plan.batch_size)
-    make, lender = functools.partial(Reader, recipe, store), shared()
+    make, lender = functools.partial(EventReader, recipe, store), shared()
     # The XRootD client hangs in processes that are forked after it was used.
     begin: Start = "spawn" if any(is_remote(f.path) for f in recipe.specs.files) else "fork"
     with reading(make, processes=recipe.read.num_workers, start=begin, stop=stop) as submit:

@@ -18,7 +18,7 @@ PARTS = ("train", "val", "test")
 TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores")  # in batches, and in exported graphs
 ON_BAD_FILE = ("error", "skip")
 
-Part = Literal["train", "val", "test"]
+PartName = Literal["train", "val", "test"]
 
 
 def _expression(value: Any, where: str) -> str | None:

@@ -11,7 +11,7 @@ from rootdata.errors import DataError
 from rootdata.events.statistics import ColumnStats
 from rootdata.options.data import Scaling
 from rootdata.registry import SCALINGS
-from rootdata.scaling.kinds import Kind
+from rootdata.scaling.kinds import ScalingKind
 from rootdata.scaling.transform import Transform
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -46,13 +46,13 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
     return transform
 
 
-def kind_of(scaling: Scaling) -> Kind:
+def kind_of(scaling: Scaling) -> ScalingKind:
     """Return the object of a scaling that is not given in numbers."""
-    kind: Kind = SCALINGS.find(scaling.kind)
+    kind: ScalingKind = SCALINGS.find(scaling.kind)
     return kind
 
 
-def _learnt(column: str, name: str, kind: Kind, stats: ColumnStats) -> Transform:
+def _learnt(column: str, name: str, kind: ScalingKind, stats: ColumnStats) -> Transform:
     shift, spread = kind.location(stats)
     if not (math.isfinite(shift) and math.isfinite(spread)):
         raise DataError(

@@ -9,7 +9,7 @@ from rootdata.events.statistics import ColumnStats, Moments
 from rootdata.scaling.curves import SIGNED_LOG, Curve
 
 
-class Kind(Protocol):
+class ScalingKind(Protocol):
     """A way to scale columns, ``(curve(x) - shift) / width``, of which shift and width are learnt.
 
     Attributes

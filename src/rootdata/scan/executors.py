@@ -1,18 +1,102 @@
-"""Tasks on the workers of a ``dask.distributed`` scheduler."""
+"""Tasks of the first pass on other processes and machines: those of dask, or of any executor."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import pickle
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rootdata.errors import ConfigError, FileError, RootDataError
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
+
+Submit = Callable[[Sequence[Callable[[], Any]]], Sequence[Any]]
+"""Hands in tasks, and returns something with a ``result()`` for each, in their order."""
+
+
+class Executor(Protocol):
+    """Whatever runs functions elsewhere: one of ``concurrent.futures``, of Parsl, TaskVine or mpi4py, a dask client."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        """Begin to run a function, and return its future."""
+
+
+class Handed(Generic[T]):
+    """What a task that an executor runs will have returned."""
+
+    def __init__(self, future: Any, name: str) -> None:
+        self._future = future
+        self._name = name
+
+    def result(self) -> T:
+        """Wait for it.
+
+        Raises
+        ------
+        ConfigError
+            Where tasks or their results can't be sent.
+        FileError
+            Where the executor broke down; otherwise what the task raised.
+        """
+        try:
+            found: T = self._future.result()
+        except (pickle.PicklingError, ImportError) as error:
+            raise ConfigError(
+                f"scheduler: {self._name} can't run the tasks ({_brief(error)}); install the version of rootdata there "
+                "that runs here"
+            ) from error
+        except (concurrent.futures.BrokenExecutor, concurrent.futures.CancelledError) as error:
+            raise FileError(
+                f"scheduler: {self._name} broke down ({_brief(error)}); look into the logs of its workers, start again"
+            ) from error
+        return found
+
+
+@contextmanager
+def submitting(scheduler: str | Executor, *, patience: float) -> Iterator[Submit]:
+    """Provide what hands in tasks.
+
+    What still runs when this ends with an error is given up.
+
+    Parameters
+    ----------
+    scheduler : address of a dask scheduler, ``tcp://host:8786``, or an executor, which stays open
+    patience : seconds to wait for the first worker of a dask scheduler
+
+    Raises
+    ------
+    ConfigError
+        Where there is no scheduler, it has no worker, or what was given runs nothing.
+    """
+    if isinstance(scheduler, str):
+        with connected(scheduler, patience=patience) as submit:
+            yield submit
+        return
+    name, executor = type(scheduler).__name__, scheduler
+    if hasattr(scheduler, "get_executor"):  # a dask client: equal tasks are to be run each
+        executor = scheduler.get_executor(pure=False)
+    if not callable(getattr(executor, "submit", None)):
+        raise ConfigError(f"scheduler: got {scheduler!r}; takes the address of a dask scheduler, or an executor")
+    futures: list[Any] = []
+
+    def submit_all(tasks: Sequence[Callable[[], Any]]) -> list[Handed[Any]]:
+        added = [executor.submit(_call, task) for task in tasks]
+        futures.extend(added)
+        return [Handed(future, name) for future in added]
+
+    try:
+        yield submit_all
+    except BaseException:
+        for future in futures:
+            with contextlib.suppress(Exception):  # the error that is on its way says more
+                future.cancel()
+        raise
 
 
 class Result(Generic[T]):

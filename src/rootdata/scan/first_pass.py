@@ -23,7 +23,8 @@ from rootdata.io.trees import use_fast_inflate
 from rootdata.location import Location, State, is_remote
 from rootdata.options.data import PARTS, DataConfig, Sample
 from rootdata.options.read import ReadConfig
-from rootdata.scan.progress_bar import Progress
+from rootdata.scan.executors import Executor, submitting
+from rootdata.scan.progress_bar import ProgressReport
 from rootdata.scan.sources import check_owners
 from rootdata.scan.specs import (
     FileSpecs,
@@ -53,11 +54,11 @@ def scan(
     files: Sequence[tuple[int, Location]],
     states: Sequence[State] | None = None,
     *,
-    progress: Progress | None = None,
+    progress: ProgressReport | None = None,
     workers: int | None = None,
     read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
     store: Store | None = None,
-    scheduler: str | None = None,
+    scheduler: str | Executor | None = None,
 ) -> tuple[Specs, BasketIndex]:
     """Read every file once.
 
@@ -69,7 +70,7 @@ def scan(
     workers : threads; the specs do not depend on it
     read : how files are read, remote ones above all
     store : is given the decoded blocks, where no scheduler has others read them
-    scheduler : address of a ``dask.distributed`` scheduler; the specs do not depend on it
+    scheduler : address of a ``dask.distributed`` scheduler, or an executor; the specs do not depend on it
 
     Returns
     -------
@@ -156,11 +157,9 @@ def _near(read: ReadConfig, store: Store | None, workers: int | None) -> Iterato
 
 
 @contextmanager
-def _far(read: ReadConfig, scheduler: str) -> Iterator[_Crew]:
-    """Read on the workers of a scheduler, all files at a time, each in tasks that open it anew."""
-    from rootdata.scan.executors import connected
-
-    with connected(scheduler, patience=read.patience) as submit:
+def _far(read: ReadConfig, scheduler: str | Executor) -> Iterator[_Crew]:
+    """Read on the workers of others, all files at a time, each in tasks that open it anew."""
+    with submitting(scheduler, patience=read.patience) as submit:
         yield _Crew(
             submit=lambda tasks: submit([functools.partial(_carry_out, task, read) for task in tasks]),
             files=MANY_FILES,
@@ -188,7 +187,7 @@ class _Good:
 
 
 def _read_all(
-    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: Progress | None
+    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: ProgressReport | None
 ) -> list[_Good | Rejected]:
     """Look at files and measure their blocks.
 
@@ -217,7 +216,7 @@ def _read_all(
 
 
 def _begin(
-    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: Progress | None
+    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: ProgressReport | None
 ) -> list[tuple[Described | Rejected, Sequence[_Result[list[Measured] | Rejected]]]]:
     """Look at some files, and let the measuring of their blocks begin."""
     bare = dataclasses.replace(config, samples=())

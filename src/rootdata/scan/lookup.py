@@ -18,6 +18,7 @@ from rootdata.location import Location, State, name_of
 from rootdata.options.data import DataConfig, Split
 from rootdata.options.parsed import Options
 from rootdata.options.read import ReadConfig
+from rootdata.scan.executors import Executor
 from rootdata.scan.first_pass import scan
 from rootdata.scan.progress_bar import bar
 from rootdata.scan.renaming import renamed
@@ -37,7 +38,7 @@ def scan_for(
     given: Specs | str | Path | None = None,
     progress: bool = True,
     store: Store | None = None,
-    scheduler: str | None = None,
+    scheduler: str | Executor | None = None,
 ) -> Scanned:
     """Find the files of a data set, once, and return what is known of it.
 
@@ -61,7 +62,7 @@ def specs_for(
     progress: bool = True,
     read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
     store: Store | None = None,
-    scheduler: str | None = None,
+    scheduler: str | Executor | None = None,
 ) -> Specs:
     """Return the specs of a configuration: given ones, cached ones, or new ones.
 
@@ -71,7 +72,7 @@ def specs_for(
     progress : show a bar while scanning
     read : how files are read, remote ones above all
     store : where decoded blocks are kept, so that training finds them there
-    scheduler : address of a ``dask.distributed`` scheduler, over whose workers a new pass is spread
+    scheduler : address of a ``dask.distributed`` scheduler, or an executor, over whose workers a new pass is spread
 
     Raises
     ------

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 
-class Progress(Protocol):
+class ProgressReport(Protocol):
     """Told how much was read."""
 
     def expect(self, entries: int) -> None:
@@ -18,7 +18,7 @@ class Progress(Protocol):
 
 
 @contextmanager
-def bar(title: str, *, show: bool = True) -> Iterator[Progress | None]:
+def bar(title: str, *, show: bool = True) -> Iterator[ProgressReport | None]:
     """Show a progress bar with events a second while a pass runs."""
     if not show:
         yield None

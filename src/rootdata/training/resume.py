@@ -22,8 +22,8 @@ MATHEMATICS = (
 )
 """Options of the trainer that change what a network becomes, but how long it is trained."""
 
-Options = Mapping[str, Any]
-Progress = tuple[int, int, int]
+Plain = Mapping[str, Any]
+HowFar = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,11 +44,11 @@ class Found:
     epoch: int
     step: int
     is_over: bool
-    identity: Options = dataclasses.field(default_factory=dict)
+    identity: Plain = dataclasses.field(default_factory=dict)
 
 
 def find(
-    config: Options, *, identity: Callable[[], Options | None] = lambda: None, say: Callable[[str], object]
+    config: Plain, *, identity: Callable[[], Plain | None] = lambda: None, say: Callable[[str], object]
 ) -> Found | None:
     """Find the last checkpoint of a configuration beside the folder that it would write to.
 
@@ -81,7 +81,7 @@ def find(
     return None
 
 
-def other_data(config: Options, other: Options, found: Found, *, identity: Callable[[], Options | None]) -> str:
+def other_data(config: Plain, other: Plain, found: Found, *, identity: Callable[[], Plain | None]) -> str:
     """Name the first difference between the events of a checkpoint and those of now; empty where there is none."""
     if found.identity and (now := identity()):
         return position.difference(found.identity, now)
@@ -110,7 +110,7 @@ def is_ours(config: Any) -> bool:
     return isinstance(config, dict) and all(isinstance(config.get(key), dict) for key in wanted)
 
 
-def essence(config: Options, *, data: bool = True) -> dict[str, Any]:
+def essence(config: Plain, *, data: bool = True) -> dict[str, Any]:
     """Take from a configuration what decides the weights, as dotted keys; its own folder becomes a word.
 
     Parameters
@@ -136,7 +136,7 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
-def difference(one: Options, other: Options) -> str:
+def difference(one: Plain, other: Plain) -> str:
     """Name the first place at which two flat mappings differ, with both values; empty if they are equal."""
     for key in [*one, *other]:
         if one.get(key) != other.get(key):
@@ -146,7 +146,7 @@ def difference(one: Options, other: Options) -> str:
 
 def furthest(folder: Path, *, say: Callable[[str], object]) -> Found | None:
     """Return the checkpoint of a training that got furthest, the latest of those."""
-    candidates: list[tuple[Progress, Found]] = []
+    candidates: list[tuple[HowFar, Found]] = []
     for path in folder.rglob("*.ckpt"):
         try:
             found = read(path, folder=folder)

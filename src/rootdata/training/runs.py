@@ -37,7 +37,7 @@ _LAUNCHES = (
     *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT"),
 )
 
-Options = Mapping[str, Any]
+Plain = Mapping[str, Any]
 
 
 # Processes of one training
@@ -52,7 +52,7 @@ def rank() -> int:
     return 0
 
 
-def follows(trainer: Options | None) -> bool:
+def follows(trainer: Plain | None) -> bool:
     """Tell whether this process works in the folder of another one, the first of its training.
 
     Parameters
@@ -148,7 +148,7 @@ def _who(owner: disk.Owner | None) -> str:
 # What may go into a folder
 
 
-def refuse_mixture(folder: Path, config: Options) -> None:
+def refuse_mixture(folder: Path, config: Plain) -> None:
     """Refuse a folder that holds results, unless the same training goes on from a checkpoint that is named.
 
     Parameters
@@ -174,7 +174,7 @@ def refuse_mixture(folder: Path, config: Options) -> None:
         raise ConfigError(f"{folder} holds a training of this configuration; resume=auto goes on with it; {ELSEWHERE}")
 
 
-def refuse_twin(folder: Path, config: Options) -> None:
+def refuse_twin(folder: Path, config: Plain) -> None:
     """Refuse to go on with a configuration that is being trained, in a folder with the same parent.
 
     Parameters

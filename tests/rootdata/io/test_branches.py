@@ -12,7 +12,8 @@ from uproot.interpretation.numerical import AsDtype
 from uproot.models.RNTuple import RField
 
 from rootdata.errors import BranchError
-from rootdata.inspect.inspection import finding, inspect
+from rootdata.inspection.files import inspect
+from rootdata.inspection.roles import finding
 from rootdata.io.trees import blocks_of, open_tree
 from rootdata.location import Location
 

@@ -11,8 +11,8 @@ from files_for_tests import add, listed
 from troubles_for_tests import OF_ALL, let_fail
 
 from rootdata.errors import BranchError
-from rootdata.inspect.inspection import inspect
-from rootdata.inspect.tables import tables
+from rootdata.inspection.files import inspect
+from rootdata.inspection.tables import tables
 from rootdata.io.retry import PlaceError
 from rootdata.io.trees import look_into, open_tree, trees_in
 from rootdata.location import Location

@@ -408,7 +408,7 @@ from rootdata.io.tree_pool import TreePool
 from rootdata.options.read import ReadConfig
 where = Location({server.url + "/sub/TTree.root"!r})
 def look():
-    with TreePool(ReadConfig(patience=5)) as opener:
+    with TreePool(ReadConfig(patience=60, deadline=20)) as opener:
         return float(opener.use(where, lambda tree: tree.read(["met"], 0, {EVENTS})["met"].sum()))
 first = look()
 pid = os.fork()

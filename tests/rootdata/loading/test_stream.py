@@ -20,7 +20,7 @@ from rootdata.loading.datamodule import RootDataModule
 from rootdata.loading.dataset import RootDataset
 from rootdata.loading.part import Part
 from rootdata.loading.readers import prefetched
-from rootdata.loading.stream import Reader, Recipe, plan_of, shares_of, slabs
+from rootdata.loading.stream import EventReader, Recipe, plan_of, shares_of, slabs
 from rootdata.options.data import PARTS, parse_data
 from rootdata.options.order import parse_order
 from rootdata.options.parsed import Options
@@ -114,8 +114,10 @@ def test_starting_at_a_batch_gives_the_rest_of_the_epoch(samples):
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
 def test_starting_late_reads_the_open_window_and_no_more(samples, monkeypatch, fraction):
-    read, reader = [], stream.Reader.__call__
-    monkeypatch.setattr(stream.Reader, "__call__", lambda self, number: read.append(number) or reader(self, number))
+    read, reader = [], stream.EventReader.__call__
+    monkeypatch.setattr(
+        stream.EventReader, "__call__", lambda self, number: read.append(number) or reader(self, number)
+    )
     recipe, plan = prepared(samples, open_blocks=1)
     start = int(fraction * plan.num_events / plan.batch_size)
     events = slabs(recipe, plan, epoch=2, start=start)
@@ -138,14 +140,14 @@ def test_small_slabs_change_nothing(samples, monkeypatch):
 @pytest.mark.parametrize("chunk_size", [16, 64, 1000])
 @pytest.mark.parametrize("mix", ["sample", "file"])
 def test_each_block_is_read_once_an_epoch(samples, monkeypatch, chunk_size, mix):
-    read, lock, reader = Counter(), threading.Lock(), stream.Reader.__call__
+    read, lock, reader = Counter(), threading.Lock(), stream.EventReader.__call__
 
     def spy(self, number):
         with lock:
             read[number] += 1
         return reader(self, number)
 
-    monkeypatch.setattr(stream.Reader, "__call__", spy)
+    monkeypatch.setattr(stream.EventReader, "__call__", spy)
     recipe, plan = prepared(samples, chunk_size=chunk_size, mix=mix)
     for _ in slabs(recipe, plan, epoch=0):
         pass
@@ -378,8 +380,8 @@ def test_whatever_a_store_gives_only_what_was_read_is_delivered(several, spoil):
 def test_no_events_are_gathered_from_outside_of_blocks(several, which, rows):
     dataset = RootDataset(several)
     recipe = Recipe(scanned=Scanned(config=dataset.data, specs=dataset.specs), part=0)
-    pool = Pool(recipe.layout, [Reader(recipe)(0)])
+    pool = Pool(recipe.layout, [EventReader(recipe)(0)])
     with pytest.raises(ShapeError, match="got events"):
         pool.gather(np.array(which), np.array(rows))
     with pytest.raises(ShapeError, match="other features"):
-        Pool(dataclasses.replace(recipe.layout, flat=("met", "met")), [Reader(recipe)(0)])
+        Pool(dataclasses.replace(recipe.layout, flat=("met", "met")), [EventReader(recipe)(0)])

@@ -1,6 +1,7 @@
 """The first pass on the workers of dask: the same specs to the last bit, the same errors, and workers that die."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -9,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from omegaconf import OmegaConf
 
 from rootdata.__main__ import main
 from rootdata.errors import BranchError, ConfigError, DataError, FileError, RootDataError
+from rootdata.io import trees
 from rootdata.options.data import parse_data
 from rootdata.options.read import ReadConfig
 from rootdata.scan.first_pass import scan
@@ -119,6 +122,54 @@ def test_the_command_takes_the_address(cluster, tmp_path, monkeypatch, capsys, p
     assert main(["scan", place, "--scheduler", cluster]) == 0
     assert "50 entries in" in capsys.readouterr().out
     HydraConfig.instance().cfg = None
+
+
+# Executors of others
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes", "a dask client"])
+def test_any_executor_gives_the_same_specs(cluster, several, kind):
+    makers = {
+        "threads": lambda: ThreadPoolExecutor(2),
+        "processes": lambda: ProcessPoolExecutor(
+            2, mp_context=multiprocessing.get_context("spawn"), initializer=cut_small_blocks
+        ),
+        "a dask client": lambda: distributed.Client(cluster, set_as_default=False),
+    }
+    with makers[kind]() as executor:
+        assert texts_of(scanned(several, scheduler=executor)) == texts_of(scanned(several))
+        assert executor.submit(int, "3").result() == 3  # it stays open
+
+
+def test_an_error_is_the_same_whoever_runs_the_task(several, tmp_path):
+    (tmp_path / "3.root").write_bytes((tmp_path / "3.root").read_bytes()[:-100])
+    with ThreadPoolExecutor(2) as executor, pytest.raises(FileError) as there:
+        scanned(several, scheduler=executor)
+    with pytest.raises(FileError) as here:
+        scanned(several)
+    assert str(there.value) == str(here.value)
+
+
+def break_down():
+    os._exit(3)
+
+
+def cut_small_blocks():
+    trees.BLOCK_ENTRIES = 1  # as the fixture does in this process
+
+
+def test_an_executor_that_breaks_down_is_an_error(several):
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, mp_context=spawn, initializer=break_down) as executor,
+        pytest.raises(FileError, match="scheduler: ProcessPoolExecutor broke down"),
+    ):
+        scanned(several, scheduler=executor)
+
+
+def test_what_runs_nothing_is_refused(several):
+    with pytest.raises(ConfigError, match=r"scheduler: got 5; takes the address of a dask scheduler, or an executor"):
+        scanned(several, scheduler=5)
 
 
 # Errors

@@ -63,7 +63,7 @@ def test_every_way_to_give_events_gives_the_same_scores(client: Client, tmp_path
 
 
 def test_the_scores_are_those_of_the_graph(client: Client, bundle: Path) -> None:
-    parity = bundles.load(bundle).parity
+    parity = bundles.open_bundle(bundle).parity
     assert parity is not None
     scores = client.predict("ttH", dict(parity.columns))
     np.testing.assert_allclose(scores.scores, parity.scores, atol=1e-6)
@@ -165,7 +165,7 @@ def test_a_model_from_upload_to_trash(client: Client, bundle: Path, tmp_path: Pa
     ]
     assert client.search(min_auc=0.91) == []
     folder = client.download("life", into=tmp_path / "copy")
-    assert bundles.load(folder).columns == ("signal",)
+    assert bundles.open_bundle(folder).columns == ("signal",)
     client.remove_tag("life", "run3")
     with pytest.raises(ServerError, match="alias"):
         client.delete("life", version)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 64_000_000  # of all that is remembered: some 5,000 files of 200 branches with a basket each
 DIGEST_BYTES = 16
 
-Kind = tuple[str, str, int, int, int]
+BasketKind = tuple[str, str, int, int, int]
 """Name, number type, width and header of a branch, as in a :class:`~rootdata.io.formats.ttree.BasketTable`, and which
 of the branches counts its lists, or -1. A branch without a name is there only to count."""
 
@@ -44,7 +44,7 @@ class Baskets:
     """
 
     state: State
-    kinds: tuple[Kind, ...]
+    kinds: tuple[BasketKind, ...]
     numbers: Ints
 
     def tables(self) -> list[BasketTable]:
@@ -84,7 +84,7 @@ class BasketIndex:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._known: dict[Place, Baskets] = {}
-        self._kinds: dict[tuple[Kind, ...], tuple[Kind, ...]] = {}  # the same for most files: kept once
+        self._kinds: dict[tuple[BasketKind, ...], tuple[BasketKind, ...]] = {}  # the same for most files: kept once
         self._left = max_bytes
 
     def save(self, path: Path) -> None:

@@ -47,7 +47,7 @@ class Page:
         return self.offset + self.size + CHECKSUM.size * self.has_checksum
 
 
-class Columns:
+class ColumnPages:
     """The pages of the columns of a cluster, looked at when they are asked for.
 
     Parameters
@@ -103,7 +103,7 @@ class Cluster:
 
     first: int
     entries: int
-    pages: Columns
+    pages: ColumnPages
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def _cluster(data: memoryview, summary: tuple[int, int], columns: tuple[int, int
     first, entries = _SUMMARY.unpack_from(data, summary[0])
     if entries >> 56 & _SHARDED:
         raise ContradictionError("a cluster is spread over others, in a way that is not known")
-    return Cluster(first, entries & _ENTRIES, Columns(data, _listed(data, *columns)))
+    return Cluster(first, entries & _ENTRIES, ColumnPages(data, _listed(data, *columns)))
 
 
 def _listed(data: memoryview, at: int, end: int) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ import bisect
 import struct
 from collections.abc import Callable, Collection
 
-from rootdata.io.local import Range
+from rootdata.io.local import Span
 
 KEY_BYTES = 64  # a key of pages is shorter
 
@@ -25,7 +25,7 @@ _LARGE_KEY = 1000
 _BLOB = b"\x05RBlob"
 
 
-def nearest_record(content: bytes, begin: int) -> Range | None:
+def nearest_record(content: bytes, begin: int) -> Span | None:
     """Return the last record of pages whose key is in some bytes of a file: where it begins, behind its key, and ends.
 
     Parameters
@@ -43,7 +43,7 @@ def nearest_record(content: bytes, begin: int) -> Range | None:
     return found
 
 
-def _record(content: bytes, at: int, begin: int) -> Range | None:
+def _record(content: bytes, at: int, begin: int) -> Span | None:
     nbytes, version, _, _, keylen, _ = _KEY.unpack_from(content, at)
     place = content[at + _KEY.size : at + _KEY.size + (8 if version > _LARGE_KEY else 4)]
     is_key = int.from_bytes(place, "big") == begin + at and 0 < keylen <= nbytes
@@ -64,7 +64,7 @@ class Records:
     ) -> None:
         self._fetch = fetch
         self._list_ends = ends
-        self._listed: list[Range] | None = None
+        self._listed: list[Span] | None = None
         self._ends: Collection[int] | None = None
 
     def has_end(self, place: int) -> bool:
@@ -73,7 +73,7 @@ class Records:
             self._ends = self._list_ends()
         return self._ends is None or place in self._ends
 
-    def around(self, place: int) -> Range | None:
+    def around(self, place: int) -> Span | None:
         """Return the record that holds a byte, from its key on; none where it is not known.
 
         What is before the first record is a record as well, in which no page lies.
@@ -90,12 +90,12 @@ class Records:
             return None
         return start + struct.unpack(">h", self._fetch(start + 14, 2))[0], stop
 
-    def _list(self) -> list[Range]:
+    def _list(self) -> list[Span]:
         try:
             _, version, at = _HEAD.unpack(self._fetch(0, _HEAD.size))
             size = 8 if version >= _LARGE_FILE else 4
             end = int.from_bytes(self._fetch(_HEAD.size, size), "big")
-            found: list[Range] = [(0, at)]
+            found: list[Span] = [(0, at)]
             while at < end:
                 length = struct.unpack(">i", self._fetch(at, 4))[0]
                 if not length:

@@ -29,7 +29,7 @@ from rootdata.causes import ContradictionError
 from rootdata.io.formats.inflate import inflate
 from rootdata.io.formats.page_lists import CHECKSUM, Page
 from rootdata.io.formats.records import KEY_BYTES, Records, nearest_record
-from rootdata.io.local import Range
+from rootdata.io.local import Span
 from rootdata.jagged import Columns, Ints, Jagged
 
 Array = npt.NDArray[Any]
@@ -312,7 +312,7 @@ def read(
     return {name: _assemble(f, values, lists) for name, f in fields.items()}
 
 
-def places(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, stop: int) -> Iterator[Range]:
+def places(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, stop: int) -> Iterator[Span]:
     """Say where all pages lie that reading entries may need.
 
     Raises
@@ -518,7 +518,7 @@ def _requests(pieces: Iterable[_Piece]) -> Iterator[tuple[int, int, list[_Piece]
     """Join neighbouring pages: where to read from and to, and what comes."""
     group: list[_Piece] = []
     start = stop = 0
-    before: Range = (0, 0)
+    before: Span = (0, 0)
     for piece in pieces:
         page = piece.page
         place = (page.offset, page.stop)
@@ -558,7 +558,7 @@ def _in_place(pieces: Iterable[_Piece], data: memoryview, start: int, records: R
     return data
 
 
-def _check_inside(piece: _Piece, record: Range, records: Records) -> None:
+def _check_inside(piece: _Piece, record: Span, records: Records) -> None:
     """Compare a page with the record that it lies in, as the first one or behind another."""
     page = piece.page
     is_inside = record[0] <= page.offset <= page.stop <= record[1]

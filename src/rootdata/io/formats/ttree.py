@@ -21,7 +21,7 @@ from rootdata.arena import shared
 from rootdata.causes import ContradictionError, reason_of
 from rootdata.io.formats.inflate import inflate
 from rootdata.io.guard import Unusable, concerns_all, guarded
-from rootdata.io.local import Range, Source
+from rootdata.io.local import ByteSource, Span
 from rootdata.jagged import Columns, Ints, Jagged, offsets_of
 
 Array = npt.NDArray[Any]
@@ -321,7 +321,7 @@ def _check_sound(table: BasketTable, owners: Owners) -> None:
 # Reading
 
 
-def read_block(source: Source, tables: Sequence[BasketTable], start: int, stop: int) -> Columns:
+def read_block(source: ByteSource, tables: Sequence[BasketTable], start: int, stop: int) -> Columns:
     """Read some branches of a range of entries; lists of the same lengths share their offsets.
 
     Parameters
@@ -374,13 +374,13 @@ def _contradiction(table: BasketTable, index: int, why: str) -> Exception:
 class _Block:
     """A range of entries while it is read: what several of its branches share is read once."""
 
-    def __init__(self, source: Source, start: int, stop: int) -> None:
+    def __init__(self, source: ByteSource, start: int, stop: int) -> None:
         self._source, self._start, self._stop = source, start, stop
         self._known: list[Ints] = []  # offsets of lists
         self._agreed: set[tuple[int, int]] = set()  # identities of offsets, and of the counter that says the same
         self._numbers: dict[int, Array] = {}  # columns of one number an entry, by where their first basket lies
 
-    def places(self, tables: Sequence[BasketTable]) -> Iterator[Range]:
+    def places(self, tables: Sequence[BasketTable]) -> Iterator[Span]:
         """Say where the bytes lie that will be needed."""
         counters = {id(t.counter): t.counter for t in tables if t.counter is not None}
         for table in (*tables, *counters.values()):
@@ -508,7 +508,7 @@ def _span(table: BasketTable, start: int, stop: int) -> slice:
     return slice(first, int(table.entry_offsets.searchsorted(stop, "left")))
 
 
-def _opened(source: Source, table: BasketTable, k: int, *, entries: int) -> tuple[Bytes, int, int]:
+def _opened(source: ByteSource, table: BasketTable, k: int, *, entries: int) -> tuple[Bytes, int, int]:
     """Read a basket of the file: its bytes, inflated, the length of its key and of the numbers."""
     place = int(table.nbytes[k])
     stored = np.frombuffer(source.fetch(int(table.seeks[k]), place), np.uint8)

@@ -15,7 +15,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rootdata.errors import ConfigError, DataError, nearest
-from rootdata.inspect.inspection import Column, Inspection, Source, finding, role_of
+from rootdata.inspection.files import InspectedSource, Inspection
+from rootdata.inspection.measure import BranchFacts
+from rootdata.inspection.roles import finding, role_of
 from rootdata.options.data import TAKEN
 
 MANY = 100  # possible features beyond which only the common ones are taken
@@ -155,7 +157,7 @@ def choose_labels(found: Inspection, signal: Sequence[str]) -> _Labels:
     )
 
 
-def _find_sample(name: str, sources: Sequence[Source]) -> str:
+def _find_sample(name: str, sources: Sequence[InspectedSource]) -> str:
     for source in sources:
         if name in {source.name, source.pattern, Path(source.pattern).name, Path(source.pattern).stem}:
             return source.name
@@ -176,7 +178,7 @@ def _label_branches(found: Inspection) -> list[str]:
 def choose_features(found: Inspection) -> Features:
     """Decide which branches to train on: all that can be, or the common ones where there are very many."""
     left_out: dict[str, list[str]] = {}
-    usable: dict[str, Column] = {}
+    usable: dict[str, BranchFacts] = {}
     for name, column in found.columns.items():
         why = reason(name, found)
         if why:
@@ -289,7 +291,7 @@ def _head() -> list[str]:
     ]
 
 
-def _samples(sources: Sequence[Source], labels: _Labels) -> Iterator[str]:
+def _samples(sources: Sequence[InspectedSource], labels: _Labels) -> Iterator[str]:
     local = [_absolute(s.pattern) for s in sources if "://" not in s.pattern]
     folder = os.path.commonpath([os.path.dirname(re.split(r"[*?\[]", p)[0]) for p in local]) if local else "/"  # noqa: PTH120
     if folder != "/":
@@ -303,7 +305,7 @@ def _samples(sources: Sequence[Source], labels: _Labels) -> Iterator[str]:
             yield f"    label: {labels.numbers[source.name]}"
 
 
-def _files(source: Source, folder: str) -> Iterator[str]:
+def _files(source: InspectedSource, folder: str) -> Iterator[str]:
     trees = list(dict.fromkeys(location.tree or "" for location in source.locations))
     if len(trees) > 1:
         named = [f"{_below(location.path, folder)}:{location.tree}" for location in source.locations]

@@ -18,20 +18,13 @@ from troubles_for_tests import OF_ALL, raising
 
 from rootdata.causes import causes
 from rootdata.errors import BranchError, ConfigError, FileError, MachineError
-from rootdata.inspect import inspection
-from rootdata.inspect.inspection import (
-    FEW,
-    TYPICAL_SENTINELS,
-    Column,
-    collections_of,
-    find_sentinels,
-    finding,
-    inspect,
-    measure,
-    role_of,
-)
-from rootdata.inspect.suggest import choose_features, suggest
-from rootdata.inspect.tables import tables
+from rootdata.inspection import files
+from rootdata.inspection.files import inspect
+from rootdata.inspection.grouping import collections_of
+from rootdata.inspection.measure import FEW, TYPICAL_SENTINELS, BranchFacts, find_sentinels, measure
+from rootdata.inspection.roles import finding, role_of
+from rootdata.inspection.suggest import choose_features, suggest
+from rootdata.inspection.tables import tables
 from rootdata.io import trees
 from rootdata.io.branches import Branch
 from rootdata.io.trees import _TTree
@@ -296,7 +289,7 @@ def test_a_wide_tree_is_read_in_parts_that_are_no_larger_than_a_block(tmp_path, 
             return super().read(names, start, stop)
 
     monkeypatch.setattr(trees, "_TTree", Watched)
-    monkeypatch.setattr(inspection, "BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 10_000)
     assert inspect([str(path)]).columns == whole.columns
     assert [n for names in asked for n in names] == list(whole.columns)
     assert 8 <= len(asked) < len(whole.columns)
@@ -442,7 +435,7 @@ def test_ordinary_values_hold_no_sentinel(values):
 
 def columns_of(**counts):
     def column(name, mark, counter=None):
-        return Column(branch=Branch(name, "jagged", "float32", counter=counter), marks={"file": mark})
+        return BranchFacts(branch=Branch(name, "jagged", "float32", counter=counter), marks={"file": mark})
 
     return {n: column(n, *(c if isinstance(c, tuple) else (c,))) for n, c in counts.items()}
 
@@ -512,7 +505,7 @@ def test_a_shared_counter_is_known(tmp_path):
 )
 def test_roles(role, names):
     for name in names.split():
-        assert (name, role_of(Column(branch=Branch(name, "flat", "float32"), is_binary=False), ())) == (name, role)
+        assert (name, role_of(BranchFacts(branch=Branch(name, "flat", "float32"), is_binary=False), ())) == (name, role)
 
 
 def test_y_is_a_label_only_where_it_is_zero_or_one():

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from rootdata.app import launch
 from rootdata.errors import ConfigError, DataError
-from rootdata.inspect.inspection import inspect
-from rootdata.inspect.suggest import MANY, MOST_BRANCHES, MOST_COLLECTIONS, MOST_FLAT, suggest
+from rootdata.inspection.files import inspect
+from rootdata.inspection.suggest import MANY, MOST_BRANCHES, MOST_COLLECTIONS, MOST_FLAT, suggest
 
 REAL, FULL = SHARED / "real", SHARED / "tth_full"
 
@@ -249,7 +249,7 @@ def test_paths_are_found_from_any_folder(two, tmp_path, monkeypatch):
 
 @given(st.lists(st.text("ab _-.:#{}[]'\"%&*!|>yesno0,?", min_size=1), min_size=1, unique=True))
 def test_any_name_survives_being_written(names):
-    from rootdata.inspect.suggest import _list
+    from rootdata.inspection.suggest import _list
 
     text = "\n".join(_list("flat", names, indent=2))
     assert OmegaConf.to_container(OmegaConf.create(text), resolve=False) == {"flat": names}

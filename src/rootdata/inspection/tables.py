@@ -10,7 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rootdata.inspect.inspection import MEASURED_FILES, Column, Inspection, TreeInfo, finding, role_of
+from rootdata.inspection.files import MEASURED_FILES, Inspection, TreeInfo
+from rootdata.inspection.measure import BranchFacts
+from rootdata.inspection.roles import finding, role_of
 from rootdata.io.branches import Branch
 
 OBJECTS = "objects:\nmean ≤ max"
@@ -83,7 +85,7 @@ def _table(title: str, headings: Sequence[str], *, right: Collection[str]) -> Ta
     return table
 
 
-def _row(column: Column, found: Inspection, counters: Collection[str], *, alone: bool = False) -> list[Text | str]:
+def _row(column: BranchFacts, found: Inspection, counters: Collection[str], *, alone: bool = False) -> list[Text | str]:
     branch, stats = column.branch, column.stats
     kind = f"fixed[{branch.width}]" if branch.kind == "fixed" else str(branch.kind)
     objects = _multiplicity(column) if alone else ""
@@ -97,13 +99,13 @@ def _row(column: Column, found: Inspection, counters: Collection[str], *, alone:
     ]  # fmt: skip
 
 
-def _missing(column: Column) -> Iterator[str]:
+def _missing(column: BranchFacts) -> Iterator[str]:
     kinds = {"NaN": column.stats.nans, "inf": column.stats.infinities}
     kinds |= {f"{value:.6g}": n for value, n in column.sentinels.items()}
     yield from (f"{name} {n / column.objects:.2%}" for name, n in kinds.items() if n)
 
 
-def _multiplicity(column: Column) -> str:
+def _multiplicity(column: BranchFacts) -> str:
     return f"{column.objects / max(1, column.entries):.3g} ≤ {column.longest}"
 
 

@@ -1,0 +1,173 @@
+"""Every layout and scaling that is known, and those of the examples: what trains and what is exported are twins."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from rootdata.bundle.deployed import Deployed, Scaler
+from rootdata.bundle.manifest import TensorSpec
+from rootdata.errors import ConfigError, DataError
+from rootdata.events.statistics import ColumnStats
+from rootdata.layouts.packed import pack
+from rootdata.layouts.pool import Pool
+from rootdata.options.data import Scaling, parse_data
+from rootdata.registry import LAYOUTS, SCALINGS, Registry
+from rootdata.scaling.fit import fit, kind_of
+from rootdata.scaling.transform import Transform
+from strategies import SENTINEL, blocks, masked, ordinary
+
+LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst")
+SCALING_NAMES = (*SCALINGS.names(), "own_scaling.Asinh")
+
+
+def gathered(block):
+    """Gather all events of a block, as training does."""
+    n = len(block.events)
+    packed = pack(masked(block.events), block.layout, block.transforms, sample=0, file=0)
+    arrays = Pool(block.layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
+    return {name: arrays[name] for name in block.layout.shapes}
+
+
+def raw_of(block, specs):
+    """Lay the columns of a block out as an exported graph takes them."""
+    n, made = len(block.events), []
+    for spec in specs:
+        if spec.collection is None:
+            columns = [block.events.flat[f].astype(spec.dtype) for f in spec.features]
+            made.append(np.stack(columns, axis=1))
+            continue
+        objects, length = block.events.objects[spec.collection], spec.shape[-1]
+        shape = (n, length) if spec.is_mask else (n, len(spec.features), length)
+        values = np.full(shape, 0.0 if spec.is_mask else np.nan, np.float32)
+        for event, (start, stop) in enumerate(zip(objects.offsets[:-1], objects.offsets[1:], strict=True)):
+            for i in range(min(length, stop - start)):
+                values[event, ..., i] = 1.0 if spec.is_mask else [objects.columns[f][start + i] for f in spec.features]
+        made.append(values)
+    return [torch.from_numpy(values) for values in made]
+
+
+def specs_of(block):
+    """Declare the inputs of the graph of a block."""
+    layout, specs = block.layout, []
+    for dtype in ("float32", "float64"):
+        names = tuple(f for f in layout.flat if block.events.flat[f].dtype == dtype)
+        if names:
+            specs.append(TensorSpec(name=f"flat_{dtype}", dtype=dtype, shape=("events", len(names)), features=names))
+    for c in layout.collections:
+        shape = ("events", len(c.branches), c.length)
+        specs.append(TensorSpec(name=c.name, dtype="float32", shape=shape, features=c.branches, collection=c.name))
+        specs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=("events", c.length), collection=c.name))
+    return specs
+
+
+def in_layout(block, kind):
+    return dataclasses.replace(block, layout=dataclasses.replace(block.layout, kind=kind))
+
+
+@pytest.mark.parametrize("kind", LAYOUT_NAMES)
+@given(block=blocks())
+def test_a_graph_makes_what_training_gathers(kind, block):
+    block = in_layout(block, kind)
+    specs = specs_of(block)
+    deployed = Deployed(
+        nn.Identity(), lambda _, batch: batch, layout=block.layout, specs=specs, transforms=block.transforms,
+        missing=(SENTINEL,), activation="none",
+    )  # fmt: skip
+    made, arrays = deployed.batch(*raw_of(block, specs)), gathered(block)
+    assert list(made) == list(arrays)
+    for name, expected in arrays.items():
+        assert made[name].dtype == (torch.bool if name.endswith("mask") else torch.float32)
+        assert tuple(made[name].shape) == (len(block.events), *block.layout.shapes[name])
+        np.testing.assert_allclose(made[name].numpy(), expected, rtol=3e-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", LAYOUT_NAMES)
+@given(block=blocks(elements=ordinary))
+def test_what_was_gathered_is_taken_apart_again(kind, block):
+    block = in_layout(block, kind)
+    flat, objects = block.layout.form.unpack(block.layout, gathered(block))
+    assert flat.shape == (len(block.events), len(block.layout.flat))
+    for c in block.layout.collections:
+        source, (values, there) = block.events.objects[c.name], objects[c.name]
+        counts = np.minimum(np.diff(source.offsets), c.length)
+        assert there.sum(axis=1).tolist() == counts.tolist()
+        for i, name in enumerate(c.branches):
+            scaled = np.empty(len(source.columns[name]), np.float32)
+            block.transforms[name].apply(source.columns[name], scaled)
+            kept = [scaled[a : a + n] for a, n in zip(source.offsets[:-1], counts, strict=True)]
+            np.testing.assert_allclose(values[..., i][there], np.concatenate([[], *kept]), rtol=3e-7, atol=1e-6)
+
+
+columns = st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=40).map(lambda v: np.array(v, np.float32))
+
+
+@pytest.mark.parametrize("kind", SCALING_NAMES)
+@given(column=columns)
+def test_columns_kernels_and_graphs_scale_alike(kind, column):
+    scaling = Scaling(kind=kind)
+    asked = kind_of(scaling)
+    stats = ColumnStats.of(
+        column, curve=None if asked.curve is None else asked.curve.apply, quantiles=asked.needs_quantiles
+    )
+    try:
+        transform = fit("x", scaling, stats)
+    except DataError:  # constant, or nearly so
+        return
+    plain = np.empty(len(column), np.float32)
+    transform.apply(column, plain)
+    spec = TensorSpec(name="x", dtype="float32", shape=("events", 1), features=("x",))
+    by_graph, missing = Scaler(spec, [transform], ())(torch.from_numpy(column[:, None]))
+    assert not missing.any()
+    np.testing.assert_allclose(by_graph[:, 0].numpy(), plain, rtol=1e-5, atol=1e-5)
+    back = transform.invert(plain)
+    spread = max(1.0, float(np.abs(column).max()))
+    np.testing.assert_allclose(back, column, rtol=1e-4, atol=1e-5 * spread + 1e-4 / abs(transform.factor))
+
+
+@pytest.mark.parametrize("kind", SCALING_NAMES)
+def test_missing_values_stay_missing(kind):
+    curve = None if kind == "none" else kind_of(Scaling(kind=kind)).curve
+    out = np.empty(3, np.float32)
+    Transform(shift=1.0, factor=2.0, curve=curve).apply(np.array([np.nan, np.inf, 3.0], np.float32), out)
+    assert np.isnan(out).tolist() == [True, True, False]
+
+
+def options(**changes):
+    return {"samples": {"a": {"files": "a.root"}}, "flat": ["met"], **changes}
+
+
+def test_those_of_ones_own_are_named_by_where_they_are():
+    config = parse_data(options(layout="own_layout.ChannelsFirst", scale={"met": "own_scaling.Asinh"}))
+    assert config.layout == "own_layout.ChannelsFirst"
+    assert type(kind_of(config.scaling_of("met"))).__name__ == "Asinh"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layout": "vectr"}, r"layout: got 'vectr'; allowed: 'vector', 'tokens', or the dotted name .*nearest: 'vect"),
+        ({"layout": "own_layout.Nothing"}, r"layout: the layout 'own_layout\.Nothing' can't be made \(.*Nothing"),
+        ({"scale": "nowhere.Asinh"}, r"scale: the scaling 'nowhere\.Asinh' can't be made \(No module named 'nowhere'"),
+        ({"scale": {"met": "standart"}}, r"scale\.met: got 'standart'; .*nearest: 'standard'"),
+    ],
+)
+def test_what_leads_nowhere_is_said(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_data(options(**changes))
+
+
+def test_an_installed_package_announces_its_own(monkeypatch, tmp_path):
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rootdata.layouts]\nchannels = own_layout:ChannelsFirst\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known = Registry("layout", group="rootdata.layouts", built_in={"vector": "rootdata.layouts.vector:Vector"})
+    assert known.names() == ("vector", "channels")
+    assert known.check("channels", "layout") == "channels"
+    assert type(known.find("channels")).__name__ == "ChannelsFirst"
