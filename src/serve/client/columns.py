@@ -1,8 +1,10 @@
-"""Events as people have them, to columns; pure, and awkward is only imported where it is in use already."""
+"""Events as people have them, to columns or JSON; pure, and awkward is only imported where it is in use already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -162,3 +164,27 @@ def _ends(table: Table) -> Ints:
         else:
             ends += np.arange(1, len(ends) + 1) * (column.itemsize * int(np.prod(column.shape[1:])))
     return ends
+
+
+def encode_events(events: Sequence[Mapping[str, Any]]) -> bytes:
+    """Write events as JSON, a dict each; NaN and infinities become null.
+
+    Raises
+    ------
+    InvalidInput
+        For what JSON has no word for.
+    """
+    plain = [{str(name): _plain(value) for name, value in event.items()} for event in events]
+    return json.dumps({"events": plain}, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray | np.generic) or is_awkward(value):
+        return _plain(value.tolist())
+    raise InvalidInput(f"events: got a value of type {type(value).__name__}; expected numbers and lists of numbers")

@@ -17,12 +17,11 @@ from urllib.parse import quote
 from rootdata import columnar
 from rootdata.bundle.manifest import MANIFEST, MODEL, sha256_of
 from rootdata.table import cut
-from serve.client import wire
-from serve.client.columns import columns_of, is_columnar, pieces
+from serve.client.columns import columns_of, encode_events, is_columnar, pieces
 from serve.client.errors import InvalidInput, ServerError, Unreachable
 from serve.client.packing import packed
 from serve.client.retry import Answer, Call, Policy, Wait
-from serve.client.scores import Scores, join
+from serve.client.scores import Scores, join, stacked
 from serve.client.servers import Hold, Servers, Steps
 from serve.client.transport import CONNECT
 from serve.codec import media
@@ -118,7 +117,7 @@ def _bodies(events: Any, max_events: int) -> Iterator[tuple[int, bytes, str]]:
             yield start, columnar.encode(cut(table, start, stop)), media.COLUMNS
     elif isinstance(events, Sequence) and all(isinstance(event, Mapping) for event in events):
         for start in range(0, max(len(events), 1), max_events):
-            yield start, wire.encode_events(events[start : start + max_events]), media.JSON
+            yield start, encode_events(events[start : start + max_events]), media.JSON
     else:
         raise InvalidInput(
             f"events: got {type(events).__name__}; expected a list of dicts, a dict of columns, an awkward array of "
@@ -173,10 +172,10 @@ def _scores(answer: Answer) -> Scores:
     try:
         if answer.headers.get("content-type", "").startswith(media.JSON):
             plain = json.loads(answer.body)
-            names, scores = wire.stacked(plain["scores"])
+            names, scores = stacked(plain["scores"])
             explain = tuple(plain["explain"]) if "explain" in plain else None
         else:
-            names, scores = wire.stacked(columnar.decode(answer.body).columns)
+            names, scores = stacked(columnar.decode(answer.body).columns)
             explain = None
         model, version = answer.headers["x-model"], int(answer.headers["x-model-version"])
     except (ValueError, KeyError, TypeError) as error:

@@ -15,9 +15,9 @@ from rootdata import columnar
 from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec, TensorSpec
 from rootdata.jagged import Jagged
 from rootdata.table import Table, cut
-from serve.client import wire
-from serve.client.columns import columns_of, is_columnar, pieces
+from serve.client.columns import columns_of, encode_events, is_columnar, pieces
 from serve.client.errors import InvalidInput
+from serve.client.scores import stacked
 from serve.codec import answers, binary, media
 from serve.settings import Settings
 from strategies import jagged_of, number_columns
@@ -227,7 +227,7 @@ def test_what_is_no_column_is_named(events: Any, words: str) -> None:
 def test_answers_of_the_server_are_read(values: list[float]) -> None:
     scores = np.array([[v, -v] for v in values], np.float32).reshape(-1, 2)
     body, _ = answers.encode(media.COLUMNS, model="m", version=1, columns=("a", "b"), scores=scores)
-    names, read = wire.stacked(columnar.decode(body).columns)
+    names, read = stacked(columnar.decode(body).columns)
     assert names == ("a", "b")
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, scores)
@@ -242,9 +242,9 @@ def test_other_answers_are_refused(body: bytes) -> None:
 def test_events_as_dicts_become_json() -> None:
     event = {"a": np.float32(1.5), "b": [math.nan, 2], "c": np.array([1, 2]), "d": None, "e": math.inf, "f": (True, 3)}
     expected = b'{"events":[{"a":1.5,"b":[null,2],"c":[1,2],"d":null,"e":null,"f":[true,3]}]}'
-    assert wire.encode_events([event]) == expected
+    assert encode_events([event]) == expected
     with pytest.raises(InvalidInput, match="complex"):
-        wire.encode_events([{"a": 1j}])
+        encode_events([{"a": 1j}])
 
 
 def test_jagged_of_the_strategies_is_the_same_jagged() -> None:
