@@ -25,6 +25,7 @@ from rootdata.missing import mask_sentinels, values_of
 from rootdata.order.plan import Plan, Source, make_plan
 from rootdata.scaling.curves import SIGNED_LOG
 from rootdata.scaling.transform import Transform
+from rootdata.table import Table
 
 SENTINEL = -999.0
 
@@ -67,6 +68,37 @@ def number_columns(draw: st.DrawFn, *, min_size: int = 0) -> npt.NDArray[Any]:
         near = st.integers(max(-2000, info.min), min(2000, info.max))
         elements = near if info.min > SENTINEL else near | st.just(int(SENTINEL))
     return np.array(draw(st.lists(elements, min_size=min_size, max_size=40)), dtype)
+
+
+@st.composite
+def tables(draw: st.DrawFn, *, max_events: int = 8) -> Table:
+    """Flat, fixed-size and jagged columns, with any bits; jagged ones that share their offsets, have equal or others.
+
+    Some are views of longer columns: offsets do not begin at 0, and there are values that no list holds.
+    """
+    n = draw(st.integers(0, max_events))
+    lists = [offsets_of(np.array(draw(_row(st.integers(0, 3), n)), np.int64)) + draw(st.integers(0, 2)) for _ in "ab"]
+    made: dict[str, Any] = {}
+    for name in draw(st.lists(st.text(max_size=4), unique=True, max_size=5)):
+        kind = draw(st.sampled_from(["flat", "fixed", "shared", "equal", "other"]))
+        if kind in ("flat", "fixed"):
+            values = draw(_bits(n if kind == "flat" else 2 * n))
+            made[name] = values if kind == "flat" else values.reshape(n, 2)
+        else:
+            offsets = lists[1] if kind == "other" else lists[0]
+            content = draw(_bits(int(offsets[-1]) + draw(st.integers(0, 1))))
+            made[name] = Jagged(offsets if kind == "shared" else offsets.copy(), content)
+    return Table(num_events=n, columns=made)
+
+
+def _bits(size: int) -> st.SearchStrategy[npt.NDArray[Any]]:
+    """Numbers of any type that columns are of, of any bits: NaNs with a payload among them."""
+    dtypes = st.sampled_from(["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]).map(np.dtype)
+    return dtypes.flatmap(
+        lambda dtype: st.binary(min_size=size * dtype.itemsize, max_size=size * dtype.itemsize).map(
+            lambda raw: np.frombuffer(raw, np.uint8) % 2 == 1 if dtype.kind == "b" else np.frombuffer(raw, dtype)
+        )
+    )
 
 
 # Events of a block, selected

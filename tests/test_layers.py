@@ -367,7 +367,10 @@ def test_the_front_door_costs_nothing(statement: str) -> None:
     assert loaded_by(statement) & AT_ALL == set()
 
 
-LIGHT = ("scan.specs", "loading.position", "bundle.assemble", "order.plan", "options.parsed", "expressions.grammar")
+LIGHT = (
+    *("table", "columnar", "scan.specs", "loading.position", "bundle.assemble", "order.plan", "options.parsed"),
+    "expressions.grammar",
+)
 
 
 def test_what_is_light_loads_nothing_heavy() -> None:

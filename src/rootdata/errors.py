@@ -14,6 +14,7 @@ Every one is a :class:`RootDataError` and also of a builtin kind, so that both `
     ├── SpecsError       (ValueError)   specs that were made for other data or by another version
     ├── ResumeError      (ValueError)   a checkpoint of other data or another order of events
     ├── ShapeError       (ValueError)   an array of the wrong shape
+    ├── ColumnsError     (ValueError)   bytes that are no columns, or columns that can't be written as bytes
     └── BundleError      (ValueError)   a bundle that is none, or a network that can't be exported as asked
 """
 
@@ -76,6 +77,17 @@ class ResumeError(RootDataError, ValueError):
 
 class ShapeError(RootDataError, ValueError):
     """An array has the wrong shape."""
+
+
+class ColumnsError(RootDataError, ValueError):
+    """Bytes are no columns, or columns can't be written as bytes.
+
+    Attributes
+    ----------
+    field : the column, or the part of a header; ``None`` where it is no single one
+    """
+
+    field: str | None = None
 
 
 class BundleError(RootDataError, ValueError):

@@ -48,6 +48,13 @@ class Jagged:
         """What the objects are, with what is missing."""
         return self.content if self.valid is None else Masked(self.content, self.valid)
 
+    def trimmed(self) -> Jagged:
+        """View the lists alone: offsets from 0, and no content before or behind them."""
+        first, last = int(self.offsets[0]), int(self.offsets[-1])
+        if first == 0 and last == len(self.content):
+            return self
+        return Jagged.of(self.offsets - first if first else self.offsets, self.values[first:last])
+
     @classmethod
     def from_awkward(cls, array: Any) -> Jagged:
         """Take the buffers of an awkward array of one list level, or of fixed-size lists.
@@ -99,8 +106,11 @@ class Jagged:
         return Jagged.of(offsets_of(keep)[self.offsets], self.values[keep])
 
 
-Columns = dict[str, npt.NDArray[Any] | Jagged]
-"""Branch name to its column in a block: numpy (n,) or (n, k), or a list an event."""
+Column = npt.NDArray[Any] | Jagged
+"""One value, or a fixed number of them, an event: numpy (n,) or (n, k); or a list an event."""
+
+Columns = dict[str, Column]
+"""Branch name to its column in a block."""
 
 
 def _is_plain(layout: Any) -> bool:
@@ -111,7 +121,7 @@ def _is_plain(layout: Any) -> bool:
     return is_list and layout.offsets.data.dtype == np.int64 and len(layout.offsets) > 0 and layout.offsets[0] == 0
 
 
-def digest(columns: Mapping[str, npt.NDArray[Any] | Jagged]) -> str:
+def digest(columns: Mapping[str, Column]) -> str:
     """Return what no other columns have: a checksum of 128 bits over names, types, shapes and every bit of the values.
 
     The same however the columns were read, alone or as part of a longer array.
@@ -140,6 +150,11 @@ def _digest(array: npt.NDArray[Any]) -> bytes:
     import xxhash
 
     return xxhash.xxh3_128_digest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def same_offsets(first: Ints, second: Ints) -> bool:
+    """Say whether lists have the same lengths; where both are one array, it costs nothing."""
+    return first is second or np.array_equal(first, second)
 
 
 def offsets_of(counts: npt.NDArray[Any]) -> Ints:

@@ -14,7 +14,7 @@ import torch
 import uproot
 from torch import Tensor, nn
 
-from rootdata.bundle.assemble import Assembler, Table, Tensors
+from rootdata.bundle.assemble import Assembler, Tensors
 from rootdata.bundle.manifest import MODEL, open_bundle
 from rootdata.jagged import Jagged
 from rootdata.loading.datamodule import RootDataModule
@@ -22,6 +22,7 @@ from rootdata.options.data import DataConfig, parse_data
 from rootdata.options.typed import names_of
 from rootdata.scan.first_pass import scan
 from rootdata.scan.sources import find_files
+from rootdata.table import Table
 from strategies import SENTINEL, columns_of
 
 SIZES = (400, 300)

@@ -20,6 +20,7 @@ KINDS = {
     "SpecsError": ValueError,
     "ResumeError": ValueError,
     "ShapeError": ValueError,
+    "ColumnsError": ValueError,
     "BundleError": ValueError,
 }
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 from hypothesis import strategies as st
 from tritonclient.http import InferenceServerClient, InferInput
 
-from rootdata.bundle.assemble import Column, Table
 from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec, TensorSpec
-from rootdata.jagged import Jagged, offsets_of
+from rootdata.jagged import Column, Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec import binary, tfaas
 from serve.settings import Settings
 

@@ -29,8 +29,8 @@ from models import make_bundle
 from servers import Handle
 from spoiling import spoil
 
-from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec import binary, media, tfaas
 from serve.models.repository import Repository
 

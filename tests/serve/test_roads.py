@@ -17,13 +17,14 @@ import tritonclient.http as triton
 import uproot
 from servers import Handle
 
-from rootdata.bundle.assemble import Assembler, Table, lists_of
+from rootdata.bundle.assemble import Assembler, lists_of
 from rootdata.bundle.export import export, run
 from rootdata.bundle.manifest import Manifest, open_bundle
 from rootdata.jagged import Jagged
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
+from rootdata.table import Table
 from serve.client import Client
 from serve.codec import binary, tfaas
 

@@ -14,39 +14,11 @@ from rootdata.errors import BundleError, RootDataError
 from rootdata.events import selection
 from rootdata.events.selection import Objects
 from rootdata.expressions.objects import Flat
-from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.jagged import Column, Ints, Jagged, offsets_of
 from rootdata.missing import Bools, as_real, find_missing, values_of
+from rootdata.table import Table
 
-Column = npt.NDArray[Any] | Jagged
 Tensors = dict[str, npt.NDArray[Any]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
-    """The branches of some events.
-
-    Parameters
-    ----------
-    columns : branch name to (n,), (n, width) of a fixed-size branch, or a jagged column of n events
-    """
-
-    num_events: int
-    columns: Mapping[str, Column]
-
-
-def concatenate(tables: Sequence[Table]) -> Table:
-    """Join the events of tables with the same columns."""
-    if len(tables) == 1:
-        return tables[0]
-    joined = {name: _join([t.columns[name] for t in tables]) for name in tables[0].columns}
-    return Table(num_events=sum(t.num_events for t in tables), columns=joined)
-
-
-def _join(parts: Sequence[Any]) -> Column:
-    if not isinstance(parts[0], Jagged):
-        return np.concatenate(parts)
-    counts = np.concatenate([p.counts for p in parts])
-    return Jagged(offsets_of(counts), np.concatenate([p.content for p in parts]))
 
 
 def table_of(manifest: Manifest, columns: Mapping[str, Sequence[Any]]) -> Table:

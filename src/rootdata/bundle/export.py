@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rootdata import disk
 from rootdata.bundle import cmssw, parity, portable, signature
-from rootdata.bundle.assemble import Assembler, Table, Tensors, concatenate, lists_of, table_of
+from rootdata.bundle.assemble import Assembler, Tensors, lists_of, table_of
 from rootdata.bundle.deployed import Call, Deployed, activation_of, call_of, computing, in_type, refuse, unwrapped
 from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, Parity, save_manifest, sha256_of
 from rootdata.causes import OUTSIDE, cause_of
@@ -31,6 +31,7 @@ from rootdata.errors import BundleError, FileError
 from rootdata.jagged import Ints
 from rootdata.layouts.layout import Layout
 from rootdata.scan.scanned import layout_of, transforms_of
+from rootdata.table import Table, concatenate, take
 
 Scores = npt.NDArray[np.float32]
 
@@ -194,8 +195,8 @@ def _parity(graph: bytes, draft: Manifest, compared: Table, expected: Scores, *,
     """Compare the graph with what torch expects: all events at once, and the sample that is written one by one."""
     rows = _sample(num_real, compared.num_events - num_real)
     # in JSON an infinity becomes NaN, and a derived column may tell them apart
-    rows = rows[~parity.has_infinity(parity.take(compared, rows))]
-    columns = lists_of(parity.take(compared, rows))
+    rows = rows[~parity.has_infinity(take(compared, rows))]
+    columns = lists_of(take(compared, rows))
     difference = max(
         _compare(expected, run(graph, Assembler(draft)(compared))),
         _compare(expected[rows], _one_by_one(graph, draft, table_of(draft, columns))),
@@ -355,7 +356,7 @@ def run(graph: bytes, tensors: Tensors) -> Scores:
 def _one_by_one(graph: bytes, draft: Manifest, table: Table) -> Scores:
     """Run a graph on every event alone, with no more places for objects than it needs."""
     assemble = Assembler(draft)
-    events = (parity.take(table, np.array([i])) for i in range(table.num_events))
+    events = (take(table, np.array([i])) for i in range(table.num_events))
     return np.concatenate([run(graph, assemble(event)) for event in events])
 
 

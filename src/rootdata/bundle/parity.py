@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from rootdata.bundle.assemble import Table, concatenate
 from rootdata.errors import BundleError
 from rootdata.events import selection
 from rootdata.events.selection import Events, Objects
@@ -19,6 +18,7 @@ from rootdata.missing import Bools
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.scan.scanned import Scanned
 from rootdata.scan.specs import Specs
+from rootdata.table import Table, concatenate, take
 
 OVERFULL = 3  # objects more than there is room for
 BENT = 8  # real events that are bent in each way
@@ -91,19 +91,6 @@ def _read(reader: EventReader, numbers: Sequence[int], names: Sequence[str], wan
         if wanted <= 0:
             break
     return concatenate(tables)
-
-
-def take(table: Table, rows: Ints) -> Table:
-    """Pick events, by number, in any order."""
-    return Table(num_events=len(rows), columns={n: _take(c, rows) for n, c in table.columns.items()})
-
-
-def _take(column: Any, rows: Ints) -> Any:
-    if not isinstance(column, Jagged):
-        return column[rows]
-    counts = column.counts[rows]
-    starts = np.repeat(column.offsets[:-1][rows] - offsets_of(counts)[:-1], counts)
-    return Jagged(offsets_of(counts), column.content[starts + np.arange(len(starts))])
 
 
 def has_infinity(table: Table) -> Bools:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from rootdata.bundle.assemble import Column, Table
 from rootdata.bundle.manifest import (
     EVENTS,
     BranchSpec,
@@ -24,12 +23,13 @@ from rootdata.bundle.manifest import (
 )
 from rootdata.errors import BundleError
 from rootdata.events import selection
-from rootdata.jagged import Jagged
+from rootdata.jagged import Column, Jagged, same_offsets
 from rootdata.options.data import Collection, DataConfig
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import SIGNED_LOG, Curve
 from rootdata.scan.scanned import layout_of, transforms_of
 from rootdata.scan.specs import Specs
+from rootdata.table import Table
 
 SCORES = "scores"
 EXACT = 2**24  # whole numbers up to it are what they are in float32
@@ -239,17 +239,14 @@ def _count_groups(collections: Sequence[Collection], columns: Mapping[str, Jagge
     for name, column in columns.items():
         if name not in groups:
             # Jet_btag is only used in a cut on jets, say: the same prefix, and the same counts in all these events
-            kin = (g for b, g in groups.items() if _stem(b) == _stem(name) and _same_counts(columns[b], column))
-            groups[name] = next(kin, name)
+            kin = [b for b in groups if _stem(b) == _stem(name)]
+            alike = (groups[b] for b in kin if same_offsets(columns[b].offsets, column.offsets))
+            groups[name] = next(alike, name)
     return groups
 
 
 def _stem(name: str) -> str:
     return re.split(r"[_.]", name, maxsplit=1)[0]
-
-
-def _same_counts(first: Jagged, second: Jagged) -> bool:
-    return np.array_equal(first.offsets, second.offsets)
 
 
 def _ranges(specs: Specs) -> dict[str, Range]:

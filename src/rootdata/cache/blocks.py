@@ -3,10 +3,10 @@
 A store may forget and may fail, but it never delivers anything else than what was put under a key, and none of its
 failures reaches whoever reads: what can't be had from it is read from the files.
 
-On disk every block is a file of its own: a prefix (format, checksum of all that follows, lengths), a header in JSON
-(the key, which array is which column), and the arrays as they lie in memory. Whoever reads takes no lock: a file
-appears under its name by a rename, whole, and its checksum is compared each time. Whoever changes the folder holds
-``flock`` on ``.lock``, in which the number of bytes in the folder is written.
+On disk every block is a file of its own: a prefix (format, checksum of all that follows, bytes of the file), and the
+columns as :mod:`rootdata.columnar` keeps them. Whoever reads takes no lock: a file appears under its name by a rename,
+whole, and its checksum is compared each time. Whoever changes the folder holds ``flock`` on ``.lock``, in which the
+number of bytes in the folder is written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import dataclasses
 import fcntl
 import functools
 import hashlib
-import json
 import os
 import re
 import struct
@@ -30,26 +29,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from isal.isal_zlib import crc32
 
 from rootdata import disk
 from rootdata.arena import Lender, shared
+from rootdata.columnar import kept, to_keep
 from rootdata.errors import FileError
 from rootdata.io.local import read_into
 from rootdata.io.store import Store
-from rootdata.jagged import Columns, Jagged
+from rootdata.jagged import Columns
 from rootdata.options.read import CacheConfig
 
 SUFFIX = ".block"
-FORMAT = b"RDBLOCK1"
-ALIGNMENT = 64  # bytes, a cache line: no array starts within one
+FORMAT = b"RDBLOCK2"
 LOCK_SECONDS = 2.0  # more is not waited for: reading anew costs less
 KEPT_SHARE = 0.95  # of the bound, when room is made: looking for the oldest takes a look at every entry
 
-_PREFIX = struct.Struct("<8sIIQ")  # format, checksum of what follows, bytes of the header, bytes of the file
+_UNCHECKED = struct.Struct("<8sI")  # format, checksum of what follows
+_REST = struct.Struct("<Q")  # bytes of the file
+_PREFIX = struct.Struct("<8sIQ")
 _FOLDER = re.compile("[0-9a-f]{2}")
-_UNCHECKED = 12  # bytes: the format and the checksum itself
 
 
 def open_store(config: CacheConfig | None) -> Store | None:
@@ -334,8 +333,8 @@ def _checked(file: FileIO, lender: Lender) -> memoryview | None:
     except EOFError:
         return None
     content = array.data
-    kind, checksum, _, whole = _PREFIX.unpack_from(content)
-    is_whole = kind == FORMAT and whole == size and crc32(content[_UNCHECKED:]) == checksum
+    kind, checksum, whole = _PREFIX.unpack_from(content)
+    is_whole = kind == FORMAT and whole == size and crc32(content[_UNCHECKED.size :]) == checksum
     return content.toreadonly() if is_whole else None
 
 
@@ -344,62 +343,18 @@ def _checked(file: FileIO, lender: Lender) -> memoryview | None:
 
 def _encoded(key: str, columns: Columns) -> list[Any] | None:
     """Lay out columns as a list of buffers; ``None`` where they are of a kind that is not kept."""
-    arrays: list[npt.NDArray[Any]] = []
-    places: dict[str, list[int]] = {}
-    for name, column in columns.items():
-        pieces = _pieces(column)
-        if pieces is None:
-            return None
-        places[name] = [_place(piece, arrays) for piece in pieces]
-    starts = np.cumsum([0, *(_aligned(a.nbytes) for a in arrays)]).tolist()
-    described = [[a.dtype.str, a.shape, at] for a, at in zip(arrays, starts, strict=False)]
-    header = json.dumps({"key": key, "arrays": described, "columns": places}).encode()
-    first = _aligned(_PREFIX.size + len(header))
-    head = _PREFIX.pack(FORMAT, 0, len(header), first + starts[-1]) + header
-    parts: list[Any] = [head.ljust(first, b"\0")]
-    for array in arrays:
-        parts += [array.reshape(-1).view(np.uint8), bytes(_aligned(array.nbytes) - array.nbytes)]
-    checksum = functools.reduce(lambda value, part: crc32(part, value), parts[1:], crc32(parts[0][_UNCHECKED:]))
-    parts[0] = parts[0][: len(FORMAT)] + struct.pack("<I", checksum) + parts[0][_UNCHECKED:]
-    return parts
+    parts = to_keep(columns, key, before=_PREFIX.size)
+    if parts is None:
+        return None
+    rest = _REST.pack(_PREFIX.size + _size_of(parts))
+    checksum = functools.reduce(lambda value, part: crc32(part, value), parts, crc32(rest))
+    return [_UNCHECKED.pack(FORMAT, checksum) + rest, *parts]
 
 
 def _decoded(content: memoryview, key: str) -> Columns | None:
     """View the columns in the bytes of an entry, unless it is another key's."""
-    length = _PREFIX.unpack_from(content)[2]
-    header = json.loads(bytes(content[_PREFIX.size : _PREFIX.size + length]))
-    if header["key"] != key:
-        return None
-    first = _aligned(_PREFIX.size + length)
-    arrays = [np.ndarray(shape, dtype, content, first + at) for dtype, shape, at in header["arrays"]]
-    return {name: _column(*(arrays[i] for i in where)) for name, where in header["columns"].items()}
-
-
-def _pieces(column: Any) -> tuple[npt.NDArray[Any], ...] | None:
-    """Take a column apart: values, and the offsets of its lists."""
-    if type(column) is np.ndarray:  # a masked array, say, is more than its values
-        return (np.ascontiguousarray(column),) if column.dtype.kind in "biuf" and column.ndim else None
-    if not isinstance(column, Jagged) or column.content.dtype.kind not in "biuf":
-        return None
-    offsets = column.offsets.astype(np.int64, copy=False)
-    return np.ascontiguousarray(column.content[offsets[0] : offsets[-1]]), offsets - offsets[0]
-
-
-def _place(piece: npt.NDArray[Any], arrays: list[npt.NDArray[Any]]) -> int:
-    """Find an array among those that are kept already, as branches of a collection have the same offsets, or add it."""
-    for i, other in enumerate(arrays):
-        if other.dtype == piece.dtype == np.int64 and np.array_equal(other, piece):
-            return i
-    arrays.append(piece)
-    return len(arrays) - 1
-
-
-def _column(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64] | None = None) -> npt.NDArray[Any] | Jagged:
-    return values if offsets is None else Jagged(offsets, values)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    found, columns = kept(content, before=_PREFIX.size)
+    return columns if found == key else None
 
 
 def _size_of(parts: Sequence[Any]) -> int:

@@ -16,7 +16,7 @@ from rootdata.expressions.arithmetic import OperandError
 from rootdata.expressions.grammar import Expression, parse
 from rootdata.expressions.objects import Flat, is_true, load, order_of
 from rootdata.io.branches import Branch
-from rootdata.jagged import Ints, Jagged
+from rootdata.jagged import Ints, Jagged, same_offsets
 from rootdata.location import Location
 from rootdata.missing import Bools, Masked
 from rootdata.options.data import PARTS, Collection, DataConfig, Sample
@@ -442,7 +442,7 @@ def _jagged(values: Any, name: str, collection: Collection, block: Block) -> Jag
 def _check_counts(lists: Mapping[str, Jagged], collection: Collection, block: Block) -> None:
     first, *others = lists
     for other in others:
-        if lists[other].offsets is lists[first].offsets or np.array_equal(lists[other].offsets, lists[first].offsets):
+        if same_offsets(lists[other].offsets, lists[first].offsets):
             continue
         at = int(np.flatnonzero(lists[other].counts != lists[first].counts)[0])
         raise DataError(
@@ -464,7 +464,7 @@ def _per_object(
     values = columns.evaluate(text, what=f"jagged.{collection.name}.{what}")
     first = next(iter(lists.values()))
     jagged = _jagged(values, text, collection, block)
-    if not np.array_equal(jagged.offsets, first.offsets):
+    if not same_offsets(jagged.offsets, first.offsets):
         raise DataError(
             f"jagged.{collection.name}.{what}: {text!r} does not have one value for each "
             f"object of the collection ({block})"

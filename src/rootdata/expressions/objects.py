@@ -38,7 +38,7 @@ from rootdata.expressions.arithmetic import (
     where,
     widen,
 )
-from rootdata.jagged import Ints, Jagged
+from rootdata.jagged import Ints, Jagged, same_offsets
 from rootdata.missing import Array, Bools, Masked, as_real, values_of, without_infinities
 
 Flat = Array | Masked
@@ -131,7 +131,7 @@ def align(*operands: Value) -> tuple[Ints | None, list[Numbers]]:
         return None, [x for x in operands if not isinstance(x, Jagged)]
     first, offsets = jagged[0]
     for i, other in jagged[1:]:
-        if other is not offsets and not np.array_equal(other, offsets):
+        if not same_offsets(other, offsets):
             raise _mismatch(offsets, other, first, i)
     counts = np.diff(offsets) if any(_is_flat(x) for x in operands) else None
     return offsets, [_repeated(x, counts) for x in operands]

@@ -1,8 +1,9 @@
-"""Events as people have them, to columns; pure, and awkward is only imported where it is in use already."""
+"""Events as people have them, to columns or JSON; pure, and awkward is only imported where it is in use already."""
 
 from __future__ import annotations
 
-import dataclasses
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -11,23 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.errors import ShapeError
-from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.jagged import Column, Ints, Jagged, offsets_of
+from rootdata.table import Table
 from serve.client.errors import InvalidInput
-
-Column = npt.NDArray[Any] | Jagged
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Columns:
-    """The branches of some events.
-
-    Parameters
-    ----------
-    columns : branch name to (n,), (n, width) of a fixed-size branch, or a jagged column of n events
-    """
-
-    num_events: int
-    columns: Mapping[str, Column]
 
 
 def is_columnar(events: Any) -> bool:
@@ -43,7 +30,7 @@ def is_awkward(value: Any) -> bool:
     return type(value).__module__.split(".")[0] == "awkward"
 
 
-def columns_of(events: Any) -> Columns:
+def columns_of(events: Any) -> Table:
     """Take the columns of events.
 
     Parameters
@@ -66,7 +53,7 @@ def columns_of(events: Any) -> Columns:
                 f"column {name!r} has {len(columns[name])} events, {first!r} has {len(columns[first])}; "
                 "give every column one value, or one list, for each event"
             )
-    return Columns(num_events=len(columns[first]), columns=columns)
+    return Table(num_events=len(columns[first]), columns=columns)
 
 
 def _named(events: Any) -> Iterator[tuple[str, Any]]:
@@ -149,7 +136,7 @@ def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def pieces(columns: Columns, *, max_events: int, max_bytes: int) -> list[tuple[int, int]]:
+def pieces(table: Table, *, max_events: int, max_bytes: int) -> list[tuple[int, int]]:
     """Cut events into ranges of bounded size.
 
     Returns
@@ -157,21 +144,21 @@ def pieces(columns: Columns, *, max_events: int, max_bytes: int) -> list[tuple[i
     (start, stop) of each, in order, at least one; none has more than ``max_events`` events, and only one of a single
     event more than ``max_bytes`` bytes
     """
-    ends = _ends(columns)
-    cut, start = [], 0
-    while start < columns.num_events:
+    ends = _ends(table)
+    found, start = [], 0
+    while start < table.num_events:
         before = int(ends[start - 1]) if start else 0
         full = int(np.searchsorted(ends, before + max_bytes, side="right"))
-        stop = min(max(full, start + 1), start + max_events, columns.num_events)
-        cut.append((start, stop))
+        stop = min(max(full, start + 1), start + max_events, table.num_events)
+        found.append((start, stop))
         start = stop
-    return cut or [(0, 0)]
+    return found or [(0, 0)]
 
 
-def _ends(columns: Columns) -> Ints:
+def _ends(table: Table) -> Ints:
     """Sum up the bytes of the events up to each one, itself included."""
-    ends = np.zeros(columns.num_events, np.int64)
-    for column in columns.columns.values():
+    ends = np.zeros(table.num_events, np.int64)
+    for column in table.columns.values():
         if isinstance(column, Jagged):
             ends += column.offsets[1:] * column.content.itemsize + np.arange(1, len(ends) + 1) * 4
         else:
@@ -179,15 +166,25 @@ def _ends(columns: Columns) -> Ints:
     return ends
 
 
-def cut(columns: Columns, start: int, stop: int) -> Columns:
-    """Take the events from ``start`` to ``stop``, without a copy of their values."""
-    if (start, stop) == (0, columns.num_events):
-        return columns
-    return Columns(num_events=stop - start, columns={n: _cut(c, start, stop) for n, c in columns.columns.items()})
+def encode_events(events: Sequence[Mapping[str, Any]]) -> bytes:
+    """Write events as JSON, a dict each; NaN and infinities become null.
+
+    Raises
+    ------
+    InvalidInput
+        For what JSON has no word for.
+    """
+    plain = [{str(name): _plain(value) for name, value in event.items()} for event in events]
+    return json.dumps({"events": plain}, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _cut(column: Column, start: int, stop: int) -> Column:
-    if not isinstance(column, Jagged):
-        return column[start:stop]
-    offsets = column.offsets[start : stop + 1]
-    return Jagged(offsets - offsets[0], column.content[offsets[0] : offsets[-1]])
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray | np.generic) or is_awkward(value):
+        return _plain(value.tolist())
+    raise InvalidInput(f"events: got a value of type {type(value).__name__}; expected numbers and lists of numbers")

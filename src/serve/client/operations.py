@@ -1,28 +1,33 @@
-"""What can be asked of a server: each operation yields calls, is given their answers, and returns the result.
+"""What can be asked of a server: each operation yields steps, is given their outcomes, and returns the result.
 
-Nothing is sent here, so the same operations serve the client that waits and the one that does not.
+Nothing is sent here, so the same operations are the methods of the client that waits and of the one that does not: a
+method has the parameters of its operation, but for the first, and its words.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
+from rootdata import columnar
 from rootdata.bundle.manifest import MANIFEST, MODEL, sha256_of
-from serve.client import wire
-from serve.client.columns import columns_of, cut, is_columnar, pieces
-from serve.client.errors import InvalidInput, ServerError
-from serve.client.retry import Answer, Call
-from serve.client.scores import Scores, join
+from rootdata.table import cut
+from serve.client.columns import columns_of, encode_events, is_columnar, pieces
+from serve.client.errors import InvalidInput, ServerError, Unreachable
+from serve.client.packing import packed
+from serve.client.retry import Answer, Call, Policy, Wait
+from serve.client.scores import Scores, join, stacked
+from serve.client.servers import Hold, Servers, Steps
+from serve.client.transport import CONNECT
 from serve.codec import media
 
-T = TypeVar("T")
-Operation = Generator[Call, Answer, T]
-
+Models = list[dict[str, Any]]
+POLL = 0.1  # seconds between two looks whether a server is ready
 MAX_BYTES = 16_000_000  # of a request with columns; servers take 64 MB
 HINTS = {
     401: "give the key of a user of this server, key=... or ROOTDATA_KEY",
@@ -63,15 +68,40 @@ def _model(name: str) -> str:
 
 
 def predict(
-    target: Target, events: Any, *, explain: bool = False, tree: str | None = None, max_events: int = 50_000
-) -> Operation[Scores]:
-    """Score events of any kind that :class:`serve.client.waiting.Client` takes."""
+    servers: Servers,
+    model: str,
+    events: Any,
+    *,
+    version: int | None = None,
+    alias: str | None = None,
+    explain: bool = False,
+    tree: str | None = None,
+) -> Steps[Scores]:
+    """Score events.
+
+    Parameters
+    ----------
+    events : a list of dicts (branch name to a number or a list of numbers, None for a missing value); a dict, a
+        DataFrame or anything else of columns by branch name; an awkward array of records; the path of a ROOT file
+    version, alias : of the model; the latest version by default
+    explain : also say what is unlike the training events; not for files
+    tree : of a ROOT file that has several
+
+    Raises
+    ------
+    InvalidInput, ServerError, Unreachable
+        Naming what is wrong, where, and what to do.
+    """
+    target = Target(name=model, version=version, alias=alias)
     if isinstance(events, str | Path):
-        return (yield from _predict_file(target, Path(events), explain=explain, tree=tree))
+        if explain:
+            raise InvalidInput("explain: files are scored without; read the events, and give their columns")
+        return _scores(checked((yield from servers.ask(_file_call(target, Path(events), media.COLUMNS, tree)))))
     parts: list[Scores] = []
-    for start, body, kind in _bodies(events, max_events):
-        answer = yield _predict_call(target, body, kind, explain=explain)
-        parts.append(_scores(checked(answer, first=start)))
+    for start, body, kind in _bodies(events, servers.max_events):
+        call = _predict_call(target, body, kind, accept=media.JSON if explain else media.COLUMNS)
+        call = dataclasses.replace(call, params={"explain": "true"} if explain else {})
+        parts.append(_scores(checked((yield from servers.ask(call)), first=start)))
         # What is published meanwhile must not answer the rest.
         target = Target(name=target.name, version=parts[0].version)
     return join(parts)
@@ -82,12 +112,12 @@ def _bodies(events: Any, max_events: int) -> Iterator[tuple[int, bytes, str]]:
     if max_events < 1:
         raise InvalidInput(f"events_per_request: got {max_events}; expected 1 or more")
     if is_columnar(events):
-        columns = columns_of(events)
-        for start, stop in pieces(columns, max_events=max_events, max_bytes=MAX_BYTES):
-            yield start, wire.encode_columns(cut(columns, start, stop)), media.COLUMNS
+        table = columns_of(events)
+        for start, stop in pieces(table, max_events=max_events, max_bytes=MAX_BYTES):
+            yield start, columnar.encode(cut(table, start, stop)), media.COLUMNS
     elif isinstance(events, Sequence) and all(isinstance(event, Mapping) for event in events):
         for start in range(0, max(len(events), 1), max_events):
-            yield start, wire.encode_events(events[start : start + max_events]), media.JSON
+            yield start, encode_events(events[start : start + max_events]), media.JSON
     else:
         raise InvalidInput(
             f"events: got {type(events).__name__}; expected a list of dicts, a dict of columns, an awkward array of "
@@ -95,38 +125,40 @@ def _bodies(events: Any, max_events: int) -> Iterator[tuple[int, bytes, str]]:
         )
 
 
-def _predict_call(target: Target, body: bytes | Path, kind: str, *, explain: bool) -> Call:
-    accept = media.JSON if explain else media.COLUMNS
-    return Call(
-        method="POST",
-        path=f"{target.path}/predict",
-        params={"explain": "true"} if explain else {},
-        headers={"Content-Type": kind, "Accept": accept},
-        body=body,
-        is_repeatable=True,
-    )
+def _predict_call(target: Target, body: bytes | Path, kind: str, *, accept: str) -> Call:
+    headers = {"Content-Type": kind, "Accept": accept}
+    return Call(method="POST", path=f"{target.path}/predict", headers=headers, body=body, is_repeatable=True)
 
 
-def _predict_file(target: Target, path: Path, *, explain: bool, tree: str | None) -> Operation[Scores]:
-    if explain:
-        raise InvalidInput("explain: files are scored without; read the events, and give their columns")
-    call = _predict_call(target, _existing(path), media.ROOT, explain=False)
-    answer = yield dataclasses.replace(call, params={} if tree is None else {"tree": tree})
-    return _scores(checked(answer, first=0))
+def _file_call(target: Target, path: Path, accept: str, tree: str | None) -> Call:
+    call = _predict_call(target, _existing(path), media.ROOT, accept=accept)
+    return dataclasses.replace(call, params={} if tree is None else {"tree": tree})
 
 
-def predict_file(target: Target, path: Path, output: Path, *, tree: str | None = None) -> Operation[Path]:
-    """Score a ROOT file into a file; neither is ever in memory."""
+def predict_file(
+    servers: Servers,
+    model: str,
+    path: str | Path,
+    output: str | Path,
+    *,
+    version: int | None = None,
+    alias: str | None = None,
+    tree: str | None = None,
+) -> Steps[Path]:
+    """Score a ROOT file of any size into a file; neither is ever in memory.
+
+    Parameters
+    ----------
+    output : ``scores.root`` (tree ``scores``, one branch ``score_<column>`` for each), ``.arrow`` or ``.json``
+    """
+    target, output = Target(name=model, version=version, alias=alias), Path(output)
     kinds = {".root": media.ROOT, ".arrow": media.ARROW, ".arrows": media.ARROW, ".json": media.JSON}
     if output.suffix not in kinds:
         raise InvalidInput(f"output: got {str(output)!r}; expected a name that ends in {', '.join(kinds)}")
     if not output.parent.is_dir():
         raise InvalidInput(f"output: the folder {str(output.parent)!r} does not exist; make it first")
-    call = _predict_call(target, _existing(path), media.ROOT, explain=False)
-    headers = {**call.headers, "Accept": kinds[output.suffix]}
-    checked(
-        (yield dataclasses.replace(call, headers=headers, params={} if tree is None else {"tree": tree}, into=output))
-    )
+    call = _file_call(target, Path(path), kinds[output.suffix], tree)
+    checked((yield from servers.ask(dataclasses.replace(call, into=output))))
     return output
 
 
@@ -140,10 +172,10 @@ def _scores(answer: Answer) -> Scores:
     try:
         if answer.headers.get("content-type", "").startswith(media.JSON):
             plain = json.loads(answer.body)
-            names, scores = wire.stacked(plain["scores"])
+            names, scores = stacked(plain["scores"])
             explain = tuple(plain["explain"]) if "explain" in plain else None
         else:
-            names, scores = wire.stacked(wire.decode_columns(answer.body))
+            names, scores = stacked(columnar.decode(answer.body).columns)
             explain = None
         model, version = answer.headers["x-model"], int(answer.headers["x-model-version"])
     except (ValueError, KeyError, TypeError) as error:
@@ -217,88 +249,158 @@ def _json(answer: Answer) -> Any:
 # Models
 
 
-def search(query: Mapping[str, str | float | None], bounds: Mapping[str, float]) -> Operation[list[dict[str, Any]]]:
-    """Find models by what is known of them; all, where nothing is asked."""
-    asked = {**query, **bounds}
-    params = {name: str(value) for name, value in asked.items() if value is not None}
-    return list(_json((yield Call(method="GET", path="/models", params=params, is_repeatable=True))))
+def models(servers: Servers) -> Steps[Models]:
+    """List all models: of each what :meth:`search` gives."""
+    return search(servers)
 
 
-def card(target: Target) -> Operation[dict[str, Any]]:
-    """Ask what is known of a model, or everything about a version."""
-    return dict(_json((yield Call(method="GET", path=target.path, is_repeatable=True))))
+def search(
+    servers: Servers,
+    *,
+    tag: str | None = None,
+    feature: str | None = None,
+    author: str | None = None,
+    text: str | None = None,
+    min_auc: float | None = None,
+    bounds: Mapping[str, float] | None = None,
+) -> Steps[Models]:
+    """Find models by what their latest version says; what is not given does not matter.
+
+    Parameters
+    ----------
+    feature : a branch or feature that it takes
+    author, text : parts of the author, and of name, description, author or tags
+    bounds : ``min_<metric>`` or ``max_<metric>`` to a number
+    """
+    asked = {"tag": tag, "feature": feature, "author": author, "text": text, "min_auc": min_auc, **(bounds or {})}
+    params = _given(asked)
+    return list(_json((yield from servers.ask(Call(method="GET", path="/models", params=params, is_repeatable=True)))))
+
+
+def _given(asked: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in asked.items() if value is not None}
+
+
+def card(servers: Servers, name: str, version: int | None = None) -> Steps[dict[str, Any]]:
+    """Say what is known of a model, or everything about a version: its manifest."""
+    path = Target(name=name, version=version).path
+    return dict(_json((yield from servers.ask(Call(method="GET", path=path, is_repeatable=True)))))
 
 
 def upload(
+    servers: Servers,
     name: str,
-    body: Path,
+    source: str | Path,
     *,
-    tags: Iterable[str],
-    features: Iterable[str],
-    columns: Iterable[str],
-    batching: str | None,
-) -> Operation[int]:
-    """Publish a model; not asked again once it may have arrived, as that would publish it twice."""
+    tags: Iterable[str] = (),
+    features: Iterable[str] = (),
+    columns: Iterable[str] = (),
+    batching: str | None = None,
+) -> Steps[int]:
+    """Publish a bundle as the next version of a model, and return its number.
+
+    Parameters
+    ----------
+    source : folder of a bundle, an archive of one, or a graph alone (``.onnx``)
+    features, columns : of a graph alone: what the features of its input, and its scores, are called
+    batching : ``none`` where requests, and the events in them, are to be run one by one
+    """
+    archive = yield Hold(file=packed(Path(source)))
     params = {"tag": list(tags), "feature": list(features), "column": list(columns)}
     params |= {} if batching is None else {"batching": [batching]}
     headers = {"Content-Type": "application/octet-stream"}
-    call = Call(method="POST", path=f"{_model(name)}/versions", params=params, headers=headers, body=_existing(body))
-    return int(_json((yield call))["version"])
+    path, body = f"{_model(name)}/versions", archive if isinstance(archive, Path) else None
+    # Not repeatable: asked again once it may have arrived, it would be published twice.
+    call = Call(method="POST", path=path, params=params, headers=headers, body=body)
+    return int(_json((yield from servers.ask(call)))["version"])
 
 
-def download(name: str, version: int | None, into: Path) -> Operation[Path]:
-    """Fetch graph and manifest of a version, and compare checksums."""
+def download(servers: Servers, name: str, version: int | None = None, *, into: str | Path) -> Steps[Path]:
+    """Fetch a version, the latest by default, as a bundle into a folder, and check that it is whole."""
+    into = Path(into)
     if version is None:
-        version = int((yield from card(Target(name=name)))["latest"])
+        version = int((yield from card(servers, name))["latest"])
     path = Target(name=name, version=version).path
     into.mkdir(parents=True, exist_ok=True)
     for file in (MANIFEST, MODEL):
         call = Call(method="GET", path=f"{path}/{file}", into=into / file, is_repeatable=True)
-        answer = checked((yield call))
+        answer = checked((yield from servers.ask(call)))
     if sha256_of(into / MODEL) != answer.headers.get("x-model-sha256"):
         raise _strange(answer, ValueError(f"the checksum of {MODEL} is another one than it says"))
     return into
 
 
-def set_alias(name: str, alias: str, version: int) -> Operation[None]:
-    """Let an alias point at a version."""
+def set_alias(servers: Servers, name: str, alias: str, version: int) -> Steps[None]:
+    """Let an alias, such as ``production``, point at a version."""
     body, headers = json.dumps({"version": version}).encode(), {"Content-Type": media.JSON}
     path = Target(name=name, alias=alias).path
-    checked((yield Call(method="PUT", path=path, headers=headers, body=body, is_repeatable=True)))
+    call = Call(method="PUT", path=path, headers=headers, body=body, is_repeatable=True)
+    checked((yield from servers.ask(call)))
 
 
-def delete_alias(name: str, alias: str) -> Operation[None]:
+def delete_alias(servers: Servers, name: str, alias: str) -> Steps[None]:
     """Remove an alias."""
-    checked((yield Call(method="DELETE", path=Target(name=name, alias=alias).path)))
+    checked((yield from servers.ask(Call(method="DELETE", path=Target(name=name, alias=alias).path))))
 
 
-def add_tag(name: str, tag: str) -> Operation[None]:
-    """Add a tag."""
-    checked((yield Call(method="PUT", path=f"{_model(name)}/tags/{quote(tag, safe='')}", is_repeatable=True)))
+def add_tag(servers: Servers, name: str, tag: str) -> Steps[None]:
+    """Add a tag to a model."""
+    checked((yield from servers.ask(Call(method="PUT", path=_tag(name, tag), is_repeatable=True))))
 
 
-def remove_tag(name: str, tag: str) -> Operation[None]:
-    """Remove a tag."""
-    checked((yield Call(method="DELETE", path=f"{_model(name)}/tags/{quote(tag, safe='')}")))
+def remove_tag(servers: Servers, name: str, tag: str) -> Steps[None]:
+    """Remove a tag from a model."""
+    checked((yield from servers.ask(Call(method="DELETE", path=_tag(name, tag)))))
 
 
-def delete(target: Target) -> Operation[None]:
-    """Move to the trash; not asked again, as it could then be somebody else's that goes."""
-    checked((yield Call(method="DELETE", path=target.path)))
+def _tag(name: str, tag: str) -> str:
+    return f"{_model(name)}/tags/{quote(tag, safe='')}"
 
 
-def restore(target: Target) -> Operation[None]:
-    """Take out of the trash."""
-    checked((yield Call(method="POST", path=f"{target.path}/restore")))
+def delete(servers: Servers, name: str, version: int | None = None) -> Steps[None]:
+    """Move a version, or the whole model, to the trash."""
+    # Not repeatable: it could then be somebody else's that goes.
+    checked((yield from servers.ask(Call(method="DELETE", path=Target(name=name, version=version).path))))
 
 
-def purge(*, days: float | None, max_bytes: int | None) -> Operation[int]:
-    """Empty the trash."""
-    limits = {"days": days, "max_bytes": max_bytes}
-    params = {name: str(value) for name, value in limits.items() if value is not None}
-    return int(_json((yield Call(method="DELETE", path="/trash", params=params, is_repeatable=True)))["removed"])
+def restore(servers: Servers, name: str, version: int | None = None) -> Steps[None]:
+    """Take what was deleted last out of the trash."""
+    path = Target(name=name, version=version).path
+    checked((yield from servers.ask(Call(method="POST", path=f"{path}/restore"))))
 
 
-def is_ready() -> Operation[bool]:
-    """Ask whether the server takes requests."""
-    return (yield Call(method="GET", path="/health/ready")).status == 200
+def purge(servers: Servers, *, days: float | None = None, max_bytes: int | None = None) -> Steps[int]:
+    """Remove what was deleted for good, and return how many folders that were.
+
+    Parameters
+    ----------
+    days : only what was deleted longer ago
+    max_bytes : only what is more than that, the oldest first
+    """
+    params = _given({"days": days, "max_bytes": max_bytes})
+    call = Call(method="DELETE", path="/trash", params=params, is_repeatable=True)
+    return int(_json((yield from servers.ask(call)))["removed"])
+
+
+def is_ready(servers: Servers) -> Steps[bool]:
+    """Ask, once, whether the server takes requests."""
+    call = Call(method="GET", path="/health/ready", is_repeatable=True)
+    try:
+        return (yield from servers.ask(call, policy=Policy(retries=0, timeout=CONNECT))).status == 200
+    except Unreachable:
+        return False
+
+
+def wait_until_ready(servers: Servers, timeout: float = 60.0) -> Steps[None]:
+    """Wait until the server takes requests.
+
+    Raises
+    ------
+    Unreachable
+        If it does not within ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not (yield from is_ready(servers)):
+        if time.monotonic() >= deadline:
+            raise servers.not_ready(timeout)
+        yield Wait(seconds=POLL)

@@ -48,3 +48,8 @@ def join(parts: Sequence[Scores]) -> Scores:
         return parts[0]
     told = None if parts[0].explain is None else tuple(event for part in parts for event in part.explain or ())
     return dataclasses.replace(parts[0], scores=np.concatenate([part.scores for part in parts]), explain=told)
+
+
+def stacked(columns: Mapping[str, Any]) -> tuple[tuple[str, ...], Floats]:
+    """Put columns beside each other: names, and (events, columns) float32."""
+    return tuple(columns), np.stack([np.asarray(values, np.float32) for values in columns.values()], axis=1)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rootdata.bundle.assemble import Column, Table
 from rootdata.bundle.manifest import BranchSpec
-from rootdata.jagged import Jagged, offsets_of
+from rootdata.jagged import Column, Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec import schema
 from serve.codec.arrowsize import size_of
 from serve.codec.casting import Array, Locate, in_events, in_lists

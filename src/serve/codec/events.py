@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rootdata.bundle.assemble import Column, Table
-from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.jagged import Column, Ints, Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec import schema
 from serve.codec.casting import from_list, in_events, in_lists
 from serve.codec.schema import Schema, Schemas

@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import uproot
 
-from rootdata.bundle.assemble import Column, Table
 from rootdata.causes import OF_THE_MACHINE, Cause, cause_of
 from rootdata.errors import BranchError
 from rootdata.io.block_size import BLOCK_ENTRIES
 from rootdata.io.reader import BlockReader
 from rootdata.io.retry import blamed
 from rootdata.io.trees import Tree, blocks_of
-from rootdata.jagged import Jagged
 from rootdata.location import KnownFile, Location
+from rootdata.table import Table, cut
 from serve.codec import schema
 from serve.codec.schema import Schema, Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
@@ -100,25 +99,6 @@ def _check_branches(source: Tree, wanted: Schema) -> None:
         if branch.kind != spec.kind or (spec.kind == "fixed" and branch.width != spec.width):
             kinds = {"flat": "one number an event", "fixed": f"{branch.width} numbers an event"}
             raise schema.wrong_kind(spec, kinds.get(branch.kind, "a list an event"))
-
-
-def cut(table: Table, start: int, stop: int) -> Table:
-    """Take the events from ``start`` to ``stop``, without a copy."""
-    if (start, stop) == (0, table.num_events):
-        return table
-    # Branches that share their offsets go on sharing them, which makes comparing them cheap.
-    moved: dict[int, Any] = {}
-    columns = {name: _cut(column, start, stop, moved) for name, column in table.columns.items()}
-    return Table(num_events=stop - start, columns=columns)
-
-
-def _cut(column: Column, start: int, stop: int, moved: dict[int, Any]) -> Column:
-    if not isinstance(column, Jagged):
-        return column[start:stop]
-    offsets = column.offsets
-    if id(offsets) not in moved:
-        moved[id(offsets)] = offsets[start : stop + 1] - offsets[start]
-    return Jagged(moved[id(offsets)], column.content[int(offsets[start]) : int(offsets[stop])])
 
 
 class ScoreWriter:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rootdata.bundle.assemble import Column, Table
 from rootdata.bundle.manifest import BranchSpec, Manifest
-from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.jagged import Column, Ints, Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec.casting import Array, flattened, from_array, from_list, in_events, in_lists, in_rows
 from serve.errors import InvalidEvents, InvalidModel, TooLarge
 from serve.parsing import given

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import orjson
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
-from rootdata.bundle.assemble import Table
 from rootdata.errors import nearest
+from rootdata.table import Table
 from serve.codec import events, schema
 from serve.codec.schema import Schema, Schemas
 from serve.errors import BadRequest, InvalidEvents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootdata.bundle.assemble import Table
+from rootdata.table import Table
 from serve.codec import media
 from serve.codec.schema import Schemas
 from serve.formats.format import Format, Heading, Target, Writer

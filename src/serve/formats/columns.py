@@ -8,7 +8,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from rootdata.bundle.assemble import Table
+from rootdata import columnar
+from rootdata.table import Table
 from serve.codec import binary, media
 from serve.codec.schema import Schemas
 from serve.formats.by_column import ByColumn
@@ -41,11 +42,11 @@ class _Writer(ByColumn):
 
     def join(self, parts: Sequence[IO[bytes]]) -> None:
         columns = [{"name": name, "dtype": "<f4"} for name in self.heading.columns]
-        start = binary.head({"num_events": self.num_events, "counts": [], "columns": columns})
+        start = columnar.head({"num_events": self.num_events, "counts": [], "columns": columns})
         self.file.write(start)
         end = len(start)
         for part in parts:
             shutil.copyfileobj(part, self.file)
             end += part.tell()
-            self.file.write(bytes(binary.padded(end) - end))
-            end = binary.padded(end)
+            self.file.write(bytes(columnar.padded(end) - end))
+            end = columnar.padded(end)

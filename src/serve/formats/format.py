@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.bundle.assemble import Table
+from rootdata.table import Table
 from serve.codec.media import BINARY, JSON, Described
 from serve.codec.schema import Schemas
 from serve.errors import NotAcceptable

@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 import orjson
 
-from rootdata.bundle.assemble import Table
+from rootdata.table import Table
 from serve.codec import events, media
 from serve.codec.media import Described
 from serve.codec.schema import Schemas

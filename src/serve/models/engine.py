@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rootdata.bundle.assemble import Table, concatenate
 from rootdata.causes import reason_of
 from rootdata.errors import MachineError, RootDataError
+from rootdata.table import Table, concatenate
 from serve.app.memory import limit_of_worker
 from serve.codec import events
 from serve.errors import BadRequest, DeadlineExceeded, InvalidEvents, NotFound, ServeError

@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 
 import numpy.typing as npt
 
-from rootdata.bundle.assemble import Table, Tensors
-from serve.codec import rootfile
+from rootdata.bundle.assemble import Tensors
+from rootdata.table import Table, cut
 from serve.models.session import SLICE, Model
 
 Outputs = list[npt.NDArray[Any]]
@@ -78,5 +78,5 @@ def run_in_slices(
 
 def _cut(content: Content, low: int, high: int) -> Content:
     if isinstance(content, Table):
-        return cast("Content", rootfile.cut(content, low, high))
+        return cast("Content", cut(content, low, high))
     return cast("Content", {name: values[low:high] for name, values in content.items()})

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.bundle.assemble import Assembler, Table, Tensors
+from rootdata.bundle.assemble import Assembler, Tensors
 from rootdata.bundle.manifest import Manifest
 from rootdata.jagged import Jagged
+from rootdata.table import Table
 from serve.codec.schema import Schemas
 from serve.errors import InvalidEvents
 from serve.formats.format import FEW, Rows

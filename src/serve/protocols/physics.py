@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rootdata.bundle.assemble import Table
+from rootdata.table import Table
 from serve.codec.events import Unsliced
 from serve.errors import UnsupportedType
 from serve.formats.format import Format

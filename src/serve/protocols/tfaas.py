@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from rootdata.bundle.assemble import Table
 from rootdata.bundle.manifest import Manifest
+from rootdata.table import Table
 from serve.codec import image, media, tfaas
 from serve.codec.schema import Schemas
 from serve.errors import InvalidEvents

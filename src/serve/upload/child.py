@@ -23,7 +23,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from rootdata.bundle.assemble import Assembler, Table, table_of
+from rootdata.bundle.assemble import Assembler, table_of
 from rootdata.bundle.manifest import (
     MANIFEST,
     MODEL,
@@ -37,6 +37,7 @@ from rootdata.bundle.manifest import (
 )
 from rootdata.errors import BundleError
 from rootdata.jagged import Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec import inference
 from serve.errors import InvalidModel, ServeError
 from serve.faults import fault_of

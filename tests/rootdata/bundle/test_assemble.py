@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootdata.bundle import assemble
-from rootdata.bundle.assemble import Assembler, Features, Table, concatenate, lists_of, table_of
+from rootdata.bundle.assemble import Assembler, Features, lists_of, table_of
 from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec, Range, SampleSelection, Selection, TensorSpec
 from rootdata.errors import BundleError, DataError
 from rootdata.events import selection
@@ -30,6 +30,7 @@ from rootdata.missing import mask_sentinels
 from rootdata.options.data import DataConfig
 from rootdata.scaling.curves import SIGNED_LOG
 from rootdata.scaling.transform import Transform
+from rootdata.table import Table, concatenate
 from strategies import SENTINEL, Block, blocks, columns_of, masked, values
 
 BRANCHES = {

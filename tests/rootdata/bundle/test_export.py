@@ -31,11 +31,11 @@ from torch import Tensor, nn
 
 import rootdata.bundle.export as exporting
 from rootdata import cache_folder, disk
-from rootdata.bundle import parity
-from rootdata.bundle.assemble import Assembler, concatenate, table_of
+from rootdata.bundle.assemble import Assembler, table_of
 from rootdata.bundle.export import METADATA, PREPROCESS, export
 from rootdata.bundle.manifest import MANIFEST, MODEL, open_bundle
 from rootdata.errors import BundleError, FileError
+from rootdata.table import concatenate, take
 from strategies import SENTINEL, columns_of
 
 TINY = 1e-6
@@ -131,13 +131,13 @@ def test_a_score_does_not_depend_on_company(sets: Any) -> None:
     together = scores_of_table(sets.folder, table)
     widths = set()
     for event in range(0, table.num_events, 7):
-        one = parity.take(table, np.array([event]))
+        one = take(table, np.array([event]))
         tensors = Assembler(sets.manifest)(one)
         widths.add(tensors["jets"].shape[2])
         assert abs(scores_of(sets.folder, tensors)[0, 0] - together[event, 0]) < TINY
     assert widths == {1, 2, 4}
     many = np.resize(np.arange(table.num_events), 1000)
-    np.testing.assert_allclose(scores_of_table(sets.folder, parity.take(table, many)), together[many], atol=TINY)
+    np.testing.assert_allclose(scores_of_table(sets.folder, take(table, many)), together[many], atol=TINY)
 
 
 def test_object_axes_may_be_longer_than_in_training(sets: Any) -> None:
@@ -214,7 +214,7 @@ def test_a_network_that_needs_all_places_gets_them(samples: Path, tmp_path: Path
     logits, index = by_torch(network, data, lambda b: network(b["jets"]))
     table = branches_of(data, index, [b.name for b in manifest.branches])
     for rows in (np.arange(len(index)), np.array([0]), np.flatnonzero(table.columns["Jet_pt"].counts <= 1)):
-        found = scores_of_table(tmp_path / "b", parity.take(table, rows))
+        found = scores_of_table(tmp_path / "b", take(table, rows))
         assert np.abs(found - sigmoid(logits[rows])).max() < TINY
 
 

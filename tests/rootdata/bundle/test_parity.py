@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles_for_tests import batches_of, branches_of, make_data
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rootdata.bundle import parity
-from rootdata.bundle.assemble import Table
 from rootdata.events.selection import feature_branches
 from rootdata.jagged import Jagged
-from strategies import SENTINEL, jagged_of, lists
+from strategies import SENTINEL
 
 
 def same(first: Any, second: Any) -> bool:
@@ -47,18 +44,6 @@ def test_without_a_test_part_others_are_taken(samples: Any) -> None:
     for split in ({"train": 1.0}, {"train": 0.5, "val": 0.5}):
         data = make_data(samples, split=split)
         assert parity.real_events(data.data, data.specs, 10_000).num_events == data.specs.num_events(list(split)[-1])
-
-
-@given(lists().filter(len), st.data())
-def test_events_are_taken_in_any_order(content: Any, data: st.DataObject) -> None:
-    rows = data.draw(st.lists(st.integers(0, len(content) - 1), max_size=8))
-    flat = np.arange(len(content))
-    taken = parity.take(
-        Table(num_events=len(content), columns={"a": jagged_of(content), "b": flat}), np.array(rows, int)
-    )
-    assert taken.num_events == len(rows)
-    assert taken.columns["b"].tolist() == rows
-    assert same(taken.columns["a"], jagged_of([content[i] for i in rows]))
 
 
 @pytest.mark.parametrize("num_events", [1, 3, 8, 20])

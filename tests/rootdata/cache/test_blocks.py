@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import multiprocessing
 import os
 import pickle
@@ -10,11 +11,13 @@ import random
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
 import warnings
+import zlib
 
 import awkward as ak
 import numpy as np
@@ -389,6 +392,46 @@ def test_an_entry_of_another_format_is_not_taken(folder, monkeypatch):
     on_disk(folder).put("1", value_of(1))
     monkeypatch.undo()
     assert on_disk(folder).get("1") is None
+
+
+def old_entry(key, values):
+    """Make an entry as earlier versions wrote it: RDBLOCK1, with a checksum that is right."""
+    arrays = {"key": key, "arrays": [[values.dtype.str, values.shape, 0]], "columns": {"met": [0]}}
+    header = json.dumps(arrays).encode()
+    body = header + bytes(-(24 + len(header)) % 64) + values.tobytes() + bytes(-values.nbytes % 64)
+    rest = struct.pack("<IQ", len(header), 24 + len(body)) + body
+    return b"RDBLOCK1" + struct.pack("<I", zlib.crc32(rest)) + rest
+
+
+def test_what_an_earlier_version_kept_is_not_taken_but_replaced(folder):
+    old, value = old_entry("1", np.arange(100.0)), {"met": np.arange(50.0)}
+    path = blocks._path_of(folder, "1")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(old)
+    store = on_disk(folder)
+    assert blocks.usage(folder) == (1, len(old))
+    assert store.get("1") is None
+    assert is_same(through(store, "1", lambda: value), value)
+    assert files_in(folder) == [path]
+    assert is_same(store.get("1"), value)
+    assert int((folder / ".lock").read_bytes()) == bytes_in(folder)
+
+
+def test_what_an_earlier_version_kept_makes_room(folder):
+    for number in range(10):
+        path = blocks._path_of(folder, str(number))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(old_entry(str(number), np.arange(1000.0)))
+    store = on_disk(folder, max_bytes=40_000)
+    for number in range(10, 14):
+        store.put(str(number), value_of(number))
+    assert bytes_in(folder) <= 40_000
+    assert all(is_same(store.get(str(number)), value_of(number)) for number in range(10, 14))
+
+
+def test_missing_values_beside_lists_are_not_forgotten(store):
+    store.put("a", {"nhits": Jagged(np.array([0, 2]), np.arange(2), np.array([True, False]))})
+    assert store.get("a") is None
 
 
 # Several processes and threads

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootdata.bundle import signature
-from rootdata.bundle.assemble import Assembler, Table
+from rootdata.bundle.assemble import Assembler
 from rootdata.bundle.deployed import Scaler
 from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec
 from rootdata.errors import DataError, ExpressionError
@@ -33,6 +33,7 @@ from rootdata.location import Location
 from rootdata.missing import mask_sentinels
 from rootdata.options.data import parse_data
 from rootdata.scaling.transform import Transform
+from rootdata.table import Table
 from strategies import SENTINEL
 
 DTYPES = {

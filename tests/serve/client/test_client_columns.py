@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.bundle.assemble import Table
+from rootdata import columnar
 from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec, TensorSpec
 from rootdata.jagged import Jagged
-from serve.client import wire
-from serve.client.columns import Columns, columns_of, cut, is_columnar, pieces
+from rootdata.table import Table, cut
+from serve.client.columns import columns_of, encode_events, is_columnar, pieces
 from serve.client.errors import InvalidInput
+from serve.client.scores import stacked
 from serve.codec import binary, media
 from serve.codec.schema import Schemas
 from serve.formats.format import Heading
@@ -28,7 +29,7 @@ SETTINGS = Settings(models=Path())
 
 
 @st.composite
-def tables(draw: st.DrawFn, *, max_events: int = 12) -> Columns:
+def tables(draw: st.DrawFn, *, max_events: int = 12) -> Table:
     """Flat, fixed-size and jagged columns of any number type; two of the jagged ones share their counts."""
     n = draw(st.integers(0, max_events))
     counts = [draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)) for _ in range(2)]
@@ -42,10 +43,10 @@ def tables(draw: st.DrawFn, *, max_events: int = 12) -> Columns:
             made[f"x{i}"] = Jagged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), content)
         else:
             made[f"x{i}"] = content if kind == "flat" else content.reshape(n, 3)
-    return Columns(num_events=n, columns=made)
+    return Table(num_events=n, columns=made)
 
 
-def manifest_of(columns: Columns) -> Manifest:
+def manifest_of(columns: Table) -> Manifest:
     """Describe a model that takes these columns as they are."""
     specs = []
     for name, column in columns.columns.items():
@@ -77,29 +78,29 @@ def assert_same_column(one: Any, other: Any) -> None:
 
 
 @given(tables())
-def test_the_server_reads_what_the_client_writes(columns: Columns) -> None:
-    decoded = binary.decode(wire.encode_columns(columns), Schemas(manifest_of(columns)), settings=SETTINGS)
-    ordered = Columns(num_events=columns.num_events, columns={n: decoded.columns[n] for n in columns.columns})
+def test_the_server_reads_what_the_client_writes(columns: Table) -> None:
+    decoded = binary.decode(columnar.encode(columns), Schemas(manifest_of(columns)), settings=SETTINGS)
+    ordered = Table(num_events=columns.num_events, columns={n: decoded.columns[n] for n in columns.columns})
     assert decoded.num_events == columns.num_events
     assert_same(columns, ordered)
 
 
 @given(tables())
-def test_client_and_server_write_the_same_bytes(columns: Columns) -> None:
+def test_client_and_server_write_the_same_bytes(columns: Table) -> None:
     table = Table(num_events=columns.num_events, columns=columns.columns)
-    assert wire.encode_columns(columns) == binary.encode(table)
+    assert columnar.encode(columns) == binary.encode(table)
 
 
 def test_one_byte_types_are_named_as_the_format_names_them() -> None:
     columns = columns_of({"a": np.array([1], np.int8), "b": np.array([True]), "c": np.array([1], np.uint8)})
-    body = wire.encode_columns(columns)
+    body = columnar.encode(columns)
     assert all(word in body for word in (b'"<i1"', b'"|b1"', b'"<u1"'))
     decoded = binary.decode(body, Schemas(manifest_of(columns)), settings=SETTINGS)
     assert {n: c.dtype.name for n, c in decoded.columns.items()} == {"a": "int8", "b": "bool", "c": "uint8"}
 
 
 @given(tables(max_events=30), st.integers(1, 8), st.integers(1, 300))
-def test_pieces_cover_all_events_once_and_are_bounded(columns: Columns, max_events: int, max_bytes: int) -> None:
+def test_pieces_cover_all_events_once_and_are_bounded(columns: Table, max_events: int, max_bytes: int) -> None:
     cuts = pieces(columns, max_events=max_events, max_bytes=max_bytes)
     covered = [event for start, stop in cuts for event in range(start, stop)]
     assert covered == list(range(columns.num_events))
@@ -109,7 +110,7 @@ def test_pieces_cover_all_events_once_and_are_bounded(columns: Columns, max_even
         assert stop - start <= 1 or buffers_of(cut(columns, start, stop)) <= max_bytes
 
 
-def buffers_of(columns: Columns) -> int:
+def buffers_of(columns: Table) -> int:
     """Count the bytes of values and counts."""
     values = [c.content if isinstance(c, Jagged) else c for c in columns.columns.values()]
     jagged = sum(isinstance(c, Jagged) for c in columns.columns.values())
@@ -117,7 +118,7 @@ def buffers_of(columns: Columns) -> int:
 
 
 @given(tables(max_events=20), st.integers(1, 5))
-def test_what_is_cut_can_be_put_together(columns: Columns, max_events: int) -> None:
+def test_what_is_cut_can_be_put_together(columns: Table, max_events: int) -> None:
     parts = [cut(columns, a, b) for a, b in pieces(columns, max_events=max_events, max_bytes=10**9)]
     for name, column in columns.columns.items():
         own = [part.columns[name] for part in parts]
@@ -229,24 +230,24 @@ def test_what_is_no_column_is_named(events: Any, words: str) -> None:
 def test_answers_of_the_server_are_read(values: list[float]) -> None:
     scores = np.array([[v, -v] for v in values], np.float32).reshape(-1, 2)
     body = Formats().of_scores(media.COLUMNS).encode(Heading(model="m", version=1, columns=("a", "b")), scores)
-    names, read = wire.stacked(wire.decode_columns(body))
+    names, read = stacked(columnar.decode(body).columns)
     assert names == ("a", "b")
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, scores)
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", wire.MAGIC, wire.MAGIC + b"\xff\xff\xff\xff{}"])
+@pytest.mark.parametrize("body", [b"", b"<html>", columnar.MAGIC, columnar.MAGIC + b"\xff\xff\xff\xff{}"])
 def test_other_answers_are_refused(body: bytes) -> None:
     with pytest.raises((ValueError, struct.error, KeyError)):
-        wire.decode_columns(body)
+        columnar.decode(body)
 
 
 def test_events_as_dicts_become_json() -> None:
     event = {"a": np.float32(1.5), "b": [math.nan, 2], "c": np.array([1, 2]), "d": None, "e": math.inf, "f": (True, 3)}
     expected = b'{"events":[{"a":1.5,"b":[null,2],"c":[1,2],"d":null,"e":null,"f":[true,3]}]}'
-    assert wire.encode_events([event]) == expected
+    assert encode_events([event]) == expected
     with pytest.raises(InvalidInput, match="complex"):
-        wire.encode_events([{"a": 1j}])
+        encode_events([{"a": 1j}])
 
 
 def test_jagged_of_the_strategies_is_the_same_jagged() -> None:

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from running import free_port
 
-from serve.client import wire
+from rootdata import columnar
+from rootdata.table import Table
 from serve.client.asynchronous import AsyncClient
-from serve.client.columns import Columns
 from serve.client.errors import ClientError, InvalidInput, ServerError, Unreachable
 from serve.client.scores import Scores
 from serve.client.waiting import Client
 from serve.codec import media
 
-SCORES = wire.encode_columns(Columns(num_events=1, columns={"signal": np.array([0.5], np.float32)}))
+SCORES = columnar.encode(Table(num_events=1, columns={"signal": np.array([0.5], np.float32)}))
 Say = Callable[[socket.socket], None]
 
 

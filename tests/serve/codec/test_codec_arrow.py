@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pytest
 from codec_strategies import SETTINGS, arrow_stream, fixed, flat, jagged, manifest_of
 
-from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged
+from rootdata.table import Table
 from serve.codec import arrow
 from serve.codec.arrowsize import Size, size_of
 from serve.codec.schema import Schemas

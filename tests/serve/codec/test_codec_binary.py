@@ -10,8 +10,8 @@ import orjson
 import pytest
 from codec_strategies import SETTINGS, fixed, flat, jagged, manifest_of
 
-from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec import binary
 from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge

@@ -26,8 +26,8 @@ from codec_strategies import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.bundle.assemble import Table, concatenate
 from rootdata.jagged import Jagged
+from rootdata.table import Table, concatenate
 from serve.codec import events
 from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge

@@ -28,9 +28,9 @@ from codec_strategies import (
 )
 from hypothesis import given, settings
 
-from rootdata.bundle.assemble import Table, concatenate
 from rootdata.bundle.manifest import Manifest
 from rootdata.jagged import Jagged
+from rootdata.table import Table, concatenate
 from serve.codec import arrow, binary, events, rootfile, tfaas
 from serve.codec.schema import Schemas
 from serve.errors import InvalidEvents, InvalidModel

@@ -31,7 +31,7 @@ from codec_strategies import (
 )  # fmt: skip
 from spoiling import spoil
 
-from rootdata.bundle.assemble import Table
+from rootdata.table import Table
 from serve.codec import arrow, binary, events, inference, tfaas
 from serve.codec.schema import Schemas
 from serve.errors import ServeError

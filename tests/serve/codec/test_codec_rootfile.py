@@ -14,8 +14,8 @@ import pytest
 import uproot
 from codec_strategies import SETTINGS, awkward_lists, check_equal, fixed, flat, jagged, manifest_of
 
-from rootdata.bundle.assemble import Table, concatenate
-from rootdata.jagged import Jagged, offsets_of
+from rootdata.jagged import Jagged
+from rootdata.table import Table, concatenate
 from serve.codec import rootfile
 from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge
@@ -212,17 +212,6 @@ def test_files_are_written_and_read_in_constant_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert read == pieces * 20_000
     assert peaks[1] < 2 * peaks[0] + 1_000_000
-
-
-def test_cutting_keeps_offsets_shared() -> None:
-    offsets = offsets_of(np.array([1, 2, 0, 3]))
-    columns = {n: Jagged(offsets, np.arange(6.0)) for n in "ab"}
-    piece = rootfile.cut(Table(num_events=4, columns=columns | {"x": np.arange(4)}), 1, 3)
-    a, b, x = (piece.columns[n] for n in "abx")
-    assert isinstance(a, Jagged)
-    assert isinstance(b, Jagged)
-    assert a.offsets is b.offsets
-    assert (a.offsets.tolist(), a.content.tolist(), x.tolist()) == ([0, 2, 2], [1, 2], [1, 2])  # type: ignore[union-attr]
 
 
 def test_paths_do_not_leak(write: Callable[..., Path]) -> None:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from codec_strategies import SETTINGS, as_tfaas_proto, fixed, flat, jagged, manifest_of
 
-from rootdata.bundle.assemble import Table
+from rootdata.table import Table
 from serve.codec import tfaas
 from serve.codec.schema import Schemas
 from serve.errors import BadRequest, InvalidEvents, ServeError, TooLarge

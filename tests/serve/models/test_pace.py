@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from models import graph_of, make_bundle, manifest_of
 from onnx import helper
 
-from rootdata.bundle.assemble import Table
 from rootdata.bundle.manifest import MODEL, save_manifest
 from rootdata.jagged import Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec import binary, events, media
 from serve.formats import text
 from serve.messages import Reply, Request

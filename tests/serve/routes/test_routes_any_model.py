@@ -14,8 +14,9 @@ import tritonclient.http as triton
 from kinds import KINDS
 from tritonclient.utils import np_to_triton_dtype
 
-from serve.client import Client, wire
-from serve.client.columns import Columns
+from rootdata import columnar
+from rootdata.table import Table
+from serve.client import Client
 from serve.codec import media
 from serve.errors import InvalidModel
 from serve.models.repository import Repository
@@ -145,7 +146,7 @@ def test_events_for_a_graph_of_tensors_are_refused_alike_by_every_road(site, pub
     columns = {"a": np.ones(2, np.float32)}
     sent = {
         media.JSON: json.dumps({"events": [{"a": 1.0}, {"a": 1.0}]}).encode(),
-        media.COLUMNS: wire.encode_columns(Columns(num_events=2, columns=columns)),
+        media.COLUMNS: columnar.encode(Table(num_events=2, columns=columns)),
         media.ARROW: bodies.arrow(columns),
         media.ROOT: write_tree(tmp_path / "events.root", columns).read_bytes(),
     }

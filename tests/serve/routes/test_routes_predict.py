@@ -15,8 +15,8 @@ import pytest
 import uproot
 from servers import poll
 
-from rootdata.bundle.assemble import Table
 from rootdata.jagged import Jagged, offsets_of
+from rootdata.table import Table
 from serve.codec import binary, media
 from serve.formats.known import Formats
 
