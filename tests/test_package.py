@@ -103,3 +103,9 @@ def planned(target: str) -> list[str]:
         ["make", "-n", "-o", ".venv/.tested", target], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return done.stdout.splitlines()
+
+
+def test_the_tests_that_the_documentation_names_are_there() -> None:
+    known = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    for page in (ROOT / "docs").glob("*.md"):
+        assert set(re.findall(r"\btest_\w+\.py", page.read_text())) - known == set(), page.name
