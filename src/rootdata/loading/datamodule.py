@@ -139,12 +139,12 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     Parameters
     ----------
+    options : {options}
     specs : what a first pass learnt, or its file; by default looked up in the cache folder, or learnt now
     scheduler : address of a dask scheduler, or an executor, over which the first pass is spread
     pin_memory : page-locked batches, for asynchronous copies to a GPU
     index : put (sample, file, entry) into training and validation batches, too
     prepare : called once, before files are looked for: it may make or fetch them
-    options : {options}
 
     Raises
     ------

@@ -287,9 +287,9 @@ class DataConfig:
     label : expression that gives the class number of an event; by default the sample's ``label``
     weight : expression or number, multiplied by the sample's
     classes : names of the classes, class 0 first
-    layout : ``vector`` or ``tokens``
-    scale : ``standard``, ``minmax``, ``robust``, ``log``, ``none``, or a mapping of columns (and ``default``) to one of
-        these or to ``{"shift": ..., "factor": ...}``
+    layout : ``vector``, ``tokens``, or the dotted name of a class of one's own
+    scale : ``standard``, ``minmax``, ``robust``, ``log``, ``none``, the dotted name of a class of one's own, or a
+        mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``
     missing : numbers that stand for "no value", such as -999; NaN and infinities always do
     pad : what a padded or missing input becomes, after scaling
     fraction : share of the blocks whose features the first pass reads
