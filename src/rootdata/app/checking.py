@@ -156,6 +156,8 @@ def fits(value: Any, hint: Any) -> bool:
     kind = type(None) if hint is None else origin or hint
     if not inspect.isclass(kind) or kind in (Any, object) or (isinstance(value, dict) and "_target_" in value):
         return True
+    if _is_protocol(kind):  # of objects, which no plain value is
+        return False
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(value, list):
@@ -166,6 +168,10 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(value, str):
         return kind is str or issubclass(kind, os.PathLike)
     return type(value) is kind or (kind not in WORDS and isinstance(value, kind))
+
+
+def _is_protocol(kind: Any) -> bool:
+    return bool(getattr(kind, "_is_protocol", False))
 
 
 def is_list(kind: type) -> bool:
@@ -181,7 +187,7 @@ def describe(hint: Any) -> Iterator[str]:
             yield from describe(argument)
     elif origin is typing.Literal:
         yield from map(repr, arguments)
-    else:
+    elif not _is_protocol(hint):
         kind = type(None) if hint is None else origin or hint
         is_a_list = inspect.isclass(kind) and is_list(kind)
         each = ", each " + " or ".join(describe(arguments[0])) if is_a_list and arguments else ""

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from rootdata.app import checking
 from rootdata.errors import ConfigError
+from rootdata.scan.executors import Executor
 
 
 class Thing:
@@ -35,6 +36,7 @@ def test_a_helper_is_what_others_refer_to():
         (int | None, [3, None], ["3", 2.5]),
         (typing.Optional[float], [3, None], ["3"]),  # noqa: UP045
         (Path, ["a/b"], [3, ["a"]]),
+        (str | Executor | None, ["tcp://host:8786", None], [3, ["a"]]),
         (typing.Literal["vector", "tokens"], ["vector"], ["vectors", None, 3]),
         (list[int], [[], [1, 2]], [["a"], 1, "1", {}]),
         (typing.Sequence[str], [["a"]], ["a", [1], {"a": 1}]),
