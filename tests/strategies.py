@@ -18,6 +18,7 @@ import numpy.typing as npt
 from hypothesis import Phase
 from hypothesis import strategies as st
 
+from rootdata.bundle.manifest import TensorSpec
 from rootdata.events.selection import Events, Objects
 from rootdata.jagged import Jagged, offsets_of
 from rootdata.layouts.layout import Layout, Padded
@@ -159,6 +160,25 @@ def _events(n: int, flat: dict[str, npt.NDArray[Any]], objects: dict[str, Object
         objects=objects,
         before=np.array([n, 0, 0]),
     )
+
+
+def raw_of(block: Block, specs: Sequence[TensorSpec]) -> list[npt.NDArray[Any]]:
+    """Lay the objects of a block out as a graph takes them, one by one, with garbage where there is none."""
+    n, made = len(block.events), []
+    lengths = {c.name: c.length for c in block.layout.collections}
+    for spec in specs:
+        if spec.collection is None:
+            made.append(np.stack([block.events.flat[f] for f in spec.features], 1).astype(spec.dtype))
+            continue
+        objects, length = block.events.objects[spec.collection], lengths[spec.collection]
+        shape = (n, length) if spec.is_mask else (n, len(spec.features), length)
+        values = np.full(shape, 0.0 if spec.is_mask else np.nan, np.float32)
+        for event, start in enumerate(objects.offsets[:-1]):
+            for i in range(min(length, objects.offsets[event + 1] - start)):
+                row = 1.0 if spec.is_mask else [objects.columns[f][start + i] for f in spec.features]
+                values[event, ..., i] = row
+        made.append(values)
+    return made
 
 
 def masked(events: Events, sentinels: Sequence[float] = (SENTINEL,)) -> Events:

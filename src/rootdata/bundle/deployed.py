@@ -69,7 +69,7 @@ class Scaler(nn.Module):
             ("shift", self._dtype, [t.shift for t in transforms]),
             ("rest", self._dtype, rests),
             ("factor", self._dtype, [t.factor for t in transforms]),
-            *((f"bent_{i}", torch.bool, [t.curve is c for t in transforms]) for i, c in enumerate(self._curves)),
+            *((f"bent_{i}", torch.bool, [t.curve == c for t in transforms]) for i, c in enumerate(self._curves)),
         ):
             self.register_buffer(name, torch.tensor(values, dtype=kind).reshape(len(transforms), *ones))
         # An infinity is missing anyway. Beside branches of whole numbers there is no computed feature: those travel as

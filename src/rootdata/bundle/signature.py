@@ -26,7 +26,7 @@ from rootdata.events import selection
 from rootdata.jagged import Column, Jagged, same_offsets
 from rootdata.options.data import Collection, DataConfig
 from rootdata.options.parsed import described
-from rootdata.scaling.curves import SIGNED_LOG, Curve
+from rootdata.scaling.curves import SIGNED_LOG, name_of
 from rootdata.scan.scanned import layout_of, transforms_of
 from rootdata.scan.specs import Specs
 from rootdata.table import Table
@@ -142,16 +142,12 @@ def _scaling(config: DataConfig, specs: Specs, types: Mapping[str, np.dtype[Any]
         name: Scaled(
             shift=float(t.shift),
             factor=float(t.factor),
-            log=t.curve is SIGNED_LOG,
-            curve="" if t.curve in (None, SIGNED_LOG) else _name_of(t.curve),
+            log=t.curve == SIGNED_LOG,
+            curve="" if t.curve == SIGNED_LOG else name_of(t.curve),
             dtype="float32" if _tensor_type(types[name]) == "float32" else "float64",
         )
         for name, t in transforms_of(config, specs).items()
     }
-
-
-def _name_of(curve: Curve | None) -> str:
-    return f"{type(curve).__module__}.{type(curve).__qualname__}"
 
 
 def _check_single(types: Mapping[str, np.dtype[Any]], scaling: Mapping[str, Scaled], specs: Specs) -> None:

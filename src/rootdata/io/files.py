@@ -33,7 +33,7 @@ def find(
     *,
     tree: str | None = None,
     where: str = "files",
-    read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
+    read: ReadConfig = ReadConfig(),
 ) -> list[Location]:
     """Turn paths, globs, folders, ``path:tree`` and text files of those into locations.
 
@@ -209,7 +209,7 @@ def _composed(name: str) -> str:
 def state_of(
     location: Location,
     *,
-    read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
+    read: ReadConfig = ReadConfig(),
     closed: threading.Event | None = None,
 ) -> State:
     """Return the state of a file now: of a local one by a look at its folder, of a remote one by a request.
@@ -237,7 +237,7 @@ def _state(status: os.stat_result) -> State:
     return State(status.st_size, f"{status.st_mtime_ns}-{status.st_ctime_ns}")
 
 
-def states_of(locations: Sequence[Location], *, read: ReadConfig = ReadConfig()) -> list[State]:  # noqa: B008 - frozen
+def states_of(locations: Sequence[Location], *, read: ReadConfig = ReadConfig()) -> list[State]:
     """Return the states of files, asking many servers at a time; see :func:`state_of`."""
     if not any(is_remote(w.path) for w in locations):
         return [state_of(w) for w in locations]

@@ -60,7 +60,7 @@ class BlockReader:
 
     def __init__(
         self,
-        read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
+        read: ReadConfig = ReadConfig(),
         *,
         store: Store | None = None,
         index: BasketIndex | None = None,

@@ -33,7 +33,7 @@ class TreePool:
     limit : trees that are kept open
     """
 
-    def __init__(self, read: ReadConfig = ReadConfig(), *, limit: int = OPEN_TREES) -> None:  # noqa: B008 - frozen
+    def __init__(self, read: ReadConfig = ReadConfig(), *, limit: int = OPEN_TREES) -> None:
         self._limit, self._read_config = limit, read
         self._lock = threading.Lock()
         self._closed = threading.Event()

@@ -177,11 +177,11 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs: options, specs and the place; neither trainers nor what goes on."""
-        gone = ("trainer", "_loaders", "_trainers", *(["_prepare"] if self._scanned is not None else []))
+        gone = ("trainer", "_loaders", "_trainers", *(["_prepare", "_scheduler"] if self._scanned is not None else []))
         return {name: value for name, value in self.__dict__.items() if name not in gone}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update({"trainer": None, "_prepare": None, **state})
+        self.__dict__.update({"trainer": None, "_prepare": None, "_scheduler": None, **state})
         self._progress = copy.copy(self._progress)  # a copy goes its own way
         self._loaders, self._trainers = weakref.WeakSet(), weakref.WeakSet()
 

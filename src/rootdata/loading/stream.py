@@ -302,7 +302,8 @@ def _made_of(recipe: Recipe, sample: Sample) -> str:
     """Name all that decides what becomes of a sample's branches."""
     config = dataclasses.replace(recipe.config, samples=(sample,))
     options = described(config, "specs", "inputs")
-    text = repr((VERSION, options, recipe.layout, sorted(recipe.transforms.items()), recipe.part))
+    scaling = sorted((name, transform.described) for name, transform in recipe.transforms.items())
+    text = repr((VERSION, options, recipe.layout, scaling, recipe.part))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

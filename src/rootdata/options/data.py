@@ -253,10 +253,6 @@ def _split_values(parts: Mapping[str, Any], where: str) -> dict[str, tuple[int, 
 # All of it
 
 
-def _layout(value: Any, where: str) -> str:
-    return LAYOUTS.check(value, where)
-
-
 def _missing(value: Any, where: str) -> tuple[float, ...]:
     return tuple(values.number(m, where) for m in values.listed(value, where))
 
@@ -307,7 +303,7 @@ class DataConfig:
     label: str | None = option(_expression, None)
     weight: str | float | None = option(_weight, None)
     classes: tuple[str, ...] = option(_classes, ("background", "signal"), takes=Sequence[str] | None, is_optional=True)
-    layout: str = option(_layout, "vector", decides=("inputs",))
+    layout: str = option(LAYOUTS.check, "vector", decides=("inputs",))
     scale: Mapping[str, Scaling] = option(
         _scale,
         makes=lambda: {"default": STANDARD},

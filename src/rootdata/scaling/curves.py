@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 class Curve(Protocol):
     """A function of one number that never falls, with its inverse.
 
-    Its twins :meth:`apply`, in training, and :meth:`torch`, in the exported graph, must agree to rounding.
+    What is kept is kept under its name (see :func:`name_of`): one that computes something else has another name. Its
+    twins :meth:`apply`, in training, and :meth:`torch`, in the exported graph, must agree to rounding.
     """
 
     def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -27,6 +29,7 @@ class Curve(Protocol):
         """Compute it, of any shape, with operations that ONNX has."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class SignedLog:
     """``sign(x) log(1 + |x|)``."""
 
@@ -56,3 +59,8 @@ class SignedLog:
 
 
 SIGNED_LOG = SignedLog()
+
+
+def name_of(curve: Curve | None) -> str:
+    """Name a curve by its class, the same in every process; empty where there is none."""
+    return "" if curve is None else f"{type(curve).__module__}.{type(curve).__qualname__}"

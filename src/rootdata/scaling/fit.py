@@ -31,7 +31,7 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
         For a column without a single real value, one that its scaling would divide by nothing, or one that does not
         fit into float32 when it is scaled.
     """
-    kind = None if scaling.kind == "given" else kind_of(scaling)
+    kind = kind_of(scaling)
     if not stats.count and kind is not None and (kind.is_learnt or stats.missing):
         raise DataError(
             f"feature {column!r} has no real value in the training events ({_missing(stats)}); remove it from the "
@@ -46,9 +46,9 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
     return transform
 
 
-def kind_of(scaling: Scaling) -> ScalingKind:
-    """Return the object of a scaling that is not given in numbers."""
-    kind: ScalingKind = SCALINGS.find(scaling.kind)
+def kind_of(scaling: Scaling) -> ScalingKind | None:
+    """Return the object of a scaling; ``None`` for one that is given in numbers."""
+    kind: ScalingKind | None = None if scaling.kind == "given" else SCALINGS.find(scaling.kind)
     return kind
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.missing import Array, Masked, values_of
-from rootdata.scaling.curves import Curve
+from rootdata.scaling.curves import Curve, name_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,6 +27,11 @@ class Transform:
     shift: float = 0.0
     factor: float = 1.0
     curve: Curve | None = None
+
+    @property
+    def described(self) -> tuple[float, float, str]:
+        """What it does, as primitives: the same in every process."""
+        return self.shift, self.factor, name_of(self.curve)
 
     def apply(self, column: Array | Masked, out: Floats) -> None:
         """Scale a column into ``out``, NaN where it is missing, or beyond float32 when it is scaled.

@@ -56,7 +56,7 @@ def scan(
     *,
     progress: ProgressReport | None = None,
     workers: int | None = None,
-    read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
+    read: ReadConfig = ReadConfig(),
     store: Store | None = None,
     scheduler: str | Executor | None = None,
 ) -> tuple[Specs, BasketIndex]:

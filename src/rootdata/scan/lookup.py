@@ -60,7 +60,7 @@ def specs_for(
     *,
     given: Specs | str | Path | None = None,
     progress: bool = True,
-    read: ReadConfig = ReadConfig(),  # noqa: B008 - frozen
+    read: ReadConfig = ReadConfig(),
     store: Store | None = None,
     scheduler: str | Executor | None = None,
 ) -> Specs:

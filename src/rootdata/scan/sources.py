@@ -11,7 +11,7 @@ from rootdata.options.data import DataConfig
 from rootdata.options.read import ReadConfig
 
 
-def find_files(config: DataConfig, *, read: ReadConfig = ReadConfig()) -> list[tuple[int, Location]]:  # noqa: B008 - frozen
+def find_files(config: DataConfig, *, read: ReadConfig = ReadConfig()) -> list[tuple[int, Location]]:
     """Find the files of all samples.
 
     Parameters

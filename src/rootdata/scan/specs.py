@@ -19,6 +19,7 @@ from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
 from rootdata.location import KnownFile, Location, State, without_query
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.parsed import described
+from rootdata.scaling.curves import name_of
 from rootdata.scaling.fit import kind_of
 
 VERSION = 3
@@ -231,17 +232,15 @@ def key_of(config: DataConfig) -> str:
 
 def _needs(config: DataConfig, column: str) -> list[Any]:
     """Name what the scaling of a column asks the first pass for."""
-    needs = collects(config, column)
-    curve = getattr(needs["curve"], "__self__", None)
-    return [needs["quantiles"], curve and f"{type(curve).__module__}.{type(curve).__qualname__}"]
+    kind = kind_of(config.scaling_of(column))
+    return [False, None] if kind is None else [kind.needs_quantiles, name_of(kind.curve) or None]
 
 
 def collects(config: DataConfig, column: str) -> dict[str, Any]:
     """Say which of the dearer statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
-    scaling = config.scaling_of(column)
-    if scaling.kind == "given":
-        return {"curve": None, "quantiles": False}
-    kind = kind_of(scaling)
+    kind = kind_of(config.scaling_of(column))
+    if kind is None:
+        return {}
     return {"curve": None if kind.curve is None else kind.curve.apply, "quantiles": kind.needs_quantiles}
 
 

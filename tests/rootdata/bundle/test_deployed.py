@@ -22,7 +22,7 @@ from rootdata.layouts.pool import Pool
 from rootdata.missing import find_missing, mask_sentinels
 from rootdata.scaling.curves import SIGNED_LOG
 from rootdata.scaling.transform import Transform
-from strategies import SENTINEL, Block, blocks, masked, number_columns
+from strategies import SENTINEL, Block, blocks, masked, number_columns, raw_of
 
 some_transforms = st.builds(
     Transform, shift=st.sampled_from([0.0, 1.5, -40.0, 1e6]), factor=st.sampled_from([1.0, 0.025, -2.0]),
@@ -116,25 +116,6 @@ class Everything(nn.Module):
         return torch.cat([v.flatten(1).float() for v in batch.values()], dim=1)
 
 
-def raw_of(block: Block, specs: list[TensorSpec]) -> list[Tensor]:
-    """Lay the objects of a block out as a graph takes them, one by one, with garbage where there is none."""
-    n, made = len(block.events), []
-    lengths = {c.name: c.length for c in block.layout.collections}
-    for spec in specs:
-        if spec.collection is None:
-            made.append(np.stack([block.events.flat[f] for f in spec.features], 1).astype(spec.dtype))
-            continue
-        objects, length = block.events.objects[spec.collection], lengths[spec.collection]
-        shape = (n, length) if spec.is_mask else (n, len(spec.features), length)
-        values = np.full(shape, 0.0 if spec.is_mask else np.nan, np.float32)
-        for event, start in enumerate(objects.offsets[:-1]):
-            for i in range(min(length, objects.offsets[event + 1] - start)):
-                row = 1.0 if spec.is_mask else [objects.columns[f][start + i] for f in spec.features]
-                values[event, ..., i] = row
-        made.append(values)
-    return [torch.from_numpy(values) for values in made]
-
-
 @given(blocks())
 def test_a_graph_makes_the_batches_of_training(block: Block) -> None:
     layout, n = block.layout, len(block.events)
@@ -146,7 +127,7 @@ def test_a_graph_makes_the_batches_of_training(block: Block) -> None:
         Everything(), lambda n, b: n(b), layout=layout, specs=specs, transforms=block.transforms,
         missing=(SENTINEL,), activation="none",
     )  # fmt: skip
-    made = deployed.batch(*raw_of(block, specs))
+    made = deployed.batch(*map(torch.from_numpy, raw_of(block, specs)))
     packed = pack(masked(block.events), layout, block.transforms, sample=0, file=0)
     arrays = Pool(layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
     arrays = {name: arrays[name] for name in layout.shapes}
@@ -154,7 +135,11 @@ def test_a_graph_makes_the_batches_of_training(block: Block) -> None:
     for name, expected in arrays.items():
         assert made[name].dtype == (torch.bool if name.endswith("mask") else torch.float32)
         np.testing.assert_allclose(made[name].numpy(), expected, rtol=3e-7, atol=1e-6)
-    assert deployed(*raw_of(block, specs)).shape == (n, sum(a[0].size for a in arrays.values()) if n else 0) or not n
+    assert (
+        deployed(*map(torch.from_numpy, raw_of(block, specs))).shape
+        == (n, sum(a[0].size for a in arrays.values()) if n else 0)
+        or not n
+    )
 
 
 def test_one_padded_object_is_shown_of_an_event_without_any() -> None:

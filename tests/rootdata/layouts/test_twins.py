@@ -19,7 +19,7 @@ from rootdata.options.data import Scaling, parse_data
 from rootdata.registry import LAYOUTS, SCALINGS, Registry
 from rootdata.scaling.fit import fit, kind_of
 from rootdata.scaling.transform import Transform
-from strategies import SENTINEL, blocks, masked, ordinary
+from strategies import SENTINEL, blocks, masked, ordinary, raw_of
 
 LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst")
 SCALING_NAMES = (*SCALINGS.names(), "own_scaling.Asinh")
@@ -31,24 +31,6 @@ def gathered(block):
     packed = pack(masked(block.events), block.layout, block.transforms, sample=0, file=0)
     arrays = Pool(block.layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
     return {name: arrays[name] for name in block.layout.shapes}
-
-
-def raw_of(block, specs):
-    """Lay the columns of a block out as an exported graph takes them."""
-    n, made = len(block.events), []
-    for spec in specs:
-        if spec.collection is None:
-            columns = [block.events.flat[f].astype(spec.dtype) for f in spec.features]
-            made.append(np.stack(columns, axis=1))
-            continue
-        objects, length = block.events.objects[spec.collection], spec.shape[-1]
-        shape = (n, length) if spec.is_mask else (n, len(spec.features), length)
-        values = np.full(shape, 0.0 if spec.is_mask else np.nan, np.float32)
-        for event, (start, stop) in enumerate(zip(objects.offsets[:-1], objects.offsets[1:], strict=True)):
-            for i in range(min(length, stop - start)):
-                values[event, ..., i] = 1.0 if spec.is_mask else [objects.columns[f][start + i] for f in spec.features]
-        made.append(values)
-    return [torch.from_numpy(values) for values in made]
 
 
 def specs_of(block):
@@ -78,7 +60,7 @@ def test_a_graph_makes_what_training_gathers(kind, block):
         nn.Identity(), lambda _, batch: batch, layout=block.layout, specs=specs, transforms=block.transforms,
         missing=(SENTINEL,), activation="none",
     )  # fmt: skip
-    made, arrays = deployed.batch(*raw_of(block, specs)), gathered(block)
+    made, arrays = deployed.batch(*map(torch.from_numpy, raw_of(block, specs))), gathered(block)
     assert list(made) == list(arrays)
     for name, expected in arrays.items():
         assert made[name].dtype == (torch.bool if name.endswith("mask") else torch.float32)
@@ -131,7 +113,7 @@ def test_columns_kernels_and_graphs_scale_alike(kind, column):
 
 @pytest.mark.parametrize("kind", SCALING_NAMES)
 def test_missing_values_stay_missing(kind):
-    curve = None if kind == "none" else kind_of(Scaling(kind=kind)).curve
+    curve = kind_of(Scaling(kind=kind)).curve
     out = np.empty(3, np.float32)
     Transform(shift=1.0, factor=2.0, curve=curve).apply(np.array([np.nan, np.inf, 3.0], np.float32), out)
     assert np.isnan(out).tolist() == [True, True, False]

@@ -1,5 +1,9 @@
 import dataclasses
 import itertools
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -385,3 +389,26 @@ def test_no_events_are_gathered_from_outside_of_blocks(several, which, rows):
         pool.gather(np.array(which), np.array(rows))
     with pytest.raises(ShapeError, match="other features"):
         Pool(dataclasses.replace(recipe.layout, flat=("met", "met")), [EventReader(recipe)(0)])
+
+
+ANOTHER_RUN = """
+import json, sys
+from rootdata.cache.blocks import usage
+from rootdata.loading.dataset import RootDataset
+folder = sys.argv[2]
+for _ in RootDataset(json.loads(sys.argv[1]), cache={"dir": folder}):
+    pass
+print(usage(folder)[0])
+"""
+
+
+def test_another_run_finds_the_blocks_that_this_one_kept(several, tmp_path):
+    plain = several | {"scale": {"met": "log", "Jet_pt": "own_scaling.Asinh"}}
+    command = [sys.executable, "-c", ANOTHER_RUN, json.dumps(plain), str(tmp_path / "kept")]
+    paths = os.pathsep.join([str(Path(__file__).parents[3] / place) for place in ("src", "examples/extend")])
+    runs = [
+        subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": paths})
+        for _ in range(2)
+    ]
+    first, second = (int(run.stdout) for run in runs)
+    assert first == second >= 3
