@@ -185,6 +185,7 @@ def to_keep(columns: Columns, key: str, *, before: int) -> list[Any] | None:
 
     Parameters
     ----------
+    columns : name to array or jagged array, of any length each
     key : what the columns are of
     before : bytes that stand before them
 
@@ -284,6 +285,8 @@ def columns_of(header: Header, body: Bytes, start: int, *, check: Callable[[Arra
 
     Parameters
     ----------
+    header : says names, types and widths, and how many events there are
+    body : the whole body, header included
     start : byte of the body where they begin
     check : is given all counts, and their name, before they are used; raises for those that can't be
 

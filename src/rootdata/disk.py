@@ -47,6 +47,8 @@ def write_atomic(path: Path, content: str | bytes, *, through: Path | None = Non
 
     Parameters
     ----------
+    path : replaced as a whole; folders above it are made
+    content : text is written as UTF-8
     through, mode : as :func:`writing` takes them
 
     Raises
@@ -65,6 +67,7 @@ def writing(path: Path, *, through: Path | None = None, mode: int = 0o666) -> It
 
     Parameters
     ----------
+    path : replaced as a whole; folders above it are made
     through : folder of the same file system in which it is written first; by default that of the file
     mode : its rights, but for those that the process gives nobody
 
@@ -330,6 +333,7 @@ def hold(path: Path, *, seconds: float | None = None, owner: Owner | None = None
 
     Parameters
     ----------
+    path : of the lock's file, in a folder that exists
     seconds : to wait at most for somebody else; by default as long as it takes
     owner : what the file says; by default what it said before
 

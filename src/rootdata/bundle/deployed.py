@@ -296,6 +296,12 @@ def call_of(network: nn.Module, keys: Sequence[str]) -> Call:
 def activation_of(asked: str, outputs: Tensor, classes: int) -> str:
     """Decide how outputs, (events,) or (events, columns), become scores.
 
+    Parameters
+    ----------
+    asked : one of ``ACTIVATIONS``; ``auto`` goes by the shape: one column is a sigmoid, one for each class a softmax
+    outputs : (events,) or (events, columns), what the network returns; only the shape counts
+    classes : number of classes
+
     Raises
     ------
     BundleError

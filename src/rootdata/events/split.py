@@ -33,7 +33,9 @@ def assign(
 
     Parameters
     ----------
+    split : how events are told apart
     columns : what the split's expression needs
+    location : of the file; its name is part of an event's identity, and decides where the split is by files
     start, stop : the block's entries
     num_entries : of the whole tree
 

@@ -192,6 +192,12 @@ def _in_type(
 def fill_exact(result: Array, places: npt.NDArray[np.int64], exact: Any) -> None:
     """Write Python's integers into whole numbers.
 
+    Parameters
+    ----------
+    result : whole numbers, of any shape; changed in place
+    places : (n,) positions in ``result``, counted in C order
+    exact : n Python integers, in the order of ``places``
+
     Raises
     ------
     RangeError
@@ -396,7 +402,13 @@ def sign(x: Numbers) -> Numbers:
 
 
 def clip(x: Numbers, low: Numbers, high: Numbers) -> Numbers:
-    """Move values outside ``[low, high]`` to its nearer end."""
+    """Move values outside ``[low, high]`` to its nearer end.
+
+    Parameters
+    ----------
+    x : numbers, masked where they are missing
+    low, high : ends of the range, of the shape of ``x`` or one number; a missing end makes the result missing
+    """
     return minimum(maximum(x, low), high)
 
 
@@ -496,7 +508,13 @@ def complement(x: Numbers) -> Numbers:
 
 
 def where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
-    """Take ``a`` where the condition is true, ``b`` where it is false, nothing where it is unknown."""
+    """Take ``a`` where the condition is true, ``b`` where it is false, nothing where it is unknown.
+
+    Parameters
+    ----------
+    condition : truth values, or whole numbers, of which 0 is false
+    a, b : of the shape of ``condition``, or one number each; a missing one matters only where it is taken
+    """
     chosen = truth(condition, operand=0)
     is_true, sure = values_of(chosen), validity(chosen)
     if is_whole(a) and is_whole(b):

@@ -367,6 +367,7 @@ def pick(x: Value, index: Value, *, fill: Number | None = None) -> Flat:
 
     Parameters
     ----------
+    x : jagged
     index : a whole number, or a flat column of whole numbers
     fill : for events without this object, or without a value of it
     """
@@ -425,7 +426,13 @@ def is_true(x: Flat) -> Bools:
 
 
 def cut(x: Value, *, start: int | None, stop: int | None) -> Jagged:
-    """Take the objects ``x[start:stop]`` of each event, with Python's meaning of negative ends."""
+    """Take the objects ``x[start:stop]`` of each event, with Python's meaning of negative ends.
+
+    Parameters
+    ----------
+    x : jagged
+    start, stop : positions among the objects of an event; negative ones count from its end, None is the end itself
+    """
     jagged = _objects(x)
     counts, places = jagged.counts, _local(jagged)
     low, high = (np.repeat(_end(bound, counts, default), counts) for bound, default in ((start, 0), (stop, _FAR)))
@@ -438,7 +445,18 @@ def _end(bound: int | None, counts: Ints, default: int) -> Ints:
 
 
 def invariant_mass(pt: Value, eta: Value, phi: Value, mass: Value) -> Array:
-    """Give the invariant mass of all objects of each event together, 0 where there are none."""
+    """Give the invariant mass of all objects of each event together, 0 where there are none.
+
+    Parameters
+    ----------
+    pt, eta, phi, mass : of the objects, in GeV and radians; jagged ones have the same counts, a flat one is the same
+        for all objects of its event
+
+    Raises
+    ------
+    OperandError
+        Where none of the four is jagged.
+    """
     offsets, parts = align(pt, eta, phi, mass)
     if offsets is None:
         raise OperandError(_ONE_NUMBER, 0)

@@ -78,6 +78,7 @@ def measure(branch: Branch, array: Any, *, place: str = "") -> BranchFacts:
 
     Parameters
     ----------
+    branch : what the file declares of it
     array : (n,) or (n, k), or jagged
     place : the file and tree that it comes from
     """

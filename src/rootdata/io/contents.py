@@ -97,6 +97,12 @@ def find_only(file: Any, place: str) -> tuple[str, Any]:
 def find_named(file: Any, name: str, place: str) -> Any:
     """Return the key of a tree, without a look at the others.
 
+    Parameters
+    ----------
+    file : an open ROOT file of uproot
+    name : of the tree, with the folders that it is in, ``folder/tree``
+    place : path of the file, for the error
+
     Raises
     ------
     BranchError

@@ -216,6 +216,7 @@ def state_of(
 
     Parameters
     ----------
+    location : of the file; a remote one is asked for at its copies as well
     read : how long a server that fails is asked again, and an answer waited for; what it does not tell is not known
     closed : makes waiting for a server end at once
     """

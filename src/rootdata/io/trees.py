@@ -72,10 +72,22 @@ class Tree(Protocol):
         """Return the uncompressed size of the given branches, in bytes an entry."""
 
     def nbytes(self, names: Sequence[str], start: int, stop: int) -> int:
-        """Return about how many bytes reading entries ``start`` to ``stop`` takes, as the file declares it."""
+        """Return about how many bytes reading entries ``start`` to ``stop`` takes, as the file declares it.
+
+        Parameters
+        ----------
+        names : of the branches
+        start, stop : entries, within those of the tree
+        """
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        """Read entries ``start`` to ``stop``."""
+        """Read entries ``start`` to ``stop``.
+
+        Parameters
+        ----------
+        names : of the branches
+        start, stop : entries, 0 <= start < stop <= ``num_entries``
+        """
 
     def baskets(self, names: Sequence[str]) -> Baskets | None:
         """Say where the baskets of branches lie, for reading them without the tree; ``None`` where that can't be."""

@@ -97,6 +97,7 @@ class LayoutKind(Protocol):
 
         Parameters
         ----------
+        layout : says which features and collections there are, and how long these are
         rows : gives their features, scaled, see :class:`rootdata.layouts.pool.Rows`
         arrays : by name, of the shapes above with the events in front
         """

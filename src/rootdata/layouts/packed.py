@@ -73,7 +73,18 @@ class Packed:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], *, sample: int, file: int) -> Packed:
-        """Put together what :meth:`to_columns` took apart; :class:`ShapeError` where something is not there."""
+        """Put together what :meth:`to_columns` took apart.
+
+        Parameters
+        ----------
+        columns : those of :meth:`to_columns`, features named ``flat`` and ``objects/<collection>``
+        sample, file : numbers that the index of an event carries
+
+        Raises
+        ------
+        ShapeError
+            Where columns are missing, or lists are where numbers must be, or numbers where lists must be.
+        """
         objects = {n.removeprefix("objects/"): c for n, c in columns.items() if n.startswith("objects/")}
         facts = {name: columns[name] for name in ("flat", "label", "weight", "entry") if name in columns}
         if len(facts) < 4 or any(isinstance(c, Jagged) for c in facts.values()):
@@ -96,6 +107,8 @@ def pack(
 
     Parameters
     ----------
+    events : selected, unscaled
+    layout : says which features are wanted, in which order
     transforms : feature name to its scaling
     sample, file : numbers that the index of an event carries
     make : allocates the arrays of features

@@ -31,7 +31,15 @@ class Tokens:
         return shapes
 
     def gather(self, layout: Layout, rows: Rows, arrays: Arrays) -> None:
-        """Fill each; the twin of :meth:`tensors`."""
+        """Fill each; the twin of :meth:`tensors`.
+
+        Parameters
+        ----------
+        layout : says which features and collections there are, and how long these are
+        rows : the events, scaled
+        arrays : ``flat`` (n, features), where there are flat features; for every collection ``<name>`` (n, length,
+            features) and ``<name>_mask`` (n, length), True where there is an object
+        """
         if layout.flat:
             rows.flat(arrays["flat"], pad=layout.pad)
         for i, c in enumerate(layout.collections):

@@ -78,6 +78,7 @@ class RootDataset(IterableDataset[Batch]):
 
         Parameters
         ----------
+        events : of one part, for one rank
         index, pin_memory : as the constructor takes them
         """
         dataset = cls.__new__(cls)

@@ -70,6 +70,12 @@ def identity_of(config: DataConfig, order: OrderConfig, specs: Specs) -> dict[st
     """Describe everything that decides which event is the n-th of an epoch, and what of it is seen.
 
     Files count by name and content, not by their folder: data may move.
+
+    Parameters
+    ----------
+    config : all of its options count that decide numbers or inputs
+    order : all of its options count that decide the order
+    specs : tell the files and their content
     """
     files = [
         f"{specs.samples[f.sample]}: {name_of(f.path)} {f.uuid} {f.entries} entries, {len(f.blocks)} blocks, "

@@ -162,6 +162,7 @@ class Progress:
 
         Parameters
         ----------
+        trainer : that fits now; its counts of batches tell where the epoch stands
         identity : of the events
         length : batches of an epoch
 

@@ -302,7 +302,9 @@ def prefetched(source: Iterator[T], *, depth: int, stop: Stop | None = None) -> 
 
     Parameters
     ----------
-    stop : given as the word that this is over; the source should then end where it waits
+    source : used by that thread alone
+    depth : items; with 0 there is no thread
+    stop : is set when the generator is closed; the source should then give up waiting
     """
     if not depth:
         yield from source

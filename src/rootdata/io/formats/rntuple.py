@@ -287,8 +287,10 @@ def read(
 
     Parameters
     ----------
+    fetch : gives the bytes of the file: is told where they begin and how many they are
     fields : name to what it is made of
     clusters : those of the file, in its order
+    start, stop : entries, within those of the clusters
     records : of the file; without them pages that have neither checksum nor compression are believed to be in place
 
     Returns
@@ -315,6 +317,12 @@ def read(
 def places(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, stop: int) -> Iterator[Span]:
     """Say where all pages lie that reading entries may need.
 
+    Parameters
+    ----------
+    fields : that will be read
+    clusters : those of the file, in its order
+    start, stop : entries, within those of the clusters
+
     Raises
     ------
     ContradictionError
@@ -326,6 +334,12 @@ def places(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, sto
 
 def elements(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, stop: int) -> int:
     """Count the elements that the pages of all clusters with some entries declare.
+
+    Parameters
+    ----------
+    fields : that will be read
+    clusters : those of the file, in its order
+    start, stop : entries, within those of the clusters
 
     Raises
     ------

@@ -168,6 +168,8 @@ def table_of(name: str, branch: Any, owners: Owners) -> BasketTable:
     Parameters
     ----------
     name : what its column will be called
+    branch : of an open file
+    owners : the branches of its tree, among which the counter of a jagged one is found
 
     Raises
     ------
@@ -326,6 +328,8 @@ def read_block(source: ByteSource, tables: Sequence[BasketTable], start: int, st
 
     Parameters
     ----------
+    source : the bytes of the file
+    tables : where the baskets of each branch lie, all of one tree
     start, stop : within the entries of the tables
 
     Raises
