@@ -52,7 +52,12 @@ def deltar(eta1: npt.ArrayLike, phi1: npt.ArrayLike, eta2: npt.ArrayLike, phi2: 
 
 
 def four_vector(pt: npt.ArrayLike, eta: npt.ArrayLike, phi: npt.ArrayLike, mass: npt.ArrayLike) -> FourVector:
-    """Give (energy, px, py, pz), all of the shape that the arguments broadcast to."""
+    """Give (energy, px, py, pz), all of the shape that the arguments broadcast to.
+
+    Parameters
+    ----------
+    pt, eta, phi, mass : GeV, pseudorapidity, radians, GeV; of shapes that broadcast with each other
+    """
     pt, eta, phi, mass = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (pt, eta, phi, mass)))
     pz = pt * np.sinh(eta)
     return np.sqrt(pt**2 + pz**2 + mass**2), pt * np.cos(phi), pt * np.sin(phi), pz

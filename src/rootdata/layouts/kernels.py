@@ -102,7 +102,16 @@ def objects_of(table: Ints, block: int, row: int, collection: int, width: int, l
 
 @numba.njit(nogil=True, inline="always")
 def fetch_ahead(table: Ints, which: Ints, rows: Ints, i: int, collection: int, width: int, length: int) -> None:
-    """Ask for the objects of the event ``AHEAD`` of the i-th, and for the offsets of one that is twice as far."""
+    """Ask for the objects of the event ``AHEAD`` of the i-th, and for the offsets of one that is twice as far.
+
+    Parameters
+    ----------
+    table, which, rows : as in :func:`gather_objects`
+    i : the event that is being copied; below 0 to begin before the first
+    collection : its number in the table
+    width : features of an object
+    length : objects that are kept of an event
+    """
     far, near = i + 2 * AHEAD, i + AHEAD
     if far < len(which) and table[which[far], 2 * collection + 1]:
         _prefetch(table[which[far], 2 * collection + 1] + 8 * rows[far])

@@ -64,6 +64,7 @@ def scan(
 
     Parameters
     ----------
+    config : names branches, cuts, labels and the split
     files : (position of the sample, location), as from :func:`rootdata.scan.sources.find_files`
     states : of the files, where somebody looked just now
     progress : told how much was read

@@ -20,6 +20,8 @@ def renamed(path: Path, files: Sequence[FileSpecs], split: Split) -> dict[str, s
     Parameters
     ----------
     path : of the notes, a line for each content; a damaged line is passed over
+    files : that were scanned just now
+    split : decides whether parts go by names at all, and by which part of them
 
     Returns
     -------

@@ -245,7 +245,14 @@ def collects(config: DataConfig, column: str) -> dict[str, Any]:
 
 
 def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequence[State]) -> str:
-    """Hash a configuration's key with the files' paths and states, without opening them."""
+    """Hash a configuration's key with the files' paths and states, without opening them.
+
+    Parameters
+    ----------
+    key : hash of what the configuration says of the specs, see :func:`key_of`
+    files : (position of the sample, location), in the order of the configuration
+    states : of these files; where a server tells a version, the query of a URL does not count
+    """
     found = [
         (sample, without_query(w.path) if state.version else w.path, w.tree, state.size, state.version)
         for (sample, w), state in zip(files, states, strict=True)

@@ -145,6 +145,8 @@ def check_suits(config: DataConfig, described: Described, kinds: Mapping[str, tu
 
     Parameters
     ----------
+    config : says which branches are flat features, and which belong to collections
+    described : the file, and what its branches hold
     kinds : branch name to what it is, and the path of the file where it was found first
 
     Raises

@@ -37,7 +37,14 @@ class EndOnSignal(pl.Callback):
         self._is_ours = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Take over signals, where nobody of ours has, and meet the other ranks of this machine."""
+        """Take over signals, where nobody of ours has, and meet the other ranks of this machine.
+
+        Parameters
+        ----------
+        trainer : tells how many ranks there are, and which of them it has started
+        pl_module : not used
+        stage : any: signals are taken over for fit, validation, test and prediction alike
+        """
         known = Ending.current()
         self._is_ours, self._ending = known is None, known or Ending(within=self.within)
         if self._is_ours:
@@ -86,7 +93,14 @@ class EndOnSignal(pl.Callback):
         pl_module: pl.LightningModule,  # noqa: ARG002
         exception: BaseException,
     ) -> None:
-        """See to it that the other ranks end as well, and this one with another status than 0."""
+        """See to it that the other ranks end as well, and this one with another status than 0.
+
+        Parameters
+        ----------
+        trainer : whose launcher ends the ranks that it started
+        pl_module : not used
+        exception : is raised again by Lightning; Lightning's own ``SystemExit`` on SIGTERM gets a status
+        """
         ending = self._ending or Ending.current()  # the process that starts others by multiprocessing sees no setup
         if ending is not None:
             ending.arrived()
@@ -97,7 +111,12 @@ class EndOnSignal(pl.Callback):
         self._leave()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Give signals back."""
+        """Give signals back.
+
+        Parameters
+        ----------
+        trainer, pl_module, stage : not used
+        """
         self._leave()
 
     def _leave(self) -> None:

@@ -306,7 +306,14 @@ def sender(process: int) -> Send:
 
 
 def hand_over(signum: int, frame: FrameType | None, handler: Handler) -> None:
-    """Let another handler answer a signal, from now on."""
+    """Let another handler answer a signal, from now on.
+
+    Parameters
+    ----------
+    signum : number of the signal that has come
+    frame : where the program was then, as Python gives it to handlers
+    handler : a function, or ``SIG_DFL`` or ``SIG_IGN``
+    """
     signal.signal(signum, handler)
     if callable(handler):
         handler(signum, frame)

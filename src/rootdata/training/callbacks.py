@@ -109,7 +109,16 @@ class ScoreReport(pl.Callback):
         batch_idx: int,  # noqa: ARG002
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
-        """Keep the scores of one batch."""
+        """Keep the scores of one batch.
+
+        Parameters
+        ----------
+        trainer, pl_module : not used
+        outputs : what ``test_step`` returned: ``score`` and ``label``, and where there are any ``weight`` and
+            ``index``, by name, an event on each row
+        batch, batch_idx : not used: all that counts is in ``outputs``
+        dataloader_idx : not used: there is one loader
+        """
         self._batches.append({key: as_array(value) for key, value in outputs.items()})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
@@ -177,7 +186,20 @@ def gather(batches: list[dict[str, NDArray[Any]]], *, world_size: int) -> list[d
 def collect(
     batches: Sequence[Mapping[str, NDArray[Any]]], *, classes: Sequence[str], sample_names: Sequence[str]
 ) -> Scores:
-    """Join batches; labels and samples without a name are called by their number."""
+    """Join batches; labels and samples without a name are called by their number.
+
+    Parameters
+    ----------
+    batches : at least one; ``score`` (n,) or (n, classes), ``label`` (n,), and where there are any ``weight`` (n,) and
+        ``index`` (n, 3)
+    classes : names by class number, as many as are known
+    sample_names : names by sample number, as many as are known
+
+    Raises
+    ------
+    DataError
+        For scores that are not finite.
+    """
     joined = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     score, label = joined["score"].astype(np.float64), joined["label"].astype(np.int64)
     n_bad = int(len(score) - np.isfinite(score.reshape(len(score), -1)).all(axis=1).sum())
@@ -200,7 +222,14 @@ def collect(
 
 
 def named(names: Sequence[str], n_needed: int, *, kind: str) -> tuple[str, ...]:
-    """Complete a list of names: ``kind 3`` for the fourth."""
+    """Complete a list of names: ``kind 3`` for the fourth.
+
+    Parameters
+    ----------
+    names : those that are known, in order
+    n_needed : length of the result, where there are not more names than that
+    kind : word for one of them
+    """
     return *map(str, names), *(f"{kind} {number}" for number in range(len(names), n_needed))
 
 
@@ -222,7 +251,14 @@ def summarise(scores: Scores) -> dict[str, Any]:
 
 
 def summarise_group(scores: Scores, label: int, rows: NDArray[np.bool_]) -> dict[str, Any]:
-    """Count the events of one sample and average their scores, that of each class where there are several."""
+    """Count the events of one sample and average their scores, that of each class where there are several.
+
+    Parameters
+    ----------
+    scores : of all test events
+    label : class number that all events of the group have
+    rows : (n,) True for the events of the group
+    """
     weight, score = scores.weight[rows], scores.score[rows]
     columns = [metrics.mean(column, weight=weight) for column in score.reshape(len(score), -1).T]
     means: Any = columns[0] if score.ndim == 1 else dict(zip(scores.classes, map(or_none, columns), strict=True))
@@ -240,12 +276,27 @@ def or_none(value: float) -> float | None:
 
 
 def histogram(score: NDArray[np.float64], *, weight: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """Fill weights into equal bins of [0, 1]: (bins,)."""
+    """Fill weights into equal bins of [0, 1]: (bins,).
+
+    Parameters
+    ----------
+    score : (n,) in [0, 1]; others are left out
+    weight : (n,)
+    bins : number of bins
+    """
     return np.histogram(score, bins=bins, range=(0, 1), weights=weight)[0].astype(np.float64)
 
 
 def write(scores: Scores, summary: Mapping[str, Any], *, folder: Path, bins: int) -> dict[str, Path]:
-    """Write the three JSON files and name them."""
+    """Write the three JSON files and name them.
+
+    Parameters
+    ----------
+    scores : of all test events
+    summary : figures of merit by name, as :func:`summarise` gives them
+    folder : made where it is not there; files of these names are replaced
+    bins : of the distributions of the scores, over [0, 1]
+    """
     curves, histograms = {}, {}
     for name, score, label in scores.per_class():
         curve = metrics.thin(metrics.roc(score, label, weight=scores.weight))
@@ -270,6 +321,12 @@ def write_json(content: Any, path: Path) -> Path:
 
 def draw(scores: Scores, *, folder: Path, bins: int) -> dict[str, Path]:
     """Draw the pictures and name them.
+
+    Parameters
+    ----------
+    scores : of all test events
+    folder : made where it is not there; pictures of these names are replaced
+    bins : of the distributions of the scores, over [0, 1]
 
     Raises
     ------
@@ -354,7 +411,16 @@ def group_colours(scores: Scores) -> Iterator[str]:
 
 
 def draw_group(axes: Axes, density: NDArray[np.float64], *, label: str, colour: str, is_filled: bool) -> None:
-    """Draw one histogram over [0, 1]: signal as an area under the lines of the backgrounds."""
+    """Draw one histogram over [0, 1]: signal as an area under the lines of the backgrounds.
+
+    Parameters
+    ----------
+    axes : of matplotlib
+    density : (bins,) heights, of equal bins
+    label : name in the legend
+    colour : as matplotlib takes it; the area is a paler one
+    is_filled : whether it is signal
+    """
     edges = np.linspace(0, 1, len(density) + 1)
     if is_filled:
         area = (colour, 0.22)

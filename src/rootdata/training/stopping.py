@@ -54,7 +54,14 @@ class SaveWhenStopped(pl.Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Note that a step begins."""
+        """Note that a step begins.
+
+        Parameters
+        ----------
+        trainer : not used
+        pl_module : where it has buffers, as of batch normalisation, nothing is saved during a step
+        batch, batch_idx : not used
+        """
         self._is_exact = next(pl_module.buffers(), None) is None
 
     def on_before_optimizer_step(self, *_: Any) -> None:
@@ -76,6 +83,13 @@ class SaveWhenStopped(pl.Callback):
                 warnings.warn(str(error), stacklevel=2)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Remove the file after a training; a test must leave it."""
+        """Remove the file after a training; a test must leave it.
+
+        Parameters
+        ----------
+        trainer : only the first rank removes the file
+        pl_module : not used
+        stage : ``fit``, ``validate``, ``test`` or ``predict``
+        """
         if stage == "fit" and trainer.is_global_zero:
             self.path.unlink(missing_ok=True)

@@ -89,6 +89,8 @@ def selected_events(variables: Mapping[str, Array], *, jets: Jets, fat_jets: Fat
     Parameters
     ----------
     variables : (n_events,) each, of ``samples.VARIABLES``
+    jets : (n_events, n_jets)
+    fat_jets : (n_events, n_fat_jets)
     event : (n_events,) identifiers, unique within a process
     """
     flat = {"event": event.astype(np.uint64)} | {name: values for name, values in variables.items() if name != "nJet"}
