@@ -118,7 +118,16 @@ class Handler:
 
     @classmethod
     def of(cls, settings: Settings, *, pool: Pool, metrics: Metrics, folder: Path, room: Room) -> Self:
-        """Make it for a server with these settings."""
+        """Make it for a server with these settings.
+
+        Parameters
+        ----------
+        settings : decide formats, keys, and where the repository is
+        pool : that has requests answered
+        metrics : of all processes
+        folder : for temporary files; it goes with the server
+        room : for the bodies of requests in this process
+        """
         return cls(
             settings=settings,
             pool=pool,
@@ -239,6 +248,8 @@ class Handler:
 
         Parameters
         ----------
+        prepared : the request, but for its body
+        body : as it came, uncompressed
         seconds : that it may take, in place of those prepared
         """
         given = prepared.seconds if seconds is None else seconds

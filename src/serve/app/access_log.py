@@ -36,7 +36,9 @@ class AccessLog:
 
         Parameters
         ----------
+        scope : of the request, as ASGI gives it
         status : of the answer; None where the client went away before there was one
+        seconds : from the head of the request to the end of the answer
         size : bytes of the answer's body
         """
         client = scope.get("client")

@@ -135,6 +135,12 @@ class Room:
     def share(self, who: str, size: int, *, own: int) -> None:
         """Count bytes of a key: one request may have all, several of a key together half.
 
+        Parameters
+        ----------
+        who : name of the key
+        size : bytes to be counted
+        own : bytes that the same request holds already
+
         Raises
         ------
         Overloaded

@@ -56,6 +56,7 @@ def run_in_slices(
     Parameters
     ----------
     contents : one after the other; each is run at least once, as there may be no events at all
+    model : has learnt how long an event takes, and so how many are run at a time
     run : takes some events and the number of the first
 
     Returns

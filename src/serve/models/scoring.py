@@ -95,7 +95,14 @@ def run_alone(model: Model, content: Table | Tensors, first: int) -> Outputs:
 
     Parameters
     ----------
+    model : that takes these events, or tensors
+    content : some events of the request, or its tensors
     first : number of the first event, for errors
+
+    Raises
+    ------
+    InvalidEvents
+        For scores that are not finite.
     """
     if not isinstance(content, Table):
         return model.run(content)
@@ -151,7 +158,16 @@ def check_finite(scores: npt.NDArray[Any], *, first: int) -> None:
 
 
 def reply(request: Request, body: bytes, content_type: str, outputs: Outputs, seconds: float) -> Reply:
-    """Make the reply with the scores of some events."""
+    """Make the reply with the scores of some events.
+
+    Parameters
+    ----------
+    request : whose model and version go into headers
+    body : the answer, encoded
+    content_type : of the body
+    outputs : of the model; the first axis of the first is that of events
+    seconds : that the model ran
+    """
     return Reply(
         status=200,
         body=body,

@@ -136,6 +136,7 @@ def joined(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[A
     ----------
     run : takes tensors and gives the values of every output
     tensors : input name to its values, events along the first axis
+    manifest : says how many events the graph takes at a time, where that is fixed, and which outputs it has
     """
     num_events, fixed = len(next(iter(tensors.values()))), manifest.fixed_batch
     if not num_events:
@@ -151,7 +152,14 @@ def joined(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[A
 
 
 def one_by_one(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[Any]]:
-    """Run a graph on each event alone, repeated where the graph takes a fixed number; as :func:`joined`."""
+    """Run a graph on each event alone, repeated where the graph takes a fixed number.
+
+    Parameters
+    ----------
+    run : takes tensors and gives the values of every output
+    tensors : input name to its values, events along the first axis
+    manifest : says how many events the graph takes at a time, where that is fixed, and which outputs it has
+    """
     num_events, size = len(next(iter(tensors.values()))), manifest.fixed_batch or 1
     if not num_events:
         return [_nothing(output) for output in manifest.outputs]

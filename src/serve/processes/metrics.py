@@ -97,6 +97,8 @@ class Metrics:
 
         Parameters
         ----------
+        request : counted by road, model and version
+        status : of the answer, as in HTTP
         num_events : that were scored
         seconds : from request to answer
         computed : of them in the model, s

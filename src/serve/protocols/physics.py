@@ -35,7 +35,15 @@ class Physics(Protocol):
     """The protocol of ``/models/<name>/predict``; the option ``explain`` tells what is strange about each event."""
 
     def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
-        """Decode events; a few in JSON are checked later, together with those of other requests."""
+        """Decode events; a few in JSON are checked later, together with those of other requests.
+
+        Parameters
+        ----------
+        place : of its answer among those of its batch
+        request : events in any of the formats; the option ``explain`` has each of them judged
+        model : takes events, not just tensors
+        settings : with the formats, and the limits of a request
+        """
         check_takes_events(model)
         explains = "explain" in request.options
         content = _format(request, settings).read(request.body, model.schemas, settings=settings, as_table=explains)
@@ -50,7 +58,14 @@ class Physics(Protocol):
         )  # fmt: skip
 
     def steps(self, request: Request, model: Model, *, settings: Settings) -> Steps:
-        """Decode and score a long body a few events at a time."""
+        """Decode and score a long body a few events at a time.
+
+        Parameters
+        ----------
+        request : events in any of the formats
+        model : takes events, not just tensors
+        settings : with the formats, and the limits of a request
+        """
         check_takes_events(model)
         form = _format(request, settings)
         try:
@@ -62,7 +77,15 @@ class Physics(Protocol):
             yield from _score(tables, request, model, settings)
 
     def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Steps:
-        """Score a file a few events at a time, in constant memory."""
+        """Score a file a few events at a time, in constant memory.
+
+        Parameters
+        ----------
+        request : with the ``path`` of a file of events; its ``accept`` is the content type of the answer
+        model : takes events, not just tensors
+        target : file for the answer
+        settings : with the formats, and the limits of an event
+        """
         started, num_events = time.perf_counter(), 0
         check_takes_events(model)
         form = formats_of(settings.formats).of_events(request.content_type)

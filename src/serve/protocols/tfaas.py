@@ -57,7 +57,14 @@ class JSON(_Event):
     """Of ``/predict/json``."""
 
     def table(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
-        """Read the event."""
+        """Read the event.
+
+        Parameters
+        ----------
+        body : JSON with ``keys`` and ``values``
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        """
         return tfaas.decode_json(body, schemas, settings=settings)
 
     def scores(self, manifest: Manifest, scores: npt.NDArray[Any]) -> bytes:  # noqa: ARG002
@@ -71,7 +78,14 @@ class Proto(_Event):
     content_type = media.PROTO
 
     def table(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
-        """Read the event."""
+        """Read the event.
+
+        Parameters
+        ----------
+        body : a serialised message ``Row`` of TFaaS
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        """
         return tfaas.decode_proto(body, schemas, settings=settings)
 
     def scores(self, manifest: Manifest, scores: npt.NDArray[Any]) -> bytes:
@@ -83,7 +97,15 @@ class Image(Protocol):
     """Of ``/predict/image``: a picture, for a model whose one input is one."""
 
     def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
-        """Decode the picture."""
+        """Decode the picture.
+
+        Parameters
+        ----------
+        place : of its answer among those of its batch
+        request : with a picture as its body
+        model : takes one image, and gives numbers
+        settings : its largest body also bounds the pixels
+        """
         tensors = image.decode(request.body, model.manifest, settings=settings)
 
         def encode(outputs: Outputs, seconds: float) -> Reply:

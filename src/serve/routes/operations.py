@@ -176,7 +176,14 @@ def _type_of(reply: Reply) -> str | None:
 
 
 def as_json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with JSON."""
+    """Answer with JSON.
+
+    Parameters
+    ----------
+    value : anything that JSON has; keys that are numbers become text
+    status : of HTTP
+    headers : besides content type and length
+    """
     body = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     return Response(body, status, headers, media.JSON)
 

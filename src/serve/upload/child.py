@@ -95,14 +95,27 @@ def limit_memory(memory: int, *, size: int) -> None:
 
 
 def unpack(archive: str, into: str, max_bytes: int, *, is_named: bool) -> dict[str, Any]:
-    """Unpack an archive."""
+    """Unpack an archive; see :func:`serve.upload.archives.unpack`.
+
+    Parameters
+    ----------
+    archive, into : absolute paths
+    max_bytes : of all files together
+    is_named : as in :func:`serve.upload.archives.unpack`
+    """
     return {"files": archives.unpack(Path(archive), Path(into), max_bytes=max_bytes, is_named=is_named)}
 
 
 def check(
     folder: str, features: Sequence[str] | None, columns: Sequence[str] | None, batching: str | None
 ) -> dict[str, Any]:
-    """Check the bundle in a folder; see :func:`serve.upload.check.check`."""
+    """Check the bundle in a folder; see :func:`serve.upload.check.check`.
+
+    Parameters
+    ----------
+    folder : absolute path
+    features, columns, batching : as :func:`serve.upload.check.check` takes them
+    """
     path = Path(folder)
     facts, notes = _read(path)
     with _blamed(f"onnxruntime {ort.__version__} can't load {MODEL}"):

@@ -174,6 +174,8 @@ def check_output(spec: OutputSpec, array: Array, events: int | None) -> None:
 
     Parameters
     ----------
+    spec : what the manifest declares
+    array : what the graph gives for made-up events
     events : along its first axis; ``None`` where that is an axis as others
 
     Raises
