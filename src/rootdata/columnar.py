@@ -318,6 +318,7 @@ def kept(content: memoryview, *, before: int) -> tuple[str, Columns]:
 
     Parameters
     ----------
+    content : what :func:`to_keep` wrote, with what stands before it
     before : bytes that stand before them
 
     Returns

@@ -234,6 +234,7 @@ def sweep(folder: Path, name: str = "*") -> None:
 
     Parameters
     ----------
+    folder : may be absent; nothing is removed from folders in it
     name : of the file or folder that they wrote; by default any
     """
     known = "*" if name == "*" else glob.escape(name)
@@ -449,6 +450,7 @@ def lock(handle: int, *, until: float | None) -> None:
 
     Parameters
     ----------
+    handle : file descriptor
     until : time of the monotonic clock; ``None`` waits for ever
 
     Raises

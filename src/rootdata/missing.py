@@ -121,6 +121,7 @@ def as_real(column: Array | Masked, dtype: npt.DTypeLike | None = None) -> Array
 
     Parameters
     ----------
+    column : of any number type, masked or not
     dtype : real type of the result; by default that of a real column, else float64
     """
     values = values_of(column)

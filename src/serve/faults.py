@@ -23,6 +23,7 @@ def fault_of(error: BaseException, what: str = "the server can't do this now") -
 
     Parameters
     ----------
+    error : of anything that the server does
     what : can't be done
 
     Examples

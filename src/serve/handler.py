@@ -173,6 +173,7 @@ class Handler:
         ----------
         header : gives what a request says under a name in lower case: ``authorization``, ``x-api-key``, ``host``,
             ``origin``
+        scope : ``predict``, ``publish`` or ``admin``, which the request needs
 
         Returns
         -------

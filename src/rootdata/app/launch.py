@@ -170,6 +170,7 @@ def signal_behind(error: BaseException, *, seen: int | None) -> int | None:
 
     Parameters
     ----------
+    error : that ends the program
     seen : a signal that this process got before: what fails then, as an exchange with a rank that is gone, fails for it
     """
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
@@ -187,6 +188,7 @@ def say_stopped(signum: int, *, is_of_lightning: bool = False) -> None:
 
     Parameters
     ----------
+    signum : SIGINT or SIGTERM
     is_of_lightning : whether it was Lightning that left, which it does in a training
     """
     ending, name = Ending.current(), "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
@@ -395,6 +397,7 @@ def choose_folder(config: DictConfig, mode: str) -> bool:
 
     Parameters
     ----------
+    config : the whole configuration, Hydra's part included
     mode : ``run`` or ``sweep``
     """
     node, known = config.hydra[mode], HydraConfig.instance()
@@ -475,6 +478,7 @@ def resume(config: DictConfig, *, hold: Callable[[Path], object] = lambda _: Non
 
     Parameters
     ----------
+    config : the whole configuration; changed in place
     hold : locks a folder, so that nothing changes in it any more; of the first process alone
 
     Raises

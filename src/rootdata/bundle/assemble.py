@@ -26,6 +26,7 @@ def table_of(manifest: Manifest, columns: Mapping[str, Sequence[Any]]) -> Table:
 
     Parameters
     ----------
+    manifest : names the branches and their types
     columns : branch name to a number, or a list of numbers, for every event; ``None`` for NaN
 
     Raises
@@ -186,6 +187,7 @@ class Assembler:
 
         Parameters
         ----------
+        features : of some events, before padding and scaling
         table : the branches of these events, those of the cuts among them, as far as they are known
 
         Returns

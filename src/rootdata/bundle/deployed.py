@@ -272,6 +272,7 @@ def call_of(network: nn.Module, keys: Sequence[str]) -> Call:
 
     Parameters
     ----------
+    network : as it was trained; only the arguments of its ``forward`` count
     keys : of the batch
 
     Returns

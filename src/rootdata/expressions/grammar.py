@@ -266,6 +266,7 @@ class Expression:
         ----------
         columns : by branch name, numpy arrays or ``Masked`` (num_events,) or (num_events, k), awkward arrays of numbers
             or of lists of numbers, or ``Jagged``; any integer, boolean or real type
+        num_events : length of every column, which can't be told where there are none
 
         Returns
         -------
@@ -290,7 +291,7 @@ class Expression:
 
         Parameters
         ----------
-        columns : as :meth:`evaluate` takes them
+        columns, num_events : as :meth:`evaluate` takes them
 
         Returns
         -------
@@ -311,6 +312,7 @@ def parse(text: str, *, where: str = "") -> Expression:
 
     Parameters
     ----------
+    text : in the language of ``docs/expressions.md``
     where : what the expression is for, ``"derived column 'r'"``; put before messages
 
     Raises

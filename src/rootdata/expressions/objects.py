@@ -57,6 +57,7 @@ def load(column: Column, num_events: int) -> Flat | Jagged:
     Parameters
     ----------
     column : (num_events,) or (num_events, k) numpy array or ``Masked``, awkward array of depth 1 or 2, or ``Jagged``
+    num_events : that it must have
 
     Raises
     ------

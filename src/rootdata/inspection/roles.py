@@ -33,6 +33,7 @@ def role_of(column: BranchFacts, counters: Collection[str]) -> Role:
 
     Parameters
     ----------
+    column : name, kind and measured values of the branch
     counters : names of the branches that hold numbers of objects
 
     Examples

@@ -65,6 +65,7 @@ def contents_of(file: Any, *, leave: Callable[[Sequence[str]], str | None]) -> C
 
     Parameters
     ----------
+    file : an open ROOT file of uproot
     leave : takes the names of the trees, and returns that of one whose entries are not asked for, as that takes long
     """
     keys = _keys(file)

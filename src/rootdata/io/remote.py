@@ -119,6 +119,7 @@ def find(pattern: str, *, read: ReadConfig) -> list[str]:
 
     Parameters
     ----------
+    pattern : URL with ``*``, ``?`` or ``[...]``
     read : how long a server that fails is asked again, and an answer waited for
 
     Raises

@@ -101,6 +101,7 @@ def open_tree(location: Location, *, place: str | None = None) -> Tree:
 
     Parameters
     ----------
+    location : path, copies and name of the tree
     place : where it is opened: at the location's path, or at one of its replicas
 
     Raises
@@ -193,6 +194,7 @@ def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lamb
 
     Parameters
     ----------
+    place : path or URL of the file
     leave : as :func:`rootdata.io.contents.contents_of` takes it
 
     Raises
@@ -528,6 +530,7 @@ def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
 
     Parameters
     ----------
+    tree : open, or known well enough to tell its baskets or clusters
     names : the branches that will be read
 
     Returns

@@ -107,6 +107,7 @@ class LayoutKind(Protocol):
 
         Parameters
         ----------
+        layout : as for :meth:`gather`
         made : scaled and padded: ``flat`` (events, features) and ``flat_mask``, for every collection ``<name>``
             (events, length, features), ``<name>_real`` of the same shape, and ``<name>_mask`` (events, length)
         """

@@ -123,6 +123,7 @@ class Progress:
 
         Parameters
         ----------
+        state : as :meth:`state` gave it
         trainer : that fits now, and for which it is; without one it is for the next fit
 
         Raises

@@ -147,6 +147,7 @@ class Specs:
 
         Parameters
         ----------
+        part : ``train``, ``val`` or ``test``
         shares : how many events of each sample are drawn, where samples are over- or undersampled
         """
         events = self.events_of(part)

@@ -123,6 +123,7 @@ def essence(config: Plain, *, data: bool = True) -> dict[str, Any]:
 
     Parameters
     ----------
+    config : of a training, resolved
     data : whether the options of the data are among it, but for those that change how events are read
     """
     options = {key: value for key, value in config["data"].items() if data and key not in READING}

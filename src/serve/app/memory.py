@@ -164,6 +164,7 @@ class Room:
 
         Parameters
         ----------
+        size : bytes
         own : bytes that the same request holds already
 
         Raises

@@ -143,7 +143,7 @@ def pieces(table: Table, *, max_events: int, max_bytes: int) -> list[tuple[int, 
     ----------
     table : the events
     max_events : of a range, at least 1
-    max_bytes : of the values of a range, as they are sent
+    max_bytes : of the values and counts in a range
 
     Returns
     -------

@@ -203,6 +203,7 @@ def checked(answer: Answer, *, first: int = 0) -> Answer:
 
     Parameters
     ----------
+    answer : of a server, of any status
     first : number of the first event of the request among all that were given
 
     Raises
@@ -284,7 +285,7 @@ def search(
     tag : that the model has, in full
     feature : a branch or feature that it takes
     author, text : parts of the author, and of name, description, author or tags
-    min_auc : the smallest AUC on test events, in [0, 1]
+    min_auc : the smallest ``auc`` among the metrics of its manifest
     bounds : ``min_<metric>`` or ``max_<metric>`` to a number
     """
     asked = {"tag": tag, "feature": feature, "author": author, "text": text, "min_auc": min_auc, **(bounds or {})}
@@ -431,7 +432,7 @@ def delete(servers: Servers, name: str, version: int | None = None) -> Steps[Non
     ----------
     servers : those of the client
     name : of the model
-    version : by default all versions, with aliases and tags
+    version : by default the whole model
     """
     # Not repeatable: it could then be somebody else's that goes.
     checked((yield from servers.ask(Call(method="DELETE", path=Target(name=name, version=version).path))))
@@ -444,7 +445,7 @@ def restore(servers: Servers, name: str, version: int | None = None) -> Steps[No
     ----------
     servers : those of the client
     name : of the model
-    version : by default what was deleted last under this name, be it a version or the whole model
+    version : by default the whole model
     """
     path = Target(name=name, version=version).path
     checked((yield from servers.ask(Call(method="POST", path=f"{path}/restore"))))

@@ -21,7 +21,7 @@ def decode(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
 
     Parameters
     ----------
-    body : what :func:`rootdata.columnar` calls a header, and the buffers that it describes
+    body : a header and the buffers that it describes, see :mod:`rootdata.columnar`
     schemas : the branches that the model takes
     settings : with the limits of a request
 

@@ -138,7 +138,7 @@ def from_array(values: Array, dtype: np.dtype[Any], locate: Locate) -> Array:
     Parameters
     ----------
     values : numbers or truth values, of any shape; positions count in C order
-    dtype : of the result; truth values become no number
+    dtype : of the result; where it is a number, truth values are refused
     locate : from a position in ``values`` to its name and event, for errors
 
     Raises

@@ -75,7 +75,7 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> dict[str, 
 
     Parameters
     ----------
-    body : a picture in a format of the web, such as PNG or JPEG
+    body : PNG or JPEG
     manifest : of a model with one input, an image
     settings : its largest body also bounds the pixels
 

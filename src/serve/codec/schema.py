@@ -34,6 +34,7 @@ class Flats:
 
         Parameters
         ----------
+        events : each with all the branches of these columns
         first : number of the first event, for errors
         """
         rows = list(map(self.row, events))

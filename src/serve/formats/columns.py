@@ -42,9 +42,9 @@ class Columns(Format):
 
         Parameters
         ----------
-        heading : names the columns; model and version have no place in this format
+        heading : names the columns; the format has no place for model and version
         scores : (n, columns)
-        explain : has no place in this format
+        explain : None: the format has no place for it
         """
         flat = dict(zip(heading.columns, np.ascontiguousarray(scores.T, np.float32), strict=True))
         return binary.encode(Table(num_events=len(scores), columns=flat))

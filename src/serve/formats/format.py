@@ -150,6 +150,7 @@ class Format:
         Parameters
         ----------
         target : path of a file that is made, or replaced; or a file open for bytes
+        heading : model, version and names of the columns
         """
         raise NotImplementedError
 

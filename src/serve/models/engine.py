@@ -75,6 +75,7 @@ class Engine:
 
         Parameters
         ----------
+        requests : that have come together
         mark : told which of them are worked on next
         """
         self._models.collect()

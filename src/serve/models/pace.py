@@ -56,7 +56,7 @@ def run_in_slices(
     Parameters
     ----------
     contents : one after the other; each is run at least once, as there may be no events at all
-    model : has learnt how long an event takes, and so how many are run at a time
+    model : says whether its graph takes several events at a time, and how many
     run : takes some events and the number of the first
 
     Returns

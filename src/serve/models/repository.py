@@ -172,6 +172,7 @@ class Repository:
 
         Parameters
         ----------
+        name : of the model
         reference : a version number, an alias, or ``latest``, which is also what nothing means
 
         Raises
@@ -484,6 +485,7 @@ class Repository:
 
         Parameters
         ----------
+        days : that may pass; what was deleted longer ago goes
         max_bytes : that may stay; of more, what was deleted first goes, however short ago
         """
         with self.staging() as area, self._locked():  # what is half removed can't be restored

@@ -147,6 +147,7 @@ def check_finite(scores: npt.NDArray[Any], *, first: int) -> None:
 
     Parameters
     ----------
+    scores : (n,) or (n, columns)
     first : number of the first event, for errors
     """
     if not np.isfinite(scores).all():

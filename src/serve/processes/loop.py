@@ -55,6 +55,7 @@ class Engine(Protocol):
 
         Parameters
         ----------
+        requests : that have come together
         mark : told the places of those that are worked on next; until then it is all of them
         """
 

@@ -111,6 +111,7 @@ class Metrics:
         Parameters
         ----------
         path : as it is documented, with the names of its parts; empty where there is none
+        status : of HTTP
         """
         self._answered[path, status] += 1
 

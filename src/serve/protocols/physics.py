@@ -40,7 +40,7 @@ class Physics(Protocol):
         Parameters
         ----------
         place : of its answer among those of its batch
-        request : events in any of the formats; the option ``explain`` has each of them judged
+        request : events in any of the formats; its option ``explain`` asks what is unlike the training events
         model : takes events, not just tensors
         settings : with the formats, and the limits of a request
         """

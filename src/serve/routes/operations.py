@@ -180,7 +180,7 @@ def as_json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None 
 
     Parameters
     ----------
-    value : anything that JSON has; keys that are numbers become text
+    value : anything that orjson writes; keys that are no text become text
     status : of HTTP
     headers : besides content type and length
     """

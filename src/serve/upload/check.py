@@ -86,7 +86,8 @@ def check(
 
     Parameters
     ----------
-    folder : of the bundle; what the check learns is written into its manifest
+    folder : of the bundle; its manifest is written where there is none, or where requests turn out to have to be run
+        one by one
     limits : of the process that checks
     features, columns : for a graph without a manifest: what lies along the second axis of its input and its scores
     batching : as in :class:`rootdata.bundle.manifest.Manifest`; ``None`` leaves it to the manifest and the check

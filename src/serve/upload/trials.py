@@ -86,6 +86,7 @@ def settled(trial: Trial, *, meeting: str) -> Found:
 
     Parameters
     ----------
+    trial : runs the graph on made-up values
     meeting : why they may not, as far as that is known beforehand
 
     Raises
