@@ -33,6 +33,7 @@ class Scaler(nn.Module):
 
     Parameters
     ----------
+    spec : of the input
     transforms : of each feature
     missing : sentinels, of the features that are branches
     derived : names of features that are computed: in them a sentinel is a number like others
@@ -112,7 +113,9 @@ class Deployed(nn.Module):
     ----------
     network : takes a batch of the layout
     call : how to call it
+    layout : which tensors a batch has
     specs : of the inputs, in their order
+    transforms : feature name to its scaling
     missing, derived : sentinels, and the features that are computed, in which they are numbers like others
     wide : features that training scales in float64, though they may come as float32
     activation : ``sigmoid``, ``softmax`` or ``none``, for what the network returns

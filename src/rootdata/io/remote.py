@@ -246,6 +246,12 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
     Small pieces that describe trees come out of larger ones that are read around them. Pages of an RNTuple, for each of
     which uproot makes a request, are read beforehand: see :meth:`ahead`. Every request brings the head of the file
     along: where it is not the one that was read first, another file lies there under the same name.
+
+    Parameters
+    ----------
+    file_path : URL of the file
+    coalesce_config : uproot's: how it joins requests
+    options : of fsspec and of uproot's source
     """
 
     def __init__(self, file_path: str, coalesce_config: Any = None, **options: Any) -> None:

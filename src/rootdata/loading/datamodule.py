@@ -94,7 +94,14 @@ class Loader:
 
 
 class TrainLoader(Loader):
-    """The training batches of a fit, from where the data module stands."""
+    """The training batches of a fit, from where the data module stands.
+
+    Parameters
+    ----------
+    events : the training part, for this rank
+    trainer : that fits; None where the loader is used without one
+    progress : of the data module: says with which batch to begin, and counts those that are given
+    """
 
     def __init__(self, events: RootDataset, trainer: Any, progress: Progress) -> None:
         super().__init__(events, trainer)

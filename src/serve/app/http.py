@@ -24,10 +24,12 @@ class Protocol(HttpToolsProtocol):
 
     Parameters
     ----------
-    patience : s that a client may take to send the head of a request, from its first byte
-        and to take something of an answer
+    arguments : of uvicorn's own protocol
+    patience : s that a client may take to send the head of a request, from its first byte, and to take something of an
+        answer
     most : connections of this process; beyond that the one that has said nothing for the longest time makes room
     count : told the status of what is refused here
+    options : of uvicorn's own protocol
     """
 
     def __init__(

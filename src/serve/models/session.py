@@ -41,6 +41,7 @@ class Model:
     Parameters
     ----------
     name, version : where it was published
+    manifest : of the same version
     graph : path of the ONNX file
     """
 

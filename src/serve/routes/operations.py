@@ -68,6 +68,7 @@ class Endpoint:
 
     Parameters
     ----------
+    handler : of the server
     operations : by method
     path : as it is documented
     """
@@ -124,6 +125,10 @@ class FileAnswer(Response):
 
     Parameters
     ----------
+    path : of the file; its size is looked at when it is sent
+    media_type : content type
+    status : of HTTP
+    headers : besides content type and length
     is_temporary : remove it afterwards, whatever happens
     """
 
