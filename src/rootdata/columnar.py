@@ -1,7 +1,7 @@
 """Columns as they lie in memory, behind a header in JSON: how they are sent to a server and back, and how kept.
 
-In both forms the lists of a jagged column are told apart from its values, equal ones are written once, and each array
-begins at a multiple of some bytes, so that what is read is a view of the bytes.
+In both forms the lengths of a jagged column's lists stand apart from its values, equal lengths are written once, and
+each array begins at a multiple of some bytes, so that what is read is a view of the bytes.
 
 What is sent, ``application/vnd.rootdata.columns``, is little endian::
 

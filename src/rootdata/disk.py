@@ -116,7 +116,7 @@ def _beside(path: Path) -> Path:
 
 
 def link(path: Path, target: str) -> None:
-    """Make a symbolic link to a folder, or turn the one that is there."""
+    """Make a symbolic link to a folder, or let the one that is there point at it."""
     with alone(path):
         temporary = path.with_name(f".{path.name}{PARTIAL}")
         temporary.unlink(missing_ok=True)
@@ -179,7 +179,7 @@ def put(made: Path, folder: Path) -> None:
 
 
 def exchange(made: Path, folder: Path) -> None:
-    """Move a folder to its place; what was there is afterwards where the new one was made.
+    """Move a folder to its place, and what was there to where the folder was made.
 
     Whoever looks sees the old one or the new one. Where a file system can't exchange two names at once, there is none
     for a moment between two renames.
@@ -356,7 +356,7 @@ def hold(path: Path, *, seconds: float | None = None, owner: Owner | None = None
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Let other processes wait that are about to make the same file; where locks can't be had, nobody waits.
+    """Keep other processes from making the same file at the same time; where there are no locks, nothing keeps them.
 
     Whoever waited finds the file, and so need not make it.
     """

@@ -65,7 +65,7 @@ class Masked:
 
 
 def mask_sentinels(values: Array, sentinels: Sequence[float]) -> Array | Masked:
-    """Mark what stands for "none" in what was read; where nothing does, nothing is made.
+    """Mask the sentinels in what was read; values without any are returned as they are.
 
     Examples
     --------

@@ -118,7 +118,7 @@ class Handler:
 
     @classmethod
     def of(cls, settings: Settings, *, pool: Pool, metrics: Metrics, folder: Path, room: Room) -> Self:
-        """Make it for a server with these settings.
+        """Make the handler of a server with these settings.
 
         Parameters
         ----------
@@ -257,7 +257,7 @@ class Handler:
         return await self.pool.submit(prepared.make(body=body, deadline=time.monotonic() + given))
 
     async def answer_file(self, prepared: Prepared, path: Path) -> Reply:
-        """Have a request answered whose body is a file, which whoever made it removes; the answer is a file, too."""
+        """Have a request answered whose body is a file, which the caller removes; the answer is a file, too."""
         try:
             return await self.pool.submit(prepared.make(path=str(path), deadline=time.monotonic() + prepared.seconds))
         except BaseException:
@@ -270,7 +270,7 @@ class Handler:
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Do what waits for disks or locks where it does not hold up other requests."""
+    """Run what waits for disks or locks in a thread, so that it does not hold up other requests."""
     return await asyncio.to_thread(work, *arguments)
 
 

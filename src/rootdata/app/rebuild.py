@@ -179,7 +179,7 @@ def export_best(
 
 
 def point(link: Path, *, at: Path) -> None:
-    """Make a link to a folder, or turn it there; what is no link stays as it is."""
+    """Let a link point at a folder, and make it where there is none; anything but a link stays as it is."""
     if link.exists() and not link.is_symlink():
         return
     link.parent.mkdir(parents=True, exist_ok=True)

@@ -234,7 +234,7 @@ def refuse(network: nn.Module) -> None:
 
 @contextmanager
 def computing(network: nn.Module) -> Iterator[torch.dtype]:
-    """Let a network compute as its graph will, and be as it was afterwards.
+    """Put a network into the state in which it is exported, and restore it afterwards.
 
     Dropout and the like are off. Weights in half precision become float32, the same numbers: hardly any runtime
     computes in half precision. A network in double precision stays in it.
@@ -265,7 +265,7 @@ def computing(network: nn.Module) -> Iterator[torch.dtype]:
 
 
 def _not_compiling() -> AbstractContextManager[Any]:
-    """Run what ``torch.compile`` made as it was written: compiling it for these events would take longer."""
+    """Run a network of ``torch.compile`` uncompiled: compiling it for these events would take longer."""
     set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
     return nullcontext() if set_stance is None else cast("AbstractContextManager[Any]", set_stance("force_eager"))
 

@@ -1,4 +1,4 @@
-"""Events to compare two roads with: real ones, and those at the edges of what can be sent."""
+"""Events on which network and graph are compared: real ones, and those at the edges of what can be sent."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def bent_events(num_events: int) -> int:
 
 
 def _take_objects(column: Any, counts: Ints) -> Any:
-    """Give the events so many objects each: those of the column, again and again."""
+    """Give each event the wanted number of objects: those of the column, used several times."""
     if not isinstance(column, Jagged):
         return column
     content = column.content if len(column.content) else np.ones(1, column.content.dtype)

@@ -231,7 +231,7 @@ def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events:
 
 
 def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Compute, of no events, every part of the expressions that features are made with: types follow from types.
+    """Evaluate every part of the expressions of features on no events, which tells the type of each.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def _add_derived(name: str, config: DataConfig, found: dict[tuple[str, str], str
 
 
 class _Columns(Mapping[str, Any]):
-    """Branches and derived columns of a block under one roof, made on first use: sentinels masked, derived computed."""
+    """Columns of a block by name: branches without their sentinels, and derived columns, computed on first use."""
 
     def __init__(self, config: DataConfig, raw: Mapping[str, Any], block: Block) -> None:
         self._config = config
@@ -290,7 +290,7 @@ class _Columns(Mapping[str, Any]):
         return self._branches[name]
 
     def _plain(self, name: str) -> Any:
-        """Return a branch as arrays; what can't be is refused where it is used."""
+        """Return a branch as arrays; one that can't be turned into them is refused when it is used."""
         column = self._raw[name]
         if isinstance(column, np.ndarray | Jagged):
             return column
@@ -351,7 +351,7 @@ def _decision(text: str, values: Flat, block: Block) -> Bools:
 
 
 def _known(text: str, columns: _Columns, keep: Bools, block: Block, *, what: str, wrong: str) -> npt.NDArray[Any]:
-    """Evaluate what no selected event may lack, and return it of those."""
+    """Evaluate an expression for the selected events, each of which must have a value of it."""
     values = _per_event(text, columns, block, what=what)
     gone = missing.find_missing(values)
     if gone is not None:

@@ -61,7 +61,7 @@ def assign(
 
 
 def place_of(split: Split, path: str) -> str:
-    """Return what of the place of a file decides the parts of its events."""
+    """Return the part of a file's path that decides the parts of its events; empty where none does."""
     return {"hash": name_of(path), "files": without_query(path)}.get(split.by, "")
 
 

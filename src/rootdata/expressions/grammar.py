@@ -363,7 +363,7 @@ def _load(branch: _Branch, given: Mapping[str, Column], num_events: int) -> Valu
 
 
 def _of_length(value: Number | objects.Flat, num_events: int) -> objects.Flat:
-    """Give every event its number, where all have the same."""
+    """Repeat a single number for every event; a column stays as it is."""
     if isinstance(value, Masked):
         return value if value.ndim else Masked(np.full(num_events, value.values), np.full(num_events, value.valid))
     return value if isinstance(value, np.ndarray) and value.ndim else np.full(num_events, value)

@@ -139,7 +139,7 @@ def align(*operands: Value) -> tuple[Ints | None, list[Numbers]]:
 
 
 def _is_flat(x: Value) -> bool:
-    """Tell a column from a number, which a missing one of no axis is, too."""
+    """Tell a flat column from a single number; a missing number without an axis is a single one, too."""
     return isinstance(x, np.ndarray | Masked) and x.ndim > 0
 
 
@@ -214,7 +214,7 @@ def _reduce(ufunc: np.ufunc, content: Array, offsets: Ints, out: Array) -> Array
 
 
 def _filled(values: Array, there: Bools, fill: Number | None) -> Flat:
-    """Give events that have none the ``fill``, if any: in a type that holds both, whatever the events are."""
+    """Give events without a value the ``fill``, if any, in a type that holds both, whatever the values are."""
     wide = values if is_boolean(values) or not is_whole(values) else values_of(widen(values))
     try:
         made = known(wide, there) if fill is None else where(there, wide, fill)
@@ -387,7 +387,7 @@ def pick(x: Value, index: Value, *, fill: Number | None = None) -> Flat:
 
 
 def _whole_index(index: Value) -> tuple[Ints, Bools | None]:
-    """Read an index, and where there is one; places far away stay beyond every list."""
+    """Read an index, and mark where there is one; large ones are cut to a number that is still beyond every list."""
     if isinstance(index, Jagged) or is_boolean(index):
         raise OperandError("{0} is no index; one whole number an event is needed", 1)
     if is_whole(index):

@@ -110,7 +110,7 @@ def _counts_up(values: npt.NDArray[Any]) -> bool:
 
 
 def find_sentinels(values: npt.NDArray[Any]) -> dict[float, int]:
-    """Find values that stand for "none", with their numbers.
+    """Find values that stand for "none", and how often each occurs.
 
     -999 and its like count where nothing else comes near: all other values are above half of it. Any number
     beyond 1e30 counts.

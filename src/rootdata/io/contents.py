@@ -47,7 +47,7 @@ class Contents:
 
     @property
     def usable(self) -> tuple[Listed, ...]:
-        """The trees that nothing is known against."""
+        """The trees that can be used, as far as is known."""
         return tuple(tree for tree in self.trees if not tree.note)
 
 

@@ -81,7 +81,7 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def _end_quietly() -> None:
-    """Keep the XRootD client from raising what other libraries warn of, when it looks at every object at exit."""
+    """Keep the XRootD client from raising other libraries' warnings as errors when it visits all objects at exit."""
     client = sys.modules.get("XRootD.client.finalize")
     if client is not None:
         atexit.unregister(client.finalize)
@@ -188,7 +188,7 @@ def _forget_listings(files: Any) -> None:
 
 
 def _asking(ask: Callable[[str], T], *, deadline: float, closed: threading.Event | None = None) -> Callable[[str], T]:
-    """Let a question about a place fail as an attempt fails."""
+    """Turn the error of a question to a server into that of an attempt, so that it is asked again."""
 
     def attempt(place: str) -> T:
         try:
@@ -273,7 +273,7 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         self._near.append(self._read_first())
 
     def __exit__(self, *error: object) -> None:
-        """Let go of the file; of a server that does not answer, and at Python's end, the client does it by itself."""
+        """Close the file; where its server does not answer, or Python ends, that is left to the client library."""
         is_open = "root" in self._fs.protocol and not self.closed
         if is_open and not sys.is_finalizing():  # a thread that is started then never runs
             with contextlib.suppress(Exception):

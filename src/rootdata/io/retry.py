@@ -25,7 +25,7 @@ class LateError(PlaceError, TimeoutError):
 
 
 class Failed(Exception):  # noqa: N818 - an outcome, not an error that anybody sees
-    """An attempt at one place failed, and another may not.
+    """An attempt at one place failed; another attempt may succeed.
 
     Parameters
     ----------

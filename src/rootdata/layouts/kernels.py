@@ -102,7 +102,7 @@ def objects_of(table: Ints, block: int, row: int, collection: int, width: int, l
 
 @numba.njit(nogil=True, inline="always")
 def fetch_ahead(table: Ints, which: Ints, rows: Ints, i: int, collection: int, width: int, length: int) -> None:
-    """Ask for the objects of the event ``AHEAD`` of the i-th, and for the offsets of one that is twice as far.
+    """Prefetch the objects of the event ``AHEAD`` places behind the i-th, and the offsets of the one twice as far.
 
     Parameters
     ----------

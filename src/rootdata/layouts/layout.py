@@ -103,7 +103,7 @@ class LayoutKind(Protocol):
         """
 
     def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make the same of tensors, with operations that ONNX has.
+        """Make the same arrays as :meth:`gather`, out of tensors and with operations that ONNX has.
 
         Parameters
         ----------

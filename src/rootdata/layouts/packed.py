@@ -61,7 +61,7 @@ class Packed:
                 raise ShapeError(f"{name}: got {content.shape} {content.dtype} for lists of {offsets[-1]} objects")
 
     def is_of(self, layout: Layout) -> bool:
-        """Say whether the features are those of a layout, in number."""
+        """Say whether there are as many features as a layout has."""
         wanted = {c.name: len(c.branches) for c in layout.collections}
         widths = {name: jagged.content.shape[1] for name, jagged in self.objects.items()}
         return self.flat.shape[1] == len(layout.flat) and widths == wanted
@@ -157,7 +157,7 @@ def _side_by_side(
 
 
 def _checked(offsets: Ints, num_events: int) -> Ints:
-    """Return offsets of which all lie within the objects: compiled loops trust them."""
+    """Check that all offsets lie within the objects, as compiled loops trust them."""
     offsets = np.ascontiguousarray(offsets, np.int64)
     if len(offsets) != num_events + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
         raise ShapeError(f"got {len(offsets)} offsets for {num_events} events, not all rising from 0")

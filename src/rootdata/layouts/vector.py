@@ -43,7 +43,7 @@ class Vector:
         return {"x": (width,), "mask": (width,)}
 
     def gather(self, layout: Layout, rows: Rows, arrays: Arrays) -> None:
-        """Fill both in one pass; the twin of :meth:`tensors`.
+        """Fill ``x`` and ``mask`` in one pass; the twin of :meth:`tensors`.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class Vector:
         gather_values(rows.table, rows.which, rows.rows, widths, lengths, layout.pad, arrays["x"], arrays["mask"])
 
     def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Join what was made; the twin of :meth:`gather`."""
+        """Join features and masks into ``x`` and ``mask``; the twin of :meth:`gather`."""
         import torch  # here, so that who trains with another framework does not load it
 
         flat = [("flat", "flat_mask")] if layout.flat else []
@@ -83,7 +83,7 @@ class Vector:
 def gather_values(
     table: Ints, which: Ints, rows: Ints, widths: Ints, lengths: Ints, pad: float, out: Singles, mask: Bools
 ) -> None:
-    """Make a row of scattered events each: the leading objects of every collection, padded; and mark what is real.
+    """Make a row of each event: the leading objects of every collection, padded; and mark what is real.
 
     Parameters
     ----------

@@ -380,7 +380,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return trainer if trainer is not None and trainer.state.fn == "fit" else None
 
     def _around(self) -> Any:
-        """Return the trainer in a hook of which another one took this data module, if there is one."""
+        """Return the trainer in one of whose hooks another trainer uses this data module; None without one."""
         return next((t for t in self._trainers if t is not self.trainer and _is_running(t)), None)
 
     # Where it ends

@@ -34,7 +34,7 @@ class Cursor:
 
 
 def state_of(cursor: Cursor, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a place and what it is a place in into a checkpoint."""
+    """Write what a checkpoint holds: a place, and the order of events that it is a place in."""
     return {"version": VERSION, "epoch": cursor.epoch, "batch": cursor.batch, "identity": dict(identity)}
 
 
@@ -86,7 +86,7 @@ def identity_of(config: DataConfig, order: OrderConfig, specs: Specs) -> dict[st
 
 
 def difference(saved: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    """Name the first difference of what two places are places in; empty where there is none."""
+    """Name the first difference between the orders of events that two places belong to; empty where there is none."""
     return _difference(saved, identity, "")
 
 

@@ -60,7 +60,7 @@ class Classifier(pl.LightningModule):
         self.mean_weight = 1.0
 
     def setup(self, stage: str) -> None:
-        """Ask the data module for the mean weight of the training events, and a fit's whether its classes can be told.
+        """Ask the data module for the mean weight of the training events; check before a fit that every class has some.
 
         Raises
         ------

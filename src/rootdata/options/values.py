@@ -84,7 +84,7 @@ def path(value: Any, where: str) -> str:
 
 
 def listed(value: Any, where: str) -> list[Any]:
-    """Return a list of values, of one that stands alone."""
+    """Return a list of values; one that stands alone is put into a list."""
     if value is None:
         return []
     if isinstance(value, (str, int, float)) or hasattr(value, "__fspath__"):
@@ -95,7 +95,7 @@ def listed(value: Any, where: str) -> list[Any]:
 
 
 def names(value: Any, where: str) -> tuple[str, ...]:
-    """Return different texts."""
+    """Return texts of which no two are the same."""
     found = tuple(typed(n, str, where) for n in listed(value, where))
     twice = sorted({n for n in found if found.count(n) > 1})
     if twice:

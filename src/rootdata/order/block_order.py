@@ -1,4 +1,4 @@
-"""One stream of events: the blocks in a permuted order, a window of them open, and which row of which is at a position.
+"""One stream of events: blocks in a permuted order, a window of them open, and which row of which one comes when.
 
 Integers to integers: nothing is read here.
 """

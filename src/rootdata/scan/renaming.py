@@ -15,7 +15,7 @@ Content = tuple[str, int, int, str]
 
 
 def renamed(path: Path, files: Sequence[FileSpecs], split: Split) -> dict[str, str]:
-    """Say which files are known under other names, by which their events fell to other parts, and note the new ones.
+    """Find the files that had other names in an earlier pass, and events in other parts; note the new names.
 
     Parameters
     ----------

@@ -238,7 +238,7 @@ def _needs(config: DataConfig, column: str) -> list[Any]:
 
 
 def collects(config: DataConfig, column: str) -> dict[str, Any]:
-    """Say which of the dearer statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
+    """Say which of the costlier statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
     kind = kind_of(config.scaling_of(column))
     if kind is None:
         return {}

@@ -209,7 +209,7 @@ def _by_class(events: Events, num_classes: int) -> tuple[np.ndarray[Any, Any], n
 
 
 def _column(config: DataConfig, name: str, column: Flat, chosen: np.ndarray[Any, Any] | None) -> ColumnStats:
-    """Measure a column, or the values of it at the positions ``chosen``; of a branch, what was read."""
+    """Measure a column, or only its values at the positions ``chosen``; a branch is measured as it was read."""
     is_derived = name in config.derived
     values = column if is_derived else values_of(column)
     values = values if chosen is None else values.take(chosen)

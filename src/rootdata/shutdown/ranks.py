@@ -37,7 +37,7 @@ class EndOnSignal(pl.Callback):
         self._is_ours = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Take over signals, where nobody of ours has, and meet the other ranks of this machine.
+        """Take over signals, unless that was done already, and learn which other ranks run on this machine.
 
         Parameters
         ----------
@@ -65,21 +65,21 @@ class EndOnSignal(pl.Callback):
         connector._sigterm_notifier_fn = note  # noqa: SLF001
 
     def on_train_start(self, *_: Any) -> None:
-        """Let steps finish."""
+        """Let a training step finish before a signal ends the process."""
         if self._ending is not None:
             self._ending.has_trained = True
         self._hold(is_held=True)
 
     def on_validation_start(self, *_: Any) -> None:
-        """Let nothing finish: no checkpoint would hold it."""
+        """Let signals end the process at once: no checkpoint would hold what a validation has done."""
         self._hold(is_held=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Go on with steps, if it is a training that was validated."""
+        """Let steps finish again, if it was the validation of a training."""
         self._hold(is_held=trainer.state.fn == "fit" and not trainer.sanity_checking)
 
     def on_train_end(self, *_: Any) -> None:
-        """Let nothing finish."""
+        """Let signals end the process at once again."""
         self._hold(is_held=False)
 
     def _hold(self, *, is_held: bool) -> None:
@@ -93,7 +93,7 @@ class EndOnSignal(pl.Callback):
         pl_module: pl.LightningModule,  # noqa: ARG002
         exception: BaseException,
     ) -> None:
-        """See to it that the other ranks end as well, and this one with another status than 0.
+        """Let the other ranks end as well, and this one with a status other than 0.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class EndOnSignal(pl.Callback):
         self._leave()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Give signals back.
+        """Leave signals to whatever handled them before.
 
         Parameters
         ----------

@@ -145,7 +145,7 @@ class ScoreReport(pl.Callback):
 class ExportCheck(pl.Callback):
     """Refuse to train a network that could not be exported afterwards, before its first batch.
 
-    Once it is as it will be trained, in its precision and on its device, it is exported to nowhere. All ranks refuse.
+    It is exported without writing anything, in the precision and on the device of the training. All ranks refuse.
     """
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

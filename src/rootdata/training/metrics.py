@@ -191,7 +191,7 @@ def thin(curve: Roc, *, n_points: int = 400) -> Roc:
 
 
 def _way_along(efficiency: Floats) -> Floats:
-    """Give the share of all its steps, up or down, that an efficiency has made: itself, where it only rises."""
+    """Return the share of all its steps, up and down, behind each point: the efficiency itself, where it only rises."""
     way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(efficiency)))])
     along: Floats = way / way[-1]
     return along

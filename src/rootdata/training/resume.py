@@ -119,7 +119,7 @@ def is_ours(config: Any) -> bool:
 
 
 def essence(config: Plain, *, data: bool = True) -> dict[str, Any]:
-    """Take from a configuration what decides the weights, as dotted keys; its own folder becomes a word.
+    """Take from a configuration what decides the weights, as dotted keys; its own folder is replaced by ``<folder>``.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 
 
 def count_as_done(trainer: pl.Trainer) -> None:
-    """Let a trainer that was stopped count the batches that were learnt from, and not the one that it was about to.
+    """Let a trainer that was stopped count the batches that were learnt from, but not the one that was about to begin.
 
     Its next trainer would otherwise take an epoch's last batch, which is to come again, for one that is done, or number
     batches otherwise after it was stopped a second time.

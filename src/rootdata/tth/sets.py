@@ -106,7 +106,7 @@ def selected_events(variables: Mapping[str, Array], *, jets: Jets, fat_jets: Fat
 
 @contextmanager
 def bar(total: int, *, is_shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """Show progress on the terminal; gives a function to call with more events and what they are of."""
+    """Show progress on the terminal; gives a function that is called with a number of new events and their process."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

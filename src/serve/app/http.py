@@ -108,7 +108,7 @@ class Protocol(HttpToolsProtocol):
             self._wait()
 
     def _feed(self, data: bytes) -> None:
-        """Parse; where a client wishes for another protocol, as if it had not (RFC 9110, 7.8).
+        """Parse; a client's wish for another protocol is ignored (RFC 9110, 7.8).
 
         The parser gives up after the head of such a request, so another one is given the head without the wish.
         """

@@ -145,7 +145,7 @@ def slices_of(document: Mapping[str, Any], schemas: Schemas, *, settings: Settin
 
 
 def sent(document: Mapping[str, Any]) -> AbstractSet[str]:
-    """Name what is said to be the branches: of all events, or of the first one."""
+    """Name the branches that a body has: of all events, or of the first one."""
     found = document.get("columns") or document.get("events")
     first = found[0] if type(found) is list and found else found
     return first.keys() if type(first) is dict else frozenset()
@@ -267,7 +267,7 @@ class _Columns:
         return Table(num_events=stop - start, columns=result)
 
     def _counted(self, name: str, offsets: Ints, low: int, start: int, stop: int) -> Jagged:
-        """Turn the values of a branch whose counts are there into a column; they are in one list or one an event."""
+        """Turn the values of a branch with counts into a column; they come in one list, or in a list for each event."""
         wanted, group = self._wanted, self._wanted.group_of(name)
         if name in self._flattened:
             values = self._columns[name][low : low + int(offsets[-1])]

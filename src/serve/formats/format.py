@@ -188,7 +188,7 @@ class Format:
 
 
 class FileWriter:
-    """A writer that adds bytes to ``file`` as scores come; what it adds is for who derives from it.
+    """A writer that adds bytes to ``file`` as scores come; a subclass says which.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ class Engine:
         self._models.load_beside(done)
 
     def answer(self, requests: Sequence[Request], *, mark: Mark = _unmarked) -> list[Reply | Steps]:
-        """Answer requests, each by itself right or wrong; those that take long by steps that lead to the answer.
+        """Answer requests, each whatever is wrong with others; one that takes long gets the steps to its answer.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Engine:
         return model
 
     def _finish(self, tasks: Sequence[Task], mark: Mark) -> dict[int, Reply]:
-        """Run tasks of one group together; where that fails the halves of it, so that none spoils the others.
+        """Run tasks of one group together; where that fails, run the halves, so that one bad task spoils no other.
 
         Together they get little time: what takes long is run alone, so that one does not take the time of the others.
         """

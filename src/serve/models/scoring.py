@@ -117,14 +117,14 @@ def joined(parts: Sequence[Outputs]) -> Outputs:
 
 
 def scored(table: Table, schemas: Schemas) -> Table:
-    """Leave out the branches that only cuts need: requests that are joined need the same ones."""
+    """Leave out the branches that only cuts need: requests can be joined only where they have the same branches."""
     if not schemas.of_cuts:
         return table
     return Table(num_events=table.num_events, columns={name: table.columns[name] for name in schemas.of().specs})
 
 
 def group_of_events(content: Table | Rows, model: Model) -> tuple[Any, ...]:
-    """Tell which events may share tensors: where the graph takes any number of objects, those of about the same."""
+    """Tell which events may share tensors: for a graph with open axes, those with about the same number of objects."""
     kind = type(content).__name__
     if not model.has_open_axes:
         return (id(model), kind)
@@ -136,7 +136,7 @@ def group_of_events(content: Table | Rows, model: Model) -> tuple[Any, ...]:
 
 
 def group_of_tensors(tensors: Tensors, model: Model) -> tuple[Any, ...]:
-    """Tell which tensors may be joined; those of a model without an axis of events never."""
+    """Tell which tensors may be joined; without an axis of events none may."""
     if model.runs_alone:
         return (object(),)
     return (id(model), "tensors", tuple((name, values.shape[1:]) for name, values in tensors.items()))

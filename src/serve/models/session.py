@@ -67,7 +67,7 @@ class Model:
 
     @functools.cached_property
     def heading(self) -> Heading:
-        """What answers with scores of this model say of it."""
+        """What an answer with scores of this model says of it."""
         return Heading(model=self.name, version=self.version, columns=self.manifest.columns)
 
     def run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
@@ -89,7 +89,7 @@ class Model:
         return self._run(tensors) if self.runs_alone else joined(self._run, tensors, self.manifest)
 
     def run_events(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
-        """Run the graph on events that have nothing to do with each other, whatever it makes of those that meet.
+        """Run the graph on events, on each alone where it would mix those of a batch.
 
         Parameters
         ----------
@@ -354,7 +354,7 @@ class Models:
             raise self._failed.pop(key)[1]
 
     def _made(self, name: str, version: int, manifest: Manifest, graph: Path) -> Model:
-        """Make a model and run it once, whatever comes of that: who asks for it is told."""
+        """Make a model and run it once; an error of that run is left to the first request."""
         model = Model(name, version, manifest, graph)
         with self._samples, contextlib.suppress(Exception):
             self._terminator.moment = time.monotonic() + _WARM_UP

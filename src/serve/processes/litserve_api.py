@@ -148,7 +148,7 @@ class ModelServer(LitServer):  # type: ignore[misc]
 
 
 def start_worker(api: ModelAPI, worker: int) -> BaseProcess:
-    """Start LitServe's worker; where it wants queues and their manager, there is nothing."""
+    """Start LitServe's worker, without the queues and the manager that it usually has."""
     request_queue, transport, setup_status, restart = None, None, dict[str, str](), False
     process = multiprocessing.get_context("spawn").Process(
         target=inference_worker,

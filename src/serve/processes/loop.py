@@ -51,7 +51,7 @@ class Engine(Protocol):
         """
 
     def answer(self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]) -> Sequence[Reply | Steps]:
-        """Answer requests together, in their order; a bad request gets a reply that says so, a large one a long job.
+        """Answer requests together, in their order: a bad one by a reply that says so, a long one by steps.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class Worker:
             _log.exception("models that are not served any more could not be let go of")
 
     def _ring(self) -> None:
-        """Wake the loop, from any thread; one that has been woken and did not look yet needs it no more."""
+        """Wake the loop, from any thread; once is enough until it has looked."""
         with contextlib.suppress(BlockingIOError):
             self._button.send(b"!")
 
@@ -223,7 +223,7 @@ class Worker:
         return sum(len(task.request.body) + len(reply.body) for task, reply in answers)
 
     def _replies(self, tasks: Sequence[_Task]) -> Sequence[Reply | Steps]:
-        """Ask the engine; a request that it stumbles over does not spoil the answers of the others."""
+        """Ask the engine; where it fails on one request, the others are answered all the same."""
         requests = [task.request for task in tasks]
 
         def mark(places: Sequence[int]) -> None:

@@ -32,7 +32,7 @@ _Explained = list[dict[str, Any]]
 
 
 class Physics(Protocol):
-    """The protocol of ``/models/<name>/predict``; the option ``explain`` tells what is strange about each event."""
+    """The protocol of ``/models/<name>/predict``; ``explain`` tells how an event differs from the training events."""
 
     def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
         """Decode events; a few in JSON are checked later, together with those of other requests.
@@ -114,7 +114,7 @@ def _format(request: Request, settings: Settings) -> Format:
 
 
 def _score(tables: Iterator[Table], request: Request, model: Model, settings: Settings) -> Steps:
-    """Score tables one after the other; the answer has the events of all."""
+    """Score tables one after the other; one answer holds the events of all."""
     parts, seconds = list[Outputs](), 0.0
     told: _Explained | None = [] if "explain" in request.options else None
     started = time.perf_counter()
@@ -129,7 +129,7 @@ def _score(tables: Iterator[Table], request: Request, model: Model, settings: Se
 
 
 def _explained(table: Table, model: Model) -> _Explained:
-    """Say of each event what is strange about it."""
+    """Say how each event differs from the training events."""
     assembler = check_takes_events(model)
     return assembler.explain(assembler.features(table), table)
 

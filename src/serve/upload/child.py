@@ -60,7 +60,7 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 def main() -> NoReturn:
-    """Do the task of the command line, print the answer, and leave without a word to any library."""
+    """Do the task of the command line, print the answer, and leave at once, without what libraries do at exit."""
     request = json.loads(sys.argv[1])
     answer = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer
@@ -212,7 +212,7 @@ def _taken() -> int:
 
 
 def _check_graph(model: Any, *, is_full: bool) -> None:
-    """Check a graph, or that in a file. Sizes that it declares and are others matter where it is run, not here.
+    """Check a graph, or that in a file. Declared sizes that are wrong matter where it is run, not here.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ def _sample(folder: Path, manifest: Manifest) -> dict[str, npt.NDArray[Any]] | N
 
 
 def _try(session: Any, names: list[str], feeds: Tensors) -> list[npt.NDArray[Any]]:
-    """Run the graph on what it may not be made for."""
+    """Run the graph on tensors that it may refuse."""
     try:
         found = session.run(names, dict(feeds))
     except Exception as error:

@@ -99,7 +99,7 @@ def settled(trial: Trial, *, meeting: str) -> Found:
 
 
 def together(trial: Trial) -> Found | str:
-    """Run several events at once, and one of them without the others; say why they must not meet, if so."""
+    """Run several events at once, and one without the others; say why they must not share a batch, if so."""
     fixed = trial.fixed
     many = fixed or 3
     refusal = strange = ""
@@ -203,7 +203,7 @@ def check_output(spec: OutputSpec, array: Array, events: int | None) -> None:
 
 
 def is_finite(array: Array) -> bool:
-    """Say whether all numbers are; words are."""
+    """Say whether all numbers are finite; text is."""
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
 
 
@@ -272,7 +272,7 @@ def _is_close(own: Array, met: Array) -> bool:
 
 
 def _wild(trial: Trial, filling: Filling, events: int) -> Outputs | None:
-    """Put neighbours of quite other values beside the first event, whatever becomes of them."""
+    """Put neighbours with very different values beside the first event."""
     if trial.sample is not None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Where baskets lie in files that were opened before: many small files take longer to open than to read."""
+"""Where baskets lie in files that were opened before, since opening a small file takes longer than reading it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def _compiled(result: Any, *arguments: Any) -> Any:
 
 @_compiled(numba.void, _SOURCE, numba.int64, _OUT)
 def swap(source: Bytes, size: int, out: Bytes) -> None:
-    """Turn the order of the bytes of ``len(out) // size`` numbers; ``source`` has at least as many bytes as ``out``.
+    """Turn the order of the bytes of ``len(out) // size`` numbers.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def swap(source: Bytes, size: int, out: Bytes) -> None:
 
 @_compiled(numba.int64, _SOURCE, numba.int64, numba.int64, _INTS, _OUT)
 def swap_lists(source: Bytes, header: int, size: int, offsets: Ints, out: Bytes) -> int:
-    """Do the same with lists that have ``header`` bytes in front each, and compare what these say with their lengths.
+    """Turn the order of the bytes of numbers in lists, and compare what is in front of each list with its length.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ Decompressing, copying and decoding release the interpreter lock. A column that 
 the file does not hold; one that is stored in several ways is taken as each cluster has it.
 
 Every cluster must hold as many elements of a column as its entries, or its lists, say: anything else is a
-:class:`~rootdata.io.local.ContradictionError`.
+:class:`~rootdata.causes.ContradictionError`.
 
 The format: https://github.com/root-project/root/blob/master/tree/ntuple/doc/BinaryFormatSpecification.md
 """
@@ -315,7 +315,7 @@ def read(
 
 
 def places(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, stop: int) -> Iterator[Span]:
-    """Say where all pages lie that reading entries may need.
+    """Say where the pages lie that reading these entries needs.
 
     Parameters
     ----------
@@ -551,7 +551,7 @@ def _requests(pieces: Iterable[_Piece]) -> Iterator[tuple[int, int, list[_Piece]
 
 
 def _in_place(pieces: Iterable[_Piece], data: memoryview, start: int, records: Records) -> memoryview:
-    """Compare pages with the records that they lie in: of the key near to them, or else of all keys of the file.
+    """Check that pages lie in records of the file: in that of the nearest key, or else of any key.
 
     Returns
     -------
@@ -613,7 +613,7 @@ def _decode(piece: _Piece, data: memoryview) -> None:
 
 
 def _floats(raw: Bytes, count: int, encoding: Encoding) -> Array:
-    """Put floats together of the bits that are stored of each."""
+    """Restore floats of which only some bits are stored."""
     bits = np.unpackbits(raw, count=count * encoding.bits, bitorder="little").reshape(count, encoding.bits)
     whole = np.zeros((count, 32), np.uint8)
     if encoding.bounds is None:  # the last bits of the mantissa are left out
