@@ -1,8 +1,10 @@
-"""Docstrings: of a public function with three or more parameters each is described, and nothing else is."""
+"""Docstrings: each parameter of a public function with three or more is described, and examples give what they say."""
 
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,12 @@ import pytest
 SOURCES = Path(__file__).parents[1] / "src"
 PACKAGES = ("rootdata", "serve")
 MANY = 3  # parameters, from which on they are described
+
+SHOWN = [
+    ".".join(path.relative_to(SOURCES).with_suffix("").parts)
+    for path in sorted(SOURCES.rglob("*.py"))
+    if ">>> " in path.read_text()
+]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -135,3 +143,10 @@ def outer(a, b):
 """
     found = [fault.partition(" ")[0] for fault in faults(source)]
     assert found == ["Block.read", "Block.seek", "Block.join", "Block.Span.cut"]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_examples_give_what_they_say(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted
+    assert not found.failed

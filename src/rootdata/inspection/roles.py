@@ -38,6 +38,7 @@ def role_of(column: BranchFacts, counters: Collection[str]) -> Role:
 
     Examples
     --------
+    >>> from rootdata.io.branches import Branch
     >>> role_of(BranchFacts(branch=Branch("Jet_hadronFlavour", "jagged", "int32")), ())
     'truth'
     """

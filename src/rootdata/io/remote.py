@@ -119,7 +119,7 @@ def find(pattern: str, *, read: ReadConfig) -> list[str]:
 
     Parameters
     ----------
-    pattern : URL with ``*``, ``?`` or ``[...]``
+    pattern : URL with ``*`` or ``[...]``; a ``?`` begins a query
     read : how long a server that fails is asked again, and an answer waited for
 
     Raises

@@ -86,7 +86,7 @@ class Tree(Protocol):
         Parameters
         ----------
         names : of the branches
-        start, stop : entries, 0 <= start < stop <= ``num_entries``
+        start, stop : entries, 0 <= start <= stop <= ``num_entries``
         """
 
     def baskets(self, names: Sequence[str]) -> Baskets | None:

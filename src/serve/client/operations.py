@@ -353,8 +353,8 @@ def download(servers: Servers, name: str, version: int | None = None, *, into: s
 
     Raises
     ------
-    ServerError, Unreachable
-        Where it does not come, or what has come is not whole.
+    InvalidInput, ServerError, Unreachable
+        Where it can't be written, does not come, or is not whole.
     """
     into = Path(into)
     if version is None:

@@ -93,7 +93,7 @@ def agrees(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints)
     nbytes : from the first list to the end of the last
     header : bytes in front of each list
     size : bytes of an element of a list
-    offsets : (n + 1,) that are known, from any number on
+    offsets : (n + 1,) known ones; only their differences count
     """
     n = len(offsets) - 1
     if nbytes != (offsets[n] - offsets[0]) * size + n * header:
