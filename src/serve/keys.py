@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from rootdata import disk
 from rootdata.causes import reason_of
@@ -138,7 +138,7 @@ class Keys:
         key = Key(
             id=key_id,
             name=name,
-            scope=cast("Scope", scope),
+            scope=scope,
             salt=salt,
             hash=_hash(secret, salt),
             created=now,

@@ -1,7 +1,7 @@
 """Frozen dataclasses out of stored plain data (JSON), by the annotations of their fields.
 
-A field may be a number, a text, a truth value, ``Any``, a dataclass, ``tuple[X, ...]``, ``Mapping[str, X]``, a literal, or
-a union of these. What users set by hand has a parser of its own for each field: :mod:`rootdata.options.typed`.
+A field may be a number, a text, a truth value, ``Any``, a dataclass, ``tuple[X, ...]``, ``Mapping[str, X]``, a literal
+or a union of these. What users set by hand has a parser of its own for each field: :mod:`rootdata.options.typed`.
 """
 
 from __future__ import annotations
