@@ -14,9 +14,9 @@ from serve.formats.format import Format
 from serve.formats.known import formats_of
 from serve.messages import Reply, Request
 from serve.models.scoring import (
+    DecodedRequest,
     Outputs,
     Steps,
-    Task,
     check_takes_events,
     group_of_events,
     headers,
@@ -34,7 +34,7 @@ _Explained = list[dict[str, Any]]
 class Physics(Protocol):
     """The protocol of ``/models/<name>/predict``; the option ``explain`` tells what is strange about each event."""
 
-    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
+    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
         """Decode events; a few in JSON are checked later, together with those of other requests."""
         check_takes_events(model)
         explains = "explain" in request.options
@@ -44,7 +44,7 @@ class Physics(Protocol):
             told = _explained(content, model) if explains and isinstance(content, Table) else None
             return _encoded(request, model, outputs, told, seconds, settings=settings)
 
-        return Task(
+        return DecodedRequest(
             place=place, model=model, deadline=request.deadline, group=group_of_events(content, model), content=content,
             encode=encode,
         )  # fmt: skip
