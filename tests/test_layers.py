@@ -321,6 +321,15 @@ def test_no_room_is_crowded() -> None:
     assert crowded == {}
 
 
+def test_each_class_has_a_name_of_its_own() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in sorted(SOURCES.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name.lstrip("_"), []).append(str(path.relative_to(SOURCES)))
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
 def test_imports_are_absolute() -> None:
     relative = [
         f"{path}:{node.lineno}"

@@ -31,7 +31,7 @@ T = TypeVar("T")
 _CHECKS = 2  # uploads that are checked at the same time in one process
 
 
-class Pool(Protocol):
+class WorkerPool(Protocol):
     """Has requests answered by workers."""
 
     @property
@@ -105,7 +105,7 @@ class Handler:
     """
 
     settings: Settings
-    pool: Pool
+    pool: WorkerPool
     metrics: Metrics
     folder: Path
     room: Room
@@ -117,17 +117,8 @@ class Handler:
     started: float
 
     @classmethod
-    def of(cls, settings: Settings, *, pool: Pool, metrics: Metrics, folder: Path, room: Room) -> Self:
-        """Make the handler of a server with these settings.
-
-        Parameters
-        ----------
-        settings : decide formats, keys, and where the repository is
-        pool : that has requests answered
-        metrics : of all processes
-        folder : for temporary files; it goes with the server
-        room : for the bodies of requests in this process
-        """
+    def of(cls, settings: Settings, *, pool: WorkerPool, metrics: Metrics, folder: Path, room: Room) -> Self:
+        """Make it for a server with these settings."""
         return cls(
             settings=settings,
             pool=pool,

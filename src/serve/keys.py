@@ -17,18 +17,20 @@ import re
 import secrets
 import time
 from pathlib import Path
-from typing import Any
+from typing import Literal, get_args
 
 from rootdata import disk
 from rootdata.causes import reason_of
 from rootdata.errors import ConfigError
+from rootdata.options import annotated
 from serve import atomic, names
 from serve.atomic import Watched
 from serve.errors import BadRequest, Forbidden, NotFound, OutOfOrder, Unauthorized
 from serve.faults import public
 
 UNIX = "unix:"  # of a host: the path of a socket follows
-SCOPES = ("predict", "publish", "admin")  # each includes those before it
+Scope = Literal["predict", "publish", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)  # each includes those before it
 _LIKE_KEY = re.compile(r"rk_[0-9a-f]{12}_[A-Za-z0-9_-]*")
 _KEY = re.compile(r"rk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
@@ -45,7 +47,7 @@ class Key:
 
     id: str
     name: str
-    scope: str
+    scope: Scope
     salt: str
     hash: str
     created: float
@@ -135,7 +137,15 @@ class Keys:
         _, key_id, secret = text.split("_", 2)
         salt = secrets.token_hex(16)
         now = time.time()
-        key = Key(id=key_id, name=name, scope=scope, salt=salt, hash=_hash(secret, salt), created=now, expires=expires)
+        key = Key(
+            id=key_id,
+            name=name,
+            scope=scope,
+            salt=salt,
+            hash=_hash(secret, salt),
+            created=now,
+            expires=expires,
+        )
         with self._locked():
             self._write([*_read_or_nothing(self._path).values(), key])
         return text
@@ -258,12 +268,8 @@ def _read_or_nothing(path: Path) -> dict[str, Key]:
 
 def _parse(line: bytes, where: str) -> Key:
     try:
-        plain: dict[str, Any] = json.loads(line)
-        key = Key(**plain)
-        is_good = key.scope in SCOPES and all(isinstance(v, str) for v in (key.id, key.name, key.salt, key.hash))
-        is_good = is_good and isinstance(key.expires, float | int | None) and key.hash.isascii()
-    except (TypeError, ValueError) as error:
+        key = annotated.parse(Key, json.loads(line), where="key", error=ConfigError)
+        key.hash.encode("ascii")  # compared in constant time, which takes ASCII alone
+    except ValueError as error:
         raise ConfigError(f"{where}: this is no API key ({error}); remove the line and make a new key") from error
-    if not is_good:
-        raise ConfigError(f"{where}: this is no API key; remove the line and make a new key")
     return key

@@ -87,7 +87,7 @@ def _lists(column: Column) -> list[Any]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Features:
+class RawFeatures:
     """The features of some events, not scaled.
 
     Parameters
@@ -140,7 +140,7 @@ class Assembler:
         """Make the tensors of some events; collections as wide as the graph and these events need."""
         return self.tensors(self.features(table))
 
-    def features(self, table: Table) -> Features:
+    def features(self, table: Table) -> RawFeatures:
         """Compute derived columns, cut and sort objects.
 
         Raises
@@ -151,13 +151,13 @@ class Assembler:
         flat, objects = selection.features(
             self._config, table.columns, num_events=table.num_events, where="the events that were sent"
         )
-        return Features(num_events=table.num_events, flat=flat, objects=objects)
+        return RawFeatures(num_events=table.num_events, flat=flat, objects=objects)
 
-    def widths(self, features: Features) -> tuple[int, ...]:
+    def widths(self, features: RawFeatures) -> tuple[int, ...]:
         """Say how many objects of each collection the tensors need; events of the same widths can be joined."""
         return tuple(self._width(name, objects) for name, objects in features.objects.items())
 
-    def tensors(self, features: Features) -> Tensors:
+    def tensors(self, features: RawFeatures) -> Tensors:
         """Lay features out as the graph takes them.
 
         Returns
@@ -182,7 +182,7 @@ class Assembler:
         longest = int(np.diff(objects.offsets).max(initial=1))
         return min(limit, 1 << (max(longest, 1) - 1).bit_length())  # few different widths: more events can be joined
 
-    def explain(self, features: Features, table: Table | None = None) -> list[dict[str, Any]]:
+    def explain(self, features: RawFeatures, table: Table | None = None) -> list[dict[str, Any]]:
         """Say of each event what the model has not seen in training, or does not get to see.
 
         Parameters
@@ -292,7 +292,7 @@ def _positions(offsets: Ints) -> Ints:
     return np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
 
 
-def _flat(spec: TensorSpec, features: Features) -> npt.NDArray[Any]:
+def _flat(spec: TensorSpec, features: RawFeatures) -> npt.NDArray[Any]:
     made = np.empty((features.num_events, len(spec.features)), spec.dtype)
     for i, name in enumerate(spec.features):
         made[:, i] = _held(features.flat[name], made.dtype)

@@ -13,22 +13,18 @@ read: what they do not have is ``None``, which means that it is not known. Newer
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
-import math
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from rootdata import cache_folder
 from rootdata.causes import reason_of, told
-from rootdata.errors import BundleError, RootDataError, nearest
+from rootdata.errors import BundleError, RootDataError
 from rootdata.expressions.grammar import parse
+from rootdata.options import annotated
 from rootdata.options.data import DataConfig, parse_data
 
 SCHEMA = 2
@@ -328,7 +324,7 @@ class Manifest:
             is_newer = type(got) is int and got > SCHEMA
             remedy = "update rootdata" if is_newer else "export the model again"
             raise BundleError(f"manifest: schema is {got!r:.80}; this version reads {_listed(READABLE)}; {remedy}")
-        manifest: Self = _parse(cls, plain, "manifest")
+        manifest: Self = annotated.parse(cls, plain, where="manifest", error=BundleError)
         manifest._check()
         return manifest
 
@@ -430,7 +426,11 @@ def _is_deep(plain: Any) -> bool:
     """Say whether plain data are nested so deep that recursion over them might fail; without recursion."""
     level = [plain]
     for _ in range(DEPTH):
-        level = [v for x in level for v in (x.values() if isinstance(x, Mapping) else x if _is_list(x) else ())]
+        level = [
+            v
+            for x in level
+            for v in (x.values() if isinstance(x, Mapping) else x if isinstance(x, (list, tuple)) else ())
+        ]
     return bool(level)
 
 
@@ -443,64 +443,3 @@ def _parse_cut(text: str) -> None:
 
 def _listed(schemas: tuple[int, ...]) -> str:
     return "schemas " + " and ".join(map(str, schemas))
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
-
-
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    """Make a value of an annotated type out of plain data, or say where it does not fit."""
-    if kind is Any:
-        return value
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _parse_fields(kind, value, where)
-    if origin in (typing.Union, types.UnionType):
-        return _parse_union(arguments, value, where)
-    if origin is tuple and _is_list(value):
-        return tuple(_parse(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is Mapping and isinstance(value, Mapping):
-        return {str(k): _parse(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _finite(value, where)
-    if isinstance(kind, type) and isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
-        return value
-    name = getattr(origin or kind, "__name__", str(kind)).lower()
-    raise BundleError(f"{where}: got {value!r:.80}; expected {'list' if name == 'tuple' else name}")
-
-
-def _finite(value: float, where: str) -> float:
-    with contextlib.suppress(OverflowError):  # a whole number of more than 308 digits
-        if math.isfinite(number := float(value)):
-            return number
-    raise BundleError(f"{where}: got {value!r:.80}; expected a finite number")
-
-
-def _parse_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in options:
-        return None
-    real = [option for option in options if option is not type(None)]
-    for option in real[:-1]:
-        if not isinstance(option, type) or isinstance(value, option):
-            return _parse(option, value, where)
-    return _parse(real[-1], value, where)
-
-
-@functools.cache  # of a few classes, asked for with every manifest
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _parse_fields(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise BundleError(f"{where}: got {value!r:.80}; expected an object")
-    hints = _hints(kind)
-    for key in value:
-        if key not in hints:
-            raise BundleError(f"{where}: unknown field {str(key)!r:.80}; {nearest(str(key)[:80], hints)}")
-    for field in dataclasses.fields(kind):
-        is_optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-        if field.name not in value and not is_optional:
-            raise BundleError(f"{where}: {field.name!r} is missing")
-    return kind(**{k: _parse(hints[k], v, f"{where}.{k}") for k, v in value.items()})

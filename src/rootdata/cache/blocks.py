@@ -210,7 +210,7 @@ class _Total:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Entry:
+class _BlockFile:
     """The file of a block: its size in bytes, and when it was used last, in ns."""
 
     path: str  # making a Path takes longer than the look at the file
@@ -299,7 +299,7 @@ def _temporary(folder: Path) -> Path:
     return folder / ".new"
 
 
-def _entries(folder: Path) -> Iterator[_Entry]:
+def _entries(folder: Path) -> Iterator[_BlockFile]:
     with os.scandir(folder) as found:
         inner = [f.path for f in found if _FOLDER.fullmatch(f.name) and f.is_dir(follow_symlinks=False)]
     for place in inner:
@@ -309,7 +309,7 @@ def _entries(folder: Path) -> Iterator[_Entry]:
                     # Whoever only counts holds no lock: a file may be gone by now.
                     with contextlib.suppress(FileNotFoundError):
                         status = file.stat(follow_symlinks=False)
-                        yield _Entry(file.path, status.st_size, status.st_mtime_ns)
+                        yield _BlockFile(file.path, status.st_size, status.st_mtime_ns)
 
 
 def _touch(handle: int) -> None:

@@ -166,7 +166,7 @@ def select(
         label, a weight or what the split goes by that is missing in an event that passes the cuts.
     """
     n = block.stop - block.start
-    columns = _Columns(config, raw, block)
+    columns = _ColumnsOnUse(config, raw, block)
     parts = split.assign(
         config.split, columns, location=block.location, start=block.start, stop=block.stop,
         num_entries=block.num_entries,
@@ -205,7 +205,7 @@ def features(
     flat feature name to (num_events,), and collection name to its objects
     """
     block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
-    columns = _Columns(config, raw, block)
+    columns = _ColumnsOnUse(config, raw, block)
     keep = np.ones(num_events, bool)
     return _flat(config, columns, keep, block), {c.name: _objects(c, columns, keep, block) for c in config.jagged}
 
@@ -227,7 +227,7 @@ def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events:
         For a cut that is no answer an event.
     """
     block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
-    return _decision(text, _per_event(text, _Columns(config, raw, block), block, what="cut"), block)
+    return _decision(text, _per_event(text, _ColumnsOnUse(config, raw, block), block, what="cut"), block)
 
 
 def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -244,7 +244,7 @@ def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tup
     ``("derived", column)``, ``("cut", collection)`` or ``("sort", collection)`` to the parts of the expression; each
     after those that it needs
     """
-    columns = _Columns(config, raw, Block(location=Location(where), start=0, stop=0, num_entries=0))
+    columns = _ColumnsOnUse(config, raw, Block(location=Location(where), start=0, stop=0, num_entries=0))
     texts: dict[tuple[str, str], str] = {}
     for c in config.jagged:
         wanted = {"cut": c.cut, "sort": c.sort and c.sort.removeprefix("-")}
@@ -264,8 +264,8 @@ def _add_derived(name: str, config: DataConfig, found: dict[tuple[str, str], str
     found["derived", name] = config.derived[name]
 
 
-class _Columns(Mapping[str, Any]):
-    """Columns of a block by name: branches without their sentinels, and derived columns, computed on first use."""
+class _ColumnsOnUse(Mapping[str, Any]):
+    """Branches and derived columns of a block under one roof, made on first use: sentinels masked, derived computed."""
 
     def __init__(self, config: DataConfig, raw: Mapping[str, Any], block: Block) -> None:
         self._config = config
@@ -334,7 +334,7 @@ def _masked(column: Any, sentinels: tuple[float, ...]) -> Any:
     return missing.mask_sentinels(column, sentinels) if isinstance(column, np.ndarray) else column
 
 
-def _per_event(text: str, columns: _Columns, block: Block, *, what: str) -> Flat:
+def _per_event(text: str, columns: _ColumnsOnUse, block: Block, *, what: str) -> Flat:
     values = columns.evaluate(text, what=what)
     if not isinstance(values, np.ndarray | Masked) or values.ndim != 1:
         raise DataError(
@@ -350,8 +350,8 @@ def _decision(text: str, values: Flat, block: Block) -> Bools:
     return is_true(values)
 
 
-def _known(text: str, columns: _Columns, keep: Bools, block: Block, *, what: str, wrong: str) -> npt.NDArray[Any]:
-    """Evaluate an expression for the selected events, each of which must have a value of it."""
+def _known(text: str, columns: _ColumnsOnUse, keep: Bools, block: Block, *, what: str, wrong: str) -> npt.NDArray[Any]:
+    """Evaluate what no selected event may lack, and return it of those."""
     values = _per_event(text, columns, block, what=what)
     gone = missing.find_missing(values)
     if gone is not None:
@@ -368,7 +368,7 @@ def _check_known(is_known: Bools, keep: Bools, block: Block, *, what: str) -> No
         )
 
 
-def _labels(config: DataConfig, sample: Sample, columns: _Columns, keep: Bools, block: Block) -> Ints:
+def _labels(config: DataConfig, sample: Sample, columns: _ColumnsOnUse, keep: Bools, block: Block) -> Ints:
     if config.label is None:
         return np.full(int(keep.sum()), -1 if sample.label is None else sample.label, np.int64)
     allowed = ", ".join(f"{i} ({c})" for i, c in enumerate(config.classes))
@@ -385,7 +385,7 @@ def _labels(config: DataConfig, sample: Sample, columns: _Columns, keep: Bools, 
 
 
 def _weights(
-    config: DataConfig, sample: Sample, columns: _Columns, keep: Bools, block: Block
+    config: DataConfig, sample: Sample, columns: _ColumnsOnUse, keep: Bools, block: Block
 ) -> npt.NDArray[np.float32]:
     weights = np.ones(int(keep.sum()), np.float64)
     for weight in (config.weight, sample.weight):
@@ -417,7 +417,7 @@ def _flat(config: DataConfig, columns: Mapping[str, Any], keep: Bools, block: Bl
     return flat
 
 
-def _objects(collection: Collection, columns: _Columns, keep: Bools, block: Block) -> Objects:
+def _objects(collection: Collection, columns: _ColumnsOnUse, keep: Bools, block: Block) -> Objects:
     lists = {b: _jagged(columns[b], b, collection, block) for b in collection.branches}
     _check_counts(lists, collection, block)
     picked = {b: jagged.take_events(keep) for b, jagged in lists.items()}
@@ -470,7 +470,7 @@ def _check_counts(lists: Mapping[str, Jagged], collection: Collection, block: Bl
 def _per_object(
     text: str,
     collection: Collection,
-    columns: _Columns,
+    columns: _ColumnsOnUse,
     lists: Mapping[str, Jagged],
     block: Block,
     *,

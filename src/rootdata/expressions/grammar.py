@@ -215,7 +215,7 @@ class _Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class _Branch:
+class _BranchNode:
     place: _Place
     name: str
 
@@ -239,7 +239,7 @@ class _Apply:
             raise self.place.error(str(error), event=error.event) from error
 
 
-_Node = _Constant | _Branch | _Apply
+_Node = _Constant | _BranchNode | _Apply
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,7 @@ class Expression:
     where: str
     names: frozenset[str]
     _root: _Node = field(repr=False, compare=False)
-    _branches: tuple[_Branch, ...] = field(repr=False, compare=False)
+    _branches: tuple[_BranchNode, ...] = field(repr=False, compare=False)
 
     def evaluate(self, columns: Mapping[str, Column], *, num_events: int) -> Column:
         """Compute the expression for every event.
@@ -340,7 +340,7 @@ def _parse(text: str, where: str) -> Expression:
         )
     bare, quoted = _hide_quoted(place)
     _check_pitfalls(bare, place)
-    reader = _Reader(place, bare, quoted)
+    reader = _SyntaxReader(place, bare, quoted)
     root = reader.visit(_syntax(bare, place))
     return Expression(text, where, frozenset(reader.branches), root, tuple(reader.branches.values()))
 
@@ -353,7 +353,7 @@ def _parts(node: _Node) -> Iterator[_Node]:
     yield node
 
 
-def _load(branch: _Branch, given: Mapping[str, Column], num_events: int) -> Value:
+def _load(branch: _BranchNode, given: Mapping[str, Column], num_events: int) -> Value:
     if branch.name not in given:
         raise branch.place.error(f"no column {branch.name!r}; {nearest(branch.name, given)}")
     try:
@@ -417,7 +417,7 @@ def _syntax(bare: str, place: _Place) -> ast.expr:
     return tree
 
 
-class _Reader(ast.NodeVisitor):
+class _SyntaxReader(ast.NodeVisitor):
     """Turn Python's syntax tree into ours, node by node; what has no method here is refused.
 
     Parameters
@@ -430,7 +430,7 @@ class _Reader(ast.NodeVisitor):
         self.bare = bare
         self.indent = len(bare) - len(bare.lstrip())
         self.quoted = quoted
-        self.branches: dict[str, _Branch] = {}
+        self.branches: dict[str, _BranchNode] = {}
         self.depth = 0
 
     def visit(self, node: ast.AST) -> _Node:
@@ -466,9 +466,9 @@ class _Reader(ast.NodeVisitor):
         # .item(): a Python number is weak, and leaves float32 columns as they are.
         return _Constant(made.place, value if isinstance(value, Masked) else np.asarray(value).item())
 
-    def branch(self, node: ast.AST, name: str) -> _Branch:
+    def branch(self, node: ast.AST, name: str) -> _BranchNode:
         """Note that a branch is needed."""
-        made = _Branch(self.place_of(node), name)
+        made = _BranchNode(self.place_of(node), name)
         self.branches.setdefault(name, made)
         return made
 

@@ -200,7 +200,7 @@ def _word(text: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Found:
+class _Inspected:
     """What a file holds: its trees, and of the chosen one the place, entries, branches and the flags left out."""
 
     trees: tuple[TreeInfo, ...]
@@ -210,7 +210,7 @@ class _Found:
     flags: tuple[str, ...]
 
 
-def _look(reader: BlockReader, location: Location, *, flags: bool) -> _Found:
+def _look(reader: BlockReader, location: Location, *, flags: bool) -> _Inspected:
     """List the trees of a file, and look at the one that is likely meant."""
     given = location.tree.split(";")[0].strip("/") if location.tree else None
     # The chosen tree is opened once, below: with 1,600 branches it takes a second.
@@ -231,7 +231,7 @@ def _look(reader: BlockReader, location: Location, *, flags: bool) -> _Found:
         )
         for tree in contents.trees
     )
-    return _Found(trees=tuple(infos), location=found, entries=entries, branches=branches, flags=hidden)
+    return _Inspected(trees=tuple(infos), location=found, entries=entries, branches=branches, flags=hidden)
 
 
 def _likely(names: Collection[str]) -> str | None:
@@ -273,7 +273,7 @@ def _with_underscore(name: str) -> str:
     return short if short.replace("_", ".", 1) == name else name
 
 
-def _measure_tree(reader: BlockReader, found: _Found, entries: int) -> dict[str, BranchFacts]:
+def _measure_tree(reader: BlockReader, found: _Inspected, entries: int) -> dict[str, BranchFacts]:
     stop = min(entries, found.entries)
     usable = [name for name, branch in found.branches.items() if branch.kind != "unusable"]
     columns = {name: BranchFacts(branch=branch) for name, branch in found.branches.items()}

@@ -499,8 +499,8 @@ class _NTuple(_Named):
         return {page.stop for c in self._clusters for i in columns for page in c.pages(i) or ()}
 
     @functools.cached_property
-    def _schema(self) -> rntuple.Schema:
-        return rntuple.Schema(self._source.field_records, self._source.column_records)
+    def _schema(self) -> rntuple.NTupleFields:
+        return rntuple.NTupleFields(self._source.field_records, self._source.column_records)
 
 
 def _path_of(field: Any) -> str:

@@ -85,8 +85,8 @@ def scan(
         Where the scheduler can't be reached.
     """
     states = states_of([location for _, location in files], read=read) if states is None else states
-    with _near(read, store, workers) if scheduler is None else _far(read, scheduler) as crew:
-        read_files = _read_all(config, files, crew, progress)
+    with _near(read, store, workers) if scheduler is None else _far(read, scheduler) as runner:
+        read_files = _read_all(config, files, runner, progress)
     good = [file for file in read_files if isinstance(file, _Good)]
     # A tree that was not named is known by now: it may be one that another path names.
     check_owners(config, [(file.sample, file.described.file.location) for file in good])
@@ -120,7 +120,7 @@ def _check_unchanged(files: Sequence[tuple[int, Location]], states: Sequence[Sta
 # Who reads
 
 
-class _Result(Protocol[T_co]):
+class _Awaited(Protocol[T_co]):
     """Something that will be there."""
 
     def result(self) -> T_co:
@@ -128,7 +128,7 @@ class _Result(Protocol[T_co]):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Crew:
+class _TaskRunner:
     """Those who carry out the tasks of the pass.
 
     Parameters
@@ -138,19 +138,21 @@ class _Crew:
     blocks : of a file that one task measures
     """
 
-    submit: Callable[[Sequence[Task[Any]]], Sequence[_Result[Any]]]
+    submit: Callable[[Sequence[Task[Any]]], Sequence[_Awaited[Any]]]
     files: int
     blocks: int
 
 
 @contextmanager
-def _near(read: ReadConfig, store: Store | None, workers: int | None) -> Iterator[_Crew]:
+def _near(read: ReadConfig, store: Store | None, workers: int | None) -> Iterator[_TaskRunner]:
     """Read in threads, few files at a time, so that each is opened once."""
     use_fast_inflate()
     threads = workers or min(4, os.cpu_count() or 1)
     with BlockReader(read, store=store) as reader, ThreadPoolExecutor(threads) as pool:
         try:
-            yield _Crew(submit=lambda tasks: [pool.submit(task, reader) for task in tasks], files=OPEN_TREES, blocks=1)
+            yield _TaskRunner(
+                submit=lambda tasks: [pool.submit(task, reader) for task in tasks], files=OPEN_TREES, blocks=1
+            )
         except BaseException:
             reader.close()  # what waits for a remote file gives up
             pool.shutdown(wait=True, cancel_futures=True)
@@ -158,10 +160,10 @@ def _near(read: ReadConfig, store: Store | None, workers: int | None) -> Iterato
 
 
 @contextmanager
-def _far(read: ReadConfig, scheduler: str | Executor) -> Iterator[_Crew]:
+def _far(read: ReadConfig, scheduler: str | Executor) -> Iterator[_TaskRunner]:
     """Read on the workers of others, all files at a time, each in tasks that open it anew."""
     with submitting(scheduler, patience=read.patience) as submit:
-        yield _Crew(
+        yield _TaskRunner(
             submit=lambda tasks: submit([functools.partial(_carry_out, task, read) for task in tasks]),
             files=MANY_FILES,
             blocks=MANY_BLOCKS,
@@ -188,7 +190,7 @@ class _Good:
 
 
 def _read_all(
-    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: ProgressReport | None
+    config: DataConfig, files: Sequence[tuple[int, Location]], runner: _TaskRunner, progress: ProgressReport | None
 ) -> list[_Good | Rejected]:
     """Look at files and measure their blocks.
 
@@ -198,9 +200,9 @@ def _read_all(
     """
     found: list[_Good | Rejected] = []
     kinds: dict[str, tuple[Branch, str]] = {}
-    for low in range(0, len(files), crew.files):
-        group = files[low : low + crew.files]
-        for looked, measuring in _begin(config, group, crew, progress):
+    for low in range(0, len(files), runner.files):
+        group = files[low : low + runner.files]
+        for looked, measuring in _begin(config, group, runner, progress):
             position = len(found)
             file = _judge(config, files[position][0], position, looked, measuring, kinds)
             if isinstance(file, _Good):
@@ -217,29 +219,29 @@ def _read_all(
 
 
 def _begin(
-    config: DataConfig, files: Sequence[tuple[int, Location]], crew: _Crew, progress: ProgressReport | None
-) -> list[tuple[Described | Rejected, Sequence[_Result[list[Measured] | Rejected]]]]:
+    config: DataConfig, files: Sequence[tuple[int, Location]], runner: _TaskRunner, progress: ProgressReport | None
+) -> list[tuple[Described | Rejected, Sequence[_Awaited[list[Measured] | Rejected]]]]:
     """Look at some files, and let the measuring of their blocks begin."""
     bare = dataclasses.replace(config, samples=())
     samples = [dataclasses.replace(config.samples[i], files=()) for i, _ in files]
     looks = [DescribeFile(config=bare, sample=s, location=where) for s, (_, where) in zip(samples, files, strict=True)]
-    looked: list[Described | Rejected] = [r.result() for r in crew.submit(looks)]
+    looked: list[Described | Rejected] = [r.result() for r in runner.submit(looks)]
     if config.on_bad_file == "error":  # what comes after the first bad file is not worth the time
         looked = looked[: next((i + 1 for i, one in enumerate(looked) if isinstance(one, Rejected)), len(looked))]
     if progress is not None:
         progress.expect(sum(one.file.entries for one in looked if isinstance(one, Described)))
     tasks = [
-        [] if isinstance(one, Rejected) else _portions(bare, sample, one, crew.blocks)
+        [] if isinstance(one, Rejected) else _portions(bare, sample, one, runner.blocks)
         for one, sample in zip(looked, samples, strict=False)
     ]
-    return list(zip(looked, _submit_in_turns(crew, tasks), strict=True))
+    return list(zip(looked, _submit_in_turns(runner, tasks), strict=True))
 
 
-def _submit_in_turns(crew: _Crew, tasks: Sequence[Sequence[Task[T]]]) -> list[list[_Result[T]]]:
-    """Submit the first task of every file, then the second of each: two readers in one file would open it twice."""
+def _submit_in_turns(runner: _TaskRunner, tasks: Sequence[Sequence[Task[T]]]) -> list[list[_Awaited[T]]]:
+    """Hand in the first task of every file, then the second of each: two readers in one file would open it twice."""
     turns = sorted((turn, file) for file, own in enumerate(tasks) for turn in range(len(own)))
-    results: list[list[_Result[T]]] = [[] for _ in tasks]
-    for (_, file), result in zip(turns, crew.submit([tasks[file][turn] for turn, file in turns]), strict=True):
+    results: list[list[_Awaited[T]]] = [[] for _ in tasks]
+    for (_, file), result in zip(turns, runner.submit([tasks[file][turn] for turn, file in turns]), strict=True):
         results[file].append(result)
     return results
 
@@ -261,7 +263,7 @@ def _judge(
     sample: int,
     position: int,
     looked: Described | Rejected,
-    measuring: Sequence[_Result[list[Measured] | Rejected]],
+    measuring: Sequence[_Awaited[list[Measured] | Rejected]],
     kinds: Mapping[str, tuple[Branch, str]],
 ) -> _Good | Rejected:
     """Say whether a file is good: whether its branches are of the same kinds as those of the good files before it."""

@@ -32,7 +32,7 @@ COLOURS = ("#3f90da", "#ffa90e", "#832db6", "#94a4a2", "#a96b59", "#b9ac70", "#7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scores:
+class ScoredEvents:
     """The scored test events, in memory.
 
     Attributes
@@ -135,7 +135,7 @@ class ScoreReport(pl.Callback):
         if self.plots:
             self._draw(scores)
 
-    def _draw(self, scores: Scores) -> None:
+    def _draw(self, scores: ScoredEvents) -> None:
         try:
             self.paths |= draw(scores, folder=self.folder, bins=self.bins)
         except ConfigError as error:  # the figures are written: no reason to lose a training
@@ -185,21 +185,8 @@ def gather(batches: list[dict[str, NDArray[Any]]], *, world_size: int) -> list[d
 
 def collect(
     batches: Sequence[Mapping[str, NDArray[Any]]], *, classes: Sequence[str], sample_names: Sequence[str]
-) -> Scores:
-    """Join batches; labels and samples without a name are called by their number.
-
-    Parameters
-    ----------
-    batches : at least one; ``score`` (n,) or (n, classes), ``label`` (n,), and where there are any ``weight`` (n,) and
-        ``index`` (n, 3)
-    classes : names by class number, as many as are known
-    sample_names : names by sample number, as many as are known
-
-    Raises
-    ------
-    DataError
-        For scores that are not finite.
-    """
+) -> ScoredEvents:
+    """Join batches; labels and samples without a name are called by their number."""
     joined = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     score, label = joined["score"].astype(np.float64), joined["label"].astype(np.int64)
     n_bad = int(len(score) - np.isfinite(score.reshape(len(score), -1)).all(axis=1).sum())
@@ -211,7 +198,7 @@ def collect(
     n_classes = score.shape[1] if score.ndim == 2 else 2
     sample = joined["index"][:, 0].astype(np.int64) if "index" in joined else np.zeros(len(score), np.int64)
     n_samples = int(sample.max(initial=0)) + 1
-    return Scores(
+    return ScoredEvents(
         score=score,
         label=label,
         weight=joined["weight"].astype(np.float64) if "weight" in joined else np.ones(len(score)),
@@ -233,7 +220,7 @@ def named(names: Sequence[str], n_needed: int, *, kind: str) -> tuple[str, ...]:
     return *map(str, names), *(f"{kind} {number}" for number in range(len(names), n_needed))
 
 
-def summarise(scores: Scores) -> dict[str, Any]:
+def summarise(scores: ScoredEvents) -> dict[str, Any]:
     """Compute what ``metrics.json`` holds; a figure that can't be computed is None."""
     areas = {
         name: or_none(metrics.auc(score, label, weight=scores.weight)) for name, score, label in scores.per_class()
@@ -250,15 +237,8 @@ def summarise(scores: Scores) -> dict[str, Any]:
     }
 
 
-def summarise_group(scores: Scores, label: int, rows: NDArray[np.bool_]) -> dict[str, Any]:
-    """Count the events of one sample and average their scores, that of each class where there are several.
-
-    Parameters
-    ----------
-    scores : of all test events
-    label : class number that all events of the group have
-    rows : (n,) True for the events of the group
-    """
+def summarise_group(scores: ScoredEvents, label: int, rows: NDArray[np.bool_]) -> dict[str, Any]:
+    """Count the events of one sample and average their scores, that of each class where there are several."""
     weight, score = scores.weight[rows], scores.score[rows]
     columns = [metrics.mean(column, weight=weight) for column in score.reshape(len(score), -1).T]
     means: Any = columns[0] if score.ndim == 1 else dict(zip(scores.classes, map(or_none, columns), strict=True))
@@ -287,16 +267,8 @@ def histogram(score: NDArray[np.float64], *, weight: NDArray[np.float64], bins: 
     return np.histogram(score, bins=bins, range=(0, 1), weights=weight)[0].astype(np.float64)
 
 
-def write(scores: Scores, summary: Mapping[str, Any], *, folder: Path, bins: int) -> dict[str, Path]:
-    """Write the three JSON files and name them.
-
-    Parameters
-    ----------
-    scores : of all test events
-    summary : figures of merit by name, as :func:`summarise` gives them
-    folder : made where it is not there; files of these names are replaced
-    bins : of the distributions of the scores, over [0, 1]
-    """
+def write(scores: ScoredEvents, summary: Mapping[str, Any], *, folder: Path, bins: int) -> dict[str, Path]:
+    """Write the three JSON files and name them."""
     curves, histograms = {}, {}
     for name, score, label in scores.per_class():
         curve = metrics.thin(metrics.roc(score, label, weight=scores.weight))
@@ -319,7 +291,7 @@ def write_json(content: Any, path: Path) -> Path:
     return path
 
 
-def draw(scores: Scores, *, folder: Path, bins: int) -> dict[str, Path]:
+def draw(scores: ScoredEvents, *, folder: Path, bins: int) -> dict[str, Path]:
     """Draw the pictures and name them.
 
     Parameters
@@ -361,7 +333,7 @@ def new_figure(n_panels: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def draw_roc(scores: Scores) -> Figure:
+def draw_roc(scores: ScoredEvents) -> Figure:
     """Draw the background's efficiency over the signal's, one curve per class that can be signal."""
     figure, (axes,) = new_figure()
     lowest = 0.1
@@ -384,7 +356,7 @@ def draw_roc(scores: Scores) -> Figure:
     return figure
 
 
-def draw_scores(scores: Scores, *, bins: int) -> Figure:
+def draw_scores(scores: ScoredEvents, *, bins: int) -> Figure:
     """Draw the distribution of the score in each sample, normalised to one; a panel per class that can be signal."""
     panels = list(scores.per_class())
     figure, all_axes = new_figure(len(panels))
@@ -403,7 +375,7 @@ def draw_scores(scores: Scores, *, bins: int) -> Figure:
     return figure
 
 
-def group_colours(scores: Scores) -> Iterator[str]:
+def group_colours(scores: ScoredEvents) -> Iterator[str]:
     """Yield a colour for each group: a red for signal where there is one kind of signal."""
     signal, other = cycle(SIGNAL_COLOURS), cycle(COLOURS)
     for _, label, _ in scores.groups():

@@ -31,7 +31,7 @@ class CSVLogger(lightning_loggers.CSVLogger):
         """The writer of the two files."""
         if self._experiment is None:
             Path(self.log_dir).mkdir(parents=True, exist_ok=True)
-            self._experiment = _Writer(self.log_dir)
+            self._experiment = _TableWriter(self.log_dir)
         return self._experiment
 
     @rank_zero_only
@@ -45,7 +45,7 @@ class CSVLogger(lightning_loggers.CSVLogger):
             warnings.warn(f"the last metrics can't be written ({error})", stacklevel=2)
 
 
-class _Writer(ExperimentWriter):
+class _TableWriter(ExperimentWriter):
     """Rows are added to the table; a table with more columns, and the parameters, take the place of the old ones."""
 
     def __init__(self, log_dir: str) -> None:

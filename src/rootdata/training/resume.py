@@ -27,7 +27,7 @@ HowFar = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class FoundCheckpoint:
     """A checkpoint to go on from.
 
     Attributes
@@ -49,7 +49,7 @@ class Found:
 
 def find(
     config: Plain, *, identity: Callable[[], Plain | None] = lambda: None, say: Callable[[str], object]
-) -> Found | None:
+) -> FoundCheckpoint | None:
     """Find the last checkpoint of a configuration beside the folder that it would write to.
 
     Parameters
@@ -81,16 +81,8 @@ def find(
     return None
 
 
-def other_data(config: Plain, other: Plain, found: Found, *, identity: Callable[[], Plain | None]) -> str:
-    """Name the first difference between the events of a checkpoint and those of now; empty where there is none.
-
-    Parameters
-    ----------
-    config : of the training that is to go on, resolved
-    other : of the training that wrote the checkpoint
-    found : the checkpoint; where it holds the identity of its events, that decides, else the options of the data
-    identity : tells what the events and their order are now; None where the data module can't say
-    """
+def other_data(config: Plain, other: Plain, found: FoundCheckpoint, *, identity: Callable[[], Plain | None]) -> str:
+    """Name the first difference between the events of a checkpoint and those of now; empty where there is none."""
     if found.identity and (now := identity()):
         return position.difference(found.identity, now)
     return difference(essence(config), essence(other))
@@ -153,9 +145,9 @@ def difference(one: Plain, other: Plain) -> str:
     return ""
 
 
-def furthest(folder: Path, *, say: Callable[[str], object]) -> Found | None:
+def furthest(folder: Path, *, say: Callable[[str], object]) -> FoundCheckpoint | None:
     """Return the checkpoint of a training that got furthest, the latest of those."""
-    candidates: list[tuple[HowFar, Found]] = []
+    candidates: list[tuple[HowFar, FoundCheckpoint]] = []
     for path in folder.rglob("*.ckpt"):
         try:
             found = read(path, folder=folder)
@@ -168,14 +160,14 @@ def furthest(folder: Path, *, say: Callable[[str], object]) -> Found | None:
     return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
 
 
-def read(path: Path, *, folder: Path) -> Found:
+def read(path: Path, *, folder: Path) -> FoundCheckpoint:
     """Read how far a checkpoint of Lightning got; weights stay on disk, and nothing in it is executed."""
     import torch
 
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if "loops" not in content or not content.get("optimizer_states"):
         raise ValueError("it holds weights alone")
-    return Found(
+    return FoundCheckpoint(
         path=path,
         folder=folder,
         epoch=int(content["epoch"]),

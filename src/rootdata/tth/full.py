@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from rootdata.errors import ConfigError
-from rootdata.tth.events import Collection, Events
+from rootdata.tth.events import SimulatedEvents, SimulatedObjects
 from rootdata.tth.fast import BLOCK_EVENTS, matched
 from rootdata.tth.physics import analysis, detector
 from rootdata.tth.physics.analysis import FatJets, Jets
@@ -72,15 +72,8 @@ def generate_full(folder: str | Path, n_events: int, *, seed: int = 1, progress:
     return [folder / name for name in names]
 
 
-def full_block(process: str, *, seed: int, block: int) -> Events:
-    """Simulate one block of a process with all that its file holds.
-
-    Parameters
-    ----------
-    process : one of ``samples.PROCESSES``
-    seed : of all random numbers, together with process and block
-    block : number of the block, from 0; each has ``BLOCK_EVENTS`` events
-    """
+def full_block(process: str, *, seed: int, block: int) -> SimulatedEvents:
+    """Simulate one block of a process with all that its file holds."""
     rng = np.random.default_rng([seed, PROCESSES.index(process), block])
     hard = simulate(rng, process, n_events=BLOCK_EVENTS)
     partons = detector.observe(rng, hard.partons)
@@ -110,7 +103,7 @@ def full_block(process: str, *, seed: int, block: int) -> Events:
         "Electron": _leptons(rng, MEAN_ELECTRONS),
         "Muon": _leptons(rng, MEAN_MUONS),
     }
-    return Events(flat, collections)
+    return SimulatedEvents(flat, collections)
 
 
 def _identifiers(block: int) -> dict[str, Array]:
@@ -122,7 +115,7 @@ def _identifiers(block: int) -> dict[str, Array]:
     }
 
 
-def _jets(rng: np.random.Generator, jets: Jets, clusters: Clusters) -> Collection:
+def _jets(rng: np.random.Generator, jets: Jets, clusters: Clusters) -> SimulatedObjects:
     shape = jets.pt.shape
     charged, neutral, photon, rest = _fractions(rng, shape)
     columns = {name: getattr(jets, name) for name in ("pt", "eta", "phi", "mass", "btag", "qgl")} | {
@@ -137,10 +130,10 @@ def _jets(rng: np.random.Generator, jets: Jets, clusters: Clusters) -> Collectio
         "hadronFlavour": clusters.flavour.astype(np.int32),
         "puIdDisc": np.clip(1 - 0.2 * exponential(rng, shape), -1, 1),
     }
-    return Collection(columns, jets.is_real)
+    return SimulatedObjects(columns, jets.is_real)
 
 
-def _fat_jets(rng: np.random.Generator, fat_jets: FatJets, clusters: Clusters) -> Collection:
+def _fat_jets(rng: np.random.Generator, fat_jets: FatJets, clusters: Clusters) -> SimulatedObjects:
     shape = fat_jets.pt.shape
     charged, neutral, photon, _ = _fractions(rng, shape)
     two_bottoms = choose(clusters.n_bottom >= 2, 1.4, choose(clusters.n_bottom == 1, -1.6, -3.2))
@@ -156,10 +149,10 @@ def _fat_jets(rng: np.random.Generator, fat_jets: FatJets, clusters: Clusters) -
         "phf": photon,
         "nBHadrons": clusters.n_bottom.astype(np.int32),
     }
-    return Collection(columns, fat_jets.is_real)
+    return SimulatedObjects(columns, fat_jets.is_real)
 
 
-def _subjets(rng: np.random.Generator, fat_jets: FatJets) -> Collection:
+def _subjets(rng: np.random.Generator, fat_jets: FatJets) -> SimulatedObjects:
     """List the two subjets of each boosted jet, and which boosted jet each belongs to."""
     n_events, n_fat_jets = fat_jets.pt.shape
     shape = n_events, 2 * n_fat_jets
@@ -170,10 +163,10 @@ def _subjets(rng: np.random.Generator, fat_jets: FatJets) -> Collection:
     columns["eta"] = np.repeat(fat_jets.eta, 2, axis=1) + 0.12 * normal(rng, shape)
     columns["phi"] = wrap_phi(np.repeat(fat_jets.phi, 2, axis=1) + 0.12 * normal(rng, shape))
     columns["fatJetIdx"] = np.broadcast_to(np.repeat(np.arange(n_fat_jets, dtype=np.int32), 2), shape)
-    return Collection(columns, np.repeat(fat_jets.is_real, 2, axis=1))
+    return SimulatedObjects(columns, np.repeat(fat_jets.is_real, 2, axis=1))
 
 
-def _leptons(rng: np.random.Generator, mean: float) -> Collection:
+def _leptons(rng: np.random.Generator, mean: float) -> SimulatedObjects:
     """Draw a few soft, badly isolated leptons, as in jets."""
     shape = BLOCK_EVENTS, MAX_LEPTONS
     columns = {
@@ -183,7 +176,7 @@ def _leptons(rng: np.random.Generator, mean: float) -> Collection:
         "charge": np.where(uniform(rng, shape) < 0.5, np.int32(-1), np.int32(1)),
         "pfRelIso": 2 * exponential(rng, shape),
     }
-    return Collection(columns, _first(rng.poisson(mean, BLOCK_EVENTS)))
+    return SimulatedObjects(columns, _first(rng.poisson(mean, BLOCK_EVENTS)))
 
 
 def _first(counts: Array) -> Bools:

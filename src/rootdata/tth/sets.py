@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rootdata.tth.events import Collection, Events
+from rootdata.tth.events import SimulatedEvents, SimulatedObjects
 from rootdata.tth.physics.analysis import FatJets, Jets
 from rootdata.tth.physics.arrays import Array, Bools
 from rootdata.tth.samples import PROCESSES, SHARES, SIGNAL, TTH, UNMATCHED, file_counts, files_of
@@ -22,7 +22,7 @@ from rootdata.tth.write import Note, TreeWriter, holds, new_set
 class Selected:
     """Selected events of a block and which of them are signal (n_events,)."""
 
-    events: Events
+    events: SimulatedEvents
     is_signal: Bools
 
 
@@ -75,13 +75,13 @@ def _write_process(
                 advance(writers[name].add(events), process)
 
 
-def _by_file(process: str, block: Selected) -> dict[str, Events]:
+def _by_file(process: str, block: Selected) -> dict[str, SimulatedEvents]:
     if process != TTH:
         return {process: block.events}
     return {SIGNAL: block.events[block.is_signal], UNMATCHED: block.events[~block.is_signal]}
 
 
-def selected_events(variables: Mapping[str, Array], *, jets: Jets, fat_jets: FatJets, event: Array) -> Events:
+def selected_events(variables: Mapping[str, Array], *, jets: Jets, fat_jets: FatJets, event: Array) -> SimulatedEvents:
     """Lay out selected events: identifier, flat variables, jets and boosted jets.
 
     ``nJet`` is left out: the file has it as the counter of the jets.
@@ -98,10 +98,10 @@ def selected_events(variables: Mapping[str, Array], *, jets: Jets, fat_jets: Fat
     fat_jet = {name: getattr(fat_jets, name) for name in ("pt", "eta", "phi", "mass", "msoftdrop")}
     fat_jet |= {"tau21": fat_jets.tau21, "tau32": fat_jets.tau32, "btagSub": fat_jets.btag_sub}
     collections = {
-        "Jet": Collection(jet, jets.is_real),
-        "FatJet": Collection(fat_jet, fat_jets.is_real),
+        "Jet": SimulatedObjects(jet, jets.is_real),
+        "FatJet": SimulatedObjects(fat_jet, fat_jets.is_real),
     }
-    return Events(flat, collections)
+    return SimulatedEvents(flat, collections)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import uproot
 
 from rootdata import disk
 from rootdata.errors import DataError
-from rootdata.tth.events import Events, join, to_awkward
+from rootdata.tth.events import SimulatedEvents, join, to_awkward
 from rootdata.tth.samples import TREE
 
 #: Raise it whenever the same seed gives other numbers.
@@ -49,7 +49,7 @@ class TreeWriter:
         self.missing = limit
         self._n_baskets = 1 + -(-limit // BASKET_EVENTS)
         self._file = uproot.recreate(path, compression=uproot.ZSTD(COMPRESSION_LEVEL))
-        self._pending: list[Events] = []
+        self._pending: list[SimulatedEvents] = []
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class TreeWriter:
             if kind is None:
                 self._flush(1)
 
-    def add(self, events: Events) -> int:
+    def add(self, events: SimulatedEvents) -> int:
         """Add events and return how many were taken."""
         events = events[: self.missing]
         self.missing -= len(events)

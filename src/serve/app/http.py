@@ -17,7 +17,7 @@ MAX_HEAD = 32_768  # bytes of a request line and its headers
 _HOST = re.compile(rb"[^\s,/@?#\\]*")
 
 
-class Protocol(HttpToolsProtocol):
+class ClientConnection(HttpToolsProtocol):
     """One connection.
 
     A request that comes whole costs three calls more than uvicorn's own protocol does.

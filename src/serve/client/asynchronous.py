@@ -13,7 +13,7 @@ import httpx
 from serve.client import operations
 from serve.client.methods import Connected, like
 from serve.client.retry import Send
-from serve.client.servers import Hold, Outcome, Servers, Step, Steps
+from serve.client.servers import KeepFile, Outcome, Servers, Step, Steps
 from serve.client.transport import send_async
 
 P = ParamSpec("P")
@@ -56,7 +56,7 @@ class AsyncClient(Connected):
     async def _done(self, step: Step, held: contextlib.ExitStack) -> Outcome:
         if isinstance(step, Send):
             return await send_async(self._http, step, self._progress)
-        if isinstance(step, Hold):
+        if isinstance(step, KeepFile):
             return await asyncio.to_thread(held.enter_context, step.file)
         await asyncio.sleep(step.seconds)
         return None

@@ -20,9 +20,9 @@ from rootdata.table import cut
 from serve.client.columns import columns_of, encode_events, is_columnar, pieces
 from serve.client.errors import InvalidInput, ServerError, Unreachable
 from serve.client.packing import packed
-from serve.client.retry import Answer, Call, Policy, Wait
+from serve.client.retry import Answer, Policy, ServerCall, Wait
 from serve.client.scores import Scores, join, stacked
-from serve.client.servers import Hold, Servers, Steps
+from serve.client.servers import KeepFile, Servers, Steps
 from serve.client.transport import CONNECT
 from serve.codec import media
 
@@ -127,12 +127,12 @@ def _bodies(events: Any, max_events: int) -> Iterator[tuple[int, bytes, str]]:
         )
 
 
-def _predict_call(target: Target, body: bytes | Path, kind: str, *, accept: str) -> Call:
+def _predict_call(target: Target, body: bytes | Path, kind: str, *, accept: str) -> ServerCall:
     headers = {"Content-Type": kind, "Accept": accept}
-    return Call(method="POST", path=f"{target.path}/predict", headers=headers, body=body, is_repeatable=True)
+    return ServerCall(method="POST", path=f"{target.path}/predict", headers=headers, body=body, is_repeatable=True)
 
 
-def _file_call(target: Target, path: Path, accept: str, tree: str | None) -> Call:
+def _file_call(target: Target, path: Path, accept: str, tree: str | None) -> ServerCall:
     call = _predict_call(target, _existing(path), media.ROOT, accept=accept)
     return dataclasses.replace(call, params={} if tree is None else {"tree": tree})
 
@@ -290,7 +290,9 @@ def search(
     """
     asked = {"tag": tag, "feature": feature, "author": author, "text": text, "min_auc": min_auc, **(bounds or {})}
     params = _given(asked)
-    return list(_json((yield from servers.ask(Call(method="GET", path="/models", params=params, is_repeatable=True)))))
+    return list(
+        _json((yield from servers.ask(ServerCall(method="GET", path="/models", params=params, is_repeatable=True))))
+    )
 
 
 def _given(asked: Mapping[str, object]) -> dict[str, str]:
@@ -307,7 +309,7 @@ def card(servers: Servers, name: str, version: int | None = None) -> Steps[dict[
     version : by default the model as a whole
     """
     path = Target(name=name, version=version).path
-    return dict(_json((yield from servers.ask(Call(method="GET", path=path, is_repeatable=True)))))
+    return dict(_json((yield from servers.ask(ServerCall(method="GET", path=path, is_repeatable=True)))))
 
 
 def upload(
@@ -331,13 +333,13 @@ def upload(
     features, columns : of a graph alone: what the features of its input, and its scores, are called
     batching : ``none`` where requests, and the events in them, are to be run one by one
     """
-    archive = yield Hold(file=packed(Path(source)))
+    archive = yield KeepFile(file=packed(Path(source)))
     params = {"tag": list(tags), "feature": list(features), "column": list(columns)}
     params |= {} if batching is None else {"batching": [batching]}
     headers = {"Content-Type": "application/octet-stream"}
     path, body = f"{_model(name)}/versions", archive if isinstance(archive, Path) else None
     # Not repeatable: asked again once it may have arrived, it would be published twice.
-    call = Call(method="POST", path=path, params=params, headers=headers, body=body)
+    call = ServerCall(method="POST", path=path, params=params, headers=headers, body=body)
     return int(_json((yield from servers.ask(call)))["version"])
 
 
@@ -362,7 +364,7 @@ def download(servers: Servers, name: str, version: int | None = None, *, into: s
     path = Target(name=name, version=version).path
     into.mkdir(parents=True, exist_ok=True)
     for file in (MANIFEST, MODEL):
-        call = Call(method="GET", path=f"{path}/{file}", into=into / file, is_repeatable=True)
+        call = ServerCall(method="GET", path=f"{path}/{file}", into=into / file, is_repeatable=True)
         answer = checked((yield from servers.ask(call)))
     if sha256_of(into / MODEL) != answer.headers.get("x-model-sha256"):
         raise _strange(answer, ValueError(f"the checksum of {MODEL} is another one than it says"))
@@ -381,44 +383,23 @@ def set_alias(servers: Servers, name: str, alias: str, version: int) -> Steps[No
     """
     body, headers = json.dumps({"version": version}).encode(), {"Content-Type": media.JSON}
     path = Target(name=name, alias=alias).path
-    call = Call(method="PUT", path=path, headers=headers, body=body, is_repeatable=True)
+    call = ServerCall(method="PUT", path=path, headers=headers, body=body, is_repeatable=True)
     checked((yield from servers.ask(call)))
 
 
 def delete_alias(servers: Servers, name: str, alias: str) -> Steps[None]:
-    """Remove an alias.
-
-    Parameters
-    ----------
-    servers : those of the client
-    name : of the model
-    alias : that is there; the version stays
-    """
-    checked((yield from servers.ask(Call(method="DELETE", path=Target(name=name, alias=alias).path))))
+    """Remove an alias."""
+    checked((yield from servers.ask(ServerCall(method="DELETE", path=Target(name=name, alias=alias).path))))
 
 
 def add_tag(servers: Servers, name: str, tag: str) -> Steps[None]:
-    """Add a tag to a model.
-
-    Parameters
-    ----------
-    servers : those of the client
-    name : of the model
-    tag : a word by the rules for names of models; one that is there stays
-    """
-    checked((yield from servers.ask(Call(method="PUT", path=_tag(name, tag), is_repeatable=True))))
+    """Add a tag to a model."""
+    checked((yield from servers.ask(ServerCall(method="PUT", path=_tag(name, tag), is_repeatable=True))))
 
 
 def remove_tag(servers: Servers, name: str, tag: str) -> Steps[None]:
-    """Remove a tag from a model.
-
-    Parameters
-    ----------
-    servers : those of the client
-    name : of the model
-    tag : in full
-    """
-    checked((yield from servers.ask(Call(method="DELETE", path=_tag(name, tag)))))
+    """Remove a tag from a model."""
+    checked((yield from servers.ask(ServerCall(method="DELETE", path=_tag(name, tag)))))
 
 
 def _tag(name: str, tag: str) -> str:
@@ -435,7 +416,7 @@ def delete(servers: Servers, name: str, version: int | None = None) -> Steps[Non
     version : by default the whole model
     """
     # Not repeatable: it could then be somebody else's that goes.
-    checked((yield from servers.ask(Call(method="DELETE", path=Target(name=name, version=version).path))))
+    checked((yield from servers.ask(ServerCall(method="DELETE", path=Target(name=name, version=version).path))))
 
 
 def restore(servers: Servers, name: str, version: int | None = None) -> Steps[None]:
@@ -448,7 +429,7 @@ def restore(servers: Servers, name: str, version: int | None = None) -> Steps[No
     version : by default the whole model
     """
     path = Target(name=name, version=version).path
-    checked((yield from servers.ask(Call(method="POST", path=f"{path}/restore"))))
+    checked((yield from servers.ask(ServerCall(method="POST", path=f"{path}/restore"))))
 
 
 def purge(servers: Servers, *, days: float | None = None, max_bytes: int | None = None) -> Steps[int]:
@@ -461,13 +442,13 @@ def purge(servers: Servers, *, days: float | None = None, max_bytes: int | None 
     max_bytes : only what is more than that, the oldest first
     """
     params = _given({"days": days, "max_bytes": max_bytes})
-    call = Call(method="DELETE", path="/trash", params=params, is_repeatable=True)
+    call = ServerCall(method="DELETE", path="/trash", params=params, is_repeatable=True)
     return int(_json((yield from servers.ask(call)))["removed"])
 
 
 def is_ready(servers: Servers) -> Steps[bool]:
     """Ask, once, whether the server takes requests."""
-    call = Call(method="GET", path="/health/ready", is_repeatable=True)
+    call = ServerCall(method="GET", path="/health/ready", is_repeatable=True)
     try:
         return (yield from servers.ask(call, policy=Policy(retries=0, timeout=CONNECT))).status == 200
     except Unreachable:

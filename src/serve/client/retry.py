@@ -12,7 +12,7 @@ AGAIN = (429, 502, 503, 504)  # answers that may be others a moment later
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class ServerCall:
     """What is asked of a server.
 
     Parameters
@@ -86,7 +86,7 @@ class Send:
     """A step: send the call to this server, and give up at the deadline, on the clock."""
 
     url: str
-    call: Call
+    call: ServerCall
     deadline: float
 
 
@@ -133,7 +133,7 @@ class Policy:
         return wait + min(after or 0.0, self.longest_after)
 
 
-def is_worth_repeating(call: Call, outcome: Answer | Failure) -> bool:
+def is_worth_repeating(call: ServerCall, outcome: Answer | Failure) -> bool:
     """Tell whether asking again is safe and may help."""
     if isinstance(outcome, Failure):
         return call.is_repeatable or not outcome.was_sent
@@ -141,7 +141,7 @@ def is_worth_repeating(call: Call, outcome: Answer | Failure) -> bool:
 
 
 def ask(
-    call: Call, *, urls: Sequence[str], policy: Policy, clock: Callable[[], float], draw: Callable[[], float]
+    call: ServerCall, *, urls: Sequence[str], policy: Policy, clock: Callable[[], float], draw: Callable[[], float]
 ) -> Steps:
     """Ask servers, one after the other and again, until one answers.
 
@@ -195,7 +195,7 @@ def ask(
     )
 
 
-def _settled(call: Call, outcome: Answer | Failure | None, url: str) -> Answer:
+def _settled(call: ServerCall, outcome: Answer | Failure | None, url: str) -> Answer:
     if isinstance(outcome, Answer):
         return outcome
     reason = outcome.reason if outcome else "the request was not sent"

@@ -11,18 +11,18 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from serve.client.errors import InvalidInput, Unreachable
-from serve.client.retry import Answer, Call, Failure, Policy, Send, Wait, ask
+from serve.client.retry import Answer, Failure, Policy, Send, ServerCall, Wait, ask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Hold:
+class KeepFile:
     """A step: make a file, which may take long, and keep it until all is done."""
 
     file: AbstractContextManager[Path]
 
 
 T = TypeVar("T")
-Step = Send | Wait | Hold
+Step = Send | Wait | KeepFile
 Outcome = Answer | Failure | Path | None
 Steps = Generator[Step, Outcome, T]
 
@@ -51,7 +51,7 @@ class Servers:
         self.max_events = max_events
         self.headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
-    def ask(self, call: Call, *, policy: Policy | None = None) -> Steps[Answer]:
+    def ask(self, call: ServerCall, *, policy: Policy | None = None) -> Steps[Answer]:
         """Send a call until one answers; the server that answered last is asked first."""
         urls = list(self._urls)
         answer = yield from ask(call, urls=urls, policy=policy or self._policy, clock=time.monotonic, draw=self._draw)

@@ -15,7 +15,7 @@ from typing import IO, Any
 import httpx
 
 from serve.client.errors import InvalidInput
-from serve.client.retry import Answer, Call, Failure, Send
+from serve.client.retry import Answer, Failure, Send, ServerCall
 
 PIECE = 1 << 18  # bytes of a file that are in memory at once
 CONNECT = 5.0  # seconds; a server that is there accepts at once
@@ -129,8 +129,8 @@ def _request(step: Send) -> dict[str, Any]:
     return {"method": call.method, "url": url, "params": call.params, "headers": headers, "timeout": timeout}
 
 
-def _headers(call: Call, seconds: float) -> dict[str, str]:
-    """Add the size of a file, or else how long the answer is of use: after that servers need not work on it."""
+def _headers(call: ServerCall, seconds: float) -> dict[str, str]:
+    """Add the size of a file, or else for how long the answer is of use: after that no server needs to work on it."""
     if isinstance(call.body, Path):
         return {**call.headers, "Content-Length": str(call.body.stat().st_size)}
     return {**call.headers, "X-Timeout-Ms": str(max(1, min(MAX_TIMEOUT_MS, int(seconds * 1000))))}

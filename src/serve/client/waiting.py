@@ -13,7 +13,7 @@ import httpx
 from serve.client import operations
 from serve.client.methods import Connected, like
 from serve.client.retry import Send
-from serve.client.servers import Hold, Outcome, Servers, Step, Steps
+from serve.client.servers import KeepFile, Outcome, Servers, Step, Steps
 from serve.client.transport import send
 
 P = ParamSpec("P")
@@ -61,7 +61,7 @@ class Client(Connected):
     def _done(self, step: Step, held: contextlib.ExitStack) -> Outcome:
         if isinstance(step, Send):
             return send(self._http, step, self._progress)
-        if isinstance(step, Hold):
+        if isinstance(step, KeepFile):
             return held.enter_context(step.file)
         time.sleep(step.seconds)
         return None

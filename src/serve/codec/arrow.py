@@ -138,7 +138,7 @@ def _first_null(array: Any) -> int:
     return int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
 
 
-class ScoreWriter:
+class ArrowScoreWriter:
     """Writes scores as a stream, batch by batch; a context manager.
 
     Parameters

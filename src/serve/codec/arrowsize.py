@@ -47,12 +47,12 @@ def size_of(metadata: bytes, body: memoryview) -> Size:
         Where the metadata contradict themselves.
     """
     try:
-        return _size_of(_Table(metadata, _uint(metadata, 0)), body)
+        return _size_of(_FlatTable(metadata, _uint(metadata, 0)), body)
     except (struct.error, IndexError) as error:
         raise ValueError("the metadata of a message point outside of it") from error
 
 
-def _size_of(message: _Table, body: memoryview) -> Size:
+def _size_of(message: _FlatTable, body: memoryview) -> Size:
     kind = message.byte(_HEADER_TYPE)
     if kind not in (_DICTIONARY, _RECORDS):
         return Size()
@@ -79,7 +79,7 @@ def _uint(data: bytes, at: int) -> int:
     return int(struct.unpack_from("<I", data, at)[0])
 
 
-class _Table:
+class _FlatTable:
     """A table of a FlatBuffer."""
 
     def __init__(self, data: bytes, at: int) -> None:
@@ -106,9 +106,9 @@ class _Table:
         at = self._place(number)
         return 0 if at is None else int(self._unpack("<q", at))
 
-    def table(self, number: int) -> _Table | None:
+    def table(self, number: int) -> _FlatTable | None:
         at = self._place(number)
-        return None if at is None else _Table(self._data, at + _uint(self._data, at))
+        return None if at is None else _FlatTable(self._data, at + _uint(self._data, at))
 
     def pairs(self, number: int) -> list[tuple[int, int]]:
         """Read a vector of structures of two int64."""

@@ -69,7 +69,7 @@ def from_document(document: Mapping[str, Any], schemas: Schemas, *, settings: Se
         return from_events(document["events"], wanted, settings)
     if "columns" not in document or "events" in document:
         _refuse(document)
-    columns = _Columns(document, wanted, settings)
+    columns = _BranchLists(document, wanted, settings)
     return columns.between(0, columns.num_events)
 
 
@@ -139,7 +139,7 @@ def slices_of(document: Mapping[str, Any], schemas: Schemas, *, settings: Settin
     elif "columns" not in document or "events" in document:
         yield from_document(document, schemas, settings=settings)
     else:
-        columns = _Columns(document, schemas.of(sent(document)), settings)
+        columns = _BranchLists(document, schemas.of(sent(document)), settings)
         for first in range(0, max(1, columns.num_events), STEP):
             yield columns.between(first, min(first + STEP, columns.num_events))
 
@@ -203,7 +203,7 @@ def _check_events(events: Any, wanted: Schema, settings: Settings, first: int) -
             check_names(event, names, event=number)
 
 
-class _Columns:
+class _BranchLists:
     """Lists of values by branch, whose lengths fit together.
 
     Parameters

@@ -24,7 +24,7 @@ _SCAN = b"\xff\xda"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class ImageLayout:
     """The image that a model takes.
 
     Parameters
@@ -41,7 +41,7 @@ class Layout:
     has_channels_first: bool
 
 
-def layout_of(manifest: Manifest) -> Layout:
+def layout_of(manifest: Manifest) -> ImageLayout:
     """Say what image a model takes.
 
     Raises
@@ -56,10 +56,10 @@ def layout_of(manifest: Manifest) -> Layout:
     if is_image and len(sizes) == 3:
         if sizes[0] in (1, 3):
             channels, height, width = sizes
-            return Layout(name=spec.name, channels=channels, height=height, width=width, has_channels_first=True)
+            return ImageLayout(name=spec.name, channels=channels, height=height, width=width, has_channels_first=True)
         if sizes[2] in (1, 3):
             height, width, channels = sizes
-            return Layout(name=spec.name, channels=channels, height=height, width=width, has_channels_first=False)
+            return ImageLayout(name=spec.name, channels=channels, height=height, width=width, has_channels_first=False)
     taken = ", ".join(f"{t.name} {t.dtype} ({', '.join(map(str, t.shape))})" for t in manifest.inputs)
     raise InvalidEvents(
         f"image: the model does not take one, it takes {taken[:200]}; for images it needs one input, float32 (events, "
@@ -127,7 +127,7 @@ def _too_many(max_pixels: int, got: str = "far more") -> TooLarge:
     return TooLarge(f"image: got {got} pixels; {max_pixels} are allowed; make it smaller", field="image")
 
 
-def _values(image: Image.Image, layout: Layout) -> Floats:
+def _values(image: Image.Image, layout: ImageLayout) -> Floats:
     """Bring an image to the size and the channels: (height, width, channels), 0 to 1."""
     image.info.pop("transparency", None)  # there are conversions that would look at it
     if image.mode.startswith("I"):  # 16 bits; convert() would cut off what is above 255

@@ -102,7 +102,7 @@ def _check_branches(source: Tree, wanted: Schema) -> None:
             raise schema.wrong_kind(spec, kinds.get(branch.kind, "a list an event"))
 
 
-class ScoreWriter:
+class RootScoreWriter:
     """Writes scores into the tree ``scores`` of a new ROOT file, in constant memory; a context manager.
 
     Parameters

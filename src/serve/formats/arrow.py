@@ -31,4 +31,4 @@ class Arrow(Format):
         """Make what writes the scores of many events in constant memory."""
         from serve.codec import arrow
 
-        return arrow.ScoreWriter(target, heading.columns)
+        return arrow.ArrowScoreWriter(target, heading.columns)

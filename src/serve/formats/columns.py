@@ -17,7 +17,7 @@ from serve.formats.format import Floats, Format, Heading, Target, Writer
 from serve.settings import Settings
 
 
-class Columns(Format):
+class BinaryColumns(Format):
     """The format that costs least, and that the clients use."""
 
     content_type = media.COLUMNS
@@ -35,7 +35,7 @@ class Columns(Format):
 
     def writer(self, target: Target, heading: Heading) -> Writer:
         """Make what writes the scores of many events in constant memory."""
-        return _Writer(target, heading)
+        return _ColumnsWriter(target, heading)
 
     def encode(self, heading: Heading, scores: Floats, explain: Sequence[Mapping[str, Any]] | None = None) -> bytes:  # noqa: ARG002
         """Write the scores of a few events.
@@ -50,7 +50,7 @@ class Columns(Format):
         return binary.encode(Table(num_events=len(scores), columns=flat))
 
 
-class _Writer(ByColumn):
+class _ColumnsWriter(ByColumn):
     def as_bytes(self, values: Floats) -> bytes:
         return values.astype("<f4", copy=False).tobytes()
 

@@ -16,8 +16,8 @@ FORMATS = Registry(
     "format",
     group="serve.formats",
     built_in={
-        media.JSON: "serve.formats.text:JSON",
-        media.COLUMNS: "serve.formats.columns:Columns",
+        media.JSON: "serve.formats.text:JSONEvents",
+        media.COLUMNS: "serve.formats.columns:BinaryColumns",
         media.ARROW: "serve.formats.arrow:Arrow",
         media.ROOT: "serve.formats.root:ROOT",
     },

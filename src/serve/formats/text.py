@@ -1,4 +1,4 @@
-"""Events and scores as JSON."""
+"""Events and scores as JSONEvents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _SCORES: Described = {
 }
 
 
-class JSON(Format):
+class JSONEvents(Format):
     """One object for each event, or one list for each branch; scores as one list for each column."""
 
     content_type = media.JSON
@@ -117,7 +117,7 @@ class JSON(Format):
 
     def writer(self, target: Target, heading: Heading) -> Writer:
         """Make what writes the scores of many events in constant memory."""
-        return _Writer(target, heading)
+        return _JSONWriter(target, heading)
 
     def encode(self, heading: Heading, scores: Floats, explain: Sequence[Mapping[str, Any]] | None = None) -> bytes:
         """Write the scores of a few events.
@@ -140,7 +140,7 @@ class JSON(Format):
         return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-class _Writer(ByColumn):
+class _JSONWriter(ByColumn):
     def as_bytes(self, values: Floats) -> bytes:
         separator = b"," if self.num_events else b""
         return separator + orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]

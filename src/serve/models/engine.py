@@ -23,7 +23,7 @@ from serve.errors import BadRequest, DeadlineExceeded, InvalidEvents, NotFound, 
 from serve.faults import fault_of
 from serve.messages import LATER, Reply, Request
 from serve.models.repository import Repository
-from serve.models.scoring import Outputs, Steps, Task, check_finite, check_takes_events, in_slices, scored
+from serve.models.scoring import DecodedRequest, Outputs, Steps, check_finite, check_takes_events, in_slices, scored
 from serve.models.session import Loading, Model, Models
 from serve.processes.deadline import Terminator
 from serve.protocols.protocol import PROTOCOLS, Protocol
@@ -80,7 +80,7 @@ class Engine:
         """
         self._models.collect()
         replies: dict[int, Reply | Steps] = {}
-        groups: dict[tuple[Any, ...], list[Task]] = {}
+        groups: dict[tuple[Any, ...], list[DecodedRequest]] = {}
         model = functools.cache(self._model)  # looked up once for all of them
         for place, request in enumerate(requests):
             if len(request.body) >= LONG:
@@ -120,8 +120,8 @@ class Engine:
         model.terminator = self._terminator
         return model
 
-    def _finish(self, tasks: Sequence[Task], mark: Mark) -> dict[int, Reply]:
-        """Run tasks of one group together; where that fails, run the halves, so that one bad task spoils no other.
+    def _finish(self, tasks: Sequence[DecodedRequest], mark: Mark) -> dict[int, Reply]:
+        """Run tasks of one group together; where that fails the halves of it, so that none spoils the others.
 
         Together they get little time: what takes long is run alone, so that one does not take the time of the others.
         """
@@ -163,7 +163,7 @@ class Engine:
         model = self._model(request.model, request.version)
         yield from _protocol(request).steps(request, model, settings=self._settings)
 
-    def _run(self, tasks: Sequence[Task]) -> Outputs:
+    def _run(self, tasks: Sequence[DecodedRequest]) -> Outputs:
         model, contents = tasks[0].model, [task.content for task in tasks]
         tensors = [c for c in contents if isinstance(c, dict)]
         if len(tensors) == 1:
@@ -206,7 +206,7 @@ def _protocol(request: Request) -> Protocol:
     return found
 
 
-def _end_of(tasks: Sequence[Task]) -> float:
+def _end_of(tasks: Sequence[DecodedRequest]) -> float:
     """Return when a run of tasks has to end: at the deadline of one, sooner where there are several."""
     if len(tasks) == 1:
         return tasks[0].deadline

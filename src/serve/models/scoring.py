@@ -28,7 +28,7 @@ Steps = Generator[Reply | None, None, None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
+class DecodedRequest:
     """A decoded request.
 
     Parameters
@@ -75,7 +75,7 @@ def _with_names(manifest: Manifest) -> str:
     return f"with the names of its {'' if isinstance(width, str) else f'{width} '}features: ?feature=HT&feature=..."
 
 
-def in_slices(task: Task) -> Steps:
+def in_slices(task: DecodedRequest) -> Steps:
     """Run one task a few events at a time."""
     started, parts = time.perf_counter(), list[Outputs]()
     contents = [task.content] if isinstance(task.content, Table | dict) else []

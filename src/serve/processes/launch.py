@@ -36,16 +36,16 @@ from typing import Any
 
 import uvicorn
 
-from serve.app.http import Protocol
+from serve.app.http import ClientConnection
 from serve.app.memory import Room, limit_of_bodies
 from serve.handler import Handler
 from serve.keys import UNIX
 from serve.processes.litserve_api import MakeEngine, ModelAPI, ModelServer, show_messages, start_worker, worker_name
-from serve.processes.loop import Engine
+from serve.processes.loop import RequestEngine
 from serve.processes.metrics import Metrics
 from serve.processes.progress import Slot
 from serve.processes.supervisor import Child, StartError, Stuck, Watch, become_child, exit_with_parent, spare_collector
-from serve.processes.transport import Pool
+from serve.processes.transport import LeastBusyPool
 from serve.settings import Settings
 
 _KEEP_ALIVE = 75  # s; longer than the 60 s after which common proxies close a connection
@@ -72,11 +72,11 @@ class _Pipes:
         return cls(lifeline=lifeline, parent_lifeline=parent_lifeline, reports=reports, parent_reports=parent_reports)
 
 
-def engine_of_models(settings: Settings, metrics: Metrics) -> Engine:
+def engine_of_models(settings: Settings, metrics: Metrics) -> RequestEngine:
     """Make the engine that runs the models of a repository."""
-    from serve.models.engine import Engine as Models
+    from serve.models.engine import Engine
 
-    return Models(settings, observe_load=metrics.observe_load)
+    return Engine(settings, observe_load=metrics.observe_load)
 
 
 def serve_forever(
@@ -125,12 +125,12 @@ def _run(
         (settings.max_pending_bytes or limit_of_bodies()) // settings.api_processes,
         most_requests=max(1, settings.max_pending // 2),
     )
-    pool = Pool(paths, slots=slots, settings=settings, metrics=metrics, room=room)
+    pool = LeastBusyPool(paths, slots=slots, settings=settings, metrics=metrics, room=room)
     handler = Handler.of(settings, pool=pool, metrics=metrics, folder=folder, room=room)
     server = ModelServer(api, pool)
     app = install(server.app, handler) or server.app
     protocol = functools.partial(
-        Protocol,
+        ClientConnection,
         patience=settings.timeout,
         most=settings.max_connections or limit_of_connections(),
         count=functools.partial(handler.count_answer, ""),

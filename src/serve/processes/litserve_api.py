@@ -25,14 +25,14 @@ from litserve.utils import configure_logging
 from starlette.formparsers import MultiPartParser
 
 from serve.app.memory import bound_process, limit_of_worker
-from serve.processes.loop import Engine, Worker, listen
+from serve.processes.loop import RequestEngine, Worker, listen
 from serve.processes.metrics import Metrics
 from serve.processes.progress import Slot, slots
 from serve.processes.supervisor import become_child, exit_with_parent, spare_collector
-from serve.processes.transport import Pool
+from serve.processes.transport import LeastBusyPool
 from serve.settings import Settings
 
-MakeEngine = Callable[[Settings, Metrics], Engine]
+MakeEngine = Callable[[Settings, Metrics], RequestEngine]
 
 
 class SocketLoop(LitLoop):  # type: ignore[misc]
@@ -119,7 +119,7 @@ class ModelServer(LitServer):  # type: ignore[misc]
     pool : of connections to the workers
     """
 
-    def __init__(self, api: ModelAPI, pool: Pool) -> None:
+    def __init__(self, api: ModelAPI, pool: LeastBusyPool) -> None:
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=api.settings.workers)
         self.report: Callable[[], None] = _nothing
         self._pool = pool

@@ -39,7 +39,7 @@ Steps = Iterator[Reply | None]
 """A long job: None after each slice of the work, the answer at last."""
 
 
-class Engine(Protocol):
+class RequestEngine(Protocol):
     """What answers requests; it lives in one worker and knows nothing of sockets."""
 
     def load_beside(self, done: Callable[[], None]) -> None:
@@ -77,7 +77,7 @@ def listen(path: Path) -> socket.socket:
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Task:
+class _Assigned:
     peer: _Peer
     number: int
     request: Request
@@ -97,16 +97,16 @@ class Worker:
     """
 
     def __init__(
-        self, engine: Engine, listener: socket.socket, *, settings: Settings, metrics: Metrics, slot: Slot
+        self, engine: RequestEngine, listener: socket.socket, *, settings: Settings, metrics: Metrics, slot: Slot
     ) -> None:
         self._engine = engine
         self._listener = listener
         self._settings = settings
         self._metrics = metrics
         self._slot = slot
-        self._waiting: collections.deque[_Task] = collections.deque()
-        self._jobs: collections.deque[_Task] = collections.deque()
-        self._parked: collections.deque[_Task] = collections.deque()  # until a model has been loaded
+        self._waiting: collections.deque[_Assigned] = collections.deque()
+        self._jobs: collections.deque[_Assigned] = collections.deque()
+        self._parked: collections.deque[_Assigned] = collections.deque()  # until a model has been loaded
         self._piece = memoryview(bytearray(_PIECE))  # one for all reads: making it takes longer than reading
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
@@ -173,11 +173,11 @@ class Worker:
                     if request is None:
                         self._take_back(peer, number)
                     else:
-                        self._enqueue(_Task(peer, number, request))
+                        self._enqueue(_Assigned(peer, number, request))
         except (OSError, EOFError, FrameError) as error:
             self._drop(peer, error)
 
-    def _enqueue(self, task: _Task) -> None:
+    def _enqueue(self, task: _Assigned) -> None:
         if task.request.path is None:
             self._waiting.append(task)
         else:
@@ -222,8 +222,8 @@ class Worker:
         self._send(answers)
         return sum(len(task.request.body) + len(reply.body) for task, reply in answers)
 
-    def _replies(self, tasks: Sequence[_Task]) -> Sequence[Reply | Steps]:
-        """Ask the engine; where it fails on one request, the others are answered all the same."""
+    def _replies(self, tasks: Sequence[_Assigned]) -> Sequence[Reply | Steps]:
+        """Ask the engine; a request that it stumbles over does not spoil the answers of the others."""
         requests = [task.request for task in tasks]
 
         def mark(places: Sequence[int]) -> None:
@@ -241,7 +241,7 @@ class Worker:
                 return [_broken()]
         return [reply for task in tasks for reply in self._replies([task])]
 
-    def _mark(self, tasks: Sequence[_Task]) -> None:
+    def _mark(self, tasks: Sequence[_Assigned]) -> None:
         """Say what is worked on, and when that has to be over."""
         deadline = max(task.request.deadline for task in tasks)
         self._slot.work([task.number for task in tasks], deadline=deadline)
@@ -262,7 +262,7 @@ class Worker:
         self._send([(task, reply)])
         return len(task.request.body) + len(reply.body)
 
-    def _advance(self, task: _Task) -> Reply | None:
+    def _advance(self, task: _Assigned) -> Reply | None:
         if task.request.deadline <= time.monotonic():
             task.steps = None
             return _late()
@@ -274,7 +274,7 @@ class Worker:
             _log.exception("a job of model %r failed", task.request.model)
             return _broken()
 
-    def _send(self, answers: Sequence[tuple[_Task, Reply]]) -> None:
+    def _send(self, answers: Sequence[tuple[_Assigned, Reply]]) -> None:
         for task, reply in answers:
             task.peer.put(task.number, reply)
         for peer in {task.peer for task, _ in answers if task.peer.is_open}:

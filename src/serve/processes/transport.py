@@ -34,7 +34,7 @@ _SMALL = 16_384  # bytes up to which a copy is cheaper than a second write
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Held:
+class _GivenRequest:
     """A request that a worker has been given.
 
     Parameters
@@ -59,7 +59,7 @@ class _Held:
             self.future.set_exception(error)
 
 
-class Pool:
+class LeastBusyPool:
     """Hands requests to the worker that makes progress and holds the fewest.
 
     Parameters
@@ -145,7 +145,7 @@ class Pool:
             raise _late(request)
         link = self._choose(now)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        held = _Held(request, deadline, future)
+        held = _GivenRequest(request, deadline, future)
         link.send(held, now)
         self.show_counts_soon()
         self._watch_soon()
@@ -216,7 +216,7 @@ class Pool:
         able = (o for o in self._links if o is not link and o.is_open and o.silence(now) <= silent)
         return min(able, key=lambda o: len(o.held), default=None)
 
-    def _save(self, link: _Link, held: _Held) -> None:
+    def _save(self, link: _Link, held: _GivenRequest) -> None:
         """Have a request that waited for a worker that died answered by another one."""
         now = time.monotonic()
         other = self._other(link, now, silent=self._settings.stalled)
@@ -233,8 +233,8 @@ class _Link(asyncio.Protocol):
     A request that nobody waits for any more is kept until its reply comes: the worker is still busy with it.
     """
 
-    def __init__(self, path: Path, slot: Slot, *, on_lost: Callable[[_Link, _Held], None], room: Room) -> None:
-        self.held: dict[int, _Held] = {}
+    def __init__(self, path: Path, slot: Slot, *, on_lost: Callable[[_Link, _GivenRequest], None], room: Room) -> None:
+        self.held: dict[int, _GivenRequest] = {}
         self.opened = asyncio.Event()
         self.slot = slot
         self._left: dict[int, int] = {}  # requests that were taken back, and the bytes of their bodies
@@ -271,7 +271,7 @@ class _Link(asyncio.Protocol):
         oldest = next(iter(self.held.values())).sent
         return now - max(oldest, self.slot.read()[0])
 
-    def send(self, held: _Held, now: float) -> None:
+    def send(self, held: _GivenRequest, now: float) -> None:
         number = os.getpid() << 32 | next(self._counter)  # no other API process gives it to a worker
         head, body = pack_request(number, cast("Request", held.request), deadline=held.deadline)
         transport = cast("asyncio.Transport", self._transport)

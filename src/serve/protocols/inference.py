@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serve.codec import inference
 from serve.messages import Reply, Request
-from serve.models.scoring import Outputs, Task, group_of_tensors
+from serve.models.scoring import DecodedRequest, Outputs, group_of_tensors
 from serve.models.session import Model
 from serve.protocols.protocol import Protocol
 from serve.settings import Settings
@@ -13,16 +13,8 @@ from serve.settings import Settings
 class OpenInference(Protocol):
     """Tensors go to the graph as they are; the option ``header_length`` says where binary ones begin."""
 
-    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
-        """Decode tensors.
-
-        Parameters
-        ----------
-        place : of its answer among those of its batch
-        request : tensors, as the Open Inference Protocol has them
-        model : that is asked
-        settings : with the limits of a request
-        """
+    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
+        """Decode tensors."""
         length = request.options.get("header_length")
         asked = inference.decode(
             request.body, None if length is None else int(length), model.manifest, settings=settings
@@ -36,7 +28,7 @@ class OpenInference(Protocol):
             return Reply(status=200, body=body, headers=headers, num_events=asked.num_events, seconds=seconds)
 
         tensors = dict(asked.tensors)
-        return Task(
+        return DecodedRequest(
             place=place, model=model, deadline=request.deadline, group=group_of_tensors(tensors, model),
             content=tensors, encode=encode,
         )  # fmt: skip

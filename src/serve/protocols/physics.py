@@ -14,9 +14,9 @@ from serve.formats.format import Format
 from serve.formats.known import formats_of
 from serve.messages import Reply, Request
 from serve.models.scoring import (
+    DecodedRequest,
     Outputs,
     Steps,
-    Task,
     check_takes_events,
     group_of_events,
     headers,
@@ -34,16 +34,8 @@ _Explained = list[dict[str, Any]]
 class Physics(Protocol):
     """The protocol of ``/models/<name>/predict``; ``explain`` tells how an event differs from the training events."""
 
-    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
-        """Decode events; a few in JSON are checked later, together with those of other requests.
-
-        Parameters
-        ----------
-        place : of its answer among those of its batch
-        request : events in any of the formats; its option ``explain`` asks what is unlike the training events
-        model : takes events, not just tensors
-        settings : with the formats, and the limits of a request
-        """
+    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
+        """Decode events; a few in JSON are checked later, together with those of other requests."""
         check_takes_events(model)
         explains = "explain" in request.options
         content = _format(request, settings).read(request.body, model.schemas, settings=settings, as_table=explains)
@@ -52,7 +44,7 @@ class Physics(Protocol):
             told = _explained(content, model) if explains and isinstance(content, Table) else None
             return _encoded(request, model, outputs, told, seconds, settings=settings)
 
-        return Task(
+        return DecodedRequest(
             place=place, model=model, deadline=request.deadline, group=group_of_events(content, model), content=content,
             encode=encode,
         )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 from rootdata.registry import Registry
 from serve.errors import UnsupportedType
 from serve.messages import Request
-from serve.models.scoring import Steps, Task, in_slices
+from serve.models.scoring import DecodedRequest, Steps, in_slices
 from serve.models.session import Model
 from serve.settings import Settings
 
@@ -17,7 +17,7 @@ PROTOCOLS = Registry(
     built_in={
         "physics": "serve.protocols.physics:Physics",
         "v2": "serve.protocols.inference:OpenInference",
-        "tfaas-json": "serve.protocols.tfaas:JSON",
+        "tfaas-json": "serve.protocols.tfaas:TFaaSJSON",
         "tfaas-proto": "serve.protocols.tfaas:Proto",
         "image": "serve.protocols.tfaas:Image",
     },
@@ -27,7 +27,7 @@ PROTOCOLS = Registry(
 class Protocol:
     """How requests of one road are read and answered; it runs where the models are, and knows no transport."""
 
-    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
+    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
         """Decode a request.
 
         Parameters

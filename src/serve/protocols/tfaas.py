@@ -13,8 +13,8 @@ from serve.codec.schema import Schemas
 from serve.errors import InvalidEvents
 from serve.messages import Reply, Request
 from serve.models.scoring import (
+    DecodedRequest,
     Outputs,
-    Task,
     check_finite,
     check_takes_events,
     group_of_events,
@@ -31,7 +31,7 @@ class _Event(Protocol):
 
     content_type = media.JSON
 
-    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
+    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
         """Decode the event."""
         check_takes_events(model)
         table = self.table(request.body, model.schemas, settings=settings)
@@ -39,7 +39,7 @@ class _Event(Protocol):
         def encode(outputs: Outputs, seconds: float) -> Reply:
             return reply(request, self.scores(model.manifest, outputs[0]), self.content_type, outputs, seconds)
 
-        return Task(
+        return DecodedRequest(
             place=place, model=model, deadline=request.deadline, group=group_of_events(table, model), content=table,
             encode=encode,
         )  # fmt: skip
@@ -53,7 +53,7 @@ class _Event(Protocol):
         raise NotImplementedError
 
 
-class JSON(_Event):
+class TFaaSJSON(_Event):
     """Of ``/predict/json``."""
 
     def table(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
@@ -96,16 +96,8 @@ class Proto(_Event):
 class Image(Protocol):
     """Of ``/predict/image``: a picture, for a model whose one input is one."""
 
-    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> Task:
-        """Decode the picture.
-
-        Parameters
-        ----------
-        place : of its answer among those of its batch
-        request : with a picture as its body
-        model : takes one image, and gives numbers
-        settings : its largest body also bounds the pixels
-        """
+    def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
+        """Decode the picture."""
         tensors = image.decode(request.body, model.manifest, settings=settings)
 
         def encode(outputs: Outputs, seconds: float) -> Reply:
@@ -116,7 +108,7 @@ class Image(Protocol):
             check_finite(outputs[0], first=0)
             return reply(request, tfaas.encode_json(outputs[0]), media.JSON, outputs, seconds)
 
-        return Task(
+        return DecodedRequest(
             place=place, model=model, deadline=request.deadline, group=group_of_tensors(tensors, model),
             content=tensors, encode=encode,
         )  # fmt: skip

@@ -20,7 +20,7 @@ _BYTES = "application/octet-stream"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class FormField:
     """A field of a form.
 
     Parameters
@@ -97,11 +97,11 @@ def _boundary(content_type: str) -> bytes:
     return boundary.encode()
 
 
-def _twice(part: Part) -> BadRequest:
+def _twice(part: FormField) -> BadRequest:
     return BadRequest(f"form: {part.name[:40]!r} is there twice; send it once", field=part.name[:40])
 
 
-def _parts(view: mmap.mmap | bytes, line: bytes) -> Iterator[Part]:
+def _parts(view: mmap.mmap | bytes, line: bytes) -> Iterator[FormField]:
     """Give the fields between the lines that separate them."""
     if view[: len(line)] != line:
         raise BadRequest("form: it does not start with the boundary of its Content-Type", field="body")
@@ -117,7 +117,7 @@ def _parts(view: mmap.mmap | bytes, line: bytes) -> Iterator[Part]:
     raise BadRequest(f"form: more than {MAX_PARTS} fields", field="body")
 
 
-def _part(headers: bytes, start: int, stop: int) -> Part:
+def _part(headers: bytes, start: int, stop: int) -> FormField:
     said, kind = Message(), ""
     for text in headers.decode("utf-8", errors="replace").split("\r\n"):
         key, _, value = text.partition(":")
@@ -129,16 +129,16 @@ def _part(headers: bytes, start: int, stop: int) -> Part:
     if not isinstance(name, str) or not name:
         raise BadRequest("form: a field has no name", field="body")
     is_file = said.get_param("filename", header="Content-Disposition") is not None
-    return Part(name=name, is_file=is_file, is_binary=is_file and kind == _BYTES, start=start, stop=stop)
+    return FormField(name=name, is_file=is_file, is_binary=is_file and kind == _BYTES, start=start, stop=stop)
 
 
-def _text(view: mmap.mmap, part: Part) -> str:
+def _text(view: mmap.mmap, part: FormField) -> str:
     if part.stop - part.start > _MAX_TEXT:
         raise BadRequest(f"form: {part.name[:40]!r} has more than {_MAX_TEXT} bytes", field=part.name[:40])
     return view[part.start : part.stop].decode("utf-8", errors="replace")
 
 
-def _write(view: mmap.mmap, part: Part, files: Mapping[str, Path], *, is_base64: bool) -> None:
+def _write(view: mmap.mmap, part: FormField, files: Mapping[str, Path], *, is_base64: bool) -> None:
     if part.name not in files:
         raise BadRequest(f"form: {part.name[:40]!r} is not known; files are {', '.join(files)}", field=part.name[:40])
     pieces = (view[low : min(low + _STEP, part.stop)] for low in range(part.start, part.stop, _STEP))

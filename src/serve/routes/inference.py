@@ -22,7 +22,7 @@ from serve.codec.media import BINARY
 from serve.errors import BadRequest, NotFound
 from serve.handler import Call, Handler, in_thread
 from serve.messages import Reply
-from serve.models.repository import Card
+from serve.models.cards import Card
 from serve.parsing import given, parse_object
 from serve.routes.health import check_ready
 from serve.routes.operations import Operation, Schema, answer_of, as_json, parsed, target

@@ -27,7 +27,7 @@ _WORDS = {"type": "array", "items": {"type": "string"}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Labels:
+class ModelLabels:
     """What an upload is told about the model.
 
     Parameters
@@ -45,7 +45,7 @@ class Labels:
 async def upload(handler: Handler, request: HttpRequest) -> Response:
     """Publish the bundle, or the graph, that is the body."""
     name, query = names.model(request.path_params["name"]), request.query_params
-    labels = Labels(
+    labels = ModelLabels(
         tags=[names.tag(t) for t in query.getlist("tag")],
         features=query.getlist("feature") or None,
         columns=query.getlist("column") or None,
@@ -77,7 +77,7 @@ async def received(handler: Handler, request: HttpRequest) -> AsyncIterator[Path
         await in_thread(area.__exit__, None, None, None)
 
 
-async def published(handler: Handler, body: Path, unpack: Unpack, *, labels: Labels | None = None) -> Response:
+async def published(handler: Handler, body: Path, unpack: Unpack, *, labels: ModelLabels | None = None) -> Response:
     """Unpack, check and publish.
 
     Parameters
@@ -88,13 +88,13 @@ async def published(handler: Handler, body: Path, unpack: Unpack, *, labels: Lab
     labels : tags, and names of features and columns, that the request gives
     """
     async with handler.checks:
-        name, version, report = await in_thread(_publish, handler, body, unpack, labels or Labels())
+        name, version, report = await in_thread(_publish, handler, body, unpack, labels or ModelLabels())
     location = f"/models/{name}/versions/{version}"
     answer = {"name": name, "version": version, "check": dataclasses.asdict(report)}
     return as_json(answer, status=201, headers={"Location": location})
 
 
-def _publish(handler: Handler, body: Path, unpack: Unpack, labels: Labels) -> tuple[str, int, Report]:
+def _publish(handler: Handler, body: Path, unpack: Unpack, labels: ModelLabels) -> tuple[str, int, Report]:
     folder = body.with_name("files")
     folder.mkdir()
     name = names.model(unpack(body, folder))

@@ -66,7 +66,7 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class RunPlan:
     """How a graph is to be run.
 
     Parameters
@@ -81,7 +81,7 @@ class Found:
     runs: tuple[Outputs, ...]
 
 
-def settled(trial: Trial, *, meeting: str) -> Found:
+def settled(trial: Trial, *, meeting: str) -> RunPlan:
     """Find out whether the first axis is that of events, and whether events may meet.
 
     Parameters
@@ -95,11 +95,11 @@ def settled(trial: Trial, *, meeting: str) -> Found:
         For a graph that can't be run, or gives no finite numbers.
     """
     found = f"the graph: {meeting}" if meeting else _axes(trial) or together(trial)
-    return found if isinstance(found, Found) else alone(trial, found)
+    return found if isinstance(found, RunPlan) else alone(trial, found)
 
 
-def together(trial: Trial) -> Found | str:
-    """Run several events at once, and one without the others; say why they must not share a batch, if so."""
+def together(trial: Trial) -> RunPlan | str:
+    """Run several events at once, and one of them without the others; say why they must not meet, if so."""
     fixed = trial.fixed
     many = fixed or 3
     refusal = strange = ""
@@ -119,13 +119,13 @@ def together(trial: Trial) -> Found | str:
             continue
         why = _moved(trial, one, outputs) or _moved(trial, one, _wild(trial, filling, many))
         why = why or (_moved(trial, two, [array[1:] for array in outputs]) if many > 1 else "")
-        return why or Found(batching="events", runs=(outputs, one, narrow))
+        return why or RunPlan(batching="events", runs=(outputs, one, narrow))
     if strange:
         raise _not_finite(strange)
     return refusal
 
 
-def alone(trial: Trial, why: str) -> Found:
+def alone(trial: Trial, why: str) -> RunPlan:
     """Run the graph on tensors that make up one request."""
     refusal = strange = ""
     for filling in _fillings(trial, events=None):
@@ -137,7 +137,7 @@ def alone(trial: Trial, why: str) -> Found:
                 refusal = refusal or str(error)
         strange = _strange(trial, runs)
         if runs and not strange:
-            return Found(batching="none", why=why, runs=tuple(runs))
+            return RunPlan(batching="none", why=why, runs=tuple(runs))
     if strange:
         raise _not_finite(strange)
     if trial.sample is not None:
@@ -147,7 +147,7 @@ def alone(trial: Trial, why: str) -> Found:
     )
 
 
-def shapes_of(outputs: Sequence[Port], found: Found) -> list[Port]:
+def shapes_of(outputs: Sequence[Port], found: RunPlan) -> list[Port]:
     """Say of the outputs what was seen, where the graph says nothing, or something else."""
     return [_seen(port, [run[i] for run in found.runs], found.batching) for i, port in enumerate(outputs)]
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootdata.bundle import assemble
-from rootdata.bundle.assemble import Assembler, Features, lists_of, table_of
+from rootdata.bundle.assemble import Assembler, RawFeatures, lists_of, table_of
 from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec, Range, SampleSelection, Selection, TensorSpec
 from rootdata.errors import BundleError, DataError
 from rootdata.events import selection
@@ -216,7 +216,7 @@ def manifest_of(block: Block, *, is_fixed: bool) -> Manifest:
 def test_any_features_become_what_training_saw(block: Block, is_fixed: bool) -> None:
     manifest, n = manifest_of(block, is_fixed=is_fixed), len(block.events)
     selection = masked(block.events)
-    given = Features(num_events=n, flat=selection.flat, objects=selection.objects)
+    given = RawFeatures(num_events=n, flat=selection.flat, objects=selection.objects)
     made = prepared(manifest, Assembler(manifest).tensors(given), block.layout, block.transforms)
     packed = pack(selection, block.layout, block.transforms, sample=0, file=0)
     arrays = Pool(block.layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))
@@ -352,7 +352,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(change: dict[str, Any], w
 
 
 def told_by_hand(
-    config: DataConfig, features: Features, ranges: dict[str, Range], lengths: dict[str, int]
+    config: DataConfig, features: RawFeatures, ranges: dict[str, Range], lengths: dict[str, int]
 ) -> list[dict[str, Any]]:
     """Explain event by event, in plain Python."""
     found = []

@@ -26,7 +26,7 @@ from serve.client import packing
 from serve.client.asynchronous import AsyncClient
 from serve.client.errors import ServerError, Unreachable
 from serve.client.waiting import Client
-from serve.models.repository import BUNDLE_FILES
+from serve.models.bundles import BUNDLE_FILES
 from serve.upload import archives
 
 

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.client.errors import Unreachable
-from serve.client.retry import AGAIN, Answer, Call, Failure, Policy, Send, Wait, ask, is_worth_repeating
+from serve.client.retry import AGAIN, Answer, Failure, Policy, Send, ServerCall, Wait, ask, is_worth_repeating
 
 REFUSED = Failure(reason="refused", was_sent=False)
 BROKEN = Failure(reason="broken", was_sent=True)
 
 
-def call(*, is_repeatable: bool = True) -> Call:
-    return Call(method="POST", path="/x", is_repeatable=is_repeatable)
+def call(*, is_repeatable: bool = True) -> ServerCall:
+    return ServerCall(method="POST", path="/x", is_repeatable=is_repeatable)
 
 
 def answer(status: int, *, retry_after: str | None = None) -> Answer:
@@ -38,7 +38,7 @@ class World:
         self.sent: list[Send] = []
         self.waits: list[float] = []
 
-    def run(self, asked: Call, *, urls: Sequence[str] = ("http://a",), policy: Policy, seed: int = 0) -> Answer:
+    def run(self, asked: ServerCall, *, urls: Sequence[str] = ("http://a",), policy: Policy, seed: int = 0) -> Answer:
         draw = np.random.default_rng(seed).random
         steps = ask(asked, urls=urls, policy=policy, clock=lambda: self.now, draw=draw)
         outcome: Answer | Failure | None = None
@@ -136,7 +136,7 @@ def test_files_get_more_time() -> None:
     policy = Policy(timeout=1, file_timeout=50)
     for moved in ({"body": Path("a")}, {"into": Path("a")}):
         world = World([answer(200)])
-        world.run(Call(method="POST", path="/x", **moved), policy=policy)
+        world.run(ServerCall(method="POST", path="/x", **moved), policy=policy)
         assert world.sent[0].deadline == 150
     world = World([answer(200)])
     world.run(call(), policy=policy)

@@ -185,7 +185,7 @@ def scores_of(num_events: int, num_columns: int = 2) -> Any:
 @pytest.mark.parametrize("sizes", [[], [0], [1], [3, 0, 2], [1000] * 20])
 def test_scores_come_back_from_their_file(tmp_path: Path, sizes: list[int]) -> None:
     scores, start = scores_of(sum(sizes)), 0
-    with rootfile.ScoreWriter(tmp_path / "scores.root", ("ttH", "ttbar")) as file:
+    with rootfile.RootScoreWriter(tmp_path / "scores.root", ("ttH", "ttbar")) as file:
         for size in sizes:
             file.write(scores[start : start + size])
             start += size
@@ -200,7 +200,7 @@ def test_files_are_written_and_read_in_constant_memory(tmp_path: Path) -> None:
     peaks = []
     for pieces in (5, 50):
         tracemalloc.start()
-        with rootfile.ScoreWriter(tmp_path / "scores.root", ("signal",)) as file:
+        with rootfile.RootScoreWriter(tmp_path / "scores.root", ("signal",)) as file:
             for _ in range(pieces):
                 file.write(scores_of(20_000, 1))
         model = manifest_of(flat("score_signal"))

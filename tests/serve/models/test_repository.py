@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from rootdata.bundle.manifest import open_bundle
 from serve import atomic
 from serve.errors import BadRequest, Conflict, InvalidModel, NotFound, Overloaded
 from serve.models.repository import Repository
+from serve.models.trash import Trash
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +249,7 @@ def test_what_is_too_old_leaves_the_trash_when_something_is_put_there(made, tmp_
 def test_a_trash_that_can_not_be_emptied_keeps_nobody_from_deleting(made, tmp_path, caplog, monkeypatch):
     repository = Repository(tmp_path / "repo", max_trash_bytes=1)
     repository.publish(made[0], "ttH")
-    monkeypatch.setattr(Repository, "purge", lambda *_, **__: (tmp_path / "nowhere" / "x").mkdir())
+    monkeypatch.setattr(Trash, "purge", lambda *_, **__: (tmp_path / "nowhere" / "x").mkdir())
     repository.delete("ttH")
     assert in_trash(tmp_path / "repo") == ["ttH"]
     assert "the trash can't be kept within its limits" in caplog.text
@@ -442,13 +444,15 @@ def test_a_lock_that_nobody_gives_back_is_an_answer(repository, made, tmp_path, 
 
 # Crashes
 
+REPOSITORY_CODE = ("serve/models/", "serve/atomic.py", "rootdata/disk.py")
+
 
 def die_at_line(count):
     """Kill this process, as -9 does, when it is about to run so many lines of the repository's code."""
     left = [count]
 
     def trace(frame, event, argument):
-        if not frame.f_code.co_filename.endswith(("serve/models/repository.py", "serve/atomic.py", "rootdata/disk.py")):
+        if not any(part in frame.f_code.co_filename for part in REPOSITORY_CODE):
             return None
         if event == "line":
             left[0] -= 1
@@ -564,7 +568,7 @@ def test_kill_9_at_random_moments_under_concurrent_writers(made, tmp_path):
     rng = random.Random(5)
     highest = {"a": 0, "b": 0}
     contents = {}
-    for round_ in range(25):
+    for round_ in itertools.takewhile(lambda _: min(highest.values()) <= 25, range(200)):
         writers = start(*[(churn, root, made, 10 * round_ + i) for i in range(3)])
         deadline = time.monotonic() + rng.uniform(0.02, 0.12)
         while time.monotonic() < deadline:
@@ -586,7 +590,7 @@ def test_kill_9_at_random_moments_under_concurrent_writers(made, tmp_path):
             contents[name, fresh] = (root / name / str(fresh)).stat().st_ino
         repository.recover(seconds=0)
         assert not (root / ".staging").exists() or list((root / ".staging").iterdir()) == []
-    assert min(highest.values()) > 25
+    assert min(highest.values()) > 25  # however slow the machine, the writers came to something
 
 
 def check_readable(root):

@@ -138,7 +138,7 @@ class Field:
         return self.values if self.is_count else self.lists
 
 
-class Cluster(Protocol):
+class ClusterLike(Protocol):
     """Entries that are stored together: the first, how many, and the pages of a column by its number, if it has any."""
 
     @property
@@ -152,7 +152,7 @@ class Cluster(Protocol):
 # What the file holds
 
 
-class Schema:
+class NTupleFields:
     """The fields of an RNTuple and their columns.
 
     Parameters
@@ -240,10 +240,10 @@ class Schema:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Part:
+class _WantedEntries:
     """The entries of a cluster that are wanted, counted from its first."""
 
-    cluster: Cluster
+    cluster: ClusterLike
     low: int
     high: int
 
@@ -277,7 +277,7 @@ class _Piece:
 def read(
     fetch: Fetch,
     fields: Mapping[str, Field],
-    clusters: Sequence[Cluster],
+    clusters: Sequence[ClusterLike],
     start: int,
     stop: int,
     *,
@@ -314,14 +314,8 @@ def read(
     return {name: _assemble(f, values, lists) for name, f in fields.items()}
 
 
-def places(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, stop: int) -> Iterator[Span]:
-    """Say where the pages lie that reading these entries needs.
-
-    Parameters
-    ----------
-    fields : that will be read
-    clusters : those of the file, in its order
-    start, stop : entries, within those of the clusters
+def places(fields: Iterable[Field], clusters: Sequence[ClusterLike], start: int, stop: int) -> Iterator[Span]:
+    """Say where all pages lie that reading entries may need.
 
     Raises
     ------
@@ -332,7 +326,7 @@ def places(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, sto
         yield p.offset if p.has_checksum else max(0, p.offset - KEY_BYTES), p.stop
 
 
-def elements(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, stop: int) -> int:
+def elements(fields: Iterable[Field], clusters: Sequence[ClusterLike], start: int, stop: int) -> int:
     """Count the elements that the pages of all clusters with some entries declare.
 
     Parameters
@@ -349,7 +343,7 @@ def elements(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, s
     return sum(page.elements for page in _pages(fields, clusters, start, stop))
 
 
-def _pages(fields: Iterable[Field], clusters: Sequence[Cluster], start: int, stop: int) -> Iterator[Page]:
+def _pages(fields: Iterable[Field], clusters: Sequence[ClusterLike], start: int, stop: int) -> Iterator[Page]:
     columns = {c for f in fields for whole in (f.values, f.ends) if whole for c in (whole, *whole.others)}
     for part in _parts(clusters, start, stop):
         for column in columns:
@@ -366,8 +360,8 @@ def _names(fields: Mapping[str, Field]) -> dict[Column, str]:
     return found
 
 
-def _parts(clusters: Sequence[Cluster], start: int, stop: int) -> list[_Part]:
-    parts: list[_Part] = []
+def _parts(clusters: Sequence[ClusterLike], start: int, stop: int) -> list[_WantedEntries]:
+    parts: list[_WantedEntries] = []
     at = start
     begin = max(0, bisect.bisect_right(clusters, start, key=lambda c: c.first) - 1)
     for cluster in itertools.takewhile(lambda c: c.first < stop, itertools.islice(clusters, begin, None)):
@@ -375,7 +369,7 @@ def _parts(clusters: Sequence[Cluster], start: int, stop: int) -> list[_Part]:
         if low < high:
             if cluster.first + low != at:
                 raise ContradictionError(f"no cluster holds entry {at}")
-            parts.append(_Part(cluster, low, high))
+            parts.append(_WantedEntries(cluster, low, high))
             at = cluster.first + high
     if at < stop:
         raise ContradictionError(f"no cluster holds entry {at}")
@@ -399,7 +393,7 @@ class _Wanted:
     name: str
     spans: Sequence[_Span]
 
-    def where(self, part: _Part) -> str:
+    def where(self, part: _WantedEntries) -> str:
         """Say what is read."""
         first = part.cluster.first
         return f"branch {self.name!r}, cluster with entries {first} to {first + part.cluster.entries}"
@@ -413,12 +407,12 @@ class _Lists:
     spans: Sequence[_Span]
 
 
-def _ends_of(parts: Sequence[_Part]) -> list[_Span]:
+def _ends_of(parts: Sequence[_WantedEntries]) -> list[_Span]:
     """Say which ends of lists are needed: a list begins where the one before ends, and the last says how many it is."""
     return [_Span(max(p.low - 1, 0), p.cluster.entries, p.cluster.entries, p.cluster.first) for p in parts]
 
 
-def _wanted(field: Field, name: str, parts: Sequence[_Part], lists: Mapping[Column, _Lists]) -> _Wanted:
+def _wanted(field: Field, name: str, parts: Sequence[_WantedEntries], lists: Mapping[Column, _Lists]) -> _Wanted:
     if field.lists:
         return _Wanted(name, lists[field.lists].spans)
     n = field.width or 1
@@ -435,7 +429,7 @@ def _assemble(field: Field, values: Mapping[Column, Array], lists: Mapping[Colum
     return found.reshape(-1, field.width) if field.width else found
 
 
-def _joined(ends: Array, parts: Sequence[_Part], wanted: _Wanted) -> _Lists:
+def _joined(ends: Array, parts: Sequence[_WantedEntries], wanted: _Wanted) -> _Lists:
     """Make offsets that count in the block of ends that count in clusters."""
     offsets = np.zeros(1 + sum(p.high - p.low for p in parts), np.int64)
     spans: list[_Span] = []
@@ -454,7 +448,7 @@ def _joined(ends: Array, parts: Sequence[_Part], wanted: _Wanted) -> _Lists:
 
 
 def _read_columns(
-    fetch: Fetch, wanted: Mapping[Column, _Wanted], parts: Sequence[_Part], records: Records | None
+    fetch: Fetch, wanted: Mapping[Column, _Wanted], parts: Sequence[_WantedEntries], records: Records | None
 ) -> dict[Column, Array]:
     """Read some elements of columns, of each cluster one range."""
     pieces: list[_Piece] = []
@@ -484,7 +478,7 @@ def _memory_type(column: Column) -> np.dtype[Any]:
 
 
 def _overlapping(
-    column: Column, cluster: Cluster, span: _Span, where: Callable[[], str]
+    column: Column, cluster: ClusterLike, span: _Span, where: Callable[[], str]
 ) -> Iterator[tuple[Page, Encoding, int, int]]:
     """Return the pages that hold wanted elements of a cluster, with how many to skip and to take of each."""
     encoding, pages = _stored(column, cluster, where)
@@ -505,7 +499,7 @@ def _overlapping(
         at += page.elements
 
 
-def _stored(column: Column, cluster: Cluster, where: Callable[[], str]) -> tuple[Encoding, Sequence[Page]]:
+def _stored(column: Column, cluster: ClusterLike, where: Callable[[], str]) -> tuple[Encoding, Sequence[Page]]:
     """Say in which way a cluster has a column, and on which pages."""
     found = [(c.encoding, p) for c in (column, *column.others) if (p := cluster.pages(c.number)) is not None]
     if len(found) > 1:

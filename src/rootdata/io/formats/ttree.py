@@ -340,7 +340,7 @@ def read_block(source: ByteSource, tables: Sequence[BasketTable], start: int, st
     OSError
         Where it can't be read.
     """
-    block = _Block(source, start, stop)
+    block = _OpenEntries(source, start, stop)
     with source.ahead([*block.places(tables)]):
         return {table.name: block.read(table) for table in tables}
 
@@ -374,7 +374,7 @@ def _contradiction(table: BasketTable, index: int, why: str) -> Exception:
     return ContradictionError(f"branch {table.name!r}, basket {index} with entries {first} to {following}: {why}")
 
 
-class _Block:
+class _OpenEntries:
     """A range of entries while it is read: what several of its branches share is read once."""
 
     def __init__(self, source: ByteSource, start: int, stop: int) -> None:

@@ -17,13 +17,13 @@ Bools: TypeAlias = NDArray[Any]
 Shape: TypeAlias = int | tuple[int, ...]
 
 
-class Table(Protocol):
+class ArrayRecord(Protocol):
     """A dataclass of arrays of one shape: (n_events, n_objects, ...)."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
-T = TypeVar("T", bound=Table)
+T = TypeVar("T", bound=ArrayRecord)
 
 
 def uniform(rng: np.random.Generator, shape: Shape) -> Floats:

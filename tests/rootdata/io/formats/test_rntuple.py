@@ -325,7 +325,7 @@ def test_what_fields_are_made_of():
     columns += [column(3, 0x1D, nbits=9, low=-1.0, high=1.0)]
     columns += [column(4, 0x0F), column(5, 0x0F), column(6, 0x0C), column(8, 0x0C), column(9, 0x0F)]
     columns += [column(11, 0x0C), column(13, 0x0C), column(19, 0x0D), column(21, 0x0D), column(24, 0x0C)]
-    schema = rntuple.Schema(fields, columns)
+    schema = rntuple.NTupleFields(fields, columns)
     single, double = ENCODINGS[0x0C], ENCODINGS[0x0D]
     ends = Column(9, ENCODINGS[0x0F])
     assert schema.find(0) == Field(Column(0, single))
@@ -343,7 +343,7 @@ def test_what_fields_are_made_of():
 
 
 def test_fields_that_lie_in_each_other_are_refused():
-    schema = rntuple.Schema([record(1, 2), record(0, 2)], [])
+    schema = rntuple.NTupleFields([record(1, 2), record(0, 2)], [])
     with pytest.raises(ContradictionError, match="fields lie in each other"):
         schema.find(0)
 
