@@ -118,7 +118,16 @@ class Handler:
 
     @classmethod
     def of(cls, settings: Settings, *, pool: WorkerPool, metrics: Metrics, folder: Path, room: Room) -> Self:
-        """Make it for a server with these settings."""
+        """Make the handler of a server with these settings.
+
+        Parameters
+        ----------
+        settings : decide formats, keys, and where the repository is
+        pool : that has requests answered
+        metrics : of all processes
+        folder : for temporary files; it goes with the server
+        room : for the bodies of requests in this process
+        """
         return cls(
             settings=settings,
             pool=pool,

@@ -351,7 +351,7 @@ def _decision(text: str, values: Flat, block: Block) -> Bools:
 
 
 def _known(text: str, columns: _ColumnsOnUse, keep: Bools, block: Block, *, what: str, wrong: str) -> npt.NDArray[Any]:
-    """Evaluate what no selected event may lack, and return it of those."""
+    """Evaluate an expression for the selected events, each of which must have a value of it."""
     values = _per_event(text, columns, block, what=what)
     gone = missing.find_missing(values)
     if gone is not None:

@@ -238,7 +238,7 @@ def _begin(
 
 
 def _submit_in_turns(runner: _TaskRunner, tasks: Sequence[Sequence[Task[T]]]) -> list[list[_Awaited[T]]]:
-    """Hand in the first task of every file, then the second of each: two readers in one file would open it twice."""
+    """Submit the first task of every file, then the second of each: two readers in one file would open it twice."""
     turns = sorted((turn, file) for file, own in enumerate(tasks) for turn in range(len(own)))
     results: list[list[_Awaited[T]]] = [[] for _ in tasks]
     for (_, file), result in zip(turns, runner.submit([tasks[file][turn] for turn, file in turns]), strict=True):

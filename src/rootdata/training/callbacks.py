@@ -186,7 +186,20 @@ def gather(batches: list[dict[str, NDArray[Any]]], *, world_size: int) -> list[d
 def collect(
     batches: Sequence[Mapping[str, NDArray[Any]]], *, classes: Sequence[str], sample_names: Sequence[str]
 ) -> ScoredEvents:
-    """Join batches; labels and samples without a name are called by their number."""
+    """Join batches; labels and samples without a name are called by their number.
+
+    Parameters
+    ----------
+    batches : at least one; ``score`` (n,) or (n, classes), ``label`` (n,), and where there are any ``weight`` (n,) and
+        ``index`` (n, 3)
+    classes : names by class number, as many as are known
+    sample_names : names by sample number, as many as are known
+
+    Raises
+    ------
+    DataError
+        For scores that are not finite.
+    """
     joined = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     score, label = joined["score"].astype(np.float64), joined["label"].astype(np.int64)
     n_bad = int(len(score) - np.isfinite(score.reshape(len(score), -1)).all(axis=1).sum())
@@ -238,7 +251,14 @@ def summarise(scores: ScoredEvents) -> dict[str, Any]:
 
 
 def summarise_group(scores: ScoredEvents, label: int, rows: NDArray[np.bool_]) -> dict[str, Any]:
-    """Count the events of one sample and average their scores, that of each class where there are several."""
+    """Count the events of one sample and average their scores, that of each class where there are several.
+
+    Parameters
+    ----------
+    scores : of all test events
+    label : class number that all events of the group have
+    rows : (n,) True for the events of the group
+    """
     weight, score = scores.weight[rows], scores.score[rows]
     columns = [metrics.mean(column, weight=weight) for column in score.reshape(len(score), -1).T]
     means: Any = columns[0] if score.ndim == 1 else dict(zip(scores.classes, map(or_none, columns), strict=True))
@@ -268,7 +288,15 @@ def histogram(score: NDArray[np.float64], *, weight: NDArray[np.float64], bins: 
 
 
 def write(scores: ScoredEvents, summary: Mapping[str, Any], *, folder: Path, bins: int) -> dict[str, Path]:
-    """Write the three JSON files and name them."""
+    """Write the three JSON files and name them.
+
+    Parameters
+    ----------
+    scores : of all test events
+    summary : figures of merit by name, as :func:`summarise` gives them
+    folder : made where it is not there; files of these names are replaced
+    bins : of the distributions of the scores, over [0, 1]
+    """
     curves, histograms = {}, {}
     for name, score, label in scores.per_class():
         curve = metrics.thin(metrics.roc(score, label, weight=scores.weight))

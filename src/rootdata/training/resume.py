@@ -82,7 +82,15 @@ def find(
 
 
 def other_data(config: Plain, other: Plain, found: FoundCheckpoint, *, identity: Callable[[], Plain | None]) -> str:
-    """Name the first difference between the events of a checkpoint and those of now; empty where there is none."""
+    """Name the first difference between the events of a checkpoint and those of now; empty where there is none.
+
+    Parameters
+    ----------
+    config : of the training that is to go on, resolved
+    other : of the training that wrote the checkpoint
+    found : the checkpoint; where it holds the identity of its events, that decides, else the options of the data
+    identity : tells what the events and their order are now; None where the data module can't say
+    """
     if found.identity and (now := identity()):
         return position.difference(found.identity, now)
     return difference(essence(config), essence(other))

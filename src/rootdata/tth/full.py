@@ -73,7 +73,14 @@ def generate_full(folder: str | Path, n_events: int, *, seed: int = 1, progress:
 
 
 def full_block(process: str, *, seed: int, block: int) -> SimulatedEvents:
-    """Simulate one block of a process with all that its file holds."""
+    """Simulate one block of a process with all that its file holds.
+
+    Parameters
+    ----------
+    process : one of ``samples.PROCESSES``
+    seed : of all random numbers, together with process and block
+    block : number of the block, from 0; each has ``BLOCK_EVENTS`` events
+    """
     rng = np.random.default_rng([seed, PROCESSES.index(process), block])
     hard = simulate(rng, process, n_events=BLOCK_EVENTS)
     partons = detector.observe(rng, hard.partons)

@@ -388,17 +388,38 @@ def set_alias(servers: Servers, name: str, alias: str, version: int) -> Steps[No
 
 
 def delete_alias(servers: Servers, name: str, alias: str) -> Steps[None]:
-    """Remove an alias."""
+    """Remove an alias.
+
+    Parameters
+    ----------
+    servers : those of the client
+    name : of the model
+    alias : that is there; the version stays
+    """
     checked((yield from servers.ask(ServerCall(method="DELETE", path=Target(name=name, alias=alias).path))))
 
 
 def add_tag(servers: Servers, name: str, tag: str) -> Steps[None]:
-    """Add a tag to a model."""
+    """Add a tag to a model.
+
+    Parameters
+    ----------
+    servers : those of the client
+    name : of the model
+    tag : a word by the rules for names of models; one that is there stays
+    """
     checked((yield from servers.ask(ServerCall(method="PUT", path=_tag(name, tag), is_repeatable=True))))
 
 
 def remove_tag(servers: Servers, name: str, tag: str) -> Steps[None]:
-    """Remove a tag from a model."""
+    """Remove a tag from a model.
+
+    Parameters
+    ----------
+    servers : those of the client
+    name : of the model
+    tag : in full
+    """
     checked((yield from servers.ask(ServerCall(method="DELETE", path=_tag(name, tag)))))
 
 

@@ -130,7 +130,7 @@ def _request(step: Send) -> dict[str, Any]:
 
 
 def _headers(call: ServerCall, seconds: float) -> dict[str, str]:
-    """Add the size of a file, or else for how long the answer is of use: after that no server needs to work on it."""
+    """Add the size of a file, or else how long the answer is of use: after that servers need not work on it."""
     if isinstance(call.body, Path):
         return {**call.headers, "Content-Length": str(call.body.stat().st_size)}
     return {**call.headers, "X-Timeout-Ms": str(max(1, min(MAX_TIMEOUT_MS, int(seconds * 1000))))}

@@ -121,7 +121,7 @@ class Engine:
         return model
 
     def _finish(self, tasks: Sequence[DecodedRequest], mark: Mark) -> dict[int, Reply]:
-        """Run tasks of one group together; where that fails the halves of it, so that none spoils the others.
+        """Run tasks of one group together; where that fails, run the halves, so that one bad task spoils no other.
 
         Together they get little time: what takes long is run alone, so that one does not take the time of the others.
         """

@@ -223,7 +223,7 @@ class Worker:
         return sum(len(task.request.body) + len(reply.body) for task, reply in answers)
 
     def _replies(self, tasks: Sequence[_Assigned]) -> Sequence[Reply | Steps]:
-        """Ask the engine; a request that it stumbles over does not spoil the answers of the others."""
+        """Ask the engine; where it fails on one request, the others are answered all the same."""
         requests = [task.request for task in tasks]
 
         def mark(places: Sequence[int]) -> None:

@@ -14,7 +14,15 @@ class OpenInference(Protocol):
     """Tensors go to the graph as they are; the option ``header_length`` says where binary ones begin."""
 
     def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
-        """Decode tensors."""
+        """Decode tensors.
+
+        Parameters
+        ----------
+        place : of its answer among those of its batch
+        request : tensors, as the Open Inference Protocol has them
+        model : that is asked
+        settings : with the limits of a request
+        """
         length = request.options.get("header_length")
         asked = inference.decode(
             request.body, None if length is None else int(length), model.manifest, settings=settings

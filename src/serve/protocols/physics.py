@@ -35,7 +35,15 @@ class Physics(Protocol):
     """The protocol of ``/models/<name>/predict``; ``explain`` tells how an event differs from the training events."""
 
     def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
-        """Decode events; a few in JSON are checked later, together with those of other requests."""
+        """Decode events; a few in JSON are checked later, together with those of other requests.
+
+        Parameters
+        ----------
+        place : of its answer among those of its batch
+        request : events in any of the formats; its option ``explain`` asks what is unlike the training events
+        model : takes events, not just tensors
+        settings : with the formats, and the limits of a request
+        """
         check_takes_events(model)
         explains = "explain" in request.options
         content = _format(request, settings).read(request.body, model.schemas, settings=settings, as_table=explains)

@@ -97,7 +97,15 @@ class Image(Protocol):
     """Of ``/predict/image``: a picture, for a model whose one input is one."""
 
     def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
-        """Decode the picture."""
+        """Decode the picture.
+
+        Parameters
+        ----------
+        place : of its answer among those of its batch
+        request : with a picture as its body
+        model : takes one image, and gives numbers
+        settings : its largest body also bounds the pixels
+        """
         tensors = image.decode(request.body, model.manifest, settings=settings)
 
         def encode(outputs: Outputs, seconds: float) -> Reply:

@@ -99,7 +99,7 @@ def settled(trial: Trial, *, meeting: str) -> RunPlan:
 
 
 def together(trial: Trial) -> RunPlan | str:
-    """Run several events at once, and one of them without the others; say why they must not meet, if so."""
+    """Run several events at once, and one without the others; say why they must not share a batch, if so."""
     fixed = trial.fixed
     many = fixed or 3
     refusal = strange = ""

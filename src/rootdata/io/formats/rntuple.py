@@ -315,7 +315,13 @@ def read(
 
 
 def places(fields: Iterable[Field], clusters: Sequence[ClusterLike], start: int, stop: int) -> Iterator[Span]:
-    """Say where all pages lie that reading entries may need.
+    """Say where the pages lie that reading these entries needs.
+
+    Parameters
+    ----------
+    fields : that will be read
+    clusters : those of the file, in its order
+    start, stop : entries, within those of the clusters
 
     Raises
     ------
