@@ -16,7 +16,7 @@ from serve.messages import Reply, Request
 from serve.models.scoring import (
     DecodedRequest,
     Outputs,
-    Steps,
+    Replies,
     check_takes_events,
     group_of_events,
     headers,
@@ -49,7 +49,7 @@ class Physics(Protocol):
             encode=encode,
         )  # fmt: skip
 
-    def steps(self, request: Request, model: Model, *, settings: Settings) -> Steps:
+    def steps(self, request: Request, model: Model, *, settings: Settings) -> Replies:
         """Decode and score a long body a few events at a time."""
         check_takes_events(model)
         form = _format(request, settings)
@@ -61,7 +61,7 @@ class Physics(Protocol):
             tables = form.slices_again(request.body, model.schemas, settings=settings)
             yield from _score(tables, request, model, settings)
 
-    def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Steps:
+    def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Replies:
         """Score a file a few events at a time, in constant memory."""
         started, num_events = time.perf_counter(), 0
         check_takes_events(model)
@@ -90,7 +90,7 @@ def _format(request: Request, settings: Settings) -> Format:
     return found
 
 
-def _score(tables: Iterator[Table], request: Request, model: Model, settings: Settings) -> Steps:
+def _score(tables: Iterator[Table], request: Request, model: Model, settings: Settings) -> Replies:
     """Score tables one after the other; the answer has the events of all."""
     parts, seconds = list[Outputs](), 0.0
     told: _Explained | None = [] if "explain" in request.options else None
