@@ -24,7 +24,7 @@ from rootdata.missing import Array, Bools, Masked, as_real, values_of, without_i
 Number = bool | int | float
 Plain = Number | Array
 Numbers = Plain | Masked
-Operation = Callable[..., Numbers]
+NumberFunction = Callable[..., Numbers]
 Doubt = Callable[[Array, Array, np.dtype[Any]], "Bools | None"]
 
 # Whether a result fits is told by estimates in float64; the margin is wider than all their roundings.
@@ -266,7 +266,7 @@ _doubt_products = _doubt_range(np.multiply, operator.add)
 _doubt_powers = _doubt_range(np.power, lambda _a, _b: _SMALL + 1)
 
 
-def _binary(ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt) -> Operation:
+def _binary(ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt) -> NumberFunction:
     """Make an operation that is exact on whole numbers."""
 
     def apply(a: Numbers, b: Numbers) -> Numbers:
@@ -278,7 +278,7 @@ def _binary(ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt) ->
     return apply
 
 
-def _dividing(ufunc: np.ufunc, python: Callable[[int, int], int]) -> Operation:
+def _dividing(ufunc: np.ufunc, python: Callable[[int, int], int]) -> NumberFunction:
     """Make an operation that is exact on whole numbers, and missing where the divisor is 0."""
 
     def apply(a: Numbers, b: Numbers) -> Numbers:
@@ -348,7 +348,7 @@ def _whole_power(a: Numbers, b: Numbers) -> Numbers:
 # Real numbers
 
 
-def of_real(function: Callable[..., Any]) -> Operation:
+def of_real(function: Callable[..., Any]) -> NumberFunction:
     """Make a function of real numbers; whole ones are taken as float64, never float16."""
 
     def apply(*operands: Numbers) -> Numbers:
@@ -361,8 +361,8 @@ def of_real(function: Callable[..., Any]) -> Operation:
 divide = of_real(np.true_divide)
 
 
-def _rounding(function: Callable[..., Any]) -> Operation:
-    """Make a function that rounds real numbers and leaves whole ones as they are."""
+def _rounding(function: Callable[..., Any]) -> NumberFunction:
+    """Make a function that has nothing to do for whole numbers."""
 
     def apply(x: Numbers) -> Numbers:
         result: Numbers = widen(x) if is_whole(x) else function(x)
@@ -439,8 +439,8 @@ def truth(x: Numbers, *, operand: int) -> Array | Masked:
     return masked(np.asarray(bare(x), np.bool_), validity(x))
 
 
-def _logic(decisive: bool) -> Operation:
-    """Make ``or`` or ``and`` of three-valued logic (Kleene): one true operand decides ``or``, one false ``and``."""
+def _logic(decisive: bool) -> NumberFunction:
+    """Make ``or``, which one true operand decides, or ``and``, which a false one does, whatever is unknown (Kleene)."""
     some, every = (np.logical_or, np.logical_and) if decisive else (np.logical_and, np.logical_or)
 
     def apply(*operands: Numbers) -> Numbers:
@@ -474,7 +474,7 @@ def inverse(x: Numbers) -> Numbers:
     return masked(~values_of(given), validity(given))
 
 
-def _bitwise(ufunc: np.ufunc, python: Callable[[int, int], int], logic: Operation) -> Operation:
+def _bitwise(ufunc: np.ufunc, python: Callable[[int, int], int], logic: NumberFunction) -> NumberFunction:
     """Make ``&`` or ``|``: logic on booleans, bit masks on integers, nothing on a mixture."""
 
     def apply(a: Numbers, b: Numbers) -> Numbers:
@@ -538,8 +538,8 @@ def _whole_where(is_true: Bools, sure: Bools | None, a: Numbers, b: Numbers) -> 
 # Comparisons
 
 
-def comparing(*ufuncs: np.ufunc) -> Operation:
-    """Make a chain of comparisons, such as ``0 < x < 5``; unknown where an operand is missing."""
+def comparing(*ufuncs: np.ufunc) -> NumberFunction:
+    """Make a chain of comparisons, ``0 < x < 5``, of one operand more than it has signs; unknown beside the missing."""
 
     def apply(*operands: Numbers) -> Numbers:
         pairs = zip(ufuncs, operands[:-1], operands[1:], strict=True)

@@ -44,7 +44,7 @@ import numpy as np
 from rootdata.errors import ExpressionError, nearest
 from rootdata.expressions import arithmetic, kinematics, objects
 from rootdata.expressions.arithmetic import Number, OperandError, comparing, of_real
-from rootdata.expressions.objects import Column, Value, elementwise
+from rootdata.expressions.objects import AnyColumn, Value, elementwise
 from rootdata.jagged import Jagged
 from rootdata.missing import Masked
 
@@ -55,14 +55,14 @@ _SHOWN = 120
 
 _ALLOWED = "allowed are numbers, branch names, operators, indexing and functions such as sum(Jet_pt)"
 
-Operation = Callable[..., Value]
+ValueFunction = Callable[..., Value]
 
 
 @dataclass(frozen=True, slots=True)
 class _Function:
     """A function and how it may be called: ``least`` to ``most`` arguments, with or without ``fill=``."""
 
-    apply: Operation
+    apply: ValueFunction
     arguments: int = 1
     has_fill: bool = False
     remedy: str = ""
@@ -107,7 +107,7 @@ _FUNCTIONS: Mapping[str, _Function] = MappingProxyType(
     }
 )
 
-_BINARY: Mapping[type[ast.operator], Operation] = MappingProxyType(
+_BINARY: Mapping[type[ast.operator], ValueFunction] = MappingProxyType(
     {
         ast.Add: elementwise(arithmetic.add),
         ast.Sub: elementwise(arithmetic.subtract),
@@ -123,7 +123,7 @@ _BINARY: Mapping[type[ast.operator], Operation] = MappingProxyType(
 )
 _BITWISE: Mapping[type[ast.operator], str] = MappingProxyType({ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"})
 
-_UNARY: Mapping[type[ast.unaryop], Operation] = MappingProxyType(
+_UNARY: Mapping[type[ast.unaryop], ValueFunction] = MappingProxyType(
     {
         ast.USub: elementwise(arithmetic.negative),
         ast.UAdd: elementwise(arithmetic.positive),
@@ -143,7 +143,7 @@ _COMPARISONS: Mapping[type[ast.cmpop], np.ufunc] = MappingProxyType(
     }
 )
 
-_LOGIC: Mapping[type[ast.boolop], Operation] = MappingProxyType(
+_LOGIC: Mapping[type[ast.boolop], ValueFunction] = MappingProxyType(
     {ast.And: elementwise(arithmetic.all_of), ast.Or: elementwise(arithmetic.any_of)}
 )
 
@@ -226,7 +226,7 @@ class _BranchNode:
 @dataclass(frozen=True, slots=True)
 class _Apply:
     place: _Place
-    operation: Operation
+    operation: ValueFunction
     operands: tuple[_Node, ...]
 
     def evaluate(self, loaded: Mapping[str, Value]) -> Value:
@@ -259,7 +259,7 @@ class Expression:
     _root: _Node = field(repr=False, compare=False)
     _branches: tuple[_BranchNode, ...] = field(repr=False, compare=False)
 
-    def evaluate(self, columns: Mapping[str, Column], *, num_events: int) -> Column:
+    def evaluate(self, columns: Mapping[str, AnyColumn], *, num_events: int) -> AnyColumn:
         """Compute the expression for every event.
 
         Parameters
@@ -286,7 +286,7 @@ class Expression:
             return _of_length(value, num_events)
         return value if any(isinstance(columns[name], Jagged) for name in self.names) else value.to_awkward()
 
-    def steps(self, columns: Mapping[str, Column], *, num_events: int) -> dict[str, Column]:
+    def steps(self, columns: Mapping[str, AnyColumn], *, num_events: int) -> dict[str, AnyColumn]:
         """Compute every part of the expression, the innermost first.
 
         Parameters
@@ -353,7 +353,7 @@ def _parts(node: _Node) -> Iterator[_Node]:
     yield node
 
 
-def _load(branch: _BranchNode, given: Mapping[str, Column], num_events: int) -> Value:
+def _load(branch: _BranchNode, given: Mapping[str, AnyColumn], num_events: int) -> Value:
     if branch.name not in given:
         raise branch.place.error(f"no column {branch.name!r}; {nearest(branch.name, given)}")
     try:
@@ -456,7 +456,7 @@ class _SyntaxReader(ast.NodeVisitor):
         """Say what is wrong with a node."""
         raise self.place_of(node).error(what)
 
-    def apply(self, node: ast.AST, operation: Operation, operands: Iterable[ast.AST]) -> _Node:
+    def apply(self, node: ast.AST, operation: ValueFunction, operands: Iterable[ast.AST]) -> _Node:
         """Apply an operation to what the operands stand for, at once where all are constants."""
         made = _Apply(self.place_of(node), operation, tuple(self.visit(operand) for operand in operands))
         if not all(isinstance(operand, _Constant) for operand in made.operands):

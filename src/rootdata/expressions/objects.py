@@ -23,7 +23,7 @@ from rootdata.expressions.arithmetic import (
     Number,
     Numbers,
     OperandError,
-    Operation,
+    NumberFunction,
     RangeError,
     beyond,
     fill_exact,
@@ -44,14 +44,14 @@ from rootdata.missing import Array, Bools, Masked, as_real, values_of, without_i
 Flat = Array | Masked
 Value = Number | Flat | Jagged
 Reducer = Callable[..., Flat]
-Column = Any  # a numpy array, an awkward array (which has no types to check), a Masked or a Jagged
+AnyColumn = Any  # a numpy array, an awkward array (which has no types to check), a Masked or a Jagged
 
 # A place beyond every list, with room for sums of places.
 _FAR = 2**40
 _ONE_NUMBER = "{0} has one number an event, and no objects to go over; a jagged column is needed"
 
 
-def load(column: Column, num_events: int) -> Flat | Jagged:
+def load(column: AnyColumn, num_events: int) -> Flat | Jagged:
     """Check a column of ``num_events`` events and take its buffers; infinities become missing.
 
     Parameters
@@ -72,7 +72,7 @@ def load(column: Column, num_events: int) -> Flat | Jagged:
     return _trimmed(loaded) if isinstance(loaded, Jagged) else _numbers(loaded)
 
 
-def _from_awkward(column: Column) -> Array | Jagged:
+def _from_awkward(column: AnyColumn) -> Array | Jagged:
     import awkward as ak
 
     if not isinstance(column, ak.Array):
@@ -159,7 +159,7 @@ def _mismatch(a: Ints, b: Ints, *operands: int) -> OperandError:
     return OperandError(f"{{0}} and {{1}} have different numbers of objects: {counts}", *operands)
 
 
-def elementwise(function: Operation) -> Callable[..., Value]:
+def elementwise(function: NumberFunction) -> Callable[..., Value]:
     """Lift a function of arrays to columns, flat ones broadcast over the objects of jagged ones."""
 
     def apply(*operands: Value) -> Value:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rootdata.errors import ShapeError
 
 Floats = NDArray[np.float64]
-Numbers = NDArray[Any]
+AnyArray = NDArray[Any]
 
 AREA_KEPT = 1e-4  # of a curve that is thinned
 AT_ONCE = 1 << 16  # events that are sorted together at least
@@ -34,7 +34,7 @@ class Roc(NamedTuple):
     threshold: Floats
 
 
-def roc(score: Numbers, label: Numbers, *, weight: Numbers | None = None) -> Roc:
+def roc(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None) -> Roc:
     """Follow the efficiencies for signal and background while the cut on the score loosens.
 
     Parameters
@@ -70,7 +70,7 @@ def area(curve: Roc) -> float:
     return float(np.trapezoid(curve.signal, curve.background))
 
 
-def auc(score: Numbers, label: Numbers, *, weight: Numbers | None = None) -> float:
+def auc(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None) -> float:
     """Give the area under the curve of :func:`roc`; NaN where a class is absent.
 
     Parameters
@@ -113,7 +113,7 @@ class ScoreSums:
         self._settle()
         return len(self._keys)
 
-    def add(self, score: Numbers, is_signal: Numbers, *, weight: Numbers | None = None) -> None:
+    def add(self, score: AnyArray, is_signal: AnyArray, *, weight: AnyArray | None = None) -> None:
         """Add events.
 
         Parameters
@@ -213,7 +213,7 @@ def _with_area(curve: Roc, keep: NDArray[np.intp]) -> NDArray[np.intp]:
         keep = np.unique(np.concatenate([keep, (keep[wrong] + keep[wrong + 1]) // 2]))
 
 
-def accuracy(score: Numbers, label: Numbers, *, weight: Numbers | None = None) -> float:
+def accuracy(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None) -> float:
     """Give the share of events whose likeliest class is their label; with two classes the cut is at one half.
 
     Parameters
@@ -232,15 +232,8 @@ def accuracy(score: Numbers, label: Numbers, *, weight: Numbers | None = None) -
     return mean(guess == label, weight=weight)
 
 
-def cross_entropy(score: Numbers, label: Numbers, *, weight: Numbers | None = None) -> float:
-    """Give the mean of -log(probability of the label), where no probability counts as less than 1e-7.
-
-    Parameters
-    ----------
-    score : (n,) probability of label 1, or (n, classes)
-    label : (n,) class numbers
-    weight : (n,) or None for one each
-    """
+def cross_entropy(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None) -> float:
+    """Give the mean of -log(probability of the label), where no probability counts as less than 1e-7."""
     score, label, weight = parse(score, label, weight)
     if score.ndim == 1:
         score = np.stack([1 - score, score], axis=1)
@@ -248,14 +241,14 @@ def cross_entropy(score: Numbers, label: Numbers, *, weight: Numbers | None = No
     return mean(-np.log(np.clip(chosen, 1e-7, None)), weight=weight)
 
 
-def mean(values: Numbers, *, weight: Floats) -> float:
+def mean(values: AnyArray, *, weight: Floats) -> float:
     """Average over events, (n,), with weights; NaN where these add up to nothing."""
     total = weight.sum()
     return float((values * weight).sum() / total) if total else float("nan")
 
 
 def parse(
-    score: Numbers, label: Numbers, weight: Numbers | None, *, is_binary: bool = False
+    score: AnyArray, label: AnyArray, weight: AnyArray | None, *, is_binary: bool = False
 ) -> tuple[Floats, NDArray[np.int64], Floats]:
     """Bring the arrays to float64, int64, float64 and check that they are as long as each other.
 

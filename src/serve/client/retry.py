@@ -97,7 +97,7 @@ class Wait:
     seconds: float
 
 
-Steps = Generator[Send | Wait, Answer | Failure | None, Answer]
+Attempts = Generator[Send | Wait, Answer | Failure | None, Answer]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,7 +142,7 @@ def is_worth_repeating(call: ServerCall, outcome: Answer | Failure) -> bool:
 
 def ask(
     call: ServerCall, *, urls: Sequence[str], policy: Policy, clock: Callable[[], float], draw: Callable[[], float]
-) -> Steps:
+) -> Attempts:
     """Ask servers, one after the other and again, until one answers.
 
     Parameters

@@ -23,7 +23,7 @@ from serve.errors import BadRequest, DeadlineExceeded, InvalidEvents, NotFound, 
 from serve.faults import fault_of
 from serve.messages import LATER, Reply, Request
 from serve.models.repository import Repository
-from serve.models.scoring import DecodedRequest, Outputs, Steps, check_finite, check_takes_events, in_slices, scored
+from serve.models.scoring import DecodedRequest, Outputs, Replies, check_finite, check_takes_events, in_slices, scored
 from serve.models.session import Loading, Model, Models
 from serve.processes.deadline import Terminator
 from serve.protocols.protocol import PROTOCOLS, Protocol
@@ -70,8 +70,8 @@ class Engine:
         """
         self._models.load_beside(done)
 
-    def answer(self, requests: Sequence[Request], *, mark: Mark = _unmarked) -> list[Reply | Steps]:
-        """Answer requests, each whatever is wrong with others; one that takes long gets the steps to its answer.
+    def answer(self, requests: Sequence[Request], *, mark: Mark = _unmarked) -> list[Reply | Replies]:
+        """Answer requests, each by itself right or wrong; those that take long by steps that lead to the answer.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class Engine:
         mark : told which of them are worked on next
         """
         self._models.collect()
-        replies: dict[int, Reply | Steps] = {}
+        replies: dict[int, Reply | Replies] = {}
         groups: dict[tuple[Any, ...], list[DecodedRequest]] = {}
         model = functools.cache(self._model)  # looked up once for all of them
         for place, request in enumerate(requests):
@@ -146,7 +146,7 @@ class Engine:
             replies[task.place] = _guarded(lambda task=task, own=own: task.encode(own, seconds))  # type: ignore[misc]
         return replies
 
-    def _within(self, deadline: float, steps: Steps) -> Steps:
+    def _within(self, deadline: float, steps: Replies) -> Replies:
         """Take steps before a deadline; what goes wrong becomes the answer."""
         try:
             with contextlib.closing(steps):
@@ -157,7 +157,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - every request gets an answer
             yield failed(error)
 
-    def _score_body(self, request: Request) -> Steps:
+    def _score_body(self, request: Request) -> Replies:
         """Decode and score a large body a few events at a time."""
         self._models.collect()
         model = self._model(request.model, request.version)
@@ -179,7 +179,7 @@ class Engine:
         check_finite(outputs[0], first=0)
         return outputs
 
-    def begin(self, request: Request) -> Steps:
+    def begin(self, request: Request) -> Replies:
         """Score a file: a step for some events of it, and the answer, a file too, at last.
 
         Parameters
@@ -195,7 +195,7 @@ class Engine:
             if reply is None or reply.path is None:  # it failed, or nobody waits for it any more
                 place.unlink(missing_ok=True)
 
-    def _score_file(self, request: Request, place: Path) -> Steps:
+    def _score_file(self, request: Request, place: Path) -> Replies:
         self._models.collect()
         model = self._model(request.model, request.version)
         yield from _protocol(request).file_steps(request, model, place, settings=self._settings)

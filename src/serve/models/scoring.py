@@ -23,7 +23,7 @@ from serve.models.pace import length, run_in_slices
 from serve.models.session import SLICE, Model
 
 Outputs = list[npt.NDArray[Any]]
-Steps = Generator[Reply | None, None, None]
+Replies = Generator[Reply | None, None, None]
 """A long job: None after each slice of the work, the answer at last."""
 
 
@@ -75,7 +75,7 @@ def _with_names(manifest: Manifest) -> str:
     return f"with the names of its {'' if isinstance(width, str) else f'{width} '}features: ?feature=HT&feature=..."
 
 
-def in_slices(task: DecodedRequest) -> Steps:
+def in_slices(task: DecodedRequest) -> Replies:
     """Run one task a few events at a time."""
     started, parts = time.perf_counter(), list[Outputs]()
     contents = [task.content] if isinstance(task.content, Table | dict) else []

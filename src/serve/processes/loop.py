@@ -35,7 +35,7 @@ _PARTS = 256  # parts written at once; systems allow 1024
 _PULSE = 0.1  # s after which a worker that loads a model shows that it lives
 _BELL = "bell"  # by which the selector knows the socket through which other threads wake the loop
 
-Steps = Iterator[Reply | None]
+Replies = Iterator[Reply | None]
 """A long job: None after each slice of the work, the answer at last."""
 
 
@@ -50,8 +50,10 @@ class RequestEngine(Protocol):
         done : called, in any thread, when it is time to ask again
         """
 
-    def answer(self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]) -> Sequence[Reply | Steps]:
-        """Answer requests together, in their order: a bad one by a reply that says so, a long one by steps.
+    def answer(
+        self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]
+    ) -> Sequence[Reply | Replies]:
+        """Answer requests together, in their order; a bad request gets a reply that says so, a large one a long job.
 
         Parameters
         ----------
@@ -62,7 +64,7 @@ class RequestEngine(Protocol):
     def rest(self) -> None:
         """Let go of what is not needed any more; it is called each second while there is nothing to do."""
 
-    def begin(self, request: Request) -> Steps:
+    def begin(self, request: Request) -> Replies:
         """Begin to score a file."""
 
 
@@ -81,7 +83,7 @@ class _Assigned:
     peer: _Peer
     number: int
     request: Request
-    steps: Steps | None = None
+    steps: Replies | None = None
 
 
 class Worker:
@@ -222,8 +224,8 @@ class Worker:
         self._send(answers)
         return sum(len(task.request.body) + len(reply.body) for task, reply in answers)
 
-    def _replies(self, tasks: Sequence[_Assigned]) -> Sequence[Reply | Steps]:
-        """Ask the engine; where it fails on one request, the others are answered all the same."""
+    def _replies(self, tasks: Sequence[_Assigned]) -> Sequence[Reply | Replies]:
+        """Ask the engine; a request that it stumbles over does not spoil the answers of the others."""
         requests = [task.request for task in tasks]
 
         def mark(places: Sequence[int]) -> None:
@@ -356,7 +358,7 @@ def _broken() -> Reply:
     return failure(ServeError("the server failed on this request; its log says why"))
 
 
-def _checked(replies: Sequence[Reply | Steps], length: int) -> Sequence[Reply | Steps]:
+def _checked(replies: Sequence[Reply | Replies], length: int) -> Sequence[Reply | Replies]:
     if len(replies) != length:
         raise RuntimeError(f"the engine gave {len(replies)} replies to {length} requests")
     return replies

@@ -16,7 +16,7 @@ from serve.messages import Reply, Request
 from serve.models.scoring import (
     DecodedRequest,
     Outputs,
-    Steps,
+    Replies,
     check_takes_events,
     group_of_events,
     headers,
@@ -57,15 +57,8 @@ class Physics(Protocol):
             encode=encode,
         )  # fmt: skip
 
-    def steps(self, request: Request, model: Model, *, settings: Settings) -> Steps:
-        """Decode and score a long body a few events at a time.
-
-        Parameters
-        ----------
-        request : events in any of the formats
-        model : takes events, not just tensors
-        settings : with the formats, and the limits of a request
-        """
+    def steps(self, request: Request, model: Model, *, settings: Settings) -> Replies:
+        """Decode and score a long body a few events at a time."""
         check_takes_events(model)
         form = _format(request, settings)
         try:
@@ -76,16 +69,8 @@ class Physics(Protocol):
             tables = form.slices_again(request.body, model.schemas, settings=settings)
             yield from _score(tables, request, model, settings)
 
-    def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Steps:
-        """Score a file a few events at a time, in constant memory.
-
-        Parameters
-        ----------
-        request : with the ``path`` of a file of events; its ``accept`` is the content type of the answer
-        model : takes events, not just tensors
-        target : file for the answer
-        settings : with the formats, and the limits of an event
-        """
+    def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Replies:
+        """Score a file a few events at a time, in constant memory."""
         started, num_events = time.perf_counter(), 0
         check_takes_events(model)
         form = formats_of(settings.formats).of_events(request.content_type)
@@ -113,8 +98,8 @@ def _format(request: Request, settings: Settings) -> Format:
     return found
 
 
-def _score(tables: Iterator[Table], request: Request, model: Model, settings: Settings) -> Steps:
-    """Score tables one after the other; one answer holds the events of all."""
+def _score(tables: Iterator[Table], request: Request, model: Model, settings: Settings) -> Replies:
+    """Score tables one after the other; the answer has the events of all."""
     parts, seconds = list[Outputs](), 0.0
     told: _Explained | None = [] if "explain" in request.options else None
     started = time.perf_counter()

@@ -7,7 +7,7 @@ from pathlib import Path
 from rootdata.registry import Registry
 from serve.errors import UnsupportedType
 from serve.messages import Request
-from serve.models.scoring import DecodedRequest, Steps, in_slices
+from serve.models.scoring import DecodedRequest, Replies, in_slices
 from serve.models.session import Model
 from serve.settings import Settings
 
@@ -44,25 +44,13 @@ class Protocol:
         """
         raise NotImplementedError
 
-    def steps(self, request: Request, model: Model, *, settings: Settings) -> Steps:
-        """Decode and score a request with a long body, a few events at a time.
-
-        Parameters
-        ----------
-        request : of this protocol, with its body
-        model : the version that is asked
-        settings : with the limits of a request
-
-        Raises
-        ------
-        ServeError
-            As :meth:`task`.
-        """
+    def steps(self, request: Request, model: Model, *, settings: Settings) -> Replies:
+        """Decode and score a request with a long body, a few events at a time; of what is wrong, raises as ``task``."""
         task = self.task(0, request, model, settings=settings)
         yield None
         yield from in_slices(task)
 
-    def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Steps:  # noqa: ARG002
+    def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Replies:  # noqa: ARG002
         """Score a file a few events at a time.
 
         Parameters

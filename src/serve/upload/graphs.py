@@ -30,7 +30,7 @@ DOMAINS = ("", "ai.onnx", "ai.onnx.ml")  # the second is the first one's full na
 _CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 _PASSING = ("Identity", "Cast", "ZipMap", "Normalizer", "Softmax")  # what may stand between a classifier and its output
 _CHANCE = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
-Shape = tuple[int | str, ...]
+GraphShape = tuple[int | str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class Port:
 
     name: str
     dtype: str
-    shape: Shape | None
+    shape: GraphShape | None
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.dtype} {'of any shape' if self.shape is None else list(self.shape)})"
@@ -381,6 +381,6 @@ def _output(port: Port, called: Sequence[str], batching: str) -> OutputSpec:
     return OutputSpec(name=port.name, dtype=port.dtype, shape=_batched(port.shape or (), batching), columns=names)
 
 
-def _batched(shape: Shape, batching: str) -> Shape:
+def _batched(shape: GraphShape, batching: str) -> GraphShape:
     """Give the batch axis its name, whatever the author called it."""
     return (EVENTS, *shape[1:]) if batching == EVENTS and shape and isinstance(shape[0], str) else shape

@@ -85,7 +85,7 @@ INDEX_TYPES = frozenset({0x0E, 0x0F, 0x1A, 0x1B})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Column:
+class NTupleColumn:
     """A column by its number in the file, and how it is stored.
 
     Parameters
@@ -97,7 +97,7 @@ class Column:
     number: int
     encoding: Encoding
     first: int = 0
-    others: tuple[Column, ...] = ()
+    others: tuple[NTupleColumn, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -117,8 +117,8 @@ class Field:
     is_count : the numbers are the lengths of lists, and ``values`` says where those end
     """
 
-    values: Column
-    lists: Column | None = None
+    values: NTupleColumn
+    lists: NTupleColumn | None = None
     width: int = 0
     is_count: bool = False
 
@@ -133,7 +133,7 @@ class Field:
         return "int64" if self.is_count else self.values.dtype.name
 
     @property
-    def ends(self) -> Column | None:
+    def ends(self) -> NTupleColumn | None:
         """Column with where lists end, to be read for this field."""
         return self.values if self.is_count else self.lists
 
@@ -211,7 +211,7 @@ class NTupleFields:
     def _role(self, number: int) -> int:
         return int(self._fields[number].struct_role)
 
-    def _column(self, number: int, *, is_index: bool) -> Column | None:
+    def _column(self, number: int, *, is_index: bool) -> NTupleColumn | None:
         """Find the column of a field, or of the one that it shows again under another name."""
         source = self._fields[number].source_field_id
         owned = self._owned.get(number if source is None else source, [])
@@ -224,7 +224,7 @@ class NTupleFields:
         # One that is stored in another way from some entry on begins there, but not with zeros.
         return dataclasses.replace(column, others=tuple(dataclasses.replace(c, first=0) for c in others))
 
-    def _stored(self, i: int, *, is_index: bool) -> Column | None:
+    def _stored(self, i: int, *, is_index: bool) -> NTupleColumn | None:
         record = self._columns[i]
         encoding = ENCODINGS.get(record.type)
         if record.type in {TRUNCATED, QUANTIZED} and 0 < record.nbits <= 32:
@@ -233,7 +233,7 @@ class NTupleFields:
         if encoding is None or (record.type in INDEX_TYPES) != is_index:
             return None
         first = int(record.first_element_index)
-        return Column(i, encoding, 0 if first >> 63 else first)  # negative: not used from the beginning
+        return NTupleColumn(i, encoding, 0 if first >> 63 else first)  # negative: not used from the beginning
 
 
 # Reading
@@ -356,9 +356,9 @@ def _pages(fields: Iterable[Field], clusters: Sequence[ClusterLike], start: int,
             yield from part.cluster.pages(column.number) or ()
 
 
-def _names(fields: Mapping[str, Field]) -> dict[Column, str]:
+def _names(fields: Mapping[str, Field]) -> dict[NTupleColumn, str]:
     """Name a field for each column, to say what is damaged."""
-    found: dict[Column, str] = {}
+    found: dict[NTupleColumn, str] = {}
     for name, field in fields.items():
         for column in (field.values, field.ends):
             if column is not None:
@@ -418,7 +418,7 @@ def _ends_of(parts: Sequence[_WantedEntries]) -> list[_Span]:
     return [_Span(max(p.low - 1, 0), p.cluster.entries, p.cluster.entries, p.cluster.first) for p in parts]
 
 
-def _wanted(field: Field, name: str, parts: Sequence[_WantedEntries], lists: Mapping[Column, _Lists]) -> _Wanted:
+def _wanted(field: Field, name: str, parts: Sequence[_WantedEntries], lists: Mapping[NTupleColumn, _Lists]) -> _Wanted:
     if field.lists:
         return _Wanted(name, lists[field.lists].spans)
     n = field.width or 1
@@ -426,7 +426,9 @@ def _wanted(field: Field, name: str, parts: Sequence[_WantedEntries], lists: Map
     return _Wanted(name, spans)
 
 
-def _assemble(field: Field, values: Mapping[Column, Array], lists: Mapping[Column, _Lists]) -> Array | Jagged:
+def _assemble(
+    field: Field, values: Mapping[NTupleColumn, Array], lists: Mapping[NTupleColumn, _Lists]
+) -> Array | Jagged:
     if field.is_count:
         return np.diff(lists[field.values].offsets)
     found = values[field.values]
@@ -454,11 +456,11 @@ def _joined(ends: Array, parts: Sequence[_WantedEntries], wanted: _Wanted) -> _L
 
 
 def _read_columns(
-    fetch: Fetch, wanted: Mapping[Column, _Wanted], parts: Sequence[_WantedEntries], records: Records | None
-) -> dict[Column, Array]:
+    fetch: Fetch, wanted: Mapping[NTupleColumn, _Wanted], parts: Sequence[_WantedEntries], records: Records | None
+) -> dict[NTupleColumn, Array]:
     """Read some elements of columns, of each cluster one range."""
     pieces: list[_Piece] = []
-    found: dict[Column, Array] = {}
+    found: dict[NTupleColumn, Array] = {}
     for column, of_column in wanted.items():
         held = [
             list(_overlapping(column, part.cluster, span, functools.partial(of_column.where, part)))
@@ -479,12 +481,12 @@ def _read_columns(
     return found
 
 
-def _memory_type(column: Column) -> np.dtype[Any]:
+def _memory_type(column: NTupleColumn) -> np.dtype[Any]:
     return np.dtype(np.int64) if column.encoding.is_delta else column.dtype
 
 
 def _overlapping(
-    column: Column, cluster: ClusterLike, span: _Span, where: Callable[[], str]
+    column: NTupleColumn, cluster: ClusterLike, span: _Span, where: Callable[[], str]
 ) -> Iterator[tuple[Page, Encoding, int, int]]:
     """Return the pages that hold wanted elements of a cluster, with how many to skip and to take of each."""
     encoding, pages = _stored(column, cluster, where)
@@ -505,7 +507,7 @@ def _overlapping(
         at += page.elements
 
 
-def _stored(column: Column, cluster: ClusterLike, where: Callable[[], str]) -> tuple[Encoding, Sequence[Page]]:
+def _stored(column: NTupleColumn, cluster: ClusterLike, where: Callable[[], str]) -> tuple[Encoding, Sequence[Page]]:
     """Say in which way a cluster has a column, and on which pages."""
     found = [(c.encoding, p) for c in (column, *column.others) if (p := cluster.pages(c.number)) is not None]
     if len(found) > 1:

@@ -241,7 +241,7 @@ def reconstruct(rng: np.random.Generator, particles: ak.Array) -> tuple[Jets, Fa
     return jets, fat_jets, _missing_pt(rng, neutrinos, jets)
 
 
-def _jets(rng: np.random.Generator, visible: ak.Array, *, hadrons: Columns, partons: Columns) -> Jets:
+def _jets(rng: np.random.Generator, visible: ak.Array, *, hadrons: ParticleColumns, partons: ParticleColumns) -> Jets:
     jets, constituents = cluster(
         visible, radius=RADIUS, min_pt=CLUSTERING_MARGIN * MIN_JET_PT, n_jets=detector.MAX_JETS
     )
@@ -256,7 +256,7 @@ def _jets(rng: np.random.Generator, visible: ak.Array, *, hadrons: Columns, part
     return order(Jets(pt, eta, phi, mass, btag, qgl, is_real), np.where(is_real, pt, 0))
 
 
-def _fat_jets(rng: np.random.Generator, visible: ak.Array, *, hadrons: Columns) -> FatJets:
+def _fat_jets(rng: np.random.Generator, visible: ak.Array, *, hadrons: ParticleColumns) -> FatJets:
     n_jets = detector.MAX_FAT_JETS
     jets, constituents = cluster(visible, radius=FAT_RADIUS, min_pt=CLUSTERING_MARGIN * MIN_FAT_PT, n_jets=n_jets)
     pt, eta, phi, mass, is_real = _kinematics(jets, n_jets=n_jets)
@@ -292,7 +292,7 @@ def _fat_jets(rng: np.random.Generator, visible: ak.Array, *, hadrons: Columns) 
 
 
 def _tag_subjet(
-    rng: np.random.Generator, subjet: dict[str, Floats], hadrons: Columns, *, rival: dict[str, Floats]
+    rng: np.random.Generator, subjet: dict[str, Floats], hadrons: ParticleColumns, *, rival: dict[str, Floats]
 ) -> Floats:
     """Draw the b-tag score of one of two subjets, (n_events, n_jets): a hadron belongs to the nearer one."""
     flavour = _flavour(subjet["eta"], subjet["phi"], hadrons, radius=RADIUS, rival=(rival["eta"], rival["phi"]))
@@ -381,10 +381,12 @@ def _width(jets: ak.Array, constituents: ak.Array) -> ak.Array:
     return ak.unflatten(weighted / np.maximum(total, 1e-6), ak.num(jets.pt))
 
 
-Columns = tuple[Floats, Floats, Floats, Ints]  # pt, eta, phi and a code, (n_events, length) each; pt 0 where absent
+ParticleColumns = tuple[
+    Floats, Floats, Floats, Ints
+]  # pt, eta, phi and a code, (n_events, length) each; pt 0 where absent
 
 
-def _heavy_hadrons(particles: ak.Array) -> Columns:
+def _heavy_hadrons(particles: ak.Array) -> ParticleColumns:
     """List hadrons with b or c quarks; the code is that of the quark."""
     code = _flat(abs(particles.id))
     digits = code // 100 % 10, code // 1000 % 10
@@ -395,13 +397,13 @@ def _heavy_hadrons(particles: ak.Array) -> Columns:
     return _columns(particles, flavour, keep=keep, length=MAX_HEAVY)
 
 
-def _last_partons(particles: ak.Array) -> Columns:
+def _last_partons(particles: ak.Array) -> ParticleColumns:
     """List the quarks and gluons that go into hadronisation (status 71 and 72)."""
     keep = np.isin(_flat(abs(particles.status)), (71, 72)) & (_flat(particles.pt) > 1)
     return _columns(particles, _flat(particles.id), keep=keep, length=MAX_PARTONS)
 
 
-def _columns(particles: ak.Array, code: Array, *, keep: Array, length: int) -> Columns:
+def _columns(particles: ak.Array, code: Array, *, keep: Array, length: int) -> ParticleColumns:
     counts = ak.num(particles.pt)
     kept = ak.unflatten(keep, counts)
     pt, eta, phi, code = (a[kept] for a in (particles.pt, particles.eta, particles.phi, ak.unflatten(code, counts)))
@@ -411,7 +413,7 @@ def _columns(particles: ak.Array, code: Array, *, keep: Array, length: int) -> C
 
 
 def _near(
-    eta: Floats, phi: Floats, columns: Columns, *, radius: float, rival: tuple[Floats, Floats] | None = None
+    eta: Floats, phi: Floats, columns: ParticleColumns, *, radius: float, rival: tuple[Floats, Floats] | None = None
 ) -> Bools:
     """Tell which particles are near which jet, and nearer to it than to its rival, (n_events, n_jets, length)."""
     pt, other_eta, other_phi, _ = (column[:, None, :] for column in columns)
@@ -423,14 +425,14 @@ def _near(
 
 
 def _flavour(
-    eta: Floats, phi: Floats, hadrons: Columns, *, radius: float, rival: tuple[Floats, Floats] | None = None
+    eta: Floats, phi: Floats, hadrons: ParticleColumns, *, radius: float, rival: tuple[Floats, Floats] | None = None
 ) -> Ints:
     """Return the code of the heaviest quark of the hadrons in each jet (n_events, n_jets); 0 without one."""
     near = _near(eta, phi, hadrons, radius=radius, rival=rival)
     return np.asarray(np.where(near, hadrons[3][:, None, :], 0).max(axis=2))
 
 
-def _leading_is_gluon(eta: Floats, phi: Floats, partons: Columns) -> Bools:
+def _leading_is_gluon(eta: Floats, phi: Floats, partons: ParticleColumns) -> Bools:
     """Tell whether the hardest parton of each jet is a gluon; partons are by falling pt, so the first one near is."""
     near = _near(eta, phi, partons, radius=RADIUS)
     code = np.take_along_axis(partons[3], near.argmax(axis=2), axis=1)

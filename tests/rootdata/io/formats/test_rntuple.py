@@ -18,7 +18,7 @@ from rootdata.causes import ContradictionError
 from rootdata.errors import FileError
 from rootdata.io.formats import rntuple
 from rootdata.io.formats.page_lists import Cluster, Page
-from rootdata.io.formats.rntuple import ENCODINGS, INDEX_TYPES, Column, Encoding, Field
+from rootdata.io.formats.rntuple import ENCODINGS, INDEX_TYPES, Encoding, Field, NTupleColumn
 from rootdata.io.trees import open_tree
 from rootdata.jagged import Jagged
 from rootdata.location import Location
@@ -225,7 +225,7 @@ class Written:
                 data = packed(encoded(page, kind), self.algorithm)
                 found[number].append(Page(len(page), len(self.bytes), len(data), self.has_checksum))
                 self.bytes += data + (struct.pack("<Q", xxhash.xxh3_64_intdigest(data)) if self.has_checksum else b"")
-        return Column(number, ENCODINGS[kind])
+        return NTupleColumn(number, ENCODINGS[kind])
 
     def add_lists(self, numbers, kinds, values, counts):
         """Write a column of numbers and the one of where lists end."""
@@ -327,18 +327,18 @@ def test_what_fields_are_made_of():
     columns += [column(11, 0x0C), column(13, 0x0C), column(19, 0x0D), column(21, 0x0D), column(24, 0x0C)]
     schema = rntuple.NTupleFields(fields, columns)
     single, double = ENCODINGS[0x0C], ENCODINGS[0x0D]
-    ends = Column(9, ENCODINGS[0x0F])
-    assert schema.find(0) == Field(Column(0, single))
-    assert schema.find(1) == Field(Column(1, single, others=(Column(2, ENCODINGS[0x19]),)))
+    ends = NTupleColumn(9, ENCODINGS[0x0F])
+    assert schema.find(0) == Field(NTupleColumn(0, single))
+    assert schema.find(1) == Field(NTupleColumn(1, single, others=(NTupleColumn(2, ENCODINGS[0x19]),)))
     assert schema.find(1).dtype == "float64"
-    assert schema.find(2) == Field(Column(3, single, first=5))
-    assert schema.find(3) == Field(Column(4, Encoding("f4", bits=9, bounds=(-1.0, 1.0))))
-    assert schema.find(11) == Field(Column(10, single), lists=ends)
+    assert schema.find(2) == Field(NTupleColumn(3, single, first=5))
+    assert schema.find(3) == Field(NTupleColumn(4, Encoding("f4", bits=9, bounds=(-1.0, 1.0))))
+    assert schema.find(11) == Field(NTupleColumn(10, single), lists=ends)
     assert schema.find(14) == schema.find(15) == schema.find(11)
     assert schema.find(16) == Field(ends, is_count=True)
-    assert schema.find(18) == Field(Column(12, double), width=4)
-    assert schema.find(20) == Field(Column(13, double))
-    assert schema.find(24) == Field(Column(14, single), width=3)
+    assert schema.find(18) == Field(NTupleColumn(12, double), width=4)
+    assert schema.find(20) == Field(NTupleColumn(13, double))
+    assert schema.find(24) == Field(NTupleColumn(14, single), width=3)
     assert [schema.find(i) for i in (4, 5, 6, 7, 8, 9, 12, 13, 17, 22)] == [None] * 10
 
 
