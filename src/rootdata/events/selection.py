@@ -265,7 +265,7 @@ def _add_derived(name: str, config: DataConfig, found: dict[tuple[str, str], str
 
 
 class _ColumnsOnUse(Mapping[str, Any]):
-    """Branches and derived columns of a block under one roof, made on first use: sentinels masked, derived computed."""
+    """Columns of a block by name: branches without their sentinels, and derived columns, computed on first use."""
 
     def __init__(self, config: DataConfig, raw: Mapping[str, Any], block: Block) -> None:
         self._config = config

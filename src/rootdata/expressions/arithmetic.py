@@ -362,7 +362,7 @@ divide = of_real(np.true_divide)
 
 
 def _rounding(function: Callable[..., Any]) -> NumberFunction:
-    """Make a function that has nothing to do for whole numbers."""
+    """Make a function that rounds real numbers and leaves whole ones as they are."""
 
     def apply(x: Numbers) -> Numbers:
         result: Numbers = widen(x) if is_whole(x) else function(x)
@@ -440,7 +440,7 @@ def truth(x: Numbers, *, operand: int) -> Array | Masked:
 
 
 def _logic(decisive: bool) -> NumberFunction:
-    """Make ``or``, which one true operand decides, or ``and``, which a false one does, whatever is unknown (Kleene)."""
+    """Make ``or`` or ``and`` of three-valued logic (Kleene): one true operand decides ``or``, one false ``and``."""
     some, every = (np.logical_or, np.logical_and) if decisive else (np.logical_and, np.logical_or)
 
     def apply(*operands: Numbers) -> Numbers:
@@ -539,7 +539,7 @@ def _whole_where(is_true: Bools, sure: Bools | None, a: Numbers, b: Numbers) -> 
 
 
 def comparing(*ufuncs: np.ufunc) -> NumberFunction:
-    """Make a chain of comparisons, ``0 < x < 5``, of one operand more than it has signs; unknown beside the missing."""
+    """Make a chain of comparisons, such as ``0 < x < 5``; unknown where an operand is missing."""
 
     def apply(*operands: Numbers) -> Numbers:
         pairs = zip(ufuncs, operands[:-1], operands[1:], strict=True)

@@ -233,7 +233,14 @@ def accuracy(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None
 
 
 def cross_entropy(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None) -> float:
-    """Give the mean of -log(probability of the label), where no probability counts as less than 1e-7."""
+    """Give the mean of -log(probability of the label), where no probability counts as less than 1e-7.
+
+    Parameters
+    ----------
+    score : (n,) probability of label 1, or (n, classes)
+    label : (n,) class numbers
+    weight : (n,) or None for one each
+    """
     score, label, weight = parse(score, label, weight)
     if score.ndim == 1:
         score = np.stack([1 - score, score], axis=1)

@@ -53,7 +53,7 @@ class RequestEngine(Protocol):
     def answer(
         self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]
     ) -> Sequence[Reply | Replies]:
-        """Answer requests together, in their order; a bad request gets a reply that says so, a large one a long job.
+        """Answer requests together, in their order: a bad one by a reply that says so, a long one by steps.
 
         Parameters
         ----------
@@ -225,7 +225,7 @@ class Worker:
         return sum(len(task.request.body) + len(reply.body) for task, reply in answers)
 
     def _replies(self, tasks: Sequence[_Assigned]) -> Sequence[Reply | Replies]:
-        """Ask the engine; a request that it stumbles over does not spoil the answers of the others."""
+        """Ask the engine; where it fails on one request, the others are answered all the same."""
         requests = [task.request for task in tasks]
 
         def mark(places: Sequence[int]) -> None:

@@ -58,7 +58,14 @@ class Physics(Protocol):
         )  # fmt: skip
 
     def steps(self, request: Request, model: Model, *, settings: Settings) -> Replies:
-        """Decode and score a long body a few events at a time."""
+        """Decode and score a long body a few events at a time.
+
+        Parameters
+        ----------
+        request : events in any of the formats
+        model : takes events, not just tensors
+        settings : with the formats, and the limits of a request
+        """
         check_takes_events(model)
         form = _format(request, settings)
         try:
@@ -70,7 +77,15 @@ class Physics(Protocol):
             yield from _score(tables, request, model, settings)
 
     def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Replies:
-        """Score a file a few events at a time, in constant memory."""
+        """Score a file a few events at a time, in constant memory.
+
+        Parameters
+        ----------
+        request : with the ``path`` of a file of events; its ``accept`` is the content type of the answer
+        model : takes events, not just tensors
+        target : file for the answer
+        settings : with the formats, and the limits of an event
+        """
         started, num_events = time.perf_counter(), 0
         check_takes_events(model)
         form = formats_of(settings.formats).of_events(request.content_type)
@@ -99,7 +114,7 @@ def _format(request: Request, settings: Settings) -> Format:
 
 
 def _score(tables: Iterator[Table], request: Request, model: Model, settings: Settings) -> Replies:
-    """Score tables one after the other; the answer has the events of all."""
+    """Score tables one after the other; one answer holds the events of all."""
     parts, seconds = list[Outputs](), 0.0
     told: _Explained | None = [] if "explain" in request.options else None
     started = time.perf_counter()

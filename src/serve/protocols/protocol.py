@@ -45,7 +45,19 @@ class Protocol:
         raise NotImplementedError
 
     def steps(self, request: Request, model: Model, *, settings: Settings) -> Replies:
-        """Decode and score a request with a long body, a few events at a time; of what is wrong, raises as ``task``."""
+        """Decode and score a request with a long body, a few events at a time.
+
+        Parameters
+        ----------
+        request : of this protocol, with its body
+        model : the version that is asked
+        settings : with the limits of a request
+
+        Raises
+        ------
+        ServeError
+            As :meth:`task`.
+        """
         task = self.task(0, request, model, settings=settings)
         yield None
         yield from in_slices(task)
