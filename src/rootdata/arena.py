@@ -15,7 +15,7 @@ SMALL = 1 << 17  # bytes; below that numpy's own way is as good
 
 
 class Lender:
-    """Makes arrays as ``np.empty`` does; the memory of one comes back when nobody has it, nor a view of it, any more.
+    """Makes arrays as ``np.empty`` does; the memory of an array is used again once neither it nor a view of it is left.
 
     Threads may share it. What came back is kept until the lender itself is gone.
     """

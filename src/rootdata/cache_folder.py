@@ -29,7 +29,7 @@ def specs_path(fingerprint: str) -> Path:
 
 
 def names_path() -> Path:
-    """Return the file that notes under which names contents were read."""
+    """Return the file that notes the names under which each file's content was read."""
     return folder() / "names.jsonl"
 
 
@@ -39,7 +39,7 @@ def baskets_path(fingerprint: str) -> Path:
 
 
 def forget(fingerprint: str) -> None:
-    """Remove specs: a file is not the one that they describe, though nothing outside it tells."""
+    """Remove kept specs: a file was found to hold something else, although its state is the one that they describe."""
     with contextlib.suppress(OSError):
         specs_path(fingerprint).unlink(missing_ok=True)
         baskets_path(fingerprint).unlink(missing_ok=True)

@@ -350,7 +350,14 @@ def remedy_of(error: BaseException, *, is_remote: bool = False) -> str:
 
 
 def told(what: str, error: BaseException, *, is_remote: bool = False) -> str:
-    """Make a sentence of what could not be done, why, and what helps."""
+    """Make a sentence of what could not be done, why, and what helps.
+
+    Parameters
+    ----------
+    what : the beginning of the sentence: what could not be done, and where
+    error : goes into brackets, by the first line of the error it came from; its cause decides which remedy is named
+    is_remote : whether a server was asked, which changes the remedy
+    """
     remedy, reason = remedy_of(error, is_remote=is_remote), reason_of(error)
     name = str(getattr(origin(error), "filename", None))
     if name in what:  # it need not be said twice

@@ -1,7 +1,7 @@
 """Columns as they lie in memory, behind a header in JSON: how they are sent to a server and back, and how kept.
 
-In both forms the lists of a jagged column are told apart from its values, equal ones are written once, and each array
-begins at a multiple of some bytes, so that what is read is a view of the bytes.
+In both forms the lengths of a jagged column's lists stand apart from its values, equal lengths are written once, and
+each array begins at a multiple of some bytes, so that what is read is a view of the bytes.
 
 What is sent, ``application/vnd.rootdata.columns``, is little endian::
 
@@ -185,6 +185,7 @@ def to_keep(columns: Columns, key: str, *, before: int) -> list[Any] | None:
 
     Parameters
     ----------
+    columns : name to array or jagged array, of any length each
     key : what the columns are of
     before : bytes that stand before them
 
@@ -284,6 +285,8 @@ def columns_of(header: Header, body: Bytes, start: int, *, check: Callable[[Arra
 
     Parameters
     ----------
+    header : says names, types and widths, and how many events there are
+    body : the whole body, header included
     start : byte of the body where they begin
     check : is given all counts, and their name, before they are used; raises for those that can't be
 
@@ -315,6 +318,7 @@ def kept(content: memoryview, *, before: int) -> tuple[str, Columns]:
 
     Parameters
     ----------
+    content : what :func:`to_keep` wrote, with what stands before it
     before : bytes that stand before them
 
     Returns

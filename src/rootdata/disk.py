@@ -47,6 +47,8 @@ def write_atomic(path: Path, content: str | bytes, *, through: Path | None = Non
 
     Parameters
     ----------
+    path : replaced as a whole; folders above it are made
+    content : text is written as UTF-8
     through, mode : as :func:`writing` takes them
 
     Raises
@@ -65,6 +67,7 @@ def writing(path: Path, *, through: Path | None = None, mode: int = 0o666) -> It
 
     Parameters
     ----------
+    path : replaced as a whole; folders above it are made
     through : folder of the same file system in which it is written first; by default that of the file
     mode : its rights, but for those that the process gives nobody
 
@@ -113,7 +116,7 @@ def _beside(path: Path) -> Path:
 
 
 def link(path: Path, target: str) -> None:
-    """Make a symbolic link to a folder, or turn the one that is there."""
+    """Make a symbolic link to a folder, or let the one that is there point at it."""
     with alone(path):
         temporary = path.with_name(f".{path.name}{PARTIAL}")
         temporary.unlink(missing_ok=True)
@@ -176,7 +179,7 @@ def put(made: Path, folder: Path) -> None:
 
 
 def exchange(made: Path, folder: Path) -> None:
-    """Move a folder to its place; what was there is afterwards where the new one was made.
+    """Move a folder to its place, and what was there to where the folder was made.
 
     Whoever looks sees the old one or the new one. Where a file system can't exchange two names at once, there is none
     for a moment between two renames.
@@ -231,6 +234,7 @@ def sweep(folder: Path, name: str = "*") -> None:
 
     Parameters
     ----------
+    folder : may be absent; nothing is removed from folders in it
     name : of the file or folder that they wrote; by default any
     """
     known = "*" if name == "*" else glob.escape(name)
@@ -330,6 +334,7 @@ def hold(path: Path, *, seconds: float | None = None, owner: Owner | None = None
 
     Parameters
     ----------
+    path : of the lock's file, in a folder that exists
     seconds : to wait at most for somebody else; by default as long as it takes
     owner : what the file says; by default what it said before
 
@@ -351,7 +356,7 @@ def hold(path: Path, *, seconds: float | None = None, owner: Owner | None = None
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Let other processes wait that are about to make the same file; where locks can't be had, nobody waits.
+    """Keep other processes from making the same file at the same time; where there are no locks, nothing keeps them.
 
     Whoever waited finds the file, and so need not make it.
     """
@@ -445,6 +450,7 @@ def lock(handle: int, *, until: float | None) -> None:
 
     Parameters
     ----------
+    handle : file descriptor
     until : time of the monotonic clock; ``None`` waits for ever
 
     Raises

@@ -97,6 +97,12 @@ class BundleError(RootDataError, ValueError):
 def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     """Say which known names look most like ``name``.
 
+    Parameters
+    ----------
+    name : what the user wrote; capitals do not count
+    known : all that would be allowed; of many the first 12 are shown where none is near
+    limit : at most so many are named as near
+
     Returns
     -------
     A clause to put into a message, ``"nearest: 'jet_pt', 'jet_phi'"``, or ``"known: ..."`` when nothing is near.

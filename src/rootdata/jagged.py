@@ -122,7 +122,7 @@ def _is_plain(layout: Any) -> bool:
 
 
 def digest(columns: Mapping[str, Column]) -> str:
-    """Return what no other columns have: a checksum of 128 bits over names, types, shapes and every bit of the values.
+    """Return a checksum of 128 bits over names, types, shapes and every bit of the values.
 
     The same however the columns were read, alone or as part of a longer array.
 

@@ -65,7 +65,7 @@ class Masked:
 
 
 def mask_sentinels(values: Array, sentinels: Sequence[float]) -> Array | Masked:
-    """Mark what stands for "none" in what was read; where nothing does, nothing is made.
+    """Mask the sentinels in what was read; values without any are returned as they are.
 
     Examples
     --------
@@ -121,6 +121,7 @@ def as_real(column: Array | Masked, dtype: npt.DTypeLike | None = None) -> Array
 
     Parameters
     ----------
+    column : of any number type, masked or not
     dtype : real type of the result; by default that of a real column, else float64
     """
     values = values_of(column)

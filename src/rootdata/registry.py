@@ -42,6 +42,7 @@ class Registry:
 
         Parameters
         ----------
+        value : name of something built in or installed, or the dotted name of a class
         where : what to name in an error
 
         Raises

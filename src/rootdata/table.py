@@ -67,7 +67,13 @@ def take(table: Table, rows: Ints) -> Table:
 
 
 def cut(table: Table, start: int, stop: int) -> Table:
-    """Take the events from ``start`` to ``stop``, without a copy of their values."""
+    """Take the events from ``start`` to ``stop``, without a copy of their values.
+
+    Parameters
+    ----------
+    table : of flat and jagged branches
+    start, stop : 0 <= start <= stop <= number of events
+    """
     if (start, stop) == (0, table.num_events):
         return table
 

@@ -85,7 +85,7 @@ def _lock(handle: int, path: Path) -> None:
 
 
 def try_lock(handle: int) -> bool:
-    """Take the lock of an open file, which is dropped when it is closed; tell whether nobody else has it."""
+    """Take the lock of an open file, which is dropped when it is closed; False where somebody else has it."""
     try:
         disk.lock(handle, until=0.0)
     except BlockingIOError:

@@ -19,10 +19,11 @@ _OF_SERVER = (OUTSIDE | {Cause.PATH}) - {Cause.NETWORK, Cause.CERTIFICATE}
 
 
 def fault_of(error: BaseException, what: str = "the server can't do this now") -> ServeError | None:
-    """Make the answer of an error that whoever runs the server can mend, or that more room would; None for others.
+    """Make the answer for an error that whoever runs the server can mend, or more room would; None for any other error.
 
     Parameters
     ----------
+    error : of anything that the server does
     what : can't be done
 
     Examples
@@ -58,7 +59,7 @@ _REMEDIES: Mapping[type[ServeError], str] = {
 
 @contextlib.contextmanager
 def changes(what: str) -> Iterator[None]:
-    """Say why what is kept can't be changed: it may not be, there is no room, or something else is in the way.
+    """Turn the system's errors while something is changed into those for clients: not allowed, no room, a conflict.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def is_lack(error: BaseException) -> bool:
 
 
 def public(text: str) -> str:
-    """Leave out the folders of the server, and names that it makes up.
+    """Leave out the server's folders, and the names of temporary files.
 
     Examples
     --------

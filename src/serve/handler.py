@@ -164,6 +164,7 @@ class Handler:
         ----------
         header : gives what a request says under a name in lower case: ``authorization``, ``x-api-key``, ``host``,
             ``origin``
+        scope : ``predict``, ``publish`` or ``admin``, which the request needs
 
         Returns
         -------
@@ -239,13 +240,15 @@ class Handler:
 
         Parameters
         ----------
+        prepared : the request, but for its body
+        body : as it came, uncompressed
         seconds : that it may take, in place of those prepared
         """
         given = prepared.seconds if seconds is None else seconds
         return await self.pool.submit(prepared.make(body=body, deadline=time.monotonic() + given))
 
     async def answer_file(self, prepared: Prepared, path: Path) -> Reply:
-        """Have a request answered whose body is a file, which whoever made it removes; the answer is a file, too."""
+        """Have a request answered whose body is a file, which the caller removes; the answer is a file, too."""
         try:
             return await self.pool.submit(prepared.make(path=str(path), deadline=time.monotonic() + prepared.seconds))
         except BaseException:
@@ -258,7 +261,7 @@ class Handler:
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Do what waits for disks or locks where it does not hold up other requests."""
+    """Run what waits for disks or locks in a thread, so that it does not hold up other requests."""
     return await asyncio.to_thread(work, *arguments)
 
 

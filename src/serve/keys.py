@@ -74,6 +74,7 @@ class Keys:
         Parameters
         ----------
         authorization, api_key : values of the headers ``Authorization: Bearer KEY`` and ``X-API-Key: KEY``
+        scope : one of ``SCOPES``, which the request needs
 
         Raises
         ------
@@ -120,7 +121,8 @@ class Keys:
         Parameters
         ----------
         name : whose it is, or what for; a word
-        expires : seconds since 1970, UTC
+        scope : one of ``SCOPES``; each includes those before it
+        expires : seconds since 1970, UTC; without it the key is good for ever
 
         Raises
         ------
@@ -191,6 +193,7 @@ def check_exposure(host: str, keys: object | None, *, is_open: bool) -> None:
     ----------
     host : address to listen on
     keys : anything but ``None`` if keys are asked for
+    is_open : whether everybody may do everything, from everywhere
 
     Raises
     ------

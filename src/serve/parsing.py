@@ -57,6 +57,13 @@ def parse_object(body: bytes | memoryview, *, what: str = "body") -> dict[str, A
 def check_keys(found: Iterable[str], *, known: Iterable[str], needed: Iterable[str] = (), what: str = "body") -> None:
     """Check the keys of an object that has nothing to do with branches.
 
+    Parameters
+    ----------
+    found : keys of the object
+    known : keys that it may have
+    needed : keys that it must have
+    what : name of the object, for the error
+
     Raises
     ------
     BadRequest
@@ -71,6 +78,13 @@ def check_keys(found: Iterable[str], *, known: Iterable[str], needed: Iterable[s
 
 def check_names(found: Iterable[str], known: Iterable[str], *, what: str = "branch", event: int | None = None) -> None:
     """Check that names are those of the model, each and no other.
+
+    Parameters
+    ----------
+    found : what a client has sent
+    known : what the model takes
+    what : word for one of them, for the error
+    event : number of the event that has them; None where all share them
 
     Raises
     ------
@@ -93,6 +107,12 @@ def check_names(found: Iterable[str], known: Iterable[str], *, what: str = "bran
 def check_all_there(found: Iterable[str], known: Iterable[str], *, what: str = "branch") -> None:
     """Check that nothing is missing, whatever else may be there.
 
+    Parameters
+    ----------
+    found : what a client has sent
+    known : what the model takes
+    what : word for one of them, for the error
+
     Raises
     ------
     InvalidEvents
@@ -107,6 +127,12 @@ def check_all_there(found: Iterable[str], known: Iterable[str], *, what: str = "
 
 def check_known(found: Iterable[str], known: Iterable[str], *, what: str) -> None:
     """Check that names are among those of the model.
+
+    Parameters
+    ----------
+    found : what a client has sent
+    known : what the model has
+    what : word for one of them, for the error
 
     Raises
     ------

@@ -133,7 +133,20 @@ def load(target: str) -> Callable[..., Any]:
 
 
 def check_value(node: DictConfig, key: str, *, hint: Any, place: str) -> None:
-    """Compare one value with the type of the parameter that it is for."""
+    """Compare one value with the type of the parameter that it is for.
+
+    Parameters
+    ----------
+    node : the mapping that holds the value
+    key : of the value in ``node``
+    hint : annotation of the parameter, as :func:`options_of` gives it
+    place : dotted key from the top of the configuration, for the error
+
+    Raises
+    ------
+    ConfigError
+        For a value that is missing or that the annotation does not allow.
+    """
     if OmegaConf.is_missing(node, key):
         raise ConfigError(f"{place!r} has no value; give one as {place}=..., or in the file of its group")
     value = node[key]

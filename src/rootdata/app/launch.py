@@ -123,7 +123,20 @@ def restore(name: str, value: str | None) -> None:
 
 @contextmanager
 def one_sentence(*, is_full: bool, folder: Path, config_name: str) -> Iterator[None]:
-    """Turn signals, and errors that a user can mend, into one sentence and an exit status."""
+    """Turn signals, and errors that a user can mend, into one sentence and an exit status.
+
+    Parameters
+    ----------
+    is_full : leave errors as they are, with their traceback, as ``HYDRA_FULL_ERROR=1`` asks for; signals are told all
+        the same
+    folder : of the configuration files, in which names near to a wrong one are looked for
+    config_name : of the primary file in it, without ``.yaml``
+
+    Raises
+    ------
+    Told
+        With the exit status, once the sentence has been written.
+    """
     try:
         yield
     except Told:
@@ -157,6 +170,7 @@ def signal_behind(error: BaseException, *, seen: int | None) -> int | None:
 
     Parameters
     ----------
+    error : that ends the program
     seen : a signal that this process got before: what fails then, as an exchange with a rank that is gone, fails for it
     """
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
@@ -174,6 +188,7 @@ def say_stopped(signum: int, *, is_of_lightning: bool = False) -> None:
 
     Parameters
     ----------
+    signum : SIGINT or SIGTERM
     is_of_lightning : whether it was Lightning that left, which it does in a training
     """
     ending, name = Ending.current(), "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
@@ -189,7 +204,14 @@ def say_why(sentence: str) -> None:
 
 
 def explain(error: BaseException, *, folder: Path, config_name: str) -> str | None:
-    """Say in one sentence what the user, or an administrator, can mend; None if it is a fault of the program."""
+    """Say in one sentence what the user, or an administrator, can mend; None if it is a fault of the program.
+
+    Parameters
+    ----------
+    error : of composing, instantiating or training; for one of Hydra's instantiation its cause is explained
+    folder : of the configuration files, in which names near to a wrong one are looked for
+    config_name : of the primary file in it, without ``.yaml``
+    """
     if isinstance(error, RootDataError):
         return str(error)
     if isinstance(error, InstantiationException):
@@ -232,6 +254,8 @@ def composed_keys(folder: Path, config_name: str, *, near: str) -> dict[str, boo
 
     Parameters
     ----------
+    folder : of the configuration files; each folder in it is a group
+    config_name : of the primary file in it, without ``.yaml``
     near : dotted key; what the target of its group takes is listed too
     """
     words = [word for word in sys.argv[1:] if (folder / word.partition("=")[0]).is_dir() and "," not in word]
@@ -246,7 +270,14 @@ def composed_keys(folder: Path, config_name: str, *, near: str) -> dict[str, boo
 
 
 def compose(folder: Path, config_name: str, *, overrides: list[str]) -> DictConfig | None:
-    """Compose a configuration without running anything; None where that fails."""
+    """Compose a configuration without running anything; None where that fails.
+
+    Parameters
+    ----------
+    folder : of the configuration files, absolute
+    config_name : of the primary file in it, without ``.yaml``
+    overrides : in Hydra's notation, ``group=choice`` or ``key=value``
+    """
     try:
         with hydra.initialize_config_dir(version_base="1.3", config_dir=str(folder)):
             return hydra.compose(config_name=config_name, overrides=overrides)
@@ -307,6 +338,8 @@ def build_trainer(config: DictConfig, *, callbacks: Sequence[Any], loggers: Sequ
     Parameters
     ----------
     config : the whole configuration
+    callbacks : Lightning's, run after those that every training has
+    loggers : Lightning's; where there are none, logging is off
     """
     from rootdata.shutdown.ranks import EndOnSignal
     from rootdata.training.callbacks import ExportCheck
@@ -364,6 +397,7 @@ def choose_folder(config: DictConfig, mode: str) -> bool:
 
     Parameters
     ----------
+    config : the whole configuration, Hydra's part included
     mode : ``run`` or ``sweep``
     """
     node, known = config.hydra[mode], HydraConfig.instance()
@@ -444,6 +478,7 @@ def resume(config: DictConfig, *, hold: Callable[[Path], object] = lambda _: Non
 
     Parameters
     ----------
+    config : the whole configuration; changed in place
     hold : locks a folder, so that nothing changes in it any more; of the first process alone
 
     Raises
@@ -493,6 +528,12 @@ def save_inputs(config: DictConfig, data: Any, *, folder: str | Path) -> None:
     """Write what a training was made from: ``config.yaml``, resolved, and ``specs.json`` of its data.
 
     A log of metrics that is there already is kept under another name; what ``resume=auto`` left behind is removed.
+
+    Parameters
+    ----------
+    config : the whole configuration, composed
+    data : a data module, of which the specs are saved
+    folder : of the outputs; made where it is not there
 
     Raises
     ------

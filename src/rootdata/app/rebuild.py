@@ -99,7 +99,19 @@ def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], *, where: Path) -> None:
-    """Put weights into a network of the same shape; one in double precision is taken over with it."""
+    """Put weights into a network of the same shape; one in double precision is taken over with it.
+
+    Parameters
+    ----------
+    network : changed in place; wrappers of torch, such as that of ``compile``, are seen through
+    weights : of a checkpoint, by the names of ``state_dict``
+    where : path of the checkpoint, for the error
+
+    Raises
+    ------
+    BundleError
+        Where names or shapes differ.
+    """
     network = unwrapped(network)
     real = (v for v in weights.values() if isinstance(v, torch.Tensor) and v.is_floating_point())
     if {values.dtype for values in real} == {torch.float64}:
@@ -152,6 +164,8 @@ def export_best(
     Parameters
     ----------
     trainer : a Lightning trainer after its work
+    network : the Lightning module; takes over the best weights
+    data : the data module that it was trained with
     folder : of the outputs
     ckpt_path : the checkpoint to export where the trainer has written none
     latest : a link that will point at the folder
@@ -165,7 +179,7 @@ def export_best(
 
 
 def point(link: Path, *, at: Path) -> None:
-    """Make a link to a folder, or turn it there; what is no link stays as it is."""
+    """Let a link point at a folder, and make it where there is none; anything but a link stays as it is."""
     if link.exists() and not link.is_symlink():
         return
     link.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ def table_of(manifest: Manifest, columns: Mapping[str, Sequence[Any]]) -> Table:
 
     Parameters
     ----------
+    manifest : names the branches and their types
     columns : branch name to a number, or a list of numbers, for every event; ``None`` for NaN
 
     Raises
@@ -60,7 +61,7 @@ def _column(values: Sequence[Any], branch: BranchSpec) -> Column:
 
 
 def _numbers(values: Sequence[Any], dtype: str) -> npt.NDArray[Any]:
-    """Make an array of numbers, none of which is changed but by rounding."""
+    """Make an array of numbers; nothing but rounding may change them."""
     kind = np.dtype(dtype).kind
     allowed = (float, int, type(None)) if kind == "f" else (bool,) if kind == "b" else (int,)
     for value in values:
@@ -186,6 +187,7 @@ class Assembler:
 
         Parameters
         ----------
+        features : of some events, before padding and scaling
         table : the branches of these events, those of the cuts among them, as far as they are known
 
         Returns
@@ -220,7 +222,7 @@ class Assembler:
         return told
 
     def _failures(self, cuts: Sequence[str], table: Table) -> Iterator[tuple[int, str]]:
-        """Give the events that pass none of some cuts, as far as that can be told, with a sentence for each."""
+        """Find the events that pass none of these cuts, as far as that is known, with a sentence for each."""
         words = "the training's cut " if len(cuts) == 1 else "the training's cut of every sample, "
         words += " and ".join(map(repr, cuts))
         passes, unknown = np.zeros(table.num_events, bool), ""
@@ -250,7 +252,7 @@ class Assembler:
 
 
 def _rules(selection: Selection | None) -> tuple[tuple[str, ...], ...] | None:
-    """List the cuts on events, of each of which an event passes one; ``None`` where they are not known."""
+    """List groups of cuts; an event of the training passes a cut of every group. ``None`` where they are not known."""
     if selection is None:
         return None
     own = [sample.cut for sample in selection.samples.values()]
@@ -306,6 +308,6 @@ def _padded(spec: TensorSpec, objects: Objects, slots: _Slots) -> npt.NDArray[An
 
 
 def _held(column: Flat, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Say what is missing as an input can: by the sentinel that was read, in computed features by NaN."""
+    """Write missing values as the input expects them: as the sentinel that was read, or in computed features as NaN."""
     values = values_of(column)
     return values if dtype.kind in "iub" or values.dtype.kind == "f" else as_real(column)

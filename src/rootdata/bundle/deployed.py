@@ -33,6 +33,7 @@ class Scaler(nn.Module):
 
     Parameters
     ----------
+    spec : of the input
     transforms : of each feature
     missing : sentinels, of the features that are branches
     derived : names of features that are computed: in them a sentinel is a number like others
@@ -112,7 +113,9 @@ class Deployed(nn.Module):
     ----------
     network : takes a batch of the layout
     call : how to call it
+    layout : which tensors a batch has
     specs : of the inputs, in their order
+    transforms : feature name to its scaling
     missing, derived : sentinels, and the features that are computed, in which they are numbers like others
     wide : features that training scales in float64, though they may come as float32
     activation : ``sigmoid``, ``softmax`` or ``none``, for what the network returns
@@ -231,7 +234,7 @@ def refuse(network: nn.Module) -> None:
 
 @contextmanager
 def computing(network: nn.Module) -> Iterator[torch.dtype]:
-    """Let a network compute as its graph will, and be as it was afterwards.
+    """Put a network into the state in which it is exported, and restore it afterwards.
 
     Dropout and the like are off. Weights in half precision become float32, the same numbers: hardly any runtime
     computes in half precision. A network in double precision stays in it.
@@ -262,7 +265,7 @@ def computing(network: nn.Module) -> Iterator[torch.dtype]:
 
 
 def _not_compiling() -> AbstractContextManager[Any]:
-    """Run what ``torch.compile`` made as it was written: compiling it for these events would take longer."""
+    """Run a network of ``torch.compile`` uncompiled: compiling it for these events would take longer."""
     set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
     return nullcontext() if set_stance is None else cast("AbstractContextManager[Any]", set_stance("force_eager"))
 
@@ -272,6 +275,7 @@ def call_of(network: nn.Module, keys: Sequence[str]) -> Call:
 
     Parameters
     ----------
+    network : as it was trained; only the arguments of its ``forward`` count
     keys : of the batch
 
     Returns
@@ -295,6 +299,12 @@ def call_of(network: nn.Module, keys: Sequence[str]) -> Call:
 
 def activation_of(asked: str, outputs: Tensor, classes: int) -> str:
     """Decide how outputs, (events,) or (events, columns), become scores.
+
+    Parameters
+    ----------
+    asked : one of ``ACTIVATIONS``; ``auto`` goes by the shape: one column is a sigmoid, one for each class a softmax
+    outputs : (events,) or (events, columns), what the network returns; only the shape counts
+    classes : number of classes
 
     Raises
     ------

@@ -115,7 +115,7 @@ def export(
 
 
 def rehearse(network: nn.Module, data: Any) -> None:
-    """Export a network that is still to be trained, to nowhere; random numbers are drawn as if it had not been.
+    """Try the export of a network before it is trained; nothing is written, random numbers are left as they were.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def _deployed(
 
 
 def _parity(graph: bytes, draft: Manifest, compared: Table, expected: Scores, *, num_real: int) -> Parity:
-    """Compare the graph with what torch expects: all events at once, and the sample that is written one by one."""
+    """Compare the graph with torch: on all events at once, and one by one on the sample that the manifest holds."""
     rows = _sample(num_real, compared.num_events - num_real)
     # in JSON an infinity becomes NaN, and a derived column may tell them apart
     rows = rows[~parity.has_infinity(take(compared, rows))]
@@ -242,7 +242,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _is_elastic(network: nn.Module, call: Call, batch: dict[str, Tensor], layout: Layout) -> bool:
-    """Say whether fewer places for objects give the same outputs, where no object is in those that are left out."""
+    """Say whether the outputs stay the same when places without an object are cut off."""
     full, narrow = dict(batch), dict(batch)
     for c in layout.collections if layout.form.masks_objects else ():
         kept, mask = max(1, c.length // 2), f"{c.name}_mask"

@@ -1,4 +1,4 @@
-"""Events to compare two roads with: real ones, and those at the edges of what can be sent."""
+"""Events on which network and graph are compared: real ones, and those at the edges of what can be sent."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ BENT = 8  # real events that are bent in each way
 
 def real_events(config: DataConfig, specs: Specs, num_events: int) -> Table:
     """Read some events of every sample, of the test part where there is one, else of validation or training.
+
+    Parameters
+    ----------
+    config : of the data that the network was trained on
+    specs : of the same data; say in which blocks events pass the cuts
+    num_events : at most, over all samples
 
     Returns
     -------
@@ -112,6 +118,8 @@ def edge_events(table: Table, config: DataConfig, *, longest: int) -> Table:
 
     Parameters
     ----------
+    table : real events, of which the first few are bent
+    config : says which numbers stand for a missing value
     longest : objects that the largest collection keeps
     """
     few = take(table, np.arange(bent_events(table.num_events)))
@@ -130,7 +138,7 @@ def bent_events(num_events: int) -> int:
 
 
 def _take_objects(column: Any, counts: Ints) -> Any:
-    """Give the events so many objects each: those of the column, again and again."""
+    """Give each event the wanted number of objects: those of the column, used several times."""
     if not isinstance(column, Jagged):
         return column
     content = column.content if len(column.content) else np.ones(1, column.content.dtype)
@@ -146,7 +154,14 @@ def _blank(column: Any, value: float, *, every: int) -> Any:
 
 
 def training_batch(config: DataConfig, specs: Specs, table: Table) -> dict[str, np.ndarray[Any, Any]]:
-    """Make of events the arrays that training would have made of them."""
+    """Make of events the arrays that training would have made of them.
+
+    Parameters
+    ----------
+    config : of the data that the network was trained on
+    specs : of the same data; give the scaling and the lengths of collections
+    table : branch columns of some events, unscaled
+    """
     recipe, n = Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index("train")), table.num_events
     flat, objects = selection.features(config, table.columns, num_events=n, where="the compared events")
     selected = _as_selected(flat, objects, n)

@@ -62,6 +62,8 @@ def draft(
 
     Parameters
     ----------
+    config : of the data that the network is trained on
+    specs : of the same data; give lengths, scaling and the ranges of training
     table : some events, which show the number types
     columns : names of the outputs
     is_fixed : whether collections always have their full length; they do where a layout does not mask objects
@@ -262,6 +264,12 @@ def _ranges(specs: Specs) -> dict[str, Range]:
 
 def score_columns(asked: Sequence[str] | None, width: int, classes: Sequence[str]) -> tuple[str, ...]:
     """Name the columns of the scores: every class, or of two classes with one score that with label 1.
+
+    Parameters
+    ----------
+    asked : names that the user gave; None or empty for those of the classes
+    width : number of columns that the network returns
+    classes : names by class number
 
     Raises
     ------

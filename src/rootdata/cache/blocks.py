@@ -137,11 +137,11 @@ class _DiskStore:
             self._change(lambda total: self._write(total, _path_of(self._folder, key), parts))
 
     def tidy(self) -> None:
-        """Remove what a killed process left, and count what is there: its last words may be missing."""
+        """Remove what a killed process left, and count the bytes anew, as that process may not have done so."""
         self._change(self._count_anew)
 
     def _change(self, action: Callable[[_Total], None]) -> None:
-        """Change the folder, alone; after a failure, never again."""
+        """Change the folder while nobody else does; after a failure nothing is written any more."""
         # One long wait is enough: while somebody holds on to the lock, a look must do.
         seconds = 0.0 if self._has_waited else LOCK_SECONDS
         try:
@@ -271,7 +271,7 @@ def _check_folder(folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path, *, seconds: float) -> Iterator[_Total | None]:
-    """Be the only one who changes a folder; ``None`` where others do so all the time."""
+    """Hold the lock of a folder while it is changed; gives ``None`` where others hold it all the time."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:

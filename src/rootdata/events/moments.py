@@ -1,4 +1,4 @@
-"""Compiled inner loops: what is missing of a column, and extremes, moments and few values of the rest, uncopied.
+"""Compiled inner loops that count a column's missing values and measure the rest, without a copy.
 
 Sums run in a fixed number of accumulators, and nothing is reassociated: a column gives the same bits on every machine.
 """
@@ -100,7 +100,7 @@ def moments_of(values: npt.NDArray[Any]) -> tuple[float, float, float, float]:
 def neighbours_within(
     values: npt.NDArray[np.float64], low: npt.NDArray[np.int64], high: npt.NDArray[np.int64], gap: int
 ) -> npt.NDArray[np.int64]:
-    """Choose few of some sorted values, the first and the last among them.
+    """Choose a few of some sorted values, the first and the last among them.
 
     Parameters
     ----------

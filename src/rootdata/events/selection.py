@@ -123,6 +123,12 @@ def _resolve(name: str, config: DataConfig, found: dict[str, None], seen: tuple[
 def flat_features(config: DataConfig, branches: Mapping[str, Branch], *, where: str = "") -> tuple[str, ...]:
     """Name the flat features, with ``cov[0]``, ``cov[1]``, ... for a fixed-size branch ``cov``.
 
+    Parameters
+    ----------
+    config : names the flat features, and which columns are derived
+    branches : name to what a branch holds; derived columns need not be there
+    where : file and tree, for an error
+
     Raises
     ------
     BranchError
@@ -147,9 +153,11 @@ def select(
 
     Parameters
     ----------
+    config : says what is derived, cut and labelled, and how events are split
+    sample : that the block belongs to; its own cut, label and weight apply as well
     raw : branch name to column, axis 0 = the block's entries
     block : where the columns come from
-    part : keep this part only; ``None`` keeps all three
+    part : position in ``PARTS`` of the only part to keep; ``None`` keeps all three
 
     Raises
     ------
@@ -187,7 +195,9 @@ def features(
 
     Parameters
     ----------
+    config : says which features there are, and how they are derived, cut and sorted
     raw : branch name to column of ``num_events`` events
+    num_events : length of axis 0, which can't be told where there are no columns
     where : what the events come from, for messages
 
     Returns
@@ -205,7 +215,10 @@ def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events:
 
     Parameters
     ----------
+    text : the cut, an expression with one value an event
+    config : says which columns are derived and which numbers are missing values
     raw : branch name to column of ``num_events`` events, with all that :func:`branches_of` names
+    num_events : length of axis 0, which can't be told where there are no columns
     where : what the events come from, for messages
 
     Raises
@@ -218,11 +231,13 @@ def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events:
 
 
 def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Compute, of no events, every part of the expressions that features are made with: types follow from types.
+    """Evaluate every part of the expressions of features on no events, which tells the type of each.
 
     Parameters
     ----------
+    config : says which features there are, and how they are derived, cut and sorted
     raw : branch name to a column of no events
+    where : what the columns come from, for messages
 
     Returns
     -------
@@ -275,7 +290,7 @@ class _ColumnsOnUse(Mapping[str, Any]):
         return self._branches[name]
 
     def _plain(self, name: str) -> Any:
-        """Return a branch as arrays; what can't be is refused where it is used."""
+        """Return a branch as arrays; one that can't be turned into them is refused when it is used."""
         column = self._raw[name]
         if isinstance(column, np.ndarray | Jagged):
             return column

@@ -33,7 +33,9 @@ def assign(
 
     Parameters
     ----------
+    split : how events are told apart
     columns : what the split's expression needs
+    location : of the file; its name is part of an event's identity, and decides where the split is by files
     start, stop : the block's entries
     num_entries : of the whole tree
 
@@ -59,7 +61,7 @@ def assign(
 
 
 def place_of(split: Split, path: str) -> str:
-    """Return what of the place of a file decides the parts of its events."""
+    """Return the part of a file's path that decides the parts of its events; empty where none does."""
     return {"hash": name_of(path), "files": without_query(path)}.get(split.by, "")
 
 

@@ -191,7 +191,7 @@ def _present(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.ND
 
 
 def _present_in_numpy(values: npt.NDArray[Any], missing: Sequence[float]) -> tuple[npt.NDArray[Any], int, int, int]:
-    """Do the same for other types, in which alone some of their numbers can be told from a sentinel."""
+    """Do the same for types that the compiled loops don't take; sentinels are compared in a column's own type."""
     marks = find_missing(mask_sentinels(values, missing))
     if marks is None:
         return values, 0, 0, 0

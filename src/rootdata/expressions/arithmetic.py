@@ -190,7 +190,13 @@ def _in_type(
 
 
 def fill_exact(result: Array, places: npt.NDArray[np.int64], exact: Any) -> None:
-    """Write Python's integers into whole numbers.
+    """Write Python integers into an array of whole numbers.
+
+    Parameters
+    ----------
+    result : whole numbers, of any shape; changed in place
+    places : (n,) positions in ``result``, counted in C order
+    exact : n Python integers, in the order of ``places``
 
     Raises
     ------
@@ -240,7 +246,7 @@ def _doubt_operands(x: Array, y: Array, dtype: np.dtype[Any]) -> Bools | None:
 
 
 def _doubt_quotients(x: Array, y: Array, dtype: np.dtype[Any]) -> Bools | None:
-    """Doubt those, and the lowest number, which has no opposite."""
+    """Doubt unsigned operands that don't fit, and the lowest number, whose negative does not fit."""
     doubtful = _doubt_operands(x, y, dtype)
     if dtype == _SIGNED and (y == -1).any():
         lowest = (x == -_LARGEST - 1) & (y == -1)
@@ -304,13 +310,13 @@ floor_divide, remainder = _dividing(np.floor_divide, operator.floordiv), _dividi
 
 
 def maximum(a: Numbers, b: Numbers) -> Numbers:
-    """Take the larger number: of an unsigned and a signed one unsigned, as it is never below 0."""
+    """Take the larger number; of an unsigned and a signed one it is unsigned, as it is never below 0."""
     is_mixed = is_whole(a) and is_whole(b) and {_sign_of(a), _sign_of(b)} == {"u", "i"}
     return _maximum(*(_floored(x) if is_mixed else x for x in (a, b)))
 
 
 def _floored(x: Numbers) -> Numbers:
-    """Make whole numbers unsigned, those below 0 to 0."""
+    """Make whole numbers unsigned; those below 0 become 0."""
     return masked(np.maximum(np.asarray(bare(x)), 0).astype(_UNSIGNED), validity(x))
 
 
@@ -356,7 +362,7 @@ divide = of_real(np.true_divide)
 
 
 def _rounding(function: Callable[..., Any]) -> NumberFunction:
-    """Make a function that has nothing to do for whole numbers."""
+    """Make a function that rounds real numbers and leaves whole ones as they are."""
 
     def apply(x: Numbers) -> Numbers:
         result: Numbers = widen(x) if is_whole(x) else function(x)
@@ -396,7 +402,13 @@ def sign(x: Numbers) -> Numbers:
 
 
 def clip(x: Numbers, low: Numbers, high: Numbers) -> Numbers:
-    """Move values outside ``[low, high]`` to its nearer end."""
+    """Move values outside ``[low, high]`` to its nearer end.
+
+    Parameters
+    ----------
+    x : numbers, masked where they are missing
+    low, high : ends of the range, of the shape of ``x`` or one number; a missing end makes the result missing
+    """
     return minimum(maximum(x, low), high)
 
 
@@ -428,7 +440,7 @@ def truth(x: Numbers, *, operand: int) -> Array | Masked:
 
 
 def _logic(decisive: bool) -> NumberFunction:
-    """Make ``or``, which one true operand decides, or ``and``, which a false one does, whatever is unknown (Kleene)."""
+    """Make ``or`` or ``and`` of three-valued logic (Kleene): one true operand decides ``or``, one false ``and``."""
     some, every = (np.logical_or, np.logical_and) if decisive else (np.logical_and, np.logical_or)
 
     def apply(*operands: Numbers) -> Numbers:
@@ -496,7 +508,13 @@ def complement(x: Numbers) -> Numbers:
 
 
 def where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
-    """Take ``a`` where the condition is true, ``b`` where it is false, nothing where it is unknown."""
+    """Take ``a`` where the condition is true, ``b`` where it is false, nothing where it is unknown.
+
+    Parameters
+    ----------
+    condition : truth values, or whole numbers, of which 0 is false
+    a, b : of the shape of ``condition``, or one number each; a missing one matters only where it is taken
+    """
     chosen = truth(condition, operand=0)
     is_true, sure = values_of(chosen), validity(chosen)
     if is_whole(a) and is_whole(b):
@@ -521,7 +539,7 @@ def _whole_where(is_true: Bools, sure: Bools | None, a: Numbers, b: Numbers) -> 
 
 
 def comparing(*ufuncs: np.ufunc) -> NumberFunction:
-    """Make a chain of comparisons, ``0 < x < 5``, of one operand more than it has signs; unknown beside the missing."""
+    """Make a chain of comparisons, such as ``0 < x < 5``; unknown where an operand is missing."""
 
     def apply(*operands: Numbers) -> Numbers:
         pairs = zip(ufuncs, operands[:-1], operands[1:], strict=True)

@@ -266,6 +266,7 @@ class Expression:
         ----------
         columns : by branch name, numpy arrays or ``Masked`` (num_events,) or (num_events, k), awkward arrays of numbers
             or of lists of numbers, or ``Jagged``; any integer, boolean or real type
+        num_events : length of every column, which can't be told where there are none
 
         Returns
         -------
@@ -290,7 +291,7 @@ class Expression:
 
         Parameters
         ----------
-        columns : as :meth:`evaluate` takes them
+        columns, num_events : as :meth:`evaluate` takes them
 
         Returns
         -------
@@ -311,6 +312,7 @@ def parse(text: str, *, where: str = "") -> Expression:
 
     Parameters
     ----------
+    text : in the language of ``docs/expressions.md``
     where : what the expression is for, ``"derived column 'r'"``; put before messages
 
     Raises
@@ -361,7 +363,7 @@ def _load(branch: _BranchNode, given: Mapping[str, AnyColumn], num_events: int) 
 
 
 def _of_length(value: Number | objects.Flat, num_events: int) -> objects.Flat:
-    """Give every event its number, where all have the same."""
+    """Repeat a single number for every event; a column stays as it is."""
     if isinstance(value, Masked):
         return value if value.ndim else Masked(np.full(num_events, value.values), np.full(num_events, value.valid))
     return value if isinstance(value, np.ndarray) and value.ndim else np.full(num_events, value)

@@ -40,20 +40,36 @@ def deltaphi(phi1: npt.ArrayLike, phi2: npt.ArrayLike) -> Floats:
 
 
 def deltar(eta1: npt.ArrayLike, phi1: npt.ArrayLike, eta2: npt.ArrayLike, phi2: npt.ArrayLike) -> Floats:
-    """Measure the distance of two directions in the eta-phi plane."""
+    """Measure the distance of two directions in the eta-phi plane.
+
+    Parameters
+    ----------
+    eta1, phi1 : pseudorapidity and azimuth (radians) of one direction, of any shape
+    eta2, phi2 : of the other, of a shape that broadcasts with it
+    """
     distance: Floats = np.hypot(np.subtract(eta1, eta2, dtype=np.float64), deltaphi(phi1, phi2))
     return distance
 
 
 def four_vector(pt: npt.ArrayLike, eta: npt.ArrayLike, phi: npt.ArrayLike, mass: npt.ArrayLike) -> FourVector:
-    """Give (energy, px, py, pz), all of the shape that the arguments broadcast to."""
+    """Give (energy, px, py, pz), all of the shape that the arguments broadcast to.
+
+    Parameters
+    ----------
+    pt, eta, phi, mass : GeV, pseudorapidity, radians, GeV; of shapes that broadcast with each other
+    """
     pt, eta, phi, mass = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (pt, eta, phi, mass)))
     pz = pt * np.sinh(eta)
     return np.sqrt(pt**2 + pz**2 + mass**2), pt * np.cos(phi), pt * np.sin(phi), pz
 
 
 def mass_of(energy: Floats, px: Floats, py: Floats, pz: Floats) -> Floats:
-    """Give the invariant mass of four-vectors, 0 where rounding makes the square negative."""
+    """Give the invariant mass of four-vectors, 0 where rounding makes the square negative.
+
+    Parameters
+    ----------
+    energy, px, py, pz : GeV, of one shape
+    """
     mass: Floats = np.sqrt(np.maximum(energy**2 - (px**2 + py**2 + pz**2), 0.0))
     return mass
 
@@ -69,6 +85,11 @@ def pair_mass(
     mass2: npt.ArrayLike,
 ) -> Floats:
     """Give the invariant mass of two objects.
+
+    Parameters
+    ----------
+    pt1, eta1, phi1, mass1 : of one object: GeV, pseudorapidity, radians, GeV; of any shape
+    pt2, eta2, phi2, mass2 : of the other, of shapes that broadcast with it
 
     Examples
     --------

@@ -21,9 +21,9 @@ from rootdata.errors import ExpressionError
 from rootdata.expressions import kinematics
 from rootdata.expressions.arithmetic import (
     Number,
+    NumberFunction,
     Numbers,
     OperandError,
-    NumberFunction,
     RangeError,
     beyond,
     fill_exact,
@@ -57,6 +57,7 @@ def load(column: AnyColumn, num_events: int) -> Flat | Jagged:
     Parameters
     ----------
     column : (num_events,) or (num_events, k) numpy array or ``Masked``, awkward array of depth 1 or 2, or ``Jagged``
+    num_events : that it must have
 
     Raises
     ------
@@ -138,7 +139,7 @@ def align(*operands: Value) -> tuple[Ints | None, list[Numbers]]:
 
 
 def _is_flat(x: Value) -> bool:
-    """Tell a column from a number, which a missing one of no axis is, too."""
+    """Tell a flat column from a single number; a missing number without an axis is a single one, too."""
     return isinstance(x, np.ndarray | Masked) and x.ndim > 0
 
 
@@ -213,7 +214,7 @@ def _reduce(ufunc: np.ufunc, content: Array, offsets: Ints, out: Array) -> Array
 
 
 def _filled(values: Array, there: Bools, fill: Number | None) -> Flat:
-    """Give events that have none the ``fill``, if any: in a type that holds both, whatever the events are."""
+    """Give events without a value the ``fill``, if any, in a type that holds both, whatever the values are."""
     wide = values if is_boolean(values) or not is_whole(values) else values_of(widen(values))
     try:
         made = known(wide, there) if fill is None else where(there, wide, fill)
@@ -367,6 +368,7 @@ def pick(x: Value, index: Value, *, fill: Number | None = None) -> Flat:
 
     Parameters
     ----------
+    x : jagged
     index : a whole number, or a flat column of whole numbers
     fill : for events without this object, or without a value of it
     """
@@ -385,7 +387,7 @@ def pick(x: Value, index: Value, *, fill: Number | None = None) -> Flat:
 
 
 def _whole_index(index: Value) -> tuple[Ints, Bools | None]:
-    """Read an index, and where there is one; places far away stay beyond every list."""
+    """Read an index, and mark where there is one; large ones are cut to a number that is still beyond every list."""
     if isinstance(index, Jagged) or is_boolean(index):
         raise OperandError("{0} is no index; one whole number an event is needed", 1)
     if is_whole(index):
@@ -425,7 +427,13 @@ def is_true(x: Flat) -> Bools:
 
 
 def cut(x: Value, *, start: int | None, stop: int | None) -> Jagged:
-    """Take the objects ``x[start:stop]`` of each event, with Python's meaning of negative ends."""
+    """Take the objects ``x[start:stop]`` of each event, with Python's meaning of negative ends.
+
+    Parameters
+    ----------
+    x : jagged
+    start, stop : positions among the objects of an event; negative ones count from its end, None is the end itself
+    """
     jagged = _objects(x)
     counts, places = jagged.counts, _local(jagged)
     low, high = (np.repeat(_end(bound, counts, default), counts) for bound, default in ((start, 0), (stop, _FAR)))
@@ -438,7 +446,18 @@ def _end(bound: int | None, counts: Ints, default: int) -> Ints:
 
 
 def invariant_mass(pt: Value, eta: Value, phi: Value, mass: Value) -> Array:
-    """Give the invariant mass of all objects of each event together, 0 where there are none."""
+    """Give the invariant mass of all objects of each event together, 0 where there are none.
+
+    Parameters
+    ----------
+    pt, eta, phi, mass : of the objects, in GeV and radians; jagged ones have the same counts, a flat one is the same
+        for all objects of its event
+
+    Raises
+    ------
+    OperandError
+        Where none of the four is jagged.
+    """
     offsets, parts = align(pt, eta, phi, mass)
     if offsets is None:
         raise OperandError(_ONE_NUMBER, 0)

@@ -78,6 +78,7 @@ def measure(branch: Branch, array: Any, *, place: str = "") -> BranchFacts:
 
     Parameters
     ----------
+    branch : what the file declares of it
     array : (n,) or (n, k), or jagged
     place : the file and tree that it comes from
     """
@@ -109,7 +110,7 @@ def _counts_up(values: npt.NDArray[Any]) -> bool:
 
 
 def find_sentinels(values: npt.NDArray[Any]) -> dict[float, int]:
-    """Find values that stand for "none", with their numbers.
+    """Find values that stand for "none", and how often each occurs.
 
     -999 and its like count where nothing else comes near: all other values are above half of it. Any number
     beyond 1e30 counts.

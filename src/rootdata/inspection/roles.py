@@ -33,10 +33,12 @@ def role_of(column: BranchFacts, counters: Collection[str]) -> Role:
 
     Parameters
     ----------
+    column : name, kind and measured values of the branch
     counters : names of the branches that hold numbers of objects
 
     Examples
     --------
+    >>> from rootdata.io.branches import Branch
     >>> role_of(BranchFacts(branch=Branch("Jet_hadronFlavour", "jagged", "int32")), ())
     'truth'
     """

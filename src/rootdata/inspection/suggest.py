@@ -100,6 +100,7 @@ def suggest(found: Inspection, *, signal: Sequence[str] = ()) -> Suggestion:
 
     Parameters
     ----------
+    found : what was found in the files
     signal : names of the samples that are class 1
 
     Raises

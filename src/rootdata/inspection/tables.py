@@ -24,6 +24,7 @@ def tables(found: Inspection, *, limit: int = 40) -> RenderableType:
 
     Parameters
     ----------
+    found : what was found in the files
     limit : rows of the table of trees
     """
     unusable = [column.branch for column in found.columns.values() if column.branch.kind == "unusable"]

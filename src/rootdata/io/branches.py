@@ -182,6 +182,13 @@ def _form(field: Any) -> Any:
 def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:
     """Raise where a branch is of another kind in this file than in the first one.
 
+    Parameters
+    ----------
+    branches : name to what this file holds
+    other : the same of the first file; has at least these names
+    first : path of the first file, for the error
+    path : of this file, for the error
+
     Raises
     ------
     BranchError

@@ -47,7 +47,7 @@ class Contents:
 
     @property
     def usable(self) -> tuple[Listed, ...]:
-        """The trees that nothing is known against."""
+        """The trees that can be used, as far as is known."""
         return tuple(tree for tree in self.trees if not tree.note)
 
 
@@ -65,6 +65,7 @@ def contents_of(file: Any, *, leave: Callable[[Sequence[str]], str | None]) -> C
 
     Parameters
     ----------
+    file : an open ROOT file of uproot
     leave : takes the names of the trees, and returns that of one whose entries are not asked for, as that takes long
     """
     keys = _keys(file)
@@ -96,6 +97,12 @@ def find_only(file: Any, place: str) -> tuple[str, Any]:
 
 def find_named(file: Any, name: str, place: str) -> Any:
     """Return the key of a tree, without a look at the others.
+
+    Parameters
+    ----------
+    file : an open ROOT file of uproot
+    name : of the tree, with the folders that it is in, ``folder/tree``
+    place : path of the file, for the error
 
     Raises
     ------

@@ -73,7 +73,7 @@ def _places(pattern: str | tuple[str, ...], tree: str | None, where: str, read: 
 
 
 def _place(text: str, tree: str | None) -> Location:
-    """Take a path and a tree's name apart; a file that is called so is meant as it is written."""
+    """Split ``path:tree``; a file whose name is the whole text is taken as it is written."""
     if os.path.lexists(text):
         return Location(text, tree)
     text = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111 - globs are text, not paths
@@ -131,7 +131,7 @@ def _absent(path: str) -> str:
 
 
 def _matches(pattern: str, where: str) -> list[str]:
-    """Return the files that match a pattern, sorted; a folder that can't be looked into hides none in silence."""
+    """Return the files that match a pattern, sorted; say so where folders can't be looked into."""
     matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - the pattern may be absolute
     closed = list(_closed_folders(pattern))
     if closed and not matches:
@@ -145,7 +145,7 @@ def _matches(pattern: str, where: str) -> list[str]:
 
 
 def _closed_folders(pattern: str) -> Iterator[OSError]:
-    """Look for folders on the way of a pattern that can't be listed or passed; what else is wrong with one is none."""
+    """Find folders on the way of a pattern that can't be listed or entered; one that is not there does not count."""
     parts = Path(pattern).parts
     for depth, part in enumerate(parts):
         above = str(Path(*parts[:depth]))
@@ -216,6 +216,7 @@ def state_of(
 
     Parameters
     ----------
+    location : of the file; a remote one is asked for at its copies as well
     read : how long a server that fails is asked again, and an answer waited for; what it does not tell is not known
     closed : makes waiting for a server end at once
     """

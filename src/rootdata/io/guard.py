@@ -1,4 +1,4 @@
-"""One branch or tree that can't be used takes nothing else with it: whatever looking at it raises becomes the reason.
+"""A branch or tree that can't be used spoils nothing else: what looking at it raises becomes the reason.
 
 What uproot makes of a class that it does not know may raise anything, in a sound file as well. What would be the same
 for everything else that is read stays the error that it is: see :func:`concerns_all`.

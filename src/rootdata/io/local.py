@@ -83,6 +83,8 @@ def read_into(handle: int, at: int, out: Bytes) -> None:
     Parameters
     ----------
     handle : file descriptor; its position is neither used nor changed
+    at : byte of the file
+    out : filled to its end
 
     Raises
     ------
@@ -132,6 +134,12 @@ def joined(ranges: Iterable[Span], *, gap: int) -> list[Span]:
 
 
 def announce(handle: int, begin: int, end: int) -> None:
-    """Have the system read a part of a file before it is asked for, where it can."""
+    """Have the system read a part of a file before it is asked for, where it can.
+
+    Parameters
+    ----------
+    handle : file descriptor
+    begin, end : bytes of the file
+    """
     with suppress(AttributeError, OSError):  # not Linux, or a file system that does not
         os.posix_fadvise(handle, begin, end - begin, os.POSIX_FADV_WILLNEED)

@@ -95,6 +95,9 @@ class BlockReader:
 
         Parameters
         ----------
+        file : where it is, and its state, UUID and number of entries when it was scanned
+        names : of the branches
+        start, stop : entries, within those of the tree
         is_good : compares columns, read or kept by a store, with what is known of them; without it, what was kept is as
             good as the file's state
         last : whether nobody will ask for these again

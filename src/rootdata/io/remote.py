@@ -81,7 +81,7 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def _end_quietly() -> None:
-    """Keep the XRootD client from raising what other libraries warn of, when it looks at every object at exit."""
+    """Keep the XRootD client from raising other libraries' warnings as errors when it visits all objects at exit."""
     client = sys.modules.get("XRootD.client.finalize")
     if client is not None:
         atexit.unregister(client.finalize)
@@ -119,6 +119,7 @@ def find(pattern: str, *, read: ReadConfig) -> list[str]:
 
     Parameters
     ----------
+    pattern : URL with ``*`` or ``[...]``; a ``?`` begins a query
     read : how long a server that fails is asked again, and an answer waited for
 
     Raises
@@ -187,7 +188,7 @@ def _forget_listings(files: Any) -> None:
 
 
 def _asking(ask: Callable[[str], T], *, deadline: float, closed: threading.Event | None = None) -> Callable[[str], T]:
-    """Let a question about a place fail as an attempt fails."""
+    """Turn the error of a question to a server into that of an attempt, so that it is asked again."""
 
     def attempt(place: str) -> T:
         try:
@@ -245,6 +246,12 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
     Small pieces that describe trees come out of larger ones that are read around them. Pages of an RNTuple, for each of
     which uproot makes a request, are read beforehand: see :meth:`ahead`. Every request brings the head of the file
     along: where it is not the one that was read first, another file lies there under the same name.
+
+    Parameters
+    ----------
+    file_path : URL of the file
+    coalesce_config : uproot's: how it joins requests
+    options : of fsspec and of uproot's source
     """
 
     def __init__(self, file_path: str, coalesce_config: Any = None, **options: Any) -> None:
@@ -266,7 +273,7 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         self._near.append(self._read_first())
 
     def __exit__(self, *error: object) -> None:
-        """Let go of the file; of a server that does not answer, and at Python's end, the client does it by itself."""
+        """Close the file; where its server does not answer, or Python ends, that is left to the client library."""
         is_open = "root" in self._fs.protocol and not self.closed
         if is_open and not sys.is_finalizing():  # a thread that is started then never runs
             with contextlib.suppress(Exception):

@@ -25,7 +25,7 @@ class LateError(PlaceError, TimeoutError):
 
 
 class Failed(Exception):  # noqa: N818 - an outcome, not an error that anybody sees
-    """An attempt at one place failed, and another may not.
+    """An attempt at one place failed; another attempt may succeed.
 
     Parameters
     ----------
@@ -62,6 +62,7 @@ def blamed(error: Exception, what: str, *, is_remote: bool = False) -> RootDataE
 
     Parameters
     ----------
+    error : what was caught; one of this library is returned as it is
     what : could not be done, and where
     is_remote : whether a server was asked
 
@@ -139,6 +140,7 @@ def within(seconds: float, action: Callable[[], T], *, place: str, closed: threa
     Parameters
     ----------
     seconds : what it may take
+    action : goes on in its thread after that, and its result is thrown away
     place : where it is done, to say so
     closed : makes waiting end at once
 

@@ -49,6 +49,9 @@ def through(
 
     Parameters
     ----------
+    store : ``None`` keeps nothing
+    key : names the file's content, the branches and the entries
+    read : asks the file
     is_good : compares what was kept with what is known of it; what is not good is read anew, and replaced
     last : whether nobody will ask again
     """

@@ -72,10 +72,22 @@ class Tree(Protocol):
         """Return the uncompressed size of the given branches, in bytes an entry."""
 
     def nbytes(self, names: Sequence[str], start: int, stop: int) -> int:
-        """Return about how many bytes reading entries ``start`` to ``stop`` takes, as the file declares it."""
+        """Return about how many bytes reading entries ``start`` to ``stop`` takes, as the file declares it.
+
+        Parameters
+        ----------
+        names : of the branches
+        start, stop : entries, within those of the tree
+        """
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        """Read entries ``start`` to ``stop``."""
+        """Read entries ``start`` to ``stop``.
+
+        Parameters
+        ----------
+        names : of the branches
+        start, stop : entries, 0 <= start <= stop <= ``num_entries``
+        """
 
     def baskets(self, names: Sequence[str]) -> Baskets | None:
         """Say where the baskets of branches lie, for reading them without the tree; ``None`` where that can't be."""
@@ -89,6 +101,7 @@ def open_tree(location: Location, *, place: str | None = None) -> Tree:
 
     Parameters
     ----------
+    location : path, copies and name of the tree
     place : where it is opened: at the location's path, or at one of its replicas
 
     Raises
@@ -181,6 +194,7 @@ def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lamb
 
     Parameters
     ----------
+    place : path or URL of the file
     leave : as :func:`rootdata.io.contents.contents_of` takes it
 
     Raises
@@ -516,6 +530,7 @@ def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
 
     Parameters
     ----------
+    tree : open, or known well enough to tell its baskets or clusters
     names : the branches that will be read
 
     Returns

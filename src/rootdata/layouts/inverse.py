@@ -18,6 +18,7 @@ def to_awkward(layout: Layout, arrays: Mapping[str, npt.NDArray[Any]], transform
 
     Parameters
     ----------
+    layout : that the arrays were made with
     arrays : the input tensors of a batch as numpy arrays
     transforms : feature name to its scaling
 

@@ -83,7 +83,17 @@ def _place(table: Ints, block: int, row: int, collection: int) -> tuple[int, int
 
 @numba.njit(nogil=True, inline="always")
 def objects_of(table: Ints, block: int, row: int, collection: int, width: int, length: int) -> Singles:
-    """View the features of an event's leading objects: loops over a view are twice as fast as over a pointer."""
+    """View the features of an event's leading objects: loops over a view are twice as fast as over a pointer.
+
+    Parameters
+    ----------
+    table : as in :func:`gather_objects`
+    block : row of ``table``
+    row : the event's number in its block
+    collection : its number in the table
+    width : features of an object
+    length : objects that are kept of an event
+    """
     start, count = _place(table, block, row, collection)
     address = table[block, 2 * collection] + 4 * width * start
     values: Singles = numba.carray(_singles_at(address), (min(count, length) * width,))
@@ -92,7 +102,16 @@ def objects_of(table: Ints, block: int, row: int, collection: int, width: int, l
 
 @numba.njit(nogil=True, inline="always")
 def fetch_ahead(table: Ints, which: Ints, rows: Ints, i: int, collection: int, width: int, length: int) -> None:
-    """Ask for the objects of the event ``AHEAD`` of the i-th, and for the offsets of one that is twice as far."""
+    """Prefetch the objects of the event ``AHEAD`` places behind the i-th, and the offsets of the one twice as far.
+
+    Parameters
+    ----------
+    table, which, rows : as in :func:`gather_objects`
+    i : the event that is being copied; below 0 to begin before the first
+    collection : its number in the table
+    width : features of an object
+    length : objects that are kept of an event
+    """
     far, near = i + 2 * AHEAD, i + AHEAD
     if far < len(which) and table[which[far], 2 * collection + 1]:
         _prefetch(table[which[far], 2 * collection + 1] + 8 * rows[far])
@@ -141,8 +160,11 @@ def gather_objects(
     ----------
     table : (n_blocks, 2 * n_collections) addresses of a collection's values in a block, (n_objects, width), NaN where
         missing, and of its offsets, (n_events + 1,); 0 instead of offsets: there is one object an event
-    which, rows : (n,) block and event of every row
     collection : its number in the table
+    which, rows : (n,) block and event of every row
+    width : features of an object
+    length : objects that are kept of an event
+    pad : scaled already; takes the place of objects that are not there, and of what is missing
     out : (n, length * width)
     mask : (n, length) True where there is an object, whatever its features
     """

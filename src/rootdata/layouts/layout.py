@@ -97,15 +97,17 @@ class LayoutKind(Protocol):
 
         Parameters
         ----------
+        layout : says which features and collections there are, and how long these are
         rows : gives their features, scaled, see :class:`rootdata.layouts.pool.Rows`
         arrays : by name, of the shapes above with the events in front
         """
 
     def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make the same of tensors, with operations that ONNX has.
+        """Make the same arrays as :meth:`gather`, out of tensors and with operations that ONNX has.
 
         Parameters
         ----------
+        layout : as for :meth:`gather`
         made : scaled and padded: ``flat`` (events, features) and ``flat_mask``, for every collection ``<name>``
             (events, length, features), ``<name>_real`` of the same shape, and ``<name>_mask`` (events, length)
         """

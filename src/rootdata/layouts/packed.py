@@ -61,7 +61,7 @@ class Packed:
                 raise ShapeError(f"{name}: got {content.shape} {content.dtype} for lists of {offsets[-1]} objects")
 
     def is_of(self, layout: Layout) -> bool:
-        """Say whether the features are those of a layout, in number."""
+        """Say whether there are as many features as a layout has."""
         wanted = {c.name: len(c.branches) for c in layout.collections}
         widths = {name: jagged.content.shape[1] for name, jagged in self.objects.items()}
         return self.flat.shape[1] == len(layout.flat) and widths == wanted
@@ -73,7 +73,18 @@ class Packed:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], *, sample: int, file: int) -> Packed:
-        """Put together what :meth:`to_columns` took apart; :class:`ShapeError` where something is not there."""
+        """Put together what :meth:`to_columns` took apart.
+
+        Parameters
+        ----------
+        columns : those of :meth:`to_columns`, features named ``flat`` and ``objects/<collection>``
+        sample, file : numbers that the index of an event carries
+
+        Raises
+        ------
+        ShapeError
+            Where columns are missing, or lists are where numbers must be, or numbers where lists must be.
+        """
         objects = {n.removeprefix("objects/"): c for n, c in columns.items() if n.startswith("objects/")}
         facts = {name: columns[name] for name in ("flat", "label", "weight", "entry") if name in columns}
         if len(facts) < 4 or any(isinstance(c, Jagged) for c in facts.values()):
@@ -96,6 +107,8 @@ def pack(
 
     Parameters
     ----------
+    events : selected, unscaled
+    layout : says which features are wanted, in which order
     transforms : feature name to its scaling
     sample, file : numbers that the index of an event carries
     make : allocates the arrays of features
@@ -144,7 +157,7 @@ def _side_by_side(
 
 
 def _checked(offsets: Ints, num_events: int) -> Ints:
-    """Return offsets of which all lie within the objects: compiled loops trust them."""
+    """Check that all offsets lie within the objects, as compiled loops trust them."""
     offsets = np.ascontiguousarray(offsets, np.int64)
     if len(offsets) != num_events + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
         raise ShapeError(f"got {len(offsets)} offsets for {num_events} events, not all rising from 0")

@@ -21,6 +21,7 @@ class Pool:
 
     Parameters
     ----------
+    layout : which features and collections the blocks have, and how long events are made
     packed : the blocks, which are kept
     make : allocates what is gathered
 
@@ -76,9 +77,11 @@ class Rows:
 
     Parameters
     ----------
+    layout : which features and collections there are, and how long these are
     table : (n_blocks, 2 * n_collections) addresses, as :mod:`rootdata.layouts.kernels` takes them; flat features come
         first, as one object an event
     which, rows : (n,) block and row in it of every event
+    make : allocates what is needed on the way
     """
 
     def __init__(self, layout: Layout, table: Ints, which: Ints, rows: Ints, make: Empty) -> None:

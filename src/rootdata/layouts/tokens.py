@@ -31,18 +31,26 @@ class Tokens:
         return shapes
 
     def gather(self, layout: Layout, rows: Rows, arrays: Arrays) -> None:
-        """Fill each; the twin of :meth:`tensors`."""
+        """Fill the tensors and their masks; the twin of :meth:`tensors`.
+
+        Parameters
+        ----------
+        layout : says which features and collections there are, and how long these are
+        rows : the events, scaled
+        arrays : ``flat`` (n, features), where there are flat features; for every collection ``<name>`` (n, length,
+            features) and ``<name>_mask`` (n, length), True where there is an object
+        """
         if layout.flat:
             rows.flat(arrays["flat"], pad=layout.pad)
         for i, c in enumerate(layout.collections):
             rows.objects(i, arrays[c.name], arrays[f"{c.name}_mask"], pad=layout.pad)
 
     def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Take what was made as it is; the twin of :meth:`gather`."""
+        """Return the tensors that the layout has, unchanged; the twin of :meth:`gather`."""
         return {name: made[name] for name in self.shapes(layout)}
 
     def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:
-        """Return them; which features of an object were missing is not known any more."""
+        """Return the tensors; which features of an object were missing is not known any more."""
         num_events = len(next(iter(arrays.values())))
         flat = arrays.get("flat", np.empty((num_events, 0), np.float32))
         return flat, {c.name: (arrays[c.name], arrays[f"{c.name}_mask"].astype(bool)) for c in layout.collections}

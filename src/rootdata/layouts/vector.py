@@ -43,13 +43,20 @@ class Vector:
         return {"x": (width,), "mask": (width,)}
 
     def gather(self, layout: Layout, rows: Rows, arrays: Arrays) -> None:
-        """Fill both in one pass; the twin of :meth:`tensors`."""
+        """Fill ``x`` and ``mask`` in one pass; the twin of :meth:`tensors`.
+
+        Parameters
+        ----------
+        layout : says which features and collections there are, and how long these are
+        rows : the events, scaled
+        arrays : ``x`` and ``mask``, both (n, columns): flat features, then each collection object by object
+        """
         widths = np.array([len(layout.flat), *(len(c.branches) for c in layout.collections)], np.int64)
         lengths = np.array([1, *(c.length for c in layout.collections)], np.int64)
         gather_values(rows.table, rows.which, rows.rows, widths, lengths, layout.pad, arrays["x"], arrays["mask"])
 
     def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Join what was made; the twin of :meth:`gather`."""
+        """Join features and masks into ``x`` and ``mask``; the twin of :meth:`gather`."""
         import torch  # here, so that who trains with another framework does not load it
 
         flat = [("flat", "flat_mask")] if layout.flat else []
@@ -76,12 +83,13 @@ class Vector:
 def gather_values(
     table: Ints, which: Ints, rows: Ints, widths: Ints, lengths: Ints, pad: float, out: Singles, mask: Bools
 ) -> None:
-    """Make a row of scattered events each: the leading objects of every collection, padded; and mark what is real.
+    """Make a row of each event: the leading objects of every collection, padded; and mark what is real.
 
     Parameters
     ----------
     table, which, rows : as in :func:`rootdata.layouts.kernels.gather_objects`
     widths, lengths : (n_collections,) features of an object, and objects that are kept of an event
+    pad : scaled already; takes the place of objects that are not there, and of what is missing
     out, mask : (n, sum of width * length); ``mask`` is True where a value is neither padding nor NaN
     """
     for i in range(-2 * AHEAD, len(which)):

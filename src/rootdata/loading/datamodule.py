@@ -94,7 +94,14 @@ class Loader:
 
 
 class TrainLoader(Loader):
-    """The training batches of a fit, from where the data module stands."""
+    """The training batches of a fit, from where the data module stands.
+
+    Parameters
+    ----------
+    events : the training part, for this rank
+    trainer : that fits; None where the loader is used without one
+    progress : of the data module: says with which batch to begin, and counts those that are given
+    """
 
     def __init__(self, events: RootDataset, trainer: Any, progress: Progress) -> None:
         super().__init__(events, trainer)
@@ -373,7 +380,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return trainer if trainer is not None and trainer.state.fn == "fit" else None
 
     def _around(self) -> Any:
-        """Return the trainer in a hook of which another one took this data module, if there is one."""
+        """Return the trainer in one of whose hooks another trainer uses this data module; None without one."""
         return next((t for t in self._trainers if t is not self.trainer and _is_running(t)), None)
 
     # Where it ends

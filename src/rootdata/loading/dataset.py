@@ -78,6 +78,7 @@ class RootDataset(IterableDataset[Batch]):
 
         Parameters
         ----------
+        events : of one part, for one rank
         index, pin_memory : as the constructor takes them
         """
         dataset = cls.__new__(cls)
@@ -119,7 +120,7 @@ class RootDataset(IterableDataset[Batch]):
         self._go_to(Cursor(number), first=0)
 
     def _go_to(self, cursor: Cursor, *, first: int) -> None:
-        """Begin there next: all workers, or the one that this is."""
+        """Let the next iteration begin at a place: in all workers, or in this one where it is called in one."""
         worker = get_worker_info()
         mine = slice(None) if worker is None else slice(worker.id, None, worker.num_workers)
         self._begins[mine] = torch.tensor([cursor.epoch, cursor.batch, first])
@@ -206,7 +207,7 @@ class RootDataset(IterableDataset[Batch]):
         )
 
     def _begin(self, *, number: int, count: int) -> Cursor:
-        """Return the first batch. Worker w of W moves on counters w, w + W, ...: all of them do all, whatever W is."""
+        """Return the first batch. Worker w of W advances counters w, w + W, ...: all of them together, for any W."""
         epoch, batch, self._first = self._begins[number].tolist()
         self._begins[number::count] = torch.tensor([epoch + 1, 0, 0])
         self._known, self._next = self.epoch, Cursor(epoch, batch)

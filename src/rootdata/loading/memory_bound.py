@@ -35,6 +35,7 @@ def memory_of(plan: Plan, *, event: float, slab: int) -> int:
 
     Parameters
     ----------
+    plan : says how many blocks are open at a time, and how large they are
     event : bytes of an event in an open block
     slab : bytes of the batches that are made at a time
     """

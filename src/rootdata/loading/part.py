@@ -104,8 +104,9 @@ class Part:
 
         Parameters
         ----------
+        epoch : from 0; decides the order where there is shuffling
         start : number of the first batch
-        stop : the word on which to give up waiting for blocks
+        stop : ends the waiting for blocks once it is set
         """
         return slabs(
             self._recipe, self._plan, epoch=epoch, start=start, rank=self.rank, world_size=self.world_size,

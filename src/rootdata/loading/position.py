@@ -34,7 +34,7 @@ class Cursor:
 
 
 def state_of(cursor: Cursor, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a place and what it is a place in into a checkpoint."""
+    """Write what a checkpoint holds: a place, and the order of events that it is a place in."""
     return {"version": VERSION, "epoch": cursor.epoch, "batch": cursor.batch, "identity": dict(identity)}
 
 
@@ -70,6 +70,12 @@ def identity_of(config: DataConfig, order: OrderConfig, specs: Specs) -> dict[st
     """Describe everything that decides which event is the n-th of an epoch, and what of it is seen.
 
     Files count by name and content, not by their folder: data may move.
+
+    Parameters
+    ----------
+    config : all of its options count that decide numbers or inputs
+    order : all of its options count that decide the order
+    specs : tell the files and their content
     """
     files = [
         f"{specs.samples[f.sample]}: {name_of(f.path)} {f.uuid} {f.entries} entries, {len(f.blocks)} blocks, "
@@ -80,7 +86,7 @@ def identity_of(config: DataConfig, order: OrderConfig, specs: Specs) -> dict[st
 
 
 def difference(saved: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    """Name the first difference of what two places are places in; empty where there is none."""
+    """Name the first difference between the orders of events that two places belong to; empty where there is none."""
     return _difference(saved, identity, "")
 
 

@@ -123,6 +123,7 @@ class Progress:
 
         Parameters
         ----------
+        state : as :meth:`state` gave it
         trainer : that fits now, and for which it is; without one it is for the next fit
 
         Raises
@@ -162,6 +163,7 @@ class Progress:
 
         Parameters
         ----------
+        trainer : that fits now; its counts of batches tell where the epoch stands
         identity : of the events
         length : batches of an epoch
 

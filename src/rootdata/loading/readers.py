@@ -52,20 +52,20 @@ class Reader(Protocol[T_co]):
 
 
 class Stop:
-    """The word that an iteration is over, which any thread may give."""
+    """A flag that an iteration is over; any thread may set it."""
 
     def __init__(self) -> None:
         self.is_set = False
         self._actions: list[Callable[[], None]] = []
 
     def set(self) -> None:
-        """Give the word."""
+        """Set the flag, and do what was to be done then."""
         self.is_set = True
         for action in tuple(self._actions):
             action()
 
     def then(self, action: Callable[[], None]) -> None:
-        """Do this when the word is given, at once if it was; it may happen twice."""
+        """Do this once the flag is set, at once if it is; it may be done twice."""
         self._actions.append(action)
         if self.is_set:
             action()
@@ -95,7 +95,7 @@ class Readers(Generic[T]):
         self._crews: list[tuple[threading.Thread, list[threading.Thread]]] = []
 
     def add(self, reader: Reader[T], *, threads: int) -> None:
-        """Let so many threads read through a reader, which is closed with them."""
+        """Start threads that read through a reader, which is closed with them."""
         crew = [_thread("rootdata-read", _work, reader, self._jobs) for _ in range(threads)]
         # It exists from the start because a thread can't be made while the interpreter shuts down.
         closer = _thread("rootdata-close", _close, reader, crew, self._endings)
@@ -171,7 +171,7 @@ def reading(
     processes : reading processes; 0 reads in threads of this process
     start : how processes begin. ``fork`` takes milliseconds, but hangs where a library has threads of its own, as
         XRootD's has once it opened a file; ``spawn`` takes seconds. By default ``fork``.
-    stop : the word on which blocks that are not read yet are given up
+    stop : gives up blocks that are not read yet once it is set
 
     Raises
     ------
@@ -302,7 +302,9 @@ def prefetched(source: Iterator[T], *, depth: int, stop: Stop | None = None) -> 
 
     Parameters
     ----------
-    stop : given as the word that this is over; the source should then end where it waits
+    source : used by that thread alone
+    depth : items; with 0 there is no thread
+    stop : is set when the generator is closed; the source should then give up waiting
     """
     if not depth:
         yield from source

@@ -90,6 +90,8 @@ def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool, world_size: i
 
     Parameters
     ----------
+    recipe : says which part it is, and which blocks it has
+    order : how events are mixed
     training : whether mixing weights and shuffling apply; otherwise every event comes once, in file order, evenly mixed
     world_size : ranks; the order of training does not depend on it, elsewhere each rank gets one stretch of every file
     """
@@ -122,6 +124,12 @@ def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool, world_size: i
 
 def shares_of(config: DataConfig, specs: Specs, order: OrderConfig) -> dict[str, int]:
     """Return how many events of each sample an epoch of training takes.
+
+    Parameters
+    ----------
+    config : names samples and classes
+    specs : count the training events of every sample and class
+    order : its ``mix`` decides; only a mapping makes an epoch take other than all events
 
     Raises
     ------
@@ -322,9 +330,13 @@ def slabs(
 
     Parameters
     ----------
+    recipe : what the events of the part are, and how they are read
+    plan : of the same part
+    epoch : from 0; decides the order where there is shuffling
     start : number of the first batch
+    rank, world_size : take this part of every batch
     store : where decoded blocks are kept
-    stop : the word on which to give up waiting for blocks
+    stop : ends the waiting for blocks once it is set
 
     Yields
     ------
@@ -359,7 +371,14 @@ def slabs(
 
 
 def share_of(size: int, rank: int, world_size: int) -> int:
-    """Return how many of a batch of ``size`` events a rank gets."""
+    """Return how many of a batch of ``size`` events a rank gets.
+
+    Parameters
+    ----------
+    size : events of a global batch
+    rank : from 0
+    world_size : ranks; the shares of all differ by one event at most
+    """
     return size * (rank + 1) // world_size - size * rank // world_size
 
 

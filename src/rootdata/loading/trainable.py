@@ -48,7 +48,7 @@ def counted(data: RootDataModule, events: Sequence[int]) -> str:
 
 
 def check_weights(data: RootDataModule) -> None:
-    """Refuse to train on events that weigh nothing.
+    """Refuse to train on events whose weights are all 0.
 
     Raises
     ------

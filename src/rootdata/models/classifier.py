@@ -60,7 +60,7 @@ class Classifier(pl.LightningModule):
         self.mean_weight = 1.0
 
     def setup(self, stage: str) -> None:
-        """Ask the data module for the mean weight of the training events, and a fit's whether its classes can be told.
+        """Ask the data module for the mean weight of the training events; check before a fit that every class has some.
 
         Raises
         ------
@@ -129,7 +129,14 @@ class WeightedAUC(Metric):
         return [ScoreSums(limit=MOST_SCORES // self._n) for _ in range(self._n)]
 
     def update(self, score: Tensor, label: Tensor, weight: Tensor | None = None) -> None:
-        """Add a batch: scores of label 1, (B,), or of each class, (B, classes)."""
+        """Add a batch.
+
+        Parameters
+        ----------
+        score : (B,) of label 1, or (B, classes)
+        label : (B,) class numbers
+        weight : (B,); 1 for each event where none is given
+        """
         columns = score.detach().float().reshape(len(score), self._n).cpu().numpy().T
         labels, weights = label.cpu().numpy(), None if weight is None else weight.detach().double().cpu().numpy()
         for number, (sums, column) in enumerate(zip(self._sums, columns, strict=True)):

@@ -50,6 +50,7 @@ class Options:
 
         Parameters
         ----------
+        plain : option to value, of data, order and reading together
         where : what holds the options, for an error about an unknown one
 
         Raises
@@ -81,6 +82,7 @@ def described(config: DataConfig | OrderConfig, *what: str) -> dict[str, Any]:
 
     Parameters
     ----------
+    config : one of the parsed groups of options
     what : any of ``specs``, ``files``, ``inputs`` and ``order``, see :data:`~rootdata.options.typed.DECIDES`
     """
     plain = _described(config, frozenset(what), _BY_CLASS[type(config)])

@@ -61,6 +61,7 @@ def parse(kind: type[T], plain: Mapping[str, Any], *, where: str, prefix: str = 
 
     Parameters
     ----------
+    kind : the class; each field of it that is an option has its parser
     plain : option to value, as Python or YAML give it
     where : what holds the options, for an error about an unknown one
     prefix : put before an option's name in an error

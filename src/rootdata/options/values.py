@@ -15,14 +15,38 @@ T = TypeVar("T")
 
 
 def reject_unknown(options: Mapping[str, Any], known: Sequence[str], *, where: str) -> None:
-    """Raise :class:`ConfigError` for the first key that is not known, with its nearest neighbours."""
+    """Refuse options that nobody knows.
+
+    Parameters
+    ----------
+    options : what was given, by name
+    known : names that may be given
+    where : what holds the options, for the error
+
+    Raises
+    ------
+    ConfigError
+        For the first key that is not known, with its nearest neighbours.
+    """
     for key in options:
         if key not in known:
             raise ConfigError(f"unknown option {key!r} in {where}; {nearest(str(key), known)}")
 
 
 def typed(value: Any, kind: type[T], where: str) -> T:
-    """Return a value of the right type."""
+    """Return a value of the right type.
+
+    Parameters
+    ----------
+    value : as Python or YAML gives it
+    kind : its type; a truth value is no whole number
+    where : name of the option, for the error
+
+    Raises
+    ------
+    ConfigError
+        For a value of another type.
+    """
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{where}: got {value!r} of type {type(value).__name__}; expected {kind.__name__}")
     return value
@@ -34,7 +58,19 @@ def text(value: Any, where: str) -> str:
 
 
 def mapping(value: Any, where: str, example: str) -> Mapping[Any, Any]:
-    """Return a mapping; ``example`` shows one where it is none."""
+    """Return a mapping.
+
+    Parameters
+    ----------
+    value : as Python or YAML gives it
+    where : name of the option, for the error
+    example : of what may be given, for the error
+
+    Raises
+    ------
+    ConfigError
+        For anything else.
+    """
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: got {value!r}; expected a mapping such as {example}")
     return value
@@ -48,7 +84,7 @@ def path(value: Any, where: str) -> str:
 
 
 def listed(value: Any, where: str) -> list[Any]:
-    """Return a list of values, of one that stands alone."""
+    """Return a list of values; one that stands alone is put into a list."""
     if value is None:
         return []
     if isinstance(value, (str, int, float)) or hasattr(value, "__fspath__"):
@@ -59,7 +95,7 @@ def listed(value: Any, where: str) -> list[Any]:
 
 
 def names(value: Any, where: str) -> tuple[str, ...]:
-    """Return different texts."""
+    """Return texts of which no two are the same."""
     found = tuple(typed(n, str, where) for n in listed(value, where))
     twice = sorted({n for n in found if found.count(n) > 1})
     if twice:
@@ -97,7 +133,19 @@ def integers(value: Any, where: str) -> tuple[int, ...]:
 
 
 def natural(value: Any, where: str, *, most: int | None = None) -> int:
-    """Return a whole number of at least 0, and at most ``most``."""
+    """Return a whole number of at least 0.
+
+    Parameters
+    ----------
+    value : as Python or YAML gives it
+    where : name of the option, for the error
+    most : the largest that is allowed; without it there is no limit
+
+    Raises
+    ------
+    ConfigError
+        For another type, a negative number, or one above ``most``.
+    """
     if integer(value, where) < 0 or (most is not None and value > most):
         allowed = "0 or more" if most is None else f"0 to {most}"
         raise ConfigError(f"{where}: got {value}; expected {allowed}")
@@ -105,14 +153,39 @@ def natural(value: Any, where: str, *, most: int | None = None) -> int:
 
 
 def positive(value: Any, where: str, *, or_else: str = "") -> int:
-    """Return a whole number of at least 1."""
+    """Return a whole number of at least 1.
+
+    Parameters
+    ----------
+    value : as Python or YAML gives it
+    where : name of the option, for the error
+    or_else : what else the option takes, to be added to the error, such as ``" or 'auto'"``
+
+    Raises
+    ------
+    ConfigError
+        For another type, or a number below 1.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{where}: got {value!r}; expected a whole number of at least 1{or_else}")
     return value
 
 
 def choice(value: Any, allowed: Sequence[str], where: str, *, or_else: str = "") -> str:
-    """Return one of the allowed texts."""
+    """Return one of the allowed texts.
+
+    Parameters
+    ----------
+    value : as Python or YAML gives it
+    allowed : the texts, of which the error names the nearest
+    where : name of the option, for the error
+    or_else : what else the option takes, to be added to the error
+
+    Raises
+    ------
+    ConfigError
+        For any other value.
+    """
     if not isinstance(value, str) or value not in allowed:
         shown = ", ".join(repr(a) for a in allowed)
         raise ConfigError(f"{where}: got {value!r}; allowed: {shown}{or_else}; {nearest(str(value), allowed)}")

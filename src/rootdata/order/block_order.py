@@ -1,4 +1,4 @@
-"""One stream of events: the blocks in a permuted order, a window of them open, and which row of which is at a position.
+"""One stream of events: blocks in a permuted order, a window of them open, and which row of which one comes when.
 
 Integers to integers: nothing is read here.
 """
@@ -89,7 +89,15 @@ def numbered(values: Ints) -> tuple[Ints, Ints]:
 
 
 class Walk:
-    """One stream of an epoch: position to (block, row), remembering the open window."""
+    """One stream of an epoch: position to (block, row), remembering the open window.
+
+    Parameters
+    ----------
+    stream : the blocks of one source and partition
+    seed : of the order, together with the epoch and the stream's own
+    epoch : from 0
+    shuffle : whether blocks and events come at random; else in file order
+    """
 
     def __init__(self, stream: Stream, *, seed: int, epoch: int, shuffle: bool) -> None:
         self._stream = stream

@@ -64,7 +64,7 @@ def apportion(shares: Sequence[int], ends: Sequence[int] | Ints) -> Ints:
 
 
 def _apportion_plainly(shares: Sequence[int], ends: Sequence[int] | Ints) -> Ints:
-    """Do the same with integers of any size."""
+    """Do as :func:`apportion`, with integers of any size."""
     total = sum(shares)
     n = np.array(shares, dtype=object)
     table = np.zeros((len(ends), len(shares)), np.int64)

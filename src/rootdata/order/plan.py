@@ -84,6 +84,12 @@ class Plan:
 
         Rank r of R gets events ``n r // R`` to ``n (r + 1) // R`` of every batch of n, batch by batch. Starting late
         costs no more than starting at the front: nothing that came before is visited.
+
+        Parameters
+        ----------
+        epoch : from 0; decides the order where there is shuffling
+        start : number of the first chunk
+        rank, world_size : leave out what other ranks get of each batch
         """
         partitions = self._partitions_of(rank, world_size)
         walks = {p: [self._walk(stream, epoch) for stream in self.streams[p]] for p in partitions}
@@ -171,7 +177,11 @@ def make_plan(
 
     Parameters
     ----------
+    sources : what is mixed; those without events are left out
     chunk_size : rounded up to whole batches, so that a batch is a slice of one chunk
+    batch_size : events of a batch over all ranks
+    shuffle : whether blocks are visited, and the events of a chunk ordered, at random
+    seed : of that order, together with the epoch
     open_blocks : blocks of each source that are open at a time, at least one for each partition; ``None``: enough to
         hold two chunks over all sources
     partitions : streams that the events are dealt to

@@ -23,6 +23,8 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
 
     Parameters
     ----------
+    column : name of the feature, for errors
+    scaling : the kind that is asked for, or the numbers where it is ``given``
     stats : of training events alone
 
     Raises

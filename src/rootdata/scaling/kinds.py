@@ -78,7 +78,7 @@ class Unscaled(Standard):
     is_learnt = False
 
     def location(self, stats: ColumnStats) -> tuple[float, float]:  # noqa: ARG002 - nothing is learnt
-        """Return what changes nothing."""
+        """Return shift 0 and width 1."""
         return 0.0, 1.0
 
 

@@ -28,7 +28,7 @@ class Executor(Protocol):
 
 
 class Handed(Generic[T]):
-    """What a task that an executor runs will have returned."""
+    """The result of a task that an executor runs, which may have to be waited for."""
 
     def __init__(self, future: Any, name: str) -> None:
         self._future = future
@@ -60,7 +60,7 @@ class Handed(Generic[T]):
 
 @contextmanager
 def submitting(scheduler: str | Executor, *, patience: float) -> Iterator[Submit]:
-    """Provide what hands in tasks.
+    """Provide what submits tasks. What still runs when this ends with an error is given up.
 
     What still runs when this ends with an error is given up.
 
@@ -100,7 +100,7 @@ def submitting(scheduler: str | Executor, *, patience: float) -> Iterator[Submit
 
 
 class Result(Generic[T]):
-    """What a task will have returned."""
+    """The result of a task, which may have to be waited for."""
 
     def __init__(self, future: Any, address: str) -> None:
         self._future = future

@@ -64,6 +64,7 @@ def scan(
 
     Parameters
     ----------
+    config : names branches, cuts, labels and the split
     files : (position of the sample, location), as from :func:`rootdata.scan.sources.find_files`
     states : of the files, where somebody looked just now
     progress : told how much was read
@@ -108,7 +109,7 @@ def scan(
 
 
 def _check_unchanged(files: Sequence[tuple[int, Location]], states: Sequence[State], good: Sequence[_Good]) -> None:
-    """Refuse what was read of files that were replaced or rewritten meanwhile; remote ones are looked at once."""
+    """Refuse files that were replaced or rewritten while they were read; remote ones are looked at once."""
     for file in good:
         location, before = files[file.position][1], states[file.position]
         now = file.described.file.state if is_remote(location.path) else state_of(location)
@@ -265,7 +266,7 @@ def _judge(
     measuring: Sequence[_Awaited[list[Measured] | Rejected]],
     kinds: Mapping[str, tuple[Branch, str]],
 ) -> _Good | Rejected:
-    """Say whether a file is good, of the kinds of the good ones before it."""
+    """Say whether a file is good: whether its branches are of the same kinds as those of the good files before it."""
     if isinstance(looked, Rejected):
         return looked
     try:
@@ -284,7 +285,7 @@ def _judge(
 def _refusal(
     bad: Rejected, position: int, files: Sequence[tuple[int, Location]], found: Sequence[_Good | Rejected]
 ) -> RootDataError:
-    """Add to an error that files may be skipped, where that would help: what no file has is no matter of bad files."""
+    """Add to an error that bad files may be skipped, where that would help: not where all files lack the same."""
     sample = files[position][0]
     has_good = any(isinstance(file, _Good) and file.sample == sample for file in found)
     has_others = sum(i == sample for i, _ in files) > 1

@@ -44,6 +44,7 @@ def scan_for(
 
     Parameters
     ----------
+    options : the data, and how they are read; the order does not matter here
     given, progress, store, scheduler : as :func:`specs_for` takes them
 
     Raises
@@ -68,6 +69,7 @@ def specs_for(
 
     Parameters
     ----------
+    config : of the data
     given : specs, or the path of a file of them; refused where they were made for something else
     progress : show a bar while scanning
     read : how files are read, remote ones above all
@@ -173,6 +175,8 @@ def check_matches(
 
     Parameters
     ----------
+    specs : that were given
+    config : that they shall serve
     files, states : what is found now
     where : what to call the specs in an error
 

@@ -15,11 +15,13 @@ Content = tuple[str, int, int, str]
 
 
 def renamed(path: Path, files: Sequence[FileSpecs], split: Split) -> dict[str, str]:
-    """Say which files are known under other names, by which their events fell to other parts, and note the new ones.
+    """Find the files that had other names in an earlier pass, and events in other parts; note the new names.
 
     Parameters
     ----------
     path : of the notes, a line for each content; a damaged line is passed over
+    files : that were scanned just now
+    split : decides whether parts go by names at all, and by which part of them
 
     Returns
     -------

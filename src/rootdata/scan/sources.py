@@ -16,6 +16,7 @@ def find_files(config: DataConfig, *, read: ReadConfig = ReadConfig()) -> list[t
 
     Parameters
     ----------
+    config : names the files of each sample
     read : how long servers are waited for
 
     Returns

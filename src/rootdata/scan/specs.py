@@ -147,6 +147,7 @@ class Specs:
 
         Parameters
         ----------
+        part : ``train``, ``val`` or ``test``
         shares : how many events of each sample are drawn, where samples are over- or undersampled
         """
         events = self.events_of(part)
@@ -237,7 +238,7 @@ def _needs(config: DataConfig, column: str) -> list[Any]:
 
 
 def collects(config: DataConfig, column: str) -> dict[str, Any]:
-    """Say which of the dearer statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
+    """Say which of the costlier statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
     kind = kind_of(config.scaling_of(column))
     if kind is None:
         return {}
@@ -245,7 +246,14 @@ def collects(config: DataConfig, column: str) -> dict[str, Any]:
 
 
 def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequence[State]) -> str:
-    """Hash a configuration's key with the files' paths and states, without opening them."""
+    """Hash a configuration's key with the files' paths and states, without opening them.
+
+    Parameters
+    ----------
+    key : hash of what the configuration says of the specs, see :func:`key_of`
+    files : (position of the sample, location), in the order of the configuration
+    states : of these files; where a server tells a version, the query of a URL does not count
+    """
     found = [
         (sample, without_query(w.path) if state.version else w.path, w.tree, state.size, state.version)
         for (sample, w), state in zip(files, states, strict=True)

@@ -145,6 +145,8 @@ def check_suits(config: DataConfig, described: Described, kinds: Mapping[str, tu
 
     Parameters
     ----------
+    config : says which branches are flat features, and which belong to collections
+    described : the file, and what its branches hold
     kinds : branch name to what it is, and the path of the file where it was found first
 
     Raises
@@ -207,7 +209,7 @@ def _by_class(events: Events, num_classes: int) -> tuple[np.ndarray[Any, Any], n
 
 
 def _column(config: DataConfig, name: str, column: Flat, chosen: np.ndarray[Any, Any] | None) -> ColumnStats:
-    """Measure a column, or the values of it at the positions ``chosen``; of a branch, what was read."""
+    """Measure a column, or only its values at the positions ``chosen``; a branch is measured as it was read."""
     is_derived = name in config.derived
     values = column if is_derived else values_of(column)
     values = values if chosen is None else values.take(chosen)

@@ -37,7 +37,14 @@ class EndOnSignal(pl.Callback):
         self._is_ours = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Take over signals, where nobody of ours has, and meet the other ranks of this machine."""
+        """Take over signals, unless that was done already, and learn which other ranks run on this machine.
+
+        Parameters
+        ----------
+        trainer : tells how many ranks there are, and which of them it has started
+        pl_module : not used
+        stage : any: signals are taken over for fit, validation, test and prediction alike
+        """
         known = Ending.current()
         self._is_ours, self._ending = known is None, known or Ending(within=self.within)
         if self._is_ours:
@@ -58,21 +65,21 @@ class EndOnSignal(pl.Callback):
         connector._sigterm_notifier_fn = note  # noqa: SLF001
 
     def on_train_start(self, *_: Any) -> None:
-        """Let steps finish."""
+        """Let a training step finish before a signal ends the process."""
         if self._ending is not None:
             self._ending.has_trained = True
         self._hold(is_held=True)
 
     def on_validation_start(self, *_: Any) -> None:
-        """Let nothing finish: no checkpoint would hold it."""
+        """Let signals end the process at once: no checkpoint would hold what a validation has done."""
         self._hold(is_held=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Go on with steps, if it is a training that was validated."""
+        """Let steps finish again, if it was the validation of a training."""
         self._hold(is_held=trainer.state.fn == "fit" and not trainer.sanity_checking)
 
     def on_train_end(self, *_: Any) -> None:
-        """Let nothing finish."""
+        """Let signals end the process at once again."""
         self._hold(is_held=False)
 
     def _hold(self, *, is_held: bool) -> None:
@@ -86,7 +93,14 @@ class EndOnSignal(pl.Callback):
         pl_module: pl.LightningModule,  # noqa: ARG002
         exception: BaseException,
     ) -> None:
-        """See to it that the other ranks end as well, and this one with another status than 0."""
+        """Let the other ranks end as well, and this one with a status other than 0.
+
+        Parameters
+        ----------
+        trainer : whose launcher ends the ranks that it started
+        pl_module : not used
+        exception : is raised again by Lightning; Lightning's own ``SystemExit`` on SIGTERM gets a status
+        """
         ending = self._ending or Ending.current()  # the process that starts others by multiprocessing sees no setup
         if ending is not None:
             ending.arrived()
@@ -97,7 +111,12 @@ class EndOnSignal(pl.Callback):
         self._leave()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Give signals back."""
+        """Leave signals to whatever handled them before.
+
+        Parameters
+        ----------
+        trainer, pl_module, stage : not used
+        """
         self._leave()
 
     def _leave(self) -> None:

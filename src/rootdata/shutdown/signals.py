@@ -81,7 +81,7 @@ class Ending:
 
     @staticmethod
     def current() -> Ending | None:
-        """Return the one that answers signals now, by itself or among the handlers that Lightning calls together."""
+        """Return the one that handles signals now, by itself or among the handlers that Lightning calls together."""
         handler = signal.getsignal(signal.SIGTERM)
         handlers = [handler, *getattr(handler, "signal_handlers", ())]
         return next((one for one in handlers if isinstance(one, Ending) and one._is_open), None)  # noqa: SLF001
@@ -96,7 +96,7 @@ class Ending:
         return self.is_watching and os.getpid() == self._process
 
     def open(self) -> None:
-        """Take over; nothing, where this is not the main thread: signals are none of its business."""
+        """Take over the signals; where this is not the main thread, which alone may do so, nothing happens."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._read, self._write = os.pipe()
@@ -155,7 +155,7 @@ class Ending:
         self._others |= {pid: sender(pid) for pid in ranks if pid not in {*self._others, self._process}}
 
     def arrived(self) -> None:
-        """Hear that the exception is being dealt with: no other one is raised."""
+        """Note that the exception is being handled: no other one is raised."""
         self._has_arrived = True
 
     # In the main thread
@@ -242,7 +242,7 @@ class Ending:
             procs.clear()  # Lightning would kill this process as soon as one of them has ended
 
     def _press(self) -> None:
-        """Raise again what nobody has seen; in the end do without the main thread."""
+        """Raise the exception again while nobody has handled it; at last end the process without the main thread."""
         if self._has_others() and self._waited() > (self._within if self._has_answered else self._within / 2):
             self._end()
         if self._has_arrived or self._may_finish() or self.signum is None:
@@ -266,7 +266,7 @@ class Ending:
 
 
 def leave_to_parent(ending: Ending | None) -> None:
-    """In a process that was forked, see to it that its signals are not taken for those of the one it came from."""
+    """In a forked process, keep its signals from being taken for signals to the process that it came from."""
     if ending is not None and ending.is_watching:
         signal.set_wakeup_fd(-1)
 
@@ -306,7 +306,14 @@ def sender(process: int) -> Send:
 
 
 def hand_over(signum: int, frame: FrameType | None, handler: Handler) -> None:
-    """Let another handler answer a signal, from now on."""
+    """Let another handler answer a signal, from now on.
+
+    Parameters
+    ----------
+    signum : number of the signal that has come
+    frame : where the program was then, as Python gives it to handlers
+    handler : a function, or ``SIG_DFL`` or ``SIG_IGN``
+    """
     signal.signal(signum, handler)
     if callable(handler):
         handler(signum, frame)

@@ -109,7 +109,16 @@ class ScoreReport(pl.Callback):
         batch_idx: int,  # noqa: ARG002
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
-        """Keep the scores of one batch."""
+        """Keep the scores of one batch.
+
+        Parameters
+        ----------
+        trainer, pl_module : not used
+        outputs : what ``test_step`` returned: ``score`` and ``label``, and where there are any ``weight`` and
+            ``index``, by name, an event on each row
+        batch, batch_idx : not used: all that counts is in ``outputs``
+        dataloader_idx : not used: there is one loader
+        """
         self._batches.append({key: as_array(value) for key, value in outputs.items()})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
@@ -136,7 +145,7 @@ class ScoreReport(pl.Callback):
 class ExportCheck(pl.Callback):
     """Refuse to train a network that could not be exported afterwards, before its first batch.
 
-    Once it is as it will be trained, in its precision and on its device, it is exported to nowhere. All ranks refuse.
+    It is exported without writing anything, in the precision and on the device of the training. All ranks refuse.
     """
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -200,7 +209,14 @@ def collect(
 
 
 def named(names: Sequence[str], n_needed: int, *, kind: str) -> tuple[str, ...]:
-    """Complete a list of names: ``kind 3`` for the fourth."""
+    """Complete a list of names: ``kind 3`` for the fourth.
+
+    Parameters
+    ----------
+    names : those that are known, in order
+    n_needed : length of the result, where there are not more names than that
+    kind : word for one of them
+    """
     return *map(str, names), *(f"{kind} {number}" for number in range(len(names), n_needed))
 
 
@@ -240,7 +256,14 @@ def or_none(value: float) -> float | None:
 
 
 def histogram(score: NDArray[np.float64], *, weight: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """Fill weights into equal bins of [0, 1]: (bins,)."""
+    """Fill weights into equal bins of [0, 1]: (bins,).
+
+    Parameters
+    ----------
+    score : (n,) in [0, 1]; others are left out
+    weight : (n,)
+    bins : number of bins
+    """
     return np.histogram(score, bins=bins, range=(0, 1), weights=weight)[0].astype(np.float64)
 
 
@@ -270,6 +293,12 @@ def write_json(content: Any, path: Path) -> Path:
 
 def draw(scores: ScoredEvents, *, folder: Path, bins: int) -> dict[str, Path]:
     """Draw the pictures and name them.
+
+    Parameters
+    ----------
+    scores : of all test events
+    folder : made where it is not there; pictures of these names are replaced
+    bins : of the distributions of the scores, over [0, 1]
 
     Raises
     ------
@@ -354,7 +383,16 @@ def group_colours(scores: ScoredEvents) -> Iterator[str]:
 
 
 def draw_group(axes: Axes, density: NDArray[np.float64], *, label: str, colour: str, is_filled: bool) -> None:
-    """Draw one histogram over [0, 1]: signal as an area under the lines of the backgrounds."""
+    """Draw one histogram over [0, 1]: signal as an area under the lines of the backgrounds.
+
+    Parameters
+    ----------
+    axes : of matplotlib
+    density : (bins,) heights, of equal bins
+    label : name in the legend
+    colour : as matplotlib takes it; the area is a paler one
+    is_filled : whether it is signal
+    """
     edges = np.linspace(0, 1, len(density) + 1)
     if is_filled:
         area = (colour, 0.22)

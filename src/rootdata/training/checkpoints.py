@@ -31,6 +31,12 @@ class AtomicCheckpointIO(_Base):  # type: ignore[misc]
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save; where that fails, what was there stays.
 
+        Parameters
+        ----------
+        checkpoint : what Lightning saves; anything that ``torch.save`` takes
+        path : of the file; a URL is left to Lightning
+        storage_options : of Lightning's own way of saving, which is taken where there are any
+
         Raises
         ------
         FileError

@@ -36,7 +36,7 @@ class CSVLogger(lightning_loggers.CSVLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is left; where that fails after another error, the other one is the news."""
+        """Write what is left; where that fails after another error, that other error is the one that is raised."""
         try:
             super().finalize(status)
         except OSError as error:

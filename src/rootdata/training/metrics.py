@@ -73,6 +73,12 @@ def area(curve: Roc) -> float:
 def auc(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None) -> float:
     """Give the area under the curve of :func:`roc`; NaN where a class is absent.
 
+    Parameters
+    ----------
+    score : (n,) the higher, the more like signal
+    label : (n,) 1 for signal, 0 for background
+    weight : (n,) or None for one each
+
     Examples
     --------
     >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
@@ -185,7 +191,7 @@ def thin(curve: Roc, *, n_points: int = 400) -> Roc:
 
 
 def _way_along(efficiency: Floats) -> Floats:
-    """Give the share of all its steps, up or down, that an efficiency has made: itself, where it only rises."""
+    """Return the share of all its steps, up and down, behind each point: the efficiency itself, where it only rises."""
     way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(efficiency)))])
     along: Floats = way / way[-1]
     return along
@@ -210,6 +216,12 @@ def _with_area(curve: Roc, keep: NDArray[np.intp]) -> NDArray[np.intp]:
 def accuracy(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None) -> float:
     """Give the share of events whose likeliest class is their label; with two classes the cut is at one half.
 
+    Parameters
+    ----------
+    score : (n,) probability of label 1, or (n, classes)
+    label : (n,) class numbers
+    weight : (n,) or None for one each
+
     Examples
     --------
     >>> accuracy(np.array([0.2, 0.9, 0.6]), np.array([0, 1, 0]), weight=np.array([1.0, 1.0, 2.0]))
@@ -221,7 +233,14 @@ def accuracy(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None
 
 
 def cross_entropy(score: AnyArray, label: AnyArray, *, weight: AnyArray | None = None) -> float:
-    """Give the mean of -log(probability of the label), where no probability counts as less than 1e-7."""
+    """Give the mean of -log(probability of the label), where no probability counts as less than 1e-7.
+
+    Parameters
+    ----------
+    score : (n,) probability of label 1, or (n, classes)
+    label : (n,) class numbers
+    weight : (n,) or None for one each
+    """
     score, label, weight = parse(score, label, weight)
     if score.ndim == 1:
         score = np.stack([1 - score, score], axis=1)
@@ -238,7 +257,20 @@ def mean(values: AnyArray, *, weight: Floats) -> float:
 def parse(
     score: AnyArray, label: AnyArray, weight: AnyArray | None, *, is_binary: bool = False
 ) -> tuple[Floats, NDArray[np.int64], Floats]:
-    """Bring the arrays to float64, int64, float64 and check that they are as long as each other."""
+    """Bring the arrays to float64, int64, float64 and check that they are as long as each other.
+
+    Parameters
+    ----------
+    score : (n,) or (n, classes)
+    label : (n,) class numbers
+    weight : (n,) or None for one each
+    is_binary : allow (n,) scores alone
+
+    Raises
+    ------
+    ShapeError
+        Where shapes do not fit each other.
+    """
     score = np.asarray(score, dtype=np.float64)
     label = np.asarray(label, dtype=np.int64)
     weight = np.ones(label.shape) if weight is None else np.asarray(weight, dtype=np.float64)

@@ -111,10 +111,11 @@ def is_ours(config: Any) -> bool:
 
 
 def essence(config: Plain, *, data: bool = True) -> dict[str, Any]:
-    """Take from a configuration what decides the weights, as dotted keys; its own folder becomes a word.
+    """Take from a configuration what decides the weights, as dotted keys; its own folder is replaced by ``<folder>``.
 
     Parameters
     ----------
+    config : of a training, resolved
     data : whether the options of the data are among it, but for those that change how events are read
     """
     options = {key: value for key, value in config["data"].items() if data and key not in READING}

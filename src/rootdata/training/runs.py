@@ -80,6 +80,7 @@ def new_place(wanted: Path, *, is_first: bool) -> Path:
     Parameters
     ----------
     wanted : named by the time, which processes that start one after the other see differently
+    is_first : whether this is the process that makes it
 
     Raises
     ------
@@ -153,6 +154,7 @@ def refuse_mixture(folder: Path, config: Plain) -> None:
 
     Parameters
     ----------
+    folder : of the outputs
     config : resolved
 
     Raises

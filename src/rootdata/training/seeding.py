@@ -32,7 +32,14 @@ class SeededSteps(pl.Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
-        """Seed for this batch of this epoch on this rank."""
+        """Seed for this batch of this epoch on this rank.
+
+        Parameters
+        ----------
+        trainer : tells the epoch and the rank
+        pl_module, batch : not used
+        batch_idx : number of the batch in its epoch
+        """
         seed_all(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
 
 

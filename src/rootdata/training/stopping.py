@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 
 
 def count_as_done(trainer: pl.Trainer) -> None:
-    """Let a trainer that was stopped count the batches that were learnt from, and not the one that it was about to.
+    """Let a trainer that was stopped count the batches that were learnt from, but not the one that was about to begin.
 
     Its next trainer would otherwise take an epoch's last batch, which is to come again, for one that is done, or number
     batches otherwise after it was stopped a second time.
@@ -54,7 +54,14 @@ class SaveWhenStopped(pl.Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Note that a step begins."""
+        """Note that a step begins.
+
+        Parameters
+        ----------
+        trainer : not used
+        pl_module : where it has buffers, as of batch normalisation, nothing is saved during a step
+        batch, batch_idx : not used
+        """
         self._is_exact = next(pl_module.buffers(), None) is None
 
     def on_before_optimizer_step(self, *_: Any) -> None:
@@ -76,6 +83,13 @@ class SaveWhenStopped(pl.Callback):
                 warnings.warn(str(error), stacklevel=2)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Remove the file after a training; a test must leave it."""
+        """Remove the file after a training; a test must leave it.
+
+        Parameters
+        ----------
+        trainer : only the first rank removes the file
+        pl_module : not used
+        stage : ``fit``, ``validate``, ``test`` or ``predict``
+        """
         if stage == "fit" and trainer.is_global_zero:
             self.path.unlink(missing_ok=True)

@@ -54,6 +54,13 @@ def generate(folder: str | Path, n_events: int = 100_000, *, seed: int = 1, prog
 def ensure(folder: str | Path, n_events: int = 100_000, *, seed: int = 1, progress: bool = True) -> list[Path]:
     """Make the ``selected`` set unless the folder has it already; see :func:`generate`.
 
+    Parameters
+    ----------
+    folder : absent, empty, or with just this set
+    n_events : of all files together, shared out by ``samples.SHARES``
+    seed : of all random numbers
+    progress : show a bar
+
     Raises
     ------
     DataError
@@ -72,6 +79,12 @@ def select_block(process: str, *, seed: int, block: int) -> Selected:
     """Simulate one block of a process and keep the events that the analysis selects.
 
     What can't pass is dropped as early as it is known, before more random numbers are spent on it.
+
+    Parameters
+    ----------
+    process : one of ``samples.PROCESSES``
+    seed : of all random numbers, together with process and block
+    block : number of the block, from 0; each has ``BLOCK_EVENTS`` events before the selection
     """
     rng = np.random.default_rng([seed, PROCESSES.index(process), block])
     hard = simulate(rng, process, n_events=BLOCK_EVENTS)
@@ -100,7 +113,15 @@ def select_block(process: str, *, seed: int, block: int) -> Selected:
 
 
 def matched(hard: HardEvents, jets: analysis.Jets, candidate: analysis.Candidate, *, rows: Array) -> Bools:
-    """Tell which events have their Higgs boson found; ``rows`` are the positions of the events in ``hard``."""
+    """Tell which events have their Higgs boson found.
+
+    Parameters
+    ----------
+    hard : the generated events
+    jets : of the selected ones
+    candidate : of the selected ones
+    rows : (n_selected,) positions of the selected events in ``hard``
+    """
     if hard.higgs_b_eta is None or hard.higgs_b_phi is None:
         return np.zeros(len(rows), bool)
     return analysis.is_matched(jets, candidate, eta=hard.higgs_b_eta[:, rows].T, phi=hard.higgs_b_phi[:, rows].T)

@@ -89,6 +89,8 @@ def selected_events(variables: Mapping[str, Array], *, jets: Jets, fat_jets: Fat
     Parameters
     ----------
     variables : (n_events,) each, of ``samples.VARIABLES``
+    jets : (n_events, n_jets)
+    fat_jets : (n_events, n_fat_jets)
     event : (n_events,) identifiers, unique within a process
     """
     flat = {"event": event.astype(np.uint64)} | {name: values for name, values in variables.items() if name != "nJet"}
@@ -104,7 +106,7 @@ def selected_events(variables: Mapping[str, Array], *, jets: Jets, fat_jets: Fat
 
 @contextmanager
 def bar(total: int, *, is_shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """Show progress on the terminal; gives a function to call with more events and what they are of."""
+    """Show progress on the terminal; gives a function that is called with a number of new events and their process."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

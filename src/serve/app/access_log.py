@@ -18,7 +18,7 @@ _log = logging.getLogger("serve")
 
 
 class AccessLog:
-    """Writes JSON lines; the file is opened at the first one, and processes write to its end, a line at once.
+    """Writes JSON lines, each at once; the file is opened for the first, and all processes append to it.
 
     Keys are never written: neither headers nor queries are, and what looks like a key is left out of paths.
 
@@ -36,7 +36,9 @@ class AccessLog:
 
         Parameters
         ----------
+        scope : of the request, as ASGI gives it
         status : of the answer; None where the client went away before there was one
+        seconds : from the head of the request to the end of the answer
         size : bytes of the answer's body
         """
         client = scope.get("client")

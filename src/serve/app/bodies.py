@@ -26,8 +26,9 @@ async def read(request: Request, limit: int, *, pause: float) -> bytes:
 
     Parameters
     ----------
+    request : whose body nobody has read yet
     limit : bytes, of a compressed body when it is inflated
-    pause : s that the client may send nothing
+    pause : seconds that the client may send nothing
 
     Raises
     ------
@@ -72,7 +73,12 @@ async def _collected(pieces: AsyncIterator[bytes], hold: Hold | None) -> bytes:
 async def save(request: Request, path: Path, limit: int, *, pause: float) -> None:
     """Write a body to a new file, which stays where it is after an error.
 
-    Parameters are those of :func:`read`.
+    Parameters
+    ----------
+    request : whose body nobody has read yet
+    path : of the file, which must not exist
+    limit : bytes, of a compressed body when it is inflated
+    pause : seconds that the client may send nothing
 
     Raises
     ------

@@ -73,7 +73,7 @@ class Inflater:
             raise self._wrong(str(error)) from error
 
     def finish(self) -> None:
-        """Check that the body came to its end; none at all is taken for an empty one.
+        """Check that the body came to its end; a body without a byte counts as an empty one.
 
         Raises
         ------

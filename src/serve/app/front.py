@@ -57,12 +57,12 @@ class Front:
         return [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", _SEEN), _VARY]
 
     def _whole(self, pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-        """Put the prefix in front of where an answer sends its reader."""
+        """Put the prefix before the path to which an answer redirects."""
         name, value = pair
         return (name, self._root.encode() + value) if name == b"location" and value.startswith(b"/") else pair
 
     def _below(self, scope: Scope) -> Scope:
-        """Take off the prefix, where the proxy has not."""
+        """Take the prefix off a path, where the proxy has not."""
         start = f"{self._root}/"
         if not self._root or not (scope["path"].startswith(start) and scope["raw_path"].startswith(start.encode())):
             return scope

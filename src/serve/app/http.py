@@ -24,10 +24,12 @@ class ClientConnection(HttpToolsProtocol):
 
     Parameters
     ----------
-    patience : s that a client may take to send the head of a request, from its first byte
-        and to take something of an answer
+    arguments : of uvicorn's own protocol
+    patience : s that a client may take to send the head of a request, from its first byte, and to take something of an
+        answer
     most : connections of this process; beyond that the one that has said nothing for the longest time makes room
     count : told the status of what is refused here
+    options : of uvicorn's own protocol
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class ClientConnection(HttpToolsProtocol):
             self._wait()
 
     def _feed(self, data: bytes) -> None:
-        """Parse; where a client wishes for another protocol, as if it had not (RFC 9110, 7.8).
+        """Parse; a client's wish for another protocol is ignored (RFC 9110, 7.8).
 
         The parser gives up after the head of such a request, so another one is given the head without the wish.
         """

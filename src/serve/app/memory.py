@@ -59,7 +59,7 @@ def limit_of_worker(workers: int) -> int:
 
 
 def _limits(root: Path, path: str) -> Iterator[int]:
-    """Give the limits of a cgroup and of all above it; version 2 and version 1 call them otherwise."""
+    """Return the limits of a cgroup and of all above it; versions 1 and 2 have different names for them."""
     folder = root / path
     for place in (folder, *folder.parents):
         if not place.is_relative_to(root):
@@ -135,6 +135,12 @@ class Room:
     def share(self, who: str, size: int, *, own: int) -> None:
         """Count bytes of a key: one request may have all, several of a key together half.
 
+        Parameters
+        ----------
+        who : name of the key
+        size : bytes to be counted
+        own : bytes that the same request holds already
+
         Raises
         ------
         Overloaded
@@ -158,6 +164,7 @@ class Room:
 
         Parameters
         ----------
+        size : bytes
         own : bytes that the same request holds already
 
         Raises
@@ -182,7 +189,7 @@ class Room:
         self.used += size
 
     def keep(self, size: int) -> None:
-        """Count bytes that can't be let go of yet though their request is over."""
+        """Go on counting bytes that can't be freed yet though their request is over."""
         self.used += size
 
     def free(self, size: int) -> None:

@@ -139,6 +139,12 @@ def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def pieces(table: Table, *, max_events: int, max_bytes: int) -> list[tuple[int, int]]:
     """Cut events into ranges of bounded size.
 
+    Parameters
+    ----------
+    table : the events
+    max_events : of a range, at least 1
+    max_bytes : of the values and counts in a range
+
     Returns
     -------
     (start, stop) of each, in order, at least one; none has more than ``max_events`` events, and only one of a single

@@ -81,9 +81,11 @@ def predict(
 
     Parameters
     ----------
+    servers : those of the client
+    model : its name
     events : a list of dicts (branch name to a number or a list of numbers, None for a missing value); a dict, a
         DataFrame or anything else of columns by branch name; an awkward array of records; the path of a ROOT file
-    version, alias : of the model; the latest version by default
+    version, alias : of the model, one of the two; the latest version by default
     explain : also say what is unlike the training events; not for files
     tree : of a ROOT file that has several
 
@@ -149,7 +151,17 @@ def predict_file(
 
     Parameters
     ----------
+    servers : those of the client
+    model : its name
+    path : of a ROOT file on this machine
     output : ``scores.root`` (tree ``scores``, one branch ``score_<column>`` for each), ``.arrow`` or ``.json``
+    version, alias : of the model, one of the two; the latest version by default
+    tree : name of the tree, where the file has several
+
+    Raises
+    ------
+    InvalidInput, ServerError, Unreachable
+        Naming what is wrong, where, and what to do.
     """
     target, output = Target(name=model, version=version, alias=alias), Path(output)
     kinds = {".root": media.ROOT, ".arrow": media.ARROW, ".arrows": media.ARROW, ".json": media.JSON}
@@ -191,6 +203,7 @@ def checked(answer: Answer, *, first: int = 0) -> Answer:
 
     Parameters
     ----------
+    answer : of a server, of any status
     first : number of the first event of the request among all that were given
 
     Raises
@@ -268,8 +281,11 @@ def search(
 
     Parameters
     ----------
+    servers : those of the client
+    tag : that the model has, in full
     feature : a branch or feature that it takes
     author, text : parts of the author, and of name, description, author or tags
+    min_auc : the smallest ``auc`` among the metrics of its manifest
     bounds : ``min_<metric>`` or ``max_<metric>`` to a number
     """
     asked = {"tag": tag, "feature": feature, "author": author, "text": text, "min_auc": min_auc, **(bounds or {})}
@@ -284,7 +300,14 @@ def _given(asked: Mapping[str, object]) -> dict[str, str]:
 
 
 def card(servers: Servers, name: str, version: int | None = None) -> Steps[dict[str, Any]]:
-    """Say what is known of a model, or everything about a version: its manifest."""
+    """Say what is known of a model, or everything about a version: its manifest.
+
+    Parameters
+    ----------
+    servers : those of the client
+    name : of the model
+    version : by default the model as a whole
+    """
     path = Target(name=name, version=version).path
     return dict(_json((yield from servers.ask(ServerCall(method="GET", path=path, is_repeatable=True)))))
 
@@ -303,7 +326,10 @@ def upload(
 
     Parameters
     ----------
+    servers : those of the client
+    name : of the model, which need not be there yet
     source : folder of a bundle, an archive of one, or a graph alone (``.onnx``)
+    tags : added to those of the model
     features, columns : of a graph alone: what the features of its input, and its scores, are called
     batching : ``none`` where requests, and the events in them, are to be run one by one
     """
@@ -318,7 +344,20 @@ def upload(
 
 
 def download(servers: Servers, name: str, version: int | None = None, *, into: str | Path) -> Steps[Path]:
-    """Fetch a version, the latest by default, as a bundle into a folder, and check that it is whole."""
+    """Fetch a version as a bundle into a folder, and check that it is whole.
+
+    Parameters
+    ----------
+    servers : those of the client
+    name : of the model
+    version : by default the latest
+    into : folder, made where it is not there; files of a bundle in it are replaced
+
+    Raises
+    ------
+    InvalidInput, ServerError, Unreachable
+        Where it can't be written, does not come, or is not whole.
+    """
     into = Path(into)
     if version is None:
         version = int((yield from card(servers, name))["latest"])
@@ -333,7 +372,15 @@ def download(servers: Servers, name: str, version: int | None = None, *, into: s
 
 
 def set_alias(servers: Servers, name: str, alias: str, version: int) -> Steps[None]:
-    """Let an alias, such as ``production``, point at a version."""
+    """Let an alias, such as ``production``, point at a version.
+
+    Parameters
+    ----------
+    servers : those of the client
+    name : of the model
+    alias : moved where it points at another version
+    version : that is there
+    """
     body, headers = json.dumps({"version": version}).encode(), {"Content-Type": media.JSON}
     path = Target(name=name, alias=alias).path
     call = ServerCall(method="PUT", path=path, headers=headers, body=body, is_repeatable=True)
@@ -360,13 +407,27 @@ def _tag(name: str, tag: str) -> str:
 
 
 def delete(servers: Servers, name: str, version: int | None = None) -> Steps[None]:
-    """Move a version, or the whole model, to the trash."""
+    """Move a version, or the whole model, to the trash.
+
+    Parameters
+    ----------
+    servers : those of the client
+    name : of the model
+    version : by default the whole model
+    """
     # Not repeatable: it could then be somebody else's that goes.
     checked((yield from servers.ask(ServerCall(method="DELETE", path=Target(name=name, version=version).path))))
 
 
 def restore(servers: Servers, name: str, version: int | None = None) -> Steps[None]:
-    """Take what was deleted last out of the trash."""
+    """Take what was deleted last out of the trash.
+
+    Parameters
+    ----------
+    servers : those of the client
+    name : of the model
+    version : by default the whole model
+    """
     path = Target(name=name, version=version).path
     checked((yield from servers.ask(ServerCall(method="POST", path=f"{path}/restore"))))
 
@@ -376,6 +437,7 @@ def purge(servers: Servers, *, days: float | None = None, max_bytes: int | None 
 
     Parameters
     ----------
+    servers : those of the client
     days : only what was deleted longer ago
     max_bytes : only what is more than that, the oldest first
     """

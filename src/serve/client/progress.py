@@ -25,7 +25,7 @@ def shown_on(stream: TextIO | None) -> Iterator[Shown | None]:
 
 
 class Shown:
-    """Writes a line, again and again in the same place; a function of the bytes that are sent, and of all.
+    """Writes a line, again and again in the same place; called with the bytes that are sent and the bytes in all.
 
     Parameters
     ----------

@@ -125,7 +125,8 @@ class Policy:
 
         Parameters
         ----------
-        after : what the server asked for; clients come back spread over the time after it
+        turn : how often all servers have been asked before, from 0
+        after : seconds that the server asked for; clients come back spread over the time after it
         draw : gives a number from [0, 1)
         """
         wait = draw() * min(self.longest, self.first * 2.0**turn)
@@ -146,7 +147,11 @@ def ask(
 
     Parameters
     ----------
+    call : what is asked
     urls : the first is asked first; the others when it fails
+    policy : how often, and for how long
+    clock : tells seconds, as ``time.monotonic``
+    draw : gives numbers from [0, 1), for the waits
 
     Yields
     ------

@@ -32,6 +32,10 @@ class Servers:
 
     Parameters
     ----------
+    url : of one server, or of several that are asked in turn
+    key : of all of them; None where none is needed
+    policy : how often to ask again, and for how long
+    draw : gives numbers from [0, 1), which spread the waits of many clients
     max_events : more are sent in several requests
     """
 

@@ -65,6 +65,8 @@ def send(http: httpx.Client, step: Send, progress: Progress | None = None) -> An
 
     Parameters
     ----------
+    http : with the connections that are open
+    step : the call, the server's address and the deadline
     progress : is told how much of a file is sent
 
     Raises
@@ -90,6 +92,8 @@ async def send_async(http: httpx.AsyncClient, step: Send, progress: Progress | N
 
     Parameters
     ----------
+    http : with the connections that are open
+    step : the call, the server's address and the deadline
     progress : as of :func:`send`; it is called where the task runs
 
     Raises

@@ -32,6 +32,12 @@ Floats = npt.NDArray[np.float32]
 def decode(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
     """Decode a stream of record batches, one column for each branch; other columns are ignored.
 
+    Parameters
+    ----------
+    body : an Arrow IPC stream, not a file
+    schemas : the branches that the model takes
+    settings : with the limits of a request
+
     Raises
     ------
     BadRequest, InvalidEvents, TooLarge

@@ -19,6 +19,12 @@ from serve.settings import Settings
 def decode(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
     """Decode the columns of some events.
 
+    Parameters
+    ----------
+    body : a header and the buffers that it describes, see :mod:`rootdata.columnar`
+    schemas : the branches that the model takes
+    settings : with the limits of a request
+
     Returns
     -------
     columns that share the memory of ``body`` where they have the type that the model wants

@@ -39,12 +39,26 @@ def in_rows(names: Sequence[str], *, first: int = 0) -> Locate:
 
 
 def in_events(name: str, *, width: int = 1, first: int = 0) -> Locate:
-    """Locate values of one column that has as many in each event."""
+    """Locate values of a column that has the same number of them in each event.
+
+    Parameters
+    ----------
+    name : of the branch
+    width : values in each event
+    first : number of the first event
+    """
     return lambda at: (name, repr(name if width == 1 else f"{name}[{at % width}]"), first + at // width)
 
 
 def in_lists(name: str, offsets: Ints, *, first: int = 0) -> Locate:
-    """Locate values of a jagged column."""
+    """Locate values of a jagged column.
+
+    Parameters
+    ----------
+    name : of the branch
+    offsets : (n_events + 1,)
+    first : number of the first event
+    """
 
     def locate(at: int) -> tuple[str, str, int]:
         event = int(np.searchsorted(offsets, at, side="right")) - 1
@@ -65,6 +79,7 @@ def from_list(values: Sequence[Any], dtype: np.dtype[Any], locate: Locate) -> Ar
     ----------
     values : (n,) what a JSON parser gives
     dtype : of the result; for floats null becomes NaN
+    locate : from a position in ``values`` to its name and event, for errors
 
     Raises
     ------
@@ -123,6 +138,8 @@ def from_array(values: Array, dtype: np.dtype[Any], locate: Locate) -> Array:
     Parameters
     ----------
     values : numbers or truth values, of any shape; positions count in C order
+    dtype : of the result; where it is a number, truth values are refused
+    locate : from a position in ``values`` to its name and event, for errors
 
     Raises
     ------

@@ -36,6 +36,12 @@ class Unsliced(Exception):  # noqa: N818  # the body may be right
 def decode(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
     """Decode ``{"events": [{...}, ...]}`` or ``{"counts": {...}, "columns": {...}}``.
 
+    Parameters
+    ----------
+    body : JSON in UTF-8
+    schemas : the branches that the model takes
+    settings : with the limits of a request
+
     Raises
     ------
     BadRequest, InvalidEvents, TooLarge
@@ -45,7 +51,19 @@ def decode(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
 
 
 def from_document(document: Mapping[str, Any], schemas: Schemas, *, settings: Settings) -> Table:
-    """Decode what :func:`decode` does, once it is no JSON any more."""
+    """Decode what :func:`decode` does, from parsed JSON.
+
+    Parameters
+    ----------
+    document : what the JSON of a body says
+    schemas : the branches that the model takes
+    settings : with the limits of a request
+
+    Raises
+    ------
+    BadRequest, InvalidEvents, TooLarge
+        As :func:`decode`.
+    """
     wanted = schemas.of(sent(document))
     if document.keys() == {"events"}:
         return from_events(document["events"], wanted, settings)
@@ -56,7 +74,13 @@ def from_document(document: Mapping[str, Any], schemas: Schemas, *, settings: Se
 
 
 def slices(body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
-    """Decode ``{"events": [{...}, ...]}`` a few events at a time, without parsing all of it before.
+    """Decode ``{"events": [{...}, ...]}`` a few events at a time, parsing only what is needed next.
+
+    Parameters
+    ----------
+    body : JSON in UTF-8
+    schemas : the branches that the model takes
+    settings : with the limits of a request
 
     Raises
     ------
@@ -95,6 +119,12 @@ def _rows(body: bytes) -> Iterator[list[Any]]:
 def slices_of(document: Mapping[str, Any], schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
     """Decode what :func:`from_document` does, a few events at a time.
 
+    Parameters
+    ----------
+    document : what the JSON of a body says
+    schemas : the branches that the model takes
+    settings : with the limits of a request
+
     Raises
     ------
     BadRequest, InvalidEvents, TooLarge
@@ -115,7 +145,7 @@ def slices_of(document: Mapping[str, Any], schemas: Schemas, *, settings: Settin
 
 
 def sent(document: Mapping[str, Any]) -> AbstractSet[str]:
-    """Name what is said to be the branches: of all events, or of the first one."""
+    """Name the branches that a body has: of all events, or of the first one."""
     found = document.get("columns") or document.get("events")
     first = found[0] if type(found) is list and found else found
     return first.keys() if type(first) is dict else frozenset()
@@ -136,6 +166,8 @@ def from_events(events: Any, wanted: Schema, settings: Settings, *, first: int =
     Parameters
     ----------
     events : (n,) branch name to a number, None for a missing one, or to a list of them
+    wanted : the branches that these events must have
+    settings : with the limits of a request
     first : number of the first event, for errors and for the limit
 
     Raises
@@ -235,7 +267,7 @@ class _BranchLists:
         return Table(num_events=stop - start, columns=result)
 
     def _counted(self, name: str, offsets: Ints, low: int, start: int, stop: int) -> Jagged:
-        """Turn the values of a branch whose counts are there into a column; they are in one list or one an event."""
+        """Turn the values of a branch with counts into a column; they come in one list, or in a list for each event."""
         wanted, group = self._wanted, self._wanted.group_of(name)
         if name in self._flattened:
             values = self._columns[name][low : low + int(offsets[-1])]

@@ -73,6 +73,12 @@ def decode(body: bytes, manifest: Manifest, *, settings: Settings) -> dict[str, 
 
     The first image counts where there are several. Transparency is left out, as TFaaS does.
 
+    Parameters
+    ----------
+    body : PNG or JPEG
+    manifest : of a model with one input, an image
+    settings : its largest body also bounds the pixels
+
     Returns
     -------
     the input's name to its values: (1, channels, height, width) or (1, height, width, channels)

@@ -74,7 +74,10 @@ def decode(body: bytes, header_length: int | None, manifest: Manifest, *, settin
 
     Parameters
     ----------
+    body : JSON, and behind it the tensors that are sent as bytes
     header_length : bytes of JSON at the start of the body; None where there is nothing else
+    manifest : names the tensors that the model takes and gives
+    settings : with the limits of a request
 
     Raises
     ------
@@ -308,11 +311,19 @@ def encode(
 
     Parameters
     ----------
+    request : says which outputs are wanted, and how
     outputs : output name to its values; at least those that the request asks for
+    model : its name
+    version : that has answered
 
     Returns
     -------
     body, headers
+
+    Raises
+    ------
+    InvalidModel
+        For an output of a type that the protocol has no word for.
     """
     described, buffers = [], []
     for wanted in request.outputs:

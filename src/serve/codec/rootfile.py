@@ -40,6 +40,7 @@ def tables(path: str | Path, schemas: Schemas, *, tree: str | None, settings: Se
     Parameters
     ----------
     path : of a file on this machine
+    schemas : the branches that the model takes
     tree : name of the tree; None where the file holds one
     settings : limits of what one event may hold; events are as many as they are
 

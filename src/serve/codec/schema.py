@@ -34,6 +34,7 @@ class Flats:
 
         Parameters
         ----------
+        events : each with all the branches of these columns
         first : number of the first event, for errors
         """
         rows = list(map(self.row, events))
@@ -157,6 +158,13 @@ def check_events(num_events: int, settings: Settings) -> None:
 def check_counts(counts: Ints, name: str, settings: Settings, *, first: int = 0) -> None:
     """Check the numbers of objects of some events.
 
+    Parameters
+    ----------
+    counts : (n_events,)
+    name : of the branch or collection
+    settings : its ``max_objects`` is the limit
+    first : number of the first event, for errors
+
     Raises
     ------
     TooLarge
@@ -185,6 +193,14 @@ def check_counts(counts: Ints, name: str, settings: Settings, *, first: int = 0)
 def check_alike(counts: Ints, name: str, others: Ints, other: str, *, first: int = 0) -> None:
     """Check that two jagged branches have the same number of objects in each event.
 
+    Parameters
+    ----------
+    counts : (n_events,) of the first branch of a collection
+    name : of that branch
+    others : (n_events,) of another one
+    other : its name, which the error is about
+    first : number of the first event, for errors
+
     Raises
     ------
     InvalidEvents
@@ -206,6 +222,9 @@ def fixed_column(rows: Sequence[Any], name: str, schema: Schema, *, first: int =
 
     Parameters
     ----------
+    rows : (n_events,) what the JSON has for the branch in each event
+    name : of the branch
+    schema : says how many values an event has, and of which type
     first : number of the first event, for errors
 
     Raises
@@ -231,6 +250,8 @@ def check_lists(rows: Sequence[Any], name: str, *, first: int = 0) -> None:
 
     Parameters
     ----------
+    rows : (n_events,) what the JSON has for the branch in each event
+    name : of the branch
     first : number of the first event, for errors
 
     Raises
@@ -252,6 +273,9 @@ def conform(
     Parameters
     ----------
     columns : branch name to a column of ``num_events`` events; exactly the branches of the schema
+    num_events : length of the columns
+    schema : says which types are wanted, and which branches share their counts
+    settings : with the limit of objects
     first : number of the first event, for errors
 
     Raises
@@ -322,6 +346,10 @@ def jagged_group(
 
     Parameters
     ----------
+    lists : branch name to its list in each event
+    group : name of the collection, for errors
+    schema : says which types are wanted
+    settings : with the limit of objects
     first : number of the first event, for errors
 
     Raises

@@ -56,6 +56,12 @@ def decode_json(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
 
     Keys are names of branches, with a position for what an event has several of: ``Jet_pt[0]``, ``Jet_pt[1]``.
 
+    Parameters
+    ----------
+    body : JSON in UTF-8
+    schemas : the branches that the model takes
+    settings : with the limits of a request
+
     Raises
     ------
     BadRequest, InvalidEvents, TooLarge
@@ -74,6 +80,12 @@ def decode_json(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
 
 def decode_proto(body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
     """Decode a message ``Row``: one event, as :func:`decode_json`; what is not finite means missing.
+
+    Parameters
+    ----------
+    body : a serialised message ``Row`` of TFaaS
+    schemas : the branches that the model takes
+    settings : with the limits of a request
 
     Raises
     ------

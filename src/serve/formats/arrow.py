@@ -15,7 +15,14 @@ class Arrow(Format):
     content_type = media.ARROW
 
     def decode(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
-        """Read the events of a body."""
+        """Read the events of a body.
+
+        Parameters
+        ----------
+        body : an Arrow IPC stream, not a file
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        """
         from serve.codec import arrow
 
         return arrow.decode(body, schemas, settings=settings)

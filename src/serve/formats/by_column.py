@@ -15,7 +15,7 @@ from serve.formats.format import FileWriter, Floats, Heading, Target
 
 
 class ByColumn(FileWriter):
-    """Keeps the columns of scores in files of their own until the end; what these look like is for who derives."""
+    """Keeps each column of the scores in a file until the end; a subclass says how their bytes look."""
 
     def __init__(self, target: Target, heading: Heading) -> None:
         super().__init__(target, heading)

@@ -23,7 +23,14 @@ class BinaryColumns(Format):
     content_type = media.COLUMNS
 
     def decode(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
-        """Read the events of a body."""
+        """Read the events of a body.
+
+        Parameters
+        ----------
+        body : a header, and the buffers that it describes
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        """
         return binary.decode(body, schemas, settings=settings)
 
     def writer(self, target: Target, heading: Heading) -> Writer:
@@ -31,7 +38,14 @@ class BinaryColumns(Format):
         return _ColumnsWriter(target, heading)
 
     def encode(self, heading: Heading, scores: Floats, explain: Sequence[Mapping[str, Any]] | None = None) -> bytes:  # noqa: ARG002
-        """Write the scores of a few events."""
+        """Write the scores of a few events.
+
+        Parameters
+        ----------
+        heading : names the columns; the format has no place for model and version
+        scores : (n, columns)
+        explain : None: the format has no place for it
+        """
         flat = dict(zip(heading.columns, np.ascontiguousarray(scores.T, np.float32), strict=True))
         return binary.encode(Table(num_events=len(scores), columns=flat))
 

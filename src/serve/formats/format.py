@@ -77,6 +77,7 @@ class Format:
 
         Parameters
         ----------
+        body : of one request, uncompressed
         schemas : what the model wants
         settings : with the limits of a request
 
@@ -92,12 +93,21 @@ class Format:
 
         Parameters
         ----------
-        as_table : not as they are
+        body : of one request, uncompressed
+        schemas : what the model wants
+        settings : with the limits of a request
+        as_table : whether all events are to be decoded now
         """
         return self.decode(body, schemas, settings=settings)
 
     def slices(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
         """Read the events of a long body a few at a time.
+
+        Parameters
+        ----------
+        body : of one request, uncompressed
+        schemas : what the model wants
+        settings : with the limits of a request
 
         Raises
         ------
@@ -107,7 +117,19 @@ class Format:
         yield self.decode(body, schemas, settings=settings)
 
     def slices_again(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
-        """Read the events of a long body in another way, from the first on."""
+        """Read the events of a long body in another way, from the first on.
+
+        Parameters
+        ----------
+        body : the same as before
+        schemas : what the model wants
+        settings : with the limits of a request
+
+        Raises
+        ------
+        BadRequest, InvalidEvents, TooLarge
+            As :meth:`decode`.
+        """
         raise NotImplementedError
 
     def tables(self, path: str, schemas: Schemas, *, options: Mapping[str, str], settings: Settings) -> Iterator[Table]:
@@ -115,7 +137,10 @@ class Format:
 
         Parameters
         ----------
+        path : of a file on this machine
+        schemas : what the model wants
         options : of the request, such as ``tree``
+        settings : with the limits of an event; a file may have any number of them
         """
         raise NotImplementedError
 
@@ -125,14 +150,17 @@ class Format:
         Parameters
         ----------
         target : path of a file that is made, or replaced; or a file open for bytes
+        heading : model, version and names of the columns
         """
         raise NotImplementedError
 
     def encode(self, heading: Heading, scores: Floats, explain: Sequence[Mapping[str, Any]] | None = None) -> bytes:  # noqa: ARG002
-        """Write the scores of a few events: (n, columns).
+        """Write the scores of a few events.
 
         Parameters
         ----------
+        heading : model, version and names of the columns
+        scores : (n, columns)
         explain : of each event what was unlike the training events; None unless the format ``explains``
         """
         target = _Kept()
@@ -142,6 +170,12 @@ class Format:
 
     def answer(self, heading: Heading, scores: Floats, explain: Sequence[Mapping[str, Any]] | None = None) -> bytes:
         """Write scores as :meth:`encode`.
+
+        Parameters
+        ----------
+        heading : model, version and names of the columns
+        scores : (n, columns)
+        explain : of each event what was unlike the training events
 
         Raises
         ------
@@ -154,7 +188,7 @@ class Format:
 
 
 class FileWriter:
-    """A writer that adds bytes to ``file`` as scores come; what it adds is for who derives from it.
+    """A writer that adds bytes to ``file`` as scores come; a subclass says which.
 
     Parameters
     ----------

@@ -18,7 +18,15 @@ class ROOT(Format):
     is_file = True
 
     def tables(self, path: str, schemas: Schemas, *, options: Mapping[str, str], settings: Settings) -> Iterator[Table]:
-        """Read the events of a file piece by piece; the option ``tree`` says which tree."""
+        """Read the events of a file piece by piece.
+
+        Parameters
+        ----------
+        path : of a ROOT file on this machine
+        schemas : the branches that the model takes; others are not read
+        options : ``tree`` is needed where the file holds several
+        settings : with the limits of an event
+        """
         from serve.codec import rootfile
 
         return rootfile.tables(path, schemas, tree=options.get("tree"), settings=settings)

@@ -66,11 +66,26 @@ class JSONEvents(Format):
     gives = _SCORES
 
     def decode(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
-        """Read the events of a body."""
+        """Read the events of a body.
+
+        Parameters
+        ----------
+        body : JSON in UTF-8
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        """
         return events.decode(body, schemas, settings=settings)
 
     def read(self, body: bytes, schemas: Schemas, *, settings: Settings, as_table: bool) -> Table | Rows:
-        """Read the events of a small body; a few stay as they are, unless the cuts of the training need more."""
+        """Read the events of a small body; a few stay as they are, unless the cuts of the training need more.
+
+        Parameters
+        ----------
+        body : JSON in UTF-8
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        as_table : whether all events are to be decoded now
+        """
         document = parse_object(body)
         rows = document["events"] if document.keys() == {"events"} else None
         has_more = as_table or schemas.of_cuts.keys() & events.sent(document)
@@ -79,11 +94,25 @@ class JSONEvents(Format):
         return events.from_document(document, schemas, settings=settings)
 
     def slices(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
-        """Read the events of a long body without parsing all of it before."""
+        """Read the events of a long body, parsing only what is needed next.
+
+        Parameters
+        ----------
+        body : JSON in UTF-8
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        """
         return events.slices(body, schemas, settings=settings)
 
     def slices_again(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
-        """Read the events of a long body that has to be parsed as a whole."""
+        """Read the events of a long body that has to be parsed as a whole.
+
+        Parameters
+        ----------
+        body : JSON in UTF-8
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        """
         return events.slices_of(parse_object(body), schemas, settings=settings)
 
     def writer(self, target: Target, heading: Heading) -> Writer:
@@ -91,7 +120,14 @@ class JSONEvents(Format):
         return _JSONWriter(target, heading)
 
     def encode(self, heading: Heading, scores: Floats, explain: Sequence[Mapping[str, Any]] | None = None) -> bytes:
-        """Write the scores of a few events."""
+        """Write the scores of a few events.
+
+        Parameters
+        ----------
+        heading : model, version and names of the columns, all of which go into the answer
+        scores : (n, columns)
+        explain : of each event what was unlike the training events; None where nobody asked
+        """
         by_column = np.ascontiguousarray(scores.T, np.float32)
         answer: dict[str, Any] = {
             "model": heading.model,

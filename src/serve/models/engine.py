@@ -71,10 +71,11 @@ class Engine:
         self._models.load_beside(done)
 
     def answer(self, requests: Sequence[Request], *, mark: Mark = _unmarked) -> list[Reply | Replies]:
-        """Answer requests, each by itself right or wrong; those that take long by steps that lead to the answer.
+        """Answer requests, each whatever is wrong with others; one that takes long gets the steps to its answer.
 
         Parameters
         ----------
+        requests : that have come together
         mark : told which of them are worked on next
         """
         self._models.collect()

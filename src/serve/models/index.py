@@ -81,7 +81,14 @@ class Index:
         return self._known.get(name)
 
     def put(self, name: str, stamp: Stamp, plain: Mapping[str, Any]) -> None:
-        """Remember what was seen of a model."""
+        """Remember what was seen of a model.
+
+        Parameters
+        ----------
+        name : of the model
+        stamp : state of its files when they were looked at
+        plain : what the look has found, as JSON can hold it
+        """
         if self._known is not None:
             self._known[name] = (list(stamp), plain)
             self._fresh.add(name)

@@ -32,12 +32,12 @@ class Pace:
         self.size = 1 if model.runs_alone else self._whole(_FIRST)
 
     def learn(self, num_events: int, seconds: float) -> None:
-        """Look at what a slice took."""
+        """Adapt the size to the time that a slice took."""
         fitting = int(num_events * min(2.0, _STEP / max(seconds, 1e-6)))
         self.size = self._whole(min(SLICE, max(fitting, self.size) if seconds < _STEP else fitting))
 
     def _whole(self, size: int) -> int:
-        """Leave over no part of the number that a graph takes, which would be filled up."""
+        """Round down to a multiple of what the graph takes at a time, since the rest would be filled up."""
         return max(1, size // self._least) * self._least
 
 
@@ -56,6 +56,7 @@ def run_in_slices(
     Parameters
     ----------
     contents : one after the other; each is run at least once, as there may be no events at all
+    model : says whether its graph takes several events at a time, and how many
     run : takes some events and the number of the first
 
     Returns

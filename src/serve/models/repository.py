@@ -64,6 +64,7 @@ class Repository:
 
         Parameters
         ----------
+        name : of the model
         reference : a version number, an alias, or ``latest``, which is also what nothing means
 
         Raises
@@ -130,6 +131,7 @@ class Repository:
 
         Parameters
         ----------
+        tag : that the model has, in full
         feature : a branch or feature that it takes
         author, text : parts of the author, and of name, description, author or tags; in any case of letters
         bounds : ``min_<metric>`` or ``max_<metric>`` to a number; a model without the metric is not found
@@ -149,6 +151,12 @@ class Repository:
 
         The files are copied, never linked, and are on disk before the version appears. The tags are added to the
         model's just before that: a crash in between leaves them on the versions that there are.
+
+        Parameters
+        ----------
+        folder : of the bundle
+        name : of the model, which need not be there yet
+        tags : added to those of the model
 
         Returns
         -------
@@ -176,6 +184,12 @@ class Repository:
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Let an alias point at a version, which must be there.
+
+        Parameters
+        ----------
+        name : of the model
+        alias : moved where it points at another version
+        version : that is there, and can be used
 
         Raises
         ------
@@ -298,6 +312,7 @@ class Repository:
 
         Parameters
         ----------
+        days : that may pass; what was deleted longer ago goes
         max_bytes : that may stay; of more, what was deleted first goes, however short ago
         """
         return self._trash.purge(days=days, max_bytes=max_bytes)

@@ -95,7 +95,14 @@ def run_alone(model: Model, content: Table | Tensors, first: int) -> Outputs:
 
     Parameters
     ----------
+    model : that takes these events, or tensors
+    content : some events of the request, or its tensors
     first : number of the first event, for errors
+
+    Raises
+    ------
+    InvalidEvents
+        For scores that are not finite.
     """
     if not isinstance(content, Table):
         return model.run(content)
@@ -110,14 +117,14 @@ def joined(parts: Sequence[Outputs]) -> Outputs:
 
 
 def scored(table: Table, schemas: Schemas) -> Table:
-    """Leave out the branches that only cuts need: requests that are joined need the same ones."""
+    """Leave out the branches that only cuts need: requests can be joined only where they have the same branches."""
     if not schemas.of_cuts:
         return table
     return Table(num_events=table.num_events, columns={name: table.columns[name] for name in schemas.of().specs})
 
 
 def group_of_events(content: Table | Rows, model: Model) -> tuple[Any, ...]:
-    """Tell which events may share tensors: where the graph takes any number of objects, those of about the same."""
+    """Tell which events may share tensors: for a graph with open axes, those with about the same number of objects."""
     kind = type(content).__name__
     if not model.has_open_axes:
         return (id(model), kind)
@@ -129,7 +136,7 @@ def group_of_events(content: Table | Rows, model: Model) -> tuple[Any, ...]:
 
 
 def group_of_tensors(tensors: Tensors, model: Model) -> tuple[Any, ...]:
-    """Tell which tensors may be joined; those of a model without an axis of events never."""
+    """Tell which tensors may be joined; without an axis of events none may."""
     if model.runs_alone:
         return (object(),)
     return (id(model), "tensors", tuple((name, values.shape[1:]) for name, values in tensors.items()))
@@ -140,6 +147,7 @@ def check_finite(scores: npt.NDArray[Any], *, first: int) -> None:
 
     Parameters
     ----------
+    scores : (n,) or (n, columns)
     first : number of the first event, for errors
     """
     if not np.isfinite(scores).all():
@@ -151,7 +159,16 @@ def check_finite(scores: npt.NDArray[Any], *, first: int) -> None:
 
 
 def reply(request: Request, body: bytes, content_type: str, outputs: Outputs, seconds: float) -> Reply:
-    """Make the reply with the scores of some events."""
+    """Make the reply with the scores of some events.
+
+    Parameters
+    ----------
+    request : whose model and version go into headers
+    body : the answer, encoded
+    content_type : of the body
+    outputs : of the model; the first axis of the first is that of events
+    seconds : that the model ran
+    """
     return Reply(
         status=200,
         body=body,

@@ -41,6 +41,7 @@ class Model:
     Parameters
     ----------
     name, version : where it was published
+    manifest : of the same version
     graph : path of the ONNX file
     """
 
@@ -66,7 +67,7 @@ class Model:
 
     @functools.cached_property
     def heading(self) -> Heading:
-        """What answers with scores of this model say of it."""
+        """What an answer with scores of this model says of it."""
         return Heading(model=self.name, version=self.version, columns=self.manifest.columns)
 
     def run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
@@ -88,7 +89,7 @@ class Model:
         return self._run(tensors) if self.runs_alone else joined(self._run, tensors, self.manifest)
 
     def run_events(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
-        """Run the graph on events that have nothing to do with each other, whatever it makes of those that meet.
+        """Run the graph on events, on each alone where it would mix those of a batch.
 
         Parameters
         ----------
@@ -136,6 +137,7 @@ def joined(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[A
     ----------
     run : takes tensors and gives the values of every output
     tensors : input name to its values, events along the first axis
+    manifest : says how many events the graph takes at a time, where that is fixed, and which outputs it has
     """
     num_events, fixed = len(next(iter(tensors.values()))), manifest.fixed_batch
     if not num_events:
@@ -151,7 +153,14 @@ def joined(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[A
 
 
 def one_by_one(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[Any]]:
-    """Run a graph on each event alone, repeated where the graph takes a fixed number; as :func:`joined`."""
+    """Run a graph on each event alone, repeated where the graph takes a fixed number.
+
+    Parameters
+    ----------
+    run : takes tensors and gives the values of every output
+    tensors : input name to its values, events along the first axis
+    manifest : says how many events the graph takes at a time, where that is fixed, and which outputs it has
+    """
     num_events, size = len(next(iter(tensors.values()))), manifest.fixed_batch or 1
     if not num_events:
         return [_nothing(output) for output in manifest.outputs]
@@ -345,7 +354,7 @@ class Models:
             raise self._failed.pop(key)[1]
 
     def _made(self, name: str, version: int, manifest: Manifest, graph: Path) -> Model:
-        """Make a model and run it once, whatever comes of that: who asks for it is told."""
+        """Make a model and run it once; an error of that run is left to the first request."""
         model = Model(name, version, manifest, graph)
         with self._samples, contextlib.suppress(Exception):
             self._terminator.moment = time.monotonic() + _WARM_UP

@@ -56,6 +56,7 @@ def pack_request(number: int, request: Request, *, deadline: float) -> tuple[byt
     Parameters
     ----------
     number : by which the reply will be recognized
+    request : whose body is a part of its own, so that it is not copied
     deadline : on the clock of ``time.monotonic``, s; it takes the place of the request's own
     """
     header = [

@@ -48,7 +48,15 @@ class SocketLoop(LitLoop):  # type: ignore[misc]
         workers_setup_status: Any,  # noqa: ARG002
         callback_runner: Any,  # noqa: ARG002
     ) -> None:
-        """Work until the process is ended; LitServe passes what its own loops need."""
+        """Work until the process is ended.
+
+        Parameters
+        ----------
+        lit_api : a :class:`ModelAPI`, with the engine of this process
+        device : not used: models run on processors
+        worker_id : from 0; decides on which socket this worker listens
+        request_queue, transport, workers_setup_status, callback_runner : not used: requests come through the socket
+        """
         with listen(lit_api.path_of(worker_id)) as listener:
             spare_collector()
             slot = lit_api.slots()[worker_id]
@@ -140,7 +148,7 @@ class ModelServer(LitServer):  # type: ignore[misc]
 
 
 def start_worker(api: ModelAPI, worker: int) -> BaseProcess:
-    """Start LitServe's worker; where it wants queues and their manager, there is nothing."""
+    """Start LitServe's worker, without the queues and the manager that it usually has."""
     request_queue, transport, setup_status, restart = None, None, dict[str, str](), False
     process = multiprocessing.get_context("spawn").Process(
         target=inference_worker,

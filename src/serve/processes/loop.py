@@ -53,10 +53,11 @@ class RequestEngine(Protocol):
     def answer(
         self, requests: Sequence[Request], *, mark: Callable[[Sequence[int]], None]
     ) -> Sequence[Reply | Replies]:
-        """Answer requests together, in their order; a bad request gets a reply that says so, a large one a long job.
+        """Answer requests together, in their order: a bad one by a reply that says so, a long one by steps.
 
         Parameters
         ----------
+        requests : that have come together
         mark : told the places of those that are worked on next; until then it is all of them
         """
 
@@ -148,7 +149,7 @@ class Worker:
             _log.exception("models that are not served any more could not be let go of")
 
     def _ring(self) -> None:
-        """Wake the loop, from any thread; one that has been woken and did not look yet needs it no more."""
+        """Wake the loop, from any thread; once is enough until it has looked."""
         with contextlib.suppress(BlockingIOError):
             self._button.send(b"!")
 

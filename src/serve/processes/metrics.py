@@ -97,6 +97,8 @@ class Metrics:
 
         Parameters
         ----------
+        request : counted by road, model and version
+        status : of the answer, as in HTTP
         num_events : that were scored
         seconds : from request to answer
         computed : of them in the model, s
@@ -109,6 +111,7 @@ class Metrics:
         Parameters
         ----------
         path : as it is documented, with the names of its parts; empty where there is none
+        status : of HTTP
         """
         self._answered[path, status] += 1
 

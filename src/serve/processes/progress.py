@@ -64,6 +64,8 @@ def slots(path: Path, *, workers: int, room: int) -> list[Slot]:
 
     Parameters
     ----------
+    path : of the file
+    workers : number of processes that run models
     room : requests that a worker may work on at the same time
     """
     size = _HEAD.size + _NUMBER * room

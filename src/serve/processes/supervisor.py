@@ -194,7 +194,7 @@ class Watch:
             process.close()
 
     def _stop(self, signals: socket.socket, *, grace: float) -> int:
-        """End the graceful ones with patience, until it ends or Ctrl-C comes once more."""
+        """End the children that may finish first, until their time is over or Ctrl-C comes once more."""
         self._on_stop()
         end = time.monotonic() + grace
         for child in self._children:

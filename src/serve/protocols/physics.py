@@ -32,7 +32,7 @@ _Explained = list[dict[str, Any]]
 
 
 class Physics(Protocol):
-    """The protocol of ``/models/<name>/predict``; the option ``explain`` tells what is strange about each event."""
+    """The protocol of ``/models/<name>/predict``; ``explain`` tells how an event differs from the training events."""
 
     def task(self, place: int, request: Request, model: Model, *, settings: Settings) -> DecodedRequest:
         """Decode events; a few in JSON are checked later, together with those of other requests."""
@@ -50,7 +50,14 @@ class Physics(Protocol):
         )  # fmt: skip
 
     def steps(self, request: Request, model: Model, *, settings: Settings) -> Replies:
-        """Decode and score a long body a few events at a time."""
+        """Decode and score a long body a few events at a time.
+
+        Parameters
+        ----------
+        request : events in any of the formats
+        model : takes events, not just tensors
+        settings : with the formats, and the limits of a request
+        """
         check_takes_events(model)
         form = _format(request, settings)
         try:
@@ -62,7 +69,15 @@ class Physics(Protocol):
             yield from _score(tables, request, model, settings)
 
     def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Replies:
-        """Score a file a few events at a time, in constant memory."""
+        """Score a file a few events at a time, in constant memory.
+
+        Parameters
+        ----------
+        request : with the ``path`` of a file of events; its ``accept`` is the content type of the answer
+        model : takes events, not just tensors
+        target : file for the answer
+        settings : with the formats, and the limits of an event
+        """
         started, num_events = time.perf_counter(), 0
         check_takes_events(model)
         form = formats_of(settings.formats).of_events(request.content_type)
@@ -91,7 +106,7 @@ def _format(request: Request, settings: Settings) -> Format:
 
 
 def _score(tables: Iterator[Table], request: Request, model: Model, settings: Settings) -> Replies:
-    """Score tables one after the other; the answer has the events of all."""
+    """Score tables one after the other; one answer holds the events of all."""
     parts, seconds = list[Outputs](), 0.0
     told: _Explained | None = [] if "explain" in request.options else None
     started = time.perf_counter()
@@ -106,7 +121,7 @@ def _score(tables: Iterator[Table], request: Request, model: Model, settings: Se
 
 
 def _explained(table: Table, model: Model) -> _Explained:
-    """Say of each event what is strange about it."""
+    """Say how each event differs from the training events."""
     assembler = check_takes_events(model)
     return assembler.explain(assembler.features(table), table)
 

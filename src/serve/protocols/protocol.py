@@ -33,6 +33,8 @@ class Protocol:
         Parameters
         ----------
         place : of its answer among those of its batch
+        request : of this protocol, with its body
+        model : the version that is asked
         settings : with the limits of a request
 
         Raises
@@ -43,7 +45,19 @@ class Protocol:
         raise NotImplementedError
 
     def steps(self, request: Request, model: Model, *, settings: Settings) -> Replies:
-        """Decode and score a request with a long body, a few events at a time; of what is wrong, raises as ``task``."""
+        """Decode and score a request with a long body, a few events at a time.
+
+        Parameters
+        ----------
+        request : of this protocol, with its body
+        model : the version that is asked
+        settings : with the limits of a request
+
+        Raises
+        ------
+        ServeError
+            As :meth:`task`.
+        """
         task = self.task(0, request, model, settings=settings)
         yield None
         yield from in_slices(task)
@@ -54,6 +68,13 @@ class Protocol:
         Parameters
         ----------
         request : with its ``path``
+        model : the version that is asked
         target : file for the answer
+        settings : with the limits of an event
+
+        Raises
+        ------
+        UnsupportedType
+            Where requests of this protocol don't come as files.
         """
         raise UnsupportedType(f"body: requests of the kind {request.road!r} don't come as files")

@@ -57,7 +57,14 @@ class TFaaSJSON(_Event):
     """Of ``/predict/json``."""
 
     def table(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
-        """Read the event."""
+        """Read the event.
+
+        Parameters
+        ----------
+        body : JSON with ``keys`` and ``values``
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        """
         return tfaas.decode_json(body, schemas, settings=settings)
 
     def scores(self, manifest: Manifest, scores: npt.NDArray[Any]) -> bytes:  # noqa: ARG002
@@ -71,7 +78,14 @@ class Proto(_Event):
     content_type = media.PROTO
 
     def table(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Table:
-        """Read the event."""
+        """Read the event.
+
+        Parameters
+        ----------
+        body : a serialised message ``Row`` of TFaaS
+        schemas : the branches that the model takes
+        settings : with the limits of a request
+        """
         return tfaas.decode_proto(body, schemas, settings=settings)
 
     def scores(self, manifest: Manifest, scores: npt.NDArray[Any]) -> bytes:

@@ -41,6 +41,7 @@ def document(operations: Iterable[Operation], *, has_keys: bool, root_path: str 
 
     Parameters
     ----------
+    operations : all that the server can do, in the order of the document
     has_keys : whether the server asks for keys
     root_path : prefix under which a proxy shows the server
     """

@@ -41,6 +41,7 @@ def unpack(body: Path, content_type: str, *, files: Mapping[str, Path], is_base6
 
     Parameters
     ----------
+    body : file with the form
     content_type : with the boundary
     files : field name to where its file is to be written; what the client calls the file does not matter
     is_base64 : whether files of just bytes are written in base64
@@ -69,6 +70,8 @@ def fields(body: bytes, content_type: str, *, is_base64: bool = False) -> dict[s
 
     Parameters
     ----------
+    body : the form
+    content_type : with the boundary
     is_base64 : as in :func:`unpack`
 
     Raises

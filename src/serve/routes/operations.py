@@ -68,6 +68,7 @@ class Endpoint:
 
     Parameters
     ----------
+    handler : of the server
     operations : by method
     path : as it is documented
     """
@@ -124,6 +125,10 @@ class FileAnswer(Response):
 
     Parameters
     ----------
+    path : of the file; its size is looked at when it is sent
+    media_type : content type
+    status : of HTTP
+    headers : besides content type and length
     is_temporary : remove it afterwards, whatever happens
     """
 
@@ -176,7 +181,14 @@ def _type_of(reply: Reply) -> str | None:
 
 
 def as_json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with JSON."""
+    """Answer with JSON.
+
+    Parameters
+    ----------
+    value : anything that orjson writes; keys that are no text become text
+    status : of HTTP
+    headers : besides content type and length
+    """
     body = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     return Response(body, status, headers, media.JSON)
 

@@ -183,7 +183,7 @@ async def status(handler: Handler, request: HttpRequest) -> Response:  # noqa: A
 
 
 async def nearest_help(handler: Handler, request: HttpRequest) -> Response:  # noqa: ARG001
-    """Say what took the place of a path."""
+    """Say which path takes the place of this one."""
     raise NotFound("parameters belong to a model here; GET /params/<model>")
 
 

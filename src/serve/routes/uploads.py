@@ -82,8 +82,10 @@ async def published(handler: Handler, body: Path, unpack: Unpack, *, labels: Mod
 
     Parameters
     ----------
+    handler : of the server
     body : in a staging area
     unpack : puts the files of the body into a folder and tells the name of the model
+    labels : tags, and names of features and columns, that the request gives
     """
     async with handler.checks:
         name, version, report = await in_thread(_publish, handler, body, unpack, labels or ModelLabels())
@@ -103,7 +105,15 @@ def _publish(handler: Handler, body: Path, unpack: Unpack, labels: ModelLabels) 
 
 
 def unpacked(body: Path, folder: Path, *, limits: Limits, is_named: bool = True) -> None:
-    """Unpack an archive, as :func:`serve.upload.archives.unpack`; anything else is taken for a graph."""
+    """Unpack an archive, as :func:`serve.upload.archives.unpack`; anything else is taken for a graph.
+
+    Parameters
+    ----------
+    body : in a staging area; a graph is moved, an archive stays
+    folder : empty
+    limits : of what an upload may take
+    is_named : whether the request names the model; else the archive has to
+    """
     with body.open("rb") as file:
         start = file.read(512)
     if start.startswith(_ARCHIVES) or start[257:262] == b"ustar":

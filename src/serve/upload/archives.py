@@ -38,6 +38,8 @@ def unpack(archive: Path, into: Path, *, max_bytes: int, is_named: bool = True) 
 
     Parameters
     ----------
+    archive : its kind is told by its content, not by its name
+    into : an empty folder
     max_bytes : of all files together
     is_named : whether the name of the model is known; if not, and no ``params.json`` says it, one is written with the
         name of the folder

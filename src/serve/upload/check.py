@@ -86,6 +86,9 @@ def check(
 
     Parameters
     ----------
+    folder : of the bundle; its manifest is written where there is none, or where requests turn out to have to be run
+        one by one
+    limits : of the process that checks
     features, columns : for a graph without a manifest: what lies along the second axis of its input and its scores
     batching : as in :class:`rootdata.bundle.manifest.Manifest`; ``None`` leaves it to the manifest and the check
 
@@ -111,6 +114,9 @@ def unpack(archive: str | Path, into: str | Path, *, limits: Limits = _DEFAULT, 
 
     Parameters
     ----------
+    archive : its kind is told by its content, not by its name
+    into : an empty folder
+    limits : of the process that unpacks, and of the files' size
     is_named : as in :func:`serve.upload.archives.unpack`
 
     Raises

@@ -60,7 +60,7 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 def main() -> NoReturn:
-    """Do the task of the command line, print the answer, and leave without a word to any library."""
+    """Do the task of the command line, print the answer, and leave at once, without what libraries do at exit."""
     request = json.loads(sys.argv[1])
     answer = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer
@@ -95,14 +95,27 @@ def limit_memory(memory: int, *, size: int) -> None:
 
 
 def unpack(archive: str, into: str, max_bytes: int, *, is_named: bool) -> dict[str, Any]:
-    """Unpack an archive."""
+    """Unpack an archive; see :func:`serve.upload.archives.unpack`.
+
+    Parameters
+    ----------
+    archive, into : absolute paths
+    max_bytes : of all files together
+    is_named : as in :func:`serve.upload.archives.unpack`
+    """
     return {"files": archives.unpack(Path(archive), Path(into), max_bytes=max_bytes, is_named=is_named)}
 
 
 def check(
     folder: str, features: Sequence[str] | None, columns: Sequence[str] | None, batching: str | None
 ) -> dict[str, Any]:
-    """Check the bundle in a folder; see :func:`serve.upload.check.check`."""
+    """Check the bundle in a folder; see :func:`serve.upload.check.check`.
+
+    Parameters
+    ----------
+    folder : absolute path
+    features, columns, batching : as :func:`serve.upload.check.check` takes them
+    """
     path = Path(folder)
     facts, notes = _read(path)
     with _blamed(f"onnxruntime {ort.__version__} can't load {MODEL}"):
@@ -199,7 +212,7 @@ def _taken() -> int:
 
 
 def _check_graph(model: Any, *, is_full: bool) -> None:
-    """Check a graph, or that in a file. Sizes that it declares and are others matter where it is run, not here.
+    """Check a graph, or that in a file. Declared sizes that are wrong matter where it is run, not here.
 
     Parameters
     ----------
@@ -310,7 +323,7 @@ def _sample(folder: Path, manifest: Manifest) -> dict[str, npt.NDArray[Any]] | N
 
 
 def _try(session: Any, names: list[str], feeds: Tensors) -> list[npt.NDArray[Any]]:
-    """Run the graph on what it may not be made for."""
+    """Run the graph on tensors that it may refuse."""
     try:
         found = session.run(names, dict(feeds))
     except Exception as error:

@@ -245,7 +245,19 @@ def bundle_of_graph(
     author: str = "",
     description: str = "",
 ) -> Manifest:
-    """Make the manifest of a graph that comes alone, by what it declares; see :func:`manifest_of`."""
+    """Make the manifest of a graph that comes alone, by what it declares; see :func:`manifest_of`.
+
+    Parameters
+    ----------
+    path : of the graph's file
+    features, columns : as :func:`manifest_of` takes them
+    author, description : for those who search models
+
+    Raises
+    ------
+    InvalidModel
+        As :func:`manifest_of`.
+    """
     path = Path(path)
     model = read(path)
     inputs, outputs = ports(model)
@@ -279,9 +291,12 @@ def manifest_of(
     Parameters
     ----------
     sha256, size : of the graph's file
+    inputs, outputs : of the graph, as it declares them
+    batching : as in :class:`rootdata.bundle.manifest.Manifest`
     features : what lies along the second axis of its only input, (events, features); makes it take events
     columns : what lies along the second axis of its scores
     classes : output name to what its columns are called, where ``columns`` do not say
+    software : name to version of what made the graph
 
     Raises
     ------

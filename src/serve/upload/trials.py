@@ -86,6 +86,7 @@ def settled(trial: Trial, *, meeting: str) -> RunPlan:
 
     Parameters
     ----------
+    trial : runs the graph on made-up values
     meeting : why they may not, as far as that is known beforehand
 
     Raises
@@ -174,6 +175,8 @@ def check_output(spec: OutputSpec, array: Array, events: int | None) -> None:
 
     Parameters
     ----------
+    spec : what the manifest declares
+    array : what the graph gives for made-up events
     events : along its first axis; ``None`` where that is an axis as others
 
     Raises
@@ -200,7 +203,7 @@ def check_output(spec: OutputSpec, array: Array, events: int | None) -> None:
 
 
 def is_finite(array: Array) -> bool:
-    """Say whether all numbers are; words are."""
+    """Say whether all numbers are finite; text is."""
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
 
 
@@ -269,7 +272,7 @@ def _is_close(own: Array, met: Array) -> bool:
 
 
 def _wild(trial: Trial, filling: Filling, events: int) -> Outputs | None:
-    """Put neighbours of quite other values beside the first event, whatever becomes of them."""
+    """Put neighbours with very different values beside the first event."""
     if trial.sample is not None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Where baskets lie in files that were opened before: many small files take longer to open than to read."""
+"""Where baskets lie in files that were opened before, since opening a small file takes longer than reading it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,14 @@ class BasketIndex:
             self._known[place] = dataclasses.replace(baskets, kinds=kinds)
 
     def read(self, place: Place, names: Sequence[str], start: int, stop: int) -> Columns | None:
-        """Read entries of a remembered tree; ``None`` where it is not known, has changed, or can't be read so."""
+        """Read entries of a remembered tree; ``None`` where it is not known, has changed, or can't be read so.
+
+        Parameters
+        ----------
+        place : path of the file, and the tree in it
+        names : of the branches; those that were remembered, in the same order
+        start, stop : entries, within those of the tree
+        """
         known = self._known.get(place)
         if known is None or [kind[0] for kind in known.kinds if kind[0]] != list(names):
             return None

@@ -28,7 +28,14 @@ def _compiled(result: Any, *arguments: Any) -> Any:
 
 @_compiled(numba.void, _SOURCE, numba.int64, _OUT)
 def swap(source: Bytes, size: int, out: Bytes) -> None:
-    """Turn the order of the bytes of ``len(out) // size`` numbers; ``source`` has at least as many bytes as ``out``."""
+    """Turn the order of the bytes of ``len(out) // size`` numbers.
+
+    Parameters
+    ----------
+    source : bytes of the numbers in the file; at least as many as ``out`` has
+    size : bytes of a number: 1, 2, 4 or 8
+    out : bytes of whole numbers, in the other order
+    """
     if size == 1:
         out[:] = source[: len(out)]
     elif size == 2:
@@ -46,11 +53,15 @@ def swap(source: Bytes, size: int, out: Bytes) -> None:
 
 @_compiled(numba.int64, _SOURCE, numba.int64, numba.int64, _INTS, _OUT)
 def swap_lists(source: Bytes, header: int, size: int, offsets: Ints, out: Bytes) -> int:
-    """Do the same with lists that have ``header`` bytes in front each, and compare what these say with their lengths.
+    """Turn the order of the bytes of numbers in lists, and compare what is in front of each list with its length.
 
     Parameters
     ----------
+    source : lists as they lie in the file, one behind the other
+    header : bytes in front of each list, which are left out
+    size : bytes of a number: 1, 2, 4 or 8
     offsets : (n + 1,) counts their numbers
+    out : bytes of all numbers, in the other order
 
     Returns
     -------
@@ -80,7 +91,9 @@ def agrees(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints)
     ----------
     positions : (4 * n,) big-endian, where each list begins
     nbytes : from the first list to the end of the last
-    offsets : (n + 1,)
+    header : bytes in front of each list
+    size : bytes of an element of a list
+    offsets : (n + 1,) known ones; only their differences count
     """
     n = len(offsets) - 1
     if nbytes != (offsets[n] - offsets[0]) * size + n * header:
@@ -102,7 +115,8 @@ def decode(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints)
 
     Parameters
     ----------
-    positions, nbytes, offsets : as in :func:`agrees`
+    positions, nbytes, header, size : as in :func:`agrees`
+    offsets : (n + 1,) all but the first are written
 
     Returns
     -------

@@ -23,6 +23,7 @@ def inflate(stored: memoryview, size: int) -> Bytes:
 
     Parameters
     ----------
+    stored : as it lies in the file, without a key
     size : of what comes out, in bytes
 
     Raises

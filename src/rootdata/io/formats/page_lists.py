@@ -121,6 +121,7 @@ def clusters_of(groups: Iterable[Group], *, schema: int) -> list[Cluster]:
 
     Parameters
     ----------
+    groups : of clusters, as the footer lists them, with the bytes of their page lists
     schema : checksum of the header
 
     Raises

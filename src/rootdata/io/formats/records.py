@@ -30,6 +30,7 @@ def nearest_record(content: bytes, begin: int) -> Span | None:
 
     Parameters
     ----------
+    content : some bytes of the file
     begin : where the bytes begin in the file
     """
     found = None

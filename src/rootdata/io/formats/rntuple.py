@@ -6,7 +6,7 @@ Decompressing, copying and decoding release the interpreter lock. A column that 
 the file does not hold; one that is stored in several ways is taken as each cluster has it.
 
 Every cluster must hold as many elements of a column as its entries, or its lists, say: anything else is a
-:class:`~rootdata.io.local.ContradictionError`.
+:class:`~rootdata.causes.ContradictionError`.
 
 The format: https://github.com/root-project/root/blob/master/tree/ntuple/doc/BinaryFormatSpecification.md
 """
@@ -287,8 +287,10 @@ def read(
 
     Parameters
     ----------
+    fetch : gives the bytes of the file: is told where they begin and how many they are
     fields : name to what it is made of
     clusters : those of the file, in its order
+    start, stop : entries, within those of the clusters
     records : of the file; without them pages that have neither checksum nor compression are believed to be in place
 
     Returns
@@ -326,6 +328,12 @@ def places(fields: Iterable[Field], clusters: Sequence[ClusterLike], start: int,
 
 def elements(fields: Iterable[Field], clusters: Sequence[ClusterLike], start: int, stop: int) -> int:
     """Count the elements that the pages of all clusters with some entries declare.
+
+    Parameters
+    ----------
+    fields : that will be read
+    clusters : those of the file, in its order
+    start, stop : entries, within those of the clusters
 
     Raises
     ------
@@ -539,7 +547,7 @@ def _requests(pieces: Iterable[_Piece]) -> Iterator[tuple[int, int, list[_Piece]
 
 
 def _in_place(pieces: Iterable[_Piece], data: memoryview, start: int, records: Records) -> memoryview:
-    """Compare pages with the records that they lie in: of the key near to them, or else of all keys of the file.
+    """Check that pages lie in records of the file: in that of the nearest key, or else of any key.
 
     Returns
     -------
@@ -601,7 +609,7 @@ def _decode(piece: _Piece, data: memoryview) -> None:
 
 
 def _floats(raw: Bytes, count: int, encoding: Encoding) -> Array:
-    """Put floats together of the bits that are stored of each."""
+    """Restore floats of which only some bits are stored."""
     bits = np.unpackbits(raw, count=count * encoding.bits, bitorder="little").reshape(count, encoding.bits)
     whole = np.zeros((count, 32), np.uint8)
     if encoding.bounds is None:  # the last bits of the mantissa are left out

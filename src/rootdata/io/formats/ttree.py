@@ -1,9 +1,8 @@
 """Numbers and lists of numbers straight from the baskets of a TTree into columns.
 
-uproot opens a file and says where its baskets lie and what they hold; all that they hold is read here, and nothing is
-believed that the file says otherwise in another place. How a branch is laid out is told by what describes it, never by
-its bytes: a layout that is not known here raises :class:`UnusualError`, and bytes that do not fit theirs a
-:class:`~rootdata.io.local.ContradictionError`.
+uproot opens a file and says where its baskets lie and how they are laid out. Their bytes are read here, and what the
+file says in two places is compared. The layout of a branch is never guessed from its bytes: one that is not known here
+raises :class:`UnusualError`, and bytes that do not fit theirs a :class:`~rootdata.causes.ContradictionError`.
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ class BasketTable:
 
     @property
     def is_plain(self) -> bool:
-        """Whether what a directory keeps of it, the first seven and the counter, says how it is read."""
+        """Whether its first seven fields and the counter, which a basket index keeps, are enough to read it."""
         is_alone = self.counter is None or self.counter.is_plain
         return is_alone and not self.embedded and not self.is_bare and not self.has_bits and self.convert is None
 
@@ -168,6 +167,8 @@ def table_of(name: str, branch: Any, owners: Owners) -> BasketTable:
     Parameters
     ----------
     name : what its column will be called
+    branch : of an open file
+    owners : the branches of its tree, among which the counter of a jagged one is found
 
     Raises
     ------
@@ -326,6 +327,8 @@ def read_block(source: ByteSource, tables: Sequence[BasketTable], start: int, st
 
     Parameters
     ----------
+    source : the bytes of the file
+    tables : where the baskets of each branch lie, all of one tree
     start, stop : within the entries of the tables
 
     Raises
@@ -450,7 +453,7 @@ class _OpenEntries:
         return begin, end, wanted
 
     def _made_positions(self, basket: _Basket, counter: BasketTable) -> _Positions:
-        """Find out where lists begin of their lengths, which the counter knows."""
+        """Compute where lists begin from their lengths, which the branch that counts them has."""
         first, following = basket.first, basket.first + basket.entries
         counts = _numbers(counter, self._baskets(counter, first, following)).astype(np.int64)
         edges = offsets_of(counts) * basket.table.row

@@ -94,7 +94,14 @@ class Candidate:
 
 
 def in_acceptance(pt: Floats, eta: Floats, *, min_pt: float) -> Bools:
-    """Tell which jets count."""
+    """Tell which jets count.
+
+    Parameters
+    ----------
+    pt : GeV, of any shape
+    eta : of the same shape; below ``MAX_ETA`` on either side
+    min_pt : GeV
+    """
     return (pt > min_pt) & (np.abs(eta) < MAX_ETA)
 
 
@@ -111,7 +118,14 @@ def has_jets(pt: Floats, is_real: Bools) -> Bools:
 
 
 def is_selected(jets: Jets, fat_jets: FatJets, candidate: Candidate) -> Bools:
-    """Apply the whole selection: a boosted jet, four jets, HT, and a pair whose better b-tag is at least loose."""
+    """Apply the whole selection: a boosted jet, four jets, HT, and a pair whose better b-tag is at least loose.
+
+    Parameters
+    ----------
+    jets : (n_events, n_jets)
+    fat_jets : (n_events, n_fat_jets)
+    candidate : of the same events
+    """
     is_tagged = _at(jets.btag, candidate.first) > LOOSE
     return has_boosted_jet(fat_jets) & has_jets(jets.pt, jets.is_real) & candidate.exists & is_tagged
 
@@ -139,6 +153,8 @@ def is_matched(jets: Jets, candidate: Candidate, *, eta: Floats, phi: Floats) ->
 
     Parameters
     ----------
+    jets : (n_events, n_jets)
+    candidate : of the same events
     eta, phi : (n_events, 2) directions of the two b quarks
     """
     nearest = [_nearest_jet(jets, eta[:, i], phi[:, i]) for i in range(2)]
@@ -153,6 +169,9 @@ def variables(jets: Jets, fat_jets: FatJets, candidate: Candidate, *, met: Float
 
     Parameters
     ----------
+    jets : (n_events, n_jets)
+    fat_jets : (n_events, n_fat_jets)
+    candidate : of the same events
     met : (n_events,) missing transverse momentum, GeV
 
     Returns
@@ -188,7 +207,15 @@ def event_variables(jets: Jets, momenta: Floats) -> dict[str, Array]:
 
 
 def candidate_variables(jets: Jets, fat_jets: FatJets, candidate: Candidate, momenta: Floats) -> dict[str, Array]:
-    """Compute what describes the Higgs candidate and its two jets."""
+    """Compute what describes the Higgs candidate and its two jets.
+
+    Parameters
+    ----------
+    jets : (n_events, n_jets)
+    fat_jets : of the same events; the hardest one counts
+    candidate : of the same events
+    momenta : (4, n_events, n_jets) px, py, pz, E of the jets, GeV
+    """
     first, second = candidate.first, candidate.second
     pair = _momentum_at(momenta, first) + _momentum_at(momenta, second)
     pt, eta, phi = pt_eta_phi(pair)
@@ -221,7 +248,15 @@ def fat_jet_variables(fat_jets: FatJets) -> dict[str, Array]:
 
 
 def top_candidate(jets: Jets, fat_jets: FatJets, candidate: Candidate, momenta: Floats) -> Floats:
-    """Return the mass (GeV) nearest to the top's of three of the five hardest jets that are left; 0 without three."""
+    """Return the mass (GeV) nearest to the top's of any three of the five hardest jets left; 0 where fewer are left.
+
+    Parameters
+    ----------
+    jets : (n_events, n_jets)
+    fat_jets : of the same events; jets within the hardest one are left out
+    candidate : of the same events; its two jets are left out
+    momenta : (4, n_events, n_jets) px, py, pz, E of the jets, GeV
+    """
     rest = _outside(jets, fat_jets)
     events = np.arange(len(rest))
     rest[events, candidate.first] = rest[events, candidate.second] = False

@@ -42,7 +42,14 @@ def exponential(rng: np.random.Generator, shape: Shape) -> Floats:
 
 
 def choose(condition: Bools, chosen: float | Floats, other: float | Floats) -> Floats:
-    """Do as ``np.where``, but stay in float32 when the alternatives are Python numbers."""
+    """Do as ``np.where``, but stay in float32 when the alternatives are Python numbers.
+
+    Parameters
+    ----------
+    condition : of any shape
+    chosen : where it is true, a number or an array that broadcasts with it
+    other : where it is false, likewise
+    """
     return np.where(condition, np.asarray(chosen, np.float32), np.asarray(other, np.float32))
 
 

@@ -85,6 +85,7 @@ def cones(partons: Partons, *, radius: float, n_seeds: int) -> Iterator[tuple[in
     Parameters
     ----------
     partons : by falling pt, (n_partons, n_events)
+    radius : in the eta-phi plane
     n_seeds : how many of the hardest partons may start a jet
 
     Yields
@@ -103,6 +104,14 @@ def cones(partons: Partons, *, radius: float, n_seeds: int) -> Iterator[tuple[in
 
 def cluster(rng: np.random.Generator, partons: Partons, *, radius: float, n_seeds: int, n_jets: int) -> Clusters:
     """Make jets of partons: clustered, then measured; the ``n_jets`` hardest.
+
+    Parameters
+    ----------
+    rng : of the smearing
+    partons : by falling pt, (n_partons, n_events)
+    radius : of a jet, in the eta-phi plane
+    n_seeds : how many of the hardest partons may start a jet
+    n_jets : jets that are kept of an event, at most ``n_seeds``
 
     Returns
     -------
@@ -208,7 +217,14 @@ def tag_jets(rng: np.random.Generator, clusters: Clusters) -> Jets:
 
 
 def btag_score(rng: np.random.Generator, flavour: Ints, pt: Floats, eta: Floats) -> Floats:
-    """Draw b-tag scores in (0, 1) for jets of a true flavour: best near 100 GeV, worse at large pseudorapidity."""
+    """Draw b-tag scores in (0, 1) for jets of a true flavour: best near 100 GeV, worse at large pseudorapidity.
+
+    Parameters
+    ----------
+    rng : of the scores
+    flavour : PDG code of the heaviest quark in a jet; 0 without one
+    pt, eta : of the jets, GeV and pseudorapidity, of the shape of ``flavour``
+    """
     log_pt = np.log(np.maximum(pt, 30) / 100)
     is_bottom, is_charm = flavour == BOTTOM, flavour == CHARM
     bottom_mean = 0.95 - 0.35 * log_pt * log_pt - 0.3 * (np.abs(eta) > 1.8)
@@ -218,7 +234,14 @@ def btag_score(rng: np.random.Generator, flavour: Ints, pt: Floats, eta: Floats)
 
 
 def quark_score(rng: np.random.Generator, is_gluon: Bools, width: Floats) -> Floats:
-    """Draw quark-gluon scores in (0, 1): higher for quarks and for narrow jets."""
+    """Draw quark-gluon scores in (0, 1): higher for quarks and for narrow jets.
+
+    Parameters
+    ----------
+    rng : of the scores
+    is_gluon : True where a gluon started the jet
+    width : of the jet, pt-weighted mean distance from its seed, of the same shape
+    """
     mean = choose(is_gluon, -0.6, 0.15) - 2.5 * (width - 0.08)
     return sigmoid(mean + 0.85 * normal(rng, width.shape))
 
@@ -287,7 +310,14 @@ def _flavour(is_bottom: Bools, is_charm: Bools) -> Ints:
 
 
 def missing_momentum(rng: np.random.Generator, clusters: Clusters, *, n_vertices: Ints) -> tuple[Floats, Floats]:
-    """Return the missing transverse momentum (n_events,), GeV, and its azimuth: neutrinos, pile-up, jets."""
+    """Return the missing transverse momentum (n_events,), GeV, and its azimuth: neutrinos, pile-up, jets.
+
+    Parameters
+    ----------
+    rng : of the mismeasurement of jets, and of pile-up
+    clusters : (n_events, n_jets)
+    n_vertices : (n_events,) of pile-up, which adds noise
+    """
     components = []
     for direction in (np.cos(clusters.phi), np.sin(clusters.phi)):
         wrong = clusters.neutrino_pt + JET_MET * clusters.pt * normal(rng, clusters.pt.shape)

@@ -21,7 +21,13 @@ def wrap_phi(phi: Floats) -> Floats:
 
 
 def delta_r2(eta1: Floats, phi1: Floats, eta2: Floats, phi2: Floats) -> Floats:
-    """Return the squared distance in the eta-phi plane."""
+    """Return the squared distance in the eta-phi plane.
+
+    Parameters
+    ----------
+    eta1, phi1 : pseudorapidity and azimuth (radians) of one direction
+    eta2, phi2 : of the other, of a shape that broadcasts with it
+    """
     d_eta, d_phi = eta1 - eta2, wrap_phi(phi1 - phi2)
     distance2: Floats = d_eta * d_eta + d_phi * d_phi
     return distance2
@@ -32,8 +38,7 @@ def four_momentum(pt: Floats, eta: Floats, phi: Floats, mass: Floats | float) ->
 
     Parameters
     ----------
-    pt, mass : (...) GeV
-    eta, phi : (...) pseudorapidity, azimuth in radians
+    pt, eta, phi, mass : (...) GeV, pseudorapidity, azimuth in radians, GeV; the mass may be one number for all
     """
     px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
     return np.stack([px, py, pz, np.sqrt(px * px + py * py + pz * pz + mass * mass)])
@@ -57,6 +62,7 @@ def two_body_decay(rng: np.random.Generator, parent: Floats, *, masses: tuple[An
 
     Parameters
     ----------
+    rng : of the directions
     parent : (4, n) GeV; a parent lighter than its daughters decays as if just at threshold
     masses : of the daughters, numbers or (n,), GeV
 
@@ -73,7 +79,13 @@ def two_body_decay(rng: np.random.Generator, parent: Floats, *, masses: tuple[An
 
 
 def two_body_momentum(mass: Floats, m1: Any, m2: Any) -> Floats:
-    """Return the momentum of either daughter in the rest frame (Kallen's triangle function over 2M), GeV."""
+    """Return the momentum of either daughter in the rest frame (Kallen's triangle function over 2M), GeV.
+
+    Parameters
+    ----------
+    mass : (n,) of the parent, GeV; at least the sum of the others
+    m1, m2 : of the daughters, numbers or (n,), GeV
+    """
     kallen = (mass * mass - (m1 + m2) ** 2) * (mass * mass - (m1 - m2) ** 2)
     momentum: Floats = np.sqrt(np.maximum(kallen, 0)) / (2 * mass)
     return momentum
@@ -87,7 +99,14 @@ def isotropic(rng: np.random.Generator, n: int) -> Floats:
 
 
 def boost(p: Floats, beta: Floats, *, gamma: Floats) -> Floats:
-    """Boost rest-frame four-momenta (4, n) into the frame where the rest frame moves with velocity ``beta`` (3, n)."""
+    """Boost rest-frame four-momenta (4, n) into the frame where the rest frame moves with velocity ``beta`` (3, n).
+
+    Parameters
+    ----------
+    p : (4, n) px, py, pz, E
+    beta : (3, n) in units of the speed of light
+    gamma : (n,) energy over mass, which float32 can't tell from a ``beta`` near 1
+    """
     beta2 = np.maximum((beta * beta).sum(axis=0), 1e-12)
     along = (beta * p[:3]).sum(axis=0)
     shift = (gamma - 1) * along / beta2 + gamma * p[3]

@@ -86,7 +86,14 @@ CHARM_OVER_BOTTOM: Final = 1.4
 
 
 def simulate(rng: np.random.Generator, process: str, *, n_events: int) -> HardEvents:
-    """Simulate the partons of ``n_events`` of a process, one of ``samples.PROCESSES``."""
+    """Simulate the partons of a process.
+
+    Parameters
+    ----------
+    rng : of everything in the events
+    process : one of ``samples.PROCESSES``
+    n_events : before any selection
+    """
     if process == TTH:
         return simulate_tth(rng, n_events)
     if process == TTBAR:
@@ -123,7 +130,14 @@ def simulate_ttbar(rng: np.random.Generator, n_events: int) -> HardEvents:
 
 
 def simulate_qcd(rng: np.random.Generator, n_events: int, *, pt_hat: tuple[float, float]) -> HardEvents:
-    """Simulate two partons back to back with transverse momenta in the range ``pt_hat`` (GeV), and their showers."""
+    """Simulate two partons back to back, and their showers.
+
+    Parameters
+    ----------
+    rng : of everything in the events
+    n_events : before any selection
+    pt_hat : smallest and largest transverse momentum of the hard scatter, GeV
+    """
     low, high = (edge**QCD_POWER for edge in pt_hat)
     lead = ((low + (high - low) * uniform(rng, n_events).astype(np.float64)) ** (1 / QCD_POWER)).astype(np.float32)
     px, py = _balance(rng, lead, TWO_PI * uniform(rng, n_events), recoil=35)
@@ -133,7 +147,15 @@ def simulate_qcd(rng: np.random.Generator, n_events: int, *, pt_hat: tuple[float
 
 
 def breit_wigner(rng: np.random.Generator, mass: float, *, width: float, shape: int | tuple[int, ...]) -> Floats:
-    """Draw resonance masses (GeV), cut at eight widths and within 96 % of the distribution."""
+    """Draw resonance masses (GeV), cut at eight widths and within 96 % of the distribution.
+
+    Parameters
+    ----------
+    rng : of the masses
+    mass : of the pole, GeV
+    width : full width at half maximum, GeV
+    shape : of the result
+    """
     quantile = 0.96 * (uniform(rng, shape) - 0.5)
     return np.clip(mass + width / 2 * np.tan(np.pi * quantile), mass - 8 * width, mass + 8 * width)
 
@@ -143,6 +165,12 @@ def split(rng: np.random.Generator, partons: Partons, step: Splitting) -> Parton
 
     The angle is distributed as dtheta/theta and the softer one's share of momentum as dz/z. Where there is no
     splitting the second parton has no momentum. The pT-weighted direction is conserved.
+
+    Parameters
+    ----------
+    rng : of which partons split, how, and into what
+    partons : (k, n_events)
+    step : probabilities and largest angle of this generation
     """
     shape = partons.pt.shape
     is_gluon = partons.flavour == GLUON

@@ -110,7 +110,15 @@ def require_pythia() -> None:
 
 
 def selected_blocks(process: str, *, seed: int, n_processes: int = 1, multiparton: bool = False) -> Iterator[Selected]:
-    """Simulate a process block by block, without end, in the order of blocks whichever is ready first."""
+    """Simulate a process block by block, without end; blocks come in order, whichever is ready first.
+
+    Parameters
+    ----------
+    process : one of ``samples.PROCESSES``
+    seed : of all random numbers, together with process and block
+    n_processes : operating-system processes; with 1 all is done in this one
+    multiparton : simulate multiparton interactions too
+    """
     one = partial(select_block, process, seed=seed, multiparton=multiparton)
     if n_processes == 1:
         for block in count():
@@ -134,7 +142,16 @@ def _in_order(pool: ProcessPoolExecutor, one: partial[Selected], *, ahead: int) 
 def select_block(
     process: str, *, seed: int, block: int, n_events: int = BLOCK_EVENTS, multiparton: bool = False
 ) -> Selected:
-    """Simulate one block of a process with Pythia and keep the events that the analysis selects."""
+    """Simulate one block of a process with Pythia and keep the events that the analysis selects.
+
+    Parameters
+    ----------
+    process : one of ``samples.PROCESSES``
+    seed : of all random numbers, together with process and block
+    block : number of the block, from 0
+    n_events : of a block, before the selection
+    multiparton : simulate multiparton interactions too
+    """
     seeds = [seed, PROCESSES.index(process), block]
     rng = np.random.default_rng(seeds)
     particles = run_pythia(process, seeds=seeds, n_events=n_events, multiparton=multiparton)
@@ -167,6 +184,20 @@ def run_pythia(process: str, *, seeds: list[int], n_events: int, multiparton: bo
     """Generate events: records of particles, (n_events, var) with pt, eta, phi, px, py, pz, E, id, status and mother1.
 
     Events that Pythia gives up on are left out.
+
+    Parameters
+    ----------
+    process : one of ``samples.PROCESSES``
+    seeds : of Pythia's random numbers, whole numbers of at least 0 that are mixed into one
+    n_events : that Pythia is asked for
+    multiparton : simulate multiparton interactions too
+
+    Raises
+    ------
+    ConfigError
+        For a setting that this version of Pythia does not know.
+    RootDataError
+        Where Pythia can't be initialised.
     """
     import pythia8mc
 
@@ -270,6 +301,13 @@ def _tag_subjet(
 
 def cluster(visible: ak.Array, *, radius: float, min_pt: float, n_jets: int) -> tuple[ak.Array, ak.Array]:
     """Cluster particles with anti-kT (Cacciari, Salam, Soyez 2008).
+
+    Parameters
+    ----------
+    visible : (n_events, var) particles with px, py, pz and E, GeV
+    radius : of the jets, in the eta-phi plane
+    min_pt : of a jet, GeV
+    n_jets : jets that are kept of an event
 
     Returns
     -------
