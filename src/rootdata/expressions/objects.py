@@ -21,9 +21,9 @@ from rootdata.errors import ExpressionError
 from rootdata.expressions import kinematics
 from rootdata.expressions.arithmetic import (
     Number,
+    NumberFunction,
     Numbers,
     OperandError,
-    NumberFunction,
     RangeError,
     beyond,
     fill_exact,

@@ -34,7 +34,7 @@ class Trash:
 
         Parameters
         ----------
-        place : a folder of the repository, which is moved
+        place : the folder
         what : ``name@version``, or ``name@all``
         """
         place.rename(self._folder / f"{what}@{time.time():.6f}@{uuid.uuid4().hex[:8]}")
