@@ -212,9 +212,8 @@ def measure_training(case: Case, options: dict[str, Any], *, device: str) -> dic
     fit(case.model(events.shapes), Watch(), device=device, epochs=1, limit=3, train_dataloaders=in_memory)
     with utilisation(device) as of_memory:
         fit(case.model(events.shapes), memory, device=device, epochs=1, train_dataloaders=Watched(in_memory, memory))
-    with tempfile.TemporaryDirectory() as folder, utilisation(device) as of_stream:
-        cache = {"dir": folder} if options["num_workers"] else "memory"
-        module = WatchedModule(**options, specs=events.specs, cache=cache)
+    with utilisation(device) as of_stream:
+        module = WatchedModule(**options, specs=events.specs, cache="memory")
         module.watch = streamed
         fit(case.model(events.shapes), streamed, device=device, epochs=len(EPOCHS), datamodule=module)
     found = {"memory": memory.epochs[0], **dict(zip(EPOCHS, streamed.epochs, strict=True))}
@@ -231,10 +230,8 @@ def measure_reading(options: dict[str, Any]) -> dict[str, Any]:
     options = dict(options)
     workers, _ = options.pop("num_workers"), options.pop("pin_memory")
     specs = RootDataset(options).specs
-    with tempfile.TemporaryDirectory() as folder:
-        cache = {"dir": folder} if workers else "memory"
-        events = RootDataset(options, specs=specs, cache=cache, num_workers=workers)
-        return {name: timed(lambda: sum(len(batch["label"]) for batch in events)) for name in EPOCHS}
+    events = RootDataset(options, specs=specs, cache="memory", num_workers=workers)
+    return {name: timed(lambda: sum(len(batch["label"]) for batch in events)) for name in EPOCHS}
 
 
 def measure_plain(options: dict[str, Any]) -> dict[str, Any]:
@@ -243,17 +240,15 @@ def measure_plain(options: dict[str, Any]) -> dict[str, Any]:
     workers, _ = options.pop("num_workers"), options.pop("pin_memory")
     found = {}
     for size in PLAIN_BATCHES:
-        with tempfile.TemporaryDirectory() as folder:
-            cache = {"dir": folder} if workers else "memory"
-            events = RootDataset({**options, "batch_size": size}, cache=cache, num_workers=workers)
-            for _ in events:
-                pass
-            batches = iter(events)
-            next(batches)  # it makes the threads, once
-            began = time.thread_time()
-            for _ in batches:
-                pass
-            found[str(size)] = 1e6 * (time.thread_time() - began) / (len(events) - 1)
+        events = RootDataset({**options, "batch_size": size}, cache="memory", num_workers=workers)
+        for _ in events:
+            pass
+        batches = iter(events)
+        next(batches)  # it makes the threads, once
+        began = time.thread_time()
+        for _ in batches:
+            pass
+        found[str(size)] = 1e6 * (time.thread_time() - began) / (len(events) - 1)
     return found
 
 
@@ -357,7 +352,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "rootdata-benchmarks")
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=0, help="reading processes; 0: threads")
+    parser.add_argument("--workers", type=int, default=0, help="reading threads; 0: those of the default")
     parser.add_argument("--case", choices=list(CASES), action="append", help="network and batch; all by default")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path, help="where to write the figures")

@@ -7,7 +7,6 @@ Every one is a :class:`RootDataError` and also of a builtin kind, so that both `
     ├── ConfigError      (ValueError)   an option that is unknown, of a wrong type or out of its range
     ├── ExpressionError  (ValueError)   a cut, derived column, label, weight or split that can't be parsed or evaluated
     ├── FileError        (OSError)      a file that is absent, unreadable, truncated, not ROOT
-    ├── ReaderError      (RuntimeError) a process that reads files ended, or said what can't be sent on
     ├── MachineError     (RuntimeError) memory, open files, room on a disk or a library that this machine lacks
     ├── BranchError      (KeyError)     a tree or branch that is absent, or that can't be used as asked
     ├── DataError        (ValueError)   contents that contradict the configuration: labels, counts, empty selections
@@ -49,10 +48,6 @@ class ExpressionError(RootDataError, ValueError):
 
 class FileError(RootDataError, OSError):
     """A file is absent, unreadable, truncated or not a ROOT file."""
-
-
-class ReaderError(RootDataError, RuntimeError):
-    """A process that reads files ended."""
 
 
 class MachineError(RootDataError, RuntimeError):
