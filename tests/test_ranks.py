@@ -210,7 +210,7 @@ def test_each_rank_reads_its_share_once(trained, whole, world):
 
 @pytest.mark.parametrize("world", [also(1), 4])
 def test_a_checkpoint_of_two_ranks_is_gone_on_with_by_others(trained, train, data, world):
-    two = trained(2, 0)
+    two = trained(2)
     resumed = train(data, world, ckpt_path=str(two.folder / "saved.ckpt"))
     assert resumed.batches == two.batches[SAVED_AT:]
     np.testing.assert_allclose(resumed.notes[0]["weights"], two.notes[0]["weights"], rtol=1e-5, atol=1e-6)
