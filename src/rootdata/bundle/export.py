@@ -25,7 +25,7 @@ from rootdata import disk
 from rootdata.bundle import cmssw, parity, portable, signature
 from rootdata.bundle.assemble import Assembler, Tensors, lists_of, table_of
 from rootdata.bundle.deployed import Call, Deployed, activation_of, call_of, computing, in_type, refuse, unwrapped
-from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, Parity, save_manifest, sha256_of
+from rootdata.bundle.manifest import MANIFEST, MODEL, PREPROCESS, Manifest, Parity, save_manifest, sha256_of
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, FileError
 from rootdata.jagged import Ints
@@ -40,7 +40,6 @@ TOLERANCE = 1e-5  # between scores; more is a fault, not rounding
 REHEARSED = 50  # real events that a network is tried on before it is trained
 SAMPLE = 8  # real events that travel with the manifest
 METADATA = "rootdata.manifest"  # key in the graph's own metadata
-PREPROCESS = "preprocess.json"
 
 
 def export(

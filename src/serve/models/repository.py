@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rootdata import disk
-from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, load_manifest, open_bundle
+from rootdata.bundle.manifest import BUNDLE_FILES, MANIFEST, MODEL, OPTIONAL_FILES, Manifest, load_manifest, open_bundle
 from rootdata.causes import reason_of
 from rootdata.errors import BundleError, nearest
 from serve import atomic, names
@@ -46,8 +46,6 @@ from serve.models.index import Index, Summary
 _log = logging.getLogger("serve")
 
 CONFIG = "config.json"
-PREPROCESS = "preprocess.json"
-BUNDLE_FILES = (MODEL, MANIFEST, PREPROCESS)
 UNLOADED = "unloaded"  # in the policy
 OWNER = ".owner"  # of a staging area: locked while whoever made it lives
 KEPT_MANIFESTS = 1000
@@ -733,7 +731,7 @@ def _copy_bundle(source: Path, target: Path) -> None:
         try:
             given = os.open(source / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno == errno.ENOENT and name == PREPROCESS:
+            if error.errno == errno.ENOENT and name in OPTIONAL_FILES:
                 continue
             remedy = "a bundle has model.onnx and manifest.json as plain files"
             raise InvalidModel(f"{name} can't be read ({error.strerror}); {remedy}", field=name) from error
