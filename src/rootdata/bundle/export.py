@@ -247,7 +247,8 @@ def _is_elastic(network: nn.Module, call: Call, batch: dict[str, Tensor], layout
         kept, mask = max(1, c.length // 2), f"{c.name}_mask"
         place = torch.arange(c.length, device=batch[mask].device) < kept
         full[mask] = batch[mask] & place
-        full[c.name] = torch.where(place.unsqueeze(1), batch[c.name], torch.full_like(batch[c.name], layout.pad))
+        fill = torch.from_numpy(layout.fill(c.branches)).to(batch[c.name])
+        full[c.name] = torch.where(place.unsqueeze(1), batch[c.name], fill)
         narrow[c.name], narrow[mask] = batch[c.name][:, :kept], full[mask][:, :kept]
     try:
         return torch.allclose(call(network, full), call(network, narrow), rtol=1e-4, atol=TOLERANCE, equal_nan=True)

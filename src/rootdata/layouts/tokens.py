@@ -33,9 +33,9 @@ class Tokens:
     def gather(self, layout: Layout, rows: Rows, arrays: Arrays) -> None:
         """Fill each; the twin of :meth:`tensors`."""
         if layout.flat:
-            rows.flat(arrays["flat"], pad=layout.pad)
+            rows.flat(arrays["flat"])
         for i, c in enumerate(layout.collections):
-            rows.objects(i, arrays[c.name], arrays[f"{c.name}_mask"], pad=layout.pad)
+            rows.objects(i, arrays[c.name], arrays[f"{c.name}_mask"])
 
     def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Take what was made as it is; the twin of :meth:`gather`."""
