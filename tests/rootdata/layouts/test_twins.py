@@ -13,6 +13,7 @@ from rootdata.bundle.deployed import Deployed, Scaler
 from rootdata.bundle.manifest import TensorSpec
 from rootdata.errors import ConfigError, DataError, ShapeError
 from rootdata.events.statistics import ColumnStats
+from rootdata.layouts.layout import Layout
 from rootdata.layouts.packed import pack
 from rootdata.layouts.pool import Pool
 from rootdata.options.data import Scaling, parse_data
@@ -52,10 +53,22 @@ def in_layout(block, kind):
     return dataclasses.replace(block, layout=dataclasses.replace(block.layout, kind=kind))
 
 
+class Filled(Layout):
+    """Fills another number in for each feature."""
+
+    __slots__ = ()
+
+    def fill(self, features, length=1):
+        return np.tile(np.array([self.pad - len(f) - ord(f[-1]) for f in features], np.float32), (length, 1))
+
+
 @pytest.mark.parametrize("kind", LAYOUT_NAMES)
+@pytest.mark.parametrize("form", [Layout, Filled])
 @given(block=blocks())
-def test_a_graph_makes_what_training_gathers(kind, block):
+def test_a_graph_makes_what_training_gathers(kind, form, block):
     block = in_layout(block, kind)
+    layout = form(**{f.name: getattr(block.layout, f.name) for f in dataclasses.fields(Layout)})
+    block = dataclasses.replace(block, layout=layout)
     specs = specs_of(block)
     deployed = Deployed(
         nn.Identity(), lambda _, batch: batch, layout=block.layout, specs=specs, transforms=block.transforms,
