@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from rootdata import cache_folder
 from rootdata.causes import reason_of, told
-from rootdata.errors import BundleError, RootDataError, nearest
+from rootdata.errors import BundleError, RootDataError, nearest, version_remedy
 from rootdata.expressions.grammar import parse
 from rootdata.options.data import DataConfig, parse_data
 
@@ -42,6 +42,7 @@ BATCHING = ("events", "none")
 MAX_RANK = 32
 KINDS = ("flat", "fixed", "jagged")
 DEPTH = 50  # of lists and objects in a manifest
+_REMEDY = "export the model again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -325,8 +326,7 @@ class Manifest:
             raise BundleError(f"manifest: lists and objects are nested deeper than {DEPTH} levels")
         got = plain.get("schema") if isinstance(plain, Mapping) else type(plain).__name__
         if got not in READABLE:
-            is_newer = type(got) is int and got > SCHEMA
-            remedy = "update rootdata" if is_newer else "export the model again"
+            remedy = version_remedy(got, SCHEMA, anew=_REMEDY)
             raise BundleError(f"manifest: schema is {got!r:.80}; this version reads {_listed(READABLE)}; {remedy}")
         manifest: Self = _parse(cls, plain, "manifest")
         manifest._check()
@@ -502,5 +502,5 @@ def _parse_fields(kind: Any, value: Any, where: str) -> Any:
     for field in dataclasses.fields(kind):
         is_optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if field.name not in value and not is_optional:
-            raise BundleError(f"{where}: {field.name!r} is missing")
+            raise BundleError(f"{where}: {field.name!r} is missing; {_REMEDY}")
     return kind(**{k: _parse(hints[k], v, f"{where}.{k}") for k, v in value.items()})
