@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+CONFTESTS := $(wildcard tests/*/conftest.py tests/*/*/conftest.py)  # modules of one name: each has a look of its own
 
 .PHONY: train serve test test-long test-all lint types check docs clean
 
@@ -34,6 +35,7 @@ lint: $(VENV)/.tested
 
 types: $(VENV)/.tested
 	$(BIN)/mypy
+	for file in $(CONFTESTS); do $(BIN)/mypy $$file || exit 1; done
 
 # torch comes first and alone: a later, looser requirement is then met by it and pulls no other build.
 $(VENV)/.torch: constraints.txt
