@@ -51,9 +51,9 @@ class Transformer(Classifier):
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], *, width: int = 32, layers: int = 2) -> None:
         super().__init__()
-        shapes = plain_shapes(shapes)
-        self.name = next(name.removesuffix("_mask") for name in shapes if name.endswith("_mask"))
-        self.flat, self.objects = mlp([shapes["flat"][0], width]), mlp([shapes[self.name][1], width])
+        sizes = plain_shapes(shapes)
+        self.name = next(name.removesuffix("_mask") for name in sizes if name.endswith("_mask"))
+        self.flat, self.objects = mlp([sizes["flat"][0], width]), mlp([sizes[self.name][1], width])
         layer = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.answer = nn.Linear(width, 1)
@@ -254,19 +254,17 @@ def measure_plain(options: dict[str, Any]) -> dict[str, Any]:
 
 def summary(found: list[dict[str, Any]], *, cores: int) -> dict[str, Any]:
     """Take medians over the rounds of one case."""
-
-    def median(figure: Callable[[dict[str, Any]], float]) -> float:
-        return statistics.median(figure(r) for r in found)
-
-    demand = median(lambda r: r["training"]["events"] / r["training"]["memory"]["seconds"])
+    demand = statistics.median(r["training"]["events"] / r["training"]["memory"]["seconds"] for r in found)
     result: dict[str, Any] = {"in memory, events/s": demand}
     for epoch in EPOCHS:
-        reader = median(lambda r, e=epoch: r["reading"][e]["events"] / r["reading"][e]["cpu"])
+        reader = statistics.median(r["reading"][epoch]["events"] / r["reading"][epoch]["cpu"] for r in found)
         times = [r["training"][epoch] for r in found]
         steady = [t["seconds"] - t["first"] for t in times]
         result[epoch] = {
-            "events/s": median(lambda r, e=epoch: r["training"]["events"] / r["training"][e]["seconds"]),
-            "of in memory": median(lambda r, e=epoch: r["training"]["memory"]["seconds"] / r["training"][e]["seconds"]),
+            "events/s": statistics.median(r["training"]["events"] / r["training"][epoch]["seconds"] for r in found),
+            "of in memory": statistics.median(
+                r["training"]["memory"]["seconds"] / r["training"][epoch]["seconds"] for r in found
+            ),
             "first batch, s": statistics.median(t["first"] for t in times),
             "waiting": statistics.median(t["waited"] / s for t, s in zip(times, steady, strict=True)),
             "waiting, µs a batch": statistics.median(1e6 * t["waited"] / max(1, t["batches"] - 1) for t in times),

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RootDataError(Exception):
@@ -87,6 +88,23 @@ class ColumnsError(RootDataError, ValueError):
 
 class BundleError(RootDataError, ValueError):
     """A folder is no bundle, or a network can't be exported as asked."""
+
+
+def version_remedy(got: Any, known: int, *, anew: str) -> str:
+    """Say what helps with a file of a version that is not known here: to make it anew, or, of a newer one, an update.
+
+    Parameters
+    ----------
+    got : whatever stands in the file where its version is expected
+    known : the newest version that is known
+    anew : what makes it in a version that is known
+
+    Examples
+    --------
+    >>> version_remedy(2, 3, anew="scan again"), version_remedy(4, 3, anew="scan again")
+    ('scan again', 'update rootdata, or scan again')
+    """
+    return f"update rootdata, or {anew}" if type(got) is int and got > known else anew
 
 
 def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ def export(
     reveal_empty: bool = False,
     float32: bool = False,
     num_events: int = 1000,
-    metrics: Mapping[str, float] | None = None,
+    metrics: Mapping[str, SupportsFloat] | None = None,
     roc: Mapping[str, Any] | None = None,
     scores: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from rootdata import cache_folder
 from rootdata.causes import reason_of, told
-from rootdata.errors import BundleError, RootDataError
+from rootdata.errors import BundleError, RootDataError, version_remedy
 from rootdata.expressions.grammar import parse
 from rootdata.options import annotated
 from rootdata.options.data import DataConfig, parse_data
@@ -41,6 +41,7 @@ BATCHING = ("events", "none")
 MAX_RANK = 32
 KINDS = ("flat", "fixed", "jagged")
 DEPTH = 50  # of lists and objects in a manifest
+_REMEDY = "export the model again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -324,10 +325,9 @@ class Manifest:
             raise BundleError(f"manifest: lists and objects are nested deeper than {DEPTH} levels")
         got = plain.get("schema") if isinstance(plain, Mapping) else type(plain).__name__
         if got not in READABLE:
-            is_newer = type(got) is int and got > SCHEMA
-            remedy = "update rootdata" if is_newer else "export the model again"
+            remedy = version_remedy(got, SCHEMA, anew=_REMEDY)
             raise BundleError(f"manifest: schema is {got!r:.80}; this version reads {_listed(READABLE)}; {remedy}")
-        manifest: Self = annotated.parse(cls, plain, where="manifest", error=BundleError)
+        manifest: Self = annotated.parse(cls, plain, where="manifest", error=BundleError, remedy=_REMEDY)
         manifest._check()
         return manifest
 
