@@ -51,8 +51,8 @@ from rootdata.scan.renaming import renamed
 from rootdata.scan.specs import Specs
 from rootdata.table import Table
 from rootdata.tth import write as tth
-from serve.models import index as indices
 from serve.models import bundles, catalogue
+from serve.models import index as indices
 from serve.models.repository import Repository
 
 ROOT = Path(__file__).parents[1]
