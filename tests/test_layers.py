@@ -64,6 +64,7 @@ HOMES = {
     "pandas": (),
     "pythia8mc": ("tth.physics.pythia",),
     "fastjet": ("tth.physics.pythia",),
+    "pyarrow": ("io.tables",),
     "onnx": ("bundle.export", "bundle.portable"),
     "onnxruntime": ("bundle.export",),
     "litserve": (),
@@ -120,13 +121,15 @@ BIGGEST = 12  # modules in a room; in a room of rooms, its own
 # module or for the whole of a room.
 HEAVY = {
     *("torch", "pytorch_lightning", "lightning", "torchmetrics", "uproot", "fsspec", "numba", "hydra", "omegaconf"),
-    *("matplotlib", "rich", "onnx", "onnxruntime", "distributed", "pythia8mc", "fastjet"),
+    *("matplotlib", "rich", "onnx", "onnxruntime", "distributed", "pythia8mc", "fastjet", "pyarrow"),
 }
 READS = {"uproot", "fsspec"}
 LOADS = {
     "compiling": {"numba"},
     "io.files": READS, "io.remote": READS, "io.trees": READS, "io.tree_pool": READS, "io.reader": READS,
     "io.formats.basket_index": READS,
+    "io.tables.known": READS, "io.tables.content": READS, "io.tables.tree": READS, "io.tables.parquet": READS,
+    "io.tables.arrow": READS,
     "io.formats.decode": {"numba"},
     "events.moments": {"numba"},
     "layouts.kernels": {"numba"}, "layouts.packed": {"numba"}, "layouts.pool": {"numba"},
@@ -385,7 +388,7 @@ LIGHT = (
 def test_what_is_light_loads_nothing_heavy() -> None:
     """Hold the table against an interpreter: a library may load another."""
     statement = "import " + ", ".join(f"rootdata.{module}" for module in LIGHT)
-    assert loaded_by(statement) & (HEAVY | {"awkward", "scipy", "pyarrow"}) == set()
+    assert loaded_by(statement) & (HEAVY | {"awkward", "scipy"}) == set()
 
 
 PUBLIC = ["Manifest", "RootDataError", "RootDataModule", "RootDataset", "Specs", "export", "inspect", "open_bundle"]

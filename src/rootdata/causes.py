@@ -101,11 +101,23 @@ _OF_KEYS = re.compile(r"Token|AccessKey|Signature|Credential|Authorization|Acces
 # Packages whose errors are those of networks and servers, of addresses, of the bytes of files.
 _NETWORK = {"aiohttp", "botocore", "aiobotocore", "fsspec", "urllib3", "requests", "httpx", "httpcore"}
 _ADDRESSES = {"yarl", "urllib", "ipaddress"}
-_PARSERS = {"uproot", "awkward", "awkward_cpp", "cramjam", "isal", "xxhash", "lzma", "zlib", "gzip", "zipfile"}
+_PARSERS = {
+    "uproot",
+    "awkward",
+    "awkward_cpp",
+    "cramjam",
+    "isal",
+    "xxhash",
+    "lzma",
+    "zlib",
+    "gzip",
+    "zipfile",
+    "pyarrow",
+}
 # Modules and rooms of this package that interpret bytes, or what was made of them.
 READERS = (
     *("rootdata.io.formats", "rootdata.io.branches", "rootdata.io.contents", "rootdata.io.local", "rootdata.io.trees"),
-    "rootdata.jagged",
+    *("rootdata.io.tables", "rootdata.jagged"),
 )
 
 _OF_BYTES = (EOFError, struct.error, zlib.error, BadZipFile)  # whoever raises them
@@ -198,7 +210,9 @@ def _of_the_system(error: BaseException) -> Cause | None:
         if isinstance(error, kind):
             return cause
     if isinstance(error, OSError):
-        return Cause.BYTES if _NO_WHOLE_PIECE.search(str(error)) else Cause.NETWORK
+        # pyarrow says so of bytes that can't be decoded.
+        is_of_bytes = _NO_WHOLE_PIECE.search(str(error)) or _innermost(error) == "pyarrow"
+        return Cause.BYTES if is_of_bytes else Cause.NETWORK
     return None
 
 

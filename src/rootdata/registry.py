@@ -87,3 +87,8 @@ LAYOUTS = Registry(
     group="rootdata.layouts",
     built_in={"vector": "rootdata.layouts.vector:Vector", "tokens": "rootdata.layouts.tokens:Tokens"},
 )
+FILE_FORMATS = Registry(
+    "file format",
+    group="rootdata.file_formats",
+    built_in={"parquet": "rootdata.io.tables.parquet:ParquetFormat", "arrow": "rootdata.io.tables.arrow:ArrowFormat"},
+)

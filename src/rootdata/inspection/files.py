@@ -30,7 +30,7 @@ from rootdata.options.read import ReadConfig
 
 ENTRIES = 10_000  # of a file that are read
 MEASURED_FILES = 3  # of each argument; of the others only the names and kinds of branches are looked at
-_WITH_TREE = re.compile(r"(?P<path>.+\.root):[^:/]+$")
+_WITH_TREE = re.compile(r"(?P<path>.+\.root(?:\.\d+)?):[^:/]+$")
 _NAMED = re.compile(r"(?P<name>[A-Za-z]\w*)=(?P<pattern>.+)$")
 _ALIAS = re.compile(r"_collection\d+(\.|$)")  # ROOT's importer keeps a second name for the branches of a collection
 

@@ -1,4 +1,4 @@
-"""ROOT files: find them, by path, glob, folder, list or URL, and tell one state of a file from another."""
+"""Files of events: find them, by path, glob, folder, list or URL, and tell one state of a file from another."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from pathlib import Path
 from rootdata.causes import Cause, cause_of, told
 from rootdata.errors import FileError, nearest
 from rootdata.io import remote
+from rootdata.io.lists.entries import Entry, ListError, entries_of, is_list
 from rootdata.io.retry import is_absent
+from rootdata.io.tables.known import endings, has_trees
 from rootdata.location import Location, State, is_remote
 from rootdata.options.read import ReadConfig
 
+_REDIRECTOR = "root://cms-xrd-global.cern.ch/"
 ASKED_AT_ONCE = 16  # remote files whose state is asked for
 
-_WITH_TREE = re.compile(r"^(?P<path>.+\.root)(?::(?P<tree>[^:]+))?$")
+_WITH_TREE = re.compile(r"^(?P<path>.+\.root(?:\.\d+)?)(?::(?P<tree>[^:]+))?$")
 
 
 def find(
@@ -58,9 +61,12 @@ def find(
     return found
 
 
-def _places(pattern: str | tuple[str, ...], tree: str | None, where: str, read: ReadConfig) -> list[Location]:
+def _places(
+    pattern: Entry, tree: str | None, where: str, read: ReadConfig, lists: tuple[str, ...] = ()
+) -> list[Location]:
     if isinstance(pattern, str):
-        return _expand(pattern, tree, where, read)
+        found = _expand(pattern, tree, where, read, lists)
+        return [place if has_trees(place.path) else dataclasses.replace(place, tree=None) for place in found]
     copies = [_place(place, tree) for place in pattern]
     for copy in copies:
         if copy.tree != copies[0].tree or has_glob(copy.path):
@@ -95,22 +101,20 @@ def identity(location: Location) -> Location:
     return dataclasses.replace(location, path=os.path.realpath(location.path))
 
 
-def _expand(
-    pattern: str, tree: str | None, where: str, read: ReadConfig, lists: tuple[str, ...] = ()
-) -> list[Location]:
+def _expand(pattern: str, tree: str | None, where: str, read: ReadConfig, lists: tuple[str, ...]) -> list[Location]:
     place = _place(pattern, tree)
     path, tree = place.path, place.tree
     if is_remote(path):
-        return _expand_remote(place, where, read)
+        return _expand_remote(place, where, read, lists)
     status = None if has_glob(path) else _status(path, where)
     if status is not None and stat.S_ISDIR(status.st_mode):
-        path = str(Path(glob.escape(path)) / "*.root")
+        return [Location(m, tree) for m in _in_folder(path, where)]
     if has_glob(path):
         return [Location(m, tree) for m in _matches(path, where)]
     if status is None:
         raise FileError(f"{where}: {_absent(path)}; check the path (seen from {Path.cwd()})")
-    if path.endswith((".txt", ".list")):
-        return _expand_list(Path(path), tree, where, read, lists)
+    if is_list(path):
+        return _expand_list(place, _text_of(Path(path), where), where, read, lists)
     return [Location(path, tree)]
 
 
@@ -127,6 +131,8 @@ def _status(path: str, where: str) -> os.stat_result | None:
 def _absent(path: str) -> str:
     if os.path.islink(path):  # noqa: PTH114 - never raises
         return f"{path!r} is a link to {os.readlink(path)!r}, which does not exist"  # noqa: PTH115 - as it is written
+    if path.startswith("/store/"):
+        return f"{path!r} is the name of a file in the catalogue of CMS; write a server before it, {_REDIRECTOR}{path}"
     return f"{path!r} does not exist{_neighbours(path)}"
 
 
@@ -142,6 +148,19 @@ def _matches(pattern: str, where: str) -> list[str]:
         words = f"{where}: {len(closed)} folders can't be looked into, what matches {pattern!r} there is left out"
         warnings.warn(told(words, closed[0]), stacklevel=2)
     return matches
+
+
+def _in_folder(folder: str, where: str) -> list[str]:
+    """Return the files of a folder: its ROOT files, or, where it has none, those of the next kind that it has."""
+    for known in endings():
+        found = [
+            path
+            for ending in known
+            for path in glob.glob(str(Path(glob.escape(folder)) / f"*{ending}"))  # noqa: PTH207 - as all matches
+        ]
+        if found:
+            return sorted(found)
+    return _matches(str(Path(glob.escape(folder)) / "*.root"), where)  # says what is wrong
 
 
 def _closed_folders(pattern: str) -> Iterator[OSError]:
@@ -161,7 +180,9 @@ def _closed_folders(pattern: str) -> Iterator[OSError]:
                     yield error
 
 
-def _expand_remote(place: Location, where: str, read: ReadConfig) -> list[Location]:
+def _expand_remote(place: Location, where: str, read: ReadConfig, lists: tuple[str, ...]) -> list[Location]:
+    if is_list(place.path):
+        return _expand_list(place, remote.text_of(place.path, read=read), where, read, lists)
     if not remote.has_glob(place.path):
         return [place]
     matches = remote.find(place.path, read=read)
@@ -170,13 +191,15 @@ def _expand_remote(place: Location, where: str, read: ReadConfig) -> list[Locati
     return [Location(m, place.tree) for m in matches]
 
 
-def _expand_list(path: Path, tree: str | None, where: str, read: ReadConfig, lists: tuple[str, ...]) -> list[Location]:
-    if str(path) in lists:
+def _expand_list(place: Location, text: str, where: str, read: ReadConfig, lists: tuple[str, ...]) -> list[Location]:
+    path, inside = place.path, f"{where} ({place.path})"
+    if path in lists:
         raise FileError(f"{where}: {path} names itself; take it out of the list")
-    lines = (line.split("#", 1)[0].strip() if line.lstrip().startswith("#") else line.strip()
-             for line in _text_of(path, where).splitlines())  # fmt: skip
-    inside, lists = f"{where} ({path})", (*lists, str(path))
-    found = [location for line in lines if line for location in _expand(line, tree, inside, read, lists)]
+    try:
+        entries = entries_of(text)
+    except ListError as error:
+        raise FileError(f"{where}: the list {path!r} can't be used: {error}") from error
+    found = [location for entry in entries for location in _places(entry, place.tree, inside, read, (*lists, path))]
     if not found:
         raise FileError(f"{where}: {path} names no file; write one path a line")
     return found

@@ -139,6 +139,28 @@ def find(pattern: str, *, read: ReadConfig) -> list[str]:
         raise FileError(f"{error}; where the server can't list, name every file") from error
 
 
+def text_of(address: str, *, read: ReadConfig) -> str:
+    """Return the text of a remote file, whatever bytes it is made of.
+
+    Parameters
+    ----------
+    address : of a list of files
+    read : how long a server that fails is asked again, and an answer waited for
+
+    Raises
+    ------
+    FileError
+        Where the server can't be asked, or has no such file.
+    """
+
+    def ask(_: str) -> str:
+        files, path = filesystem(address)
+        _forget_listings(files)
+        return bytes(files.cat_file(path)).decode("utf-8-sig", errors="surrogateescape")
+
+    return persist([address], _asking(ask, deadline=read.deadline), patience=read.patience)
+
+
 def state_of(places: Sequence[str], *, read: ReadConfig, closed: threading.Event | None = None) -> State:
     """Return the state of a remote file.
 
@@ -160,6 +182,13 @@ def _about(place: str) -> Mapping[str, Any]:
     files, path = filesystem(place)
     _forget_listings(files)
     return files.info(path)  # type: ignore[no-any-return]
+
+
+def first_bytes(place: str, size: int) -> bytes:
+    """Return what a remote file begins with."""
+    files, path = filesystem(place)
+    _forget_listings(files)
+    return bytes(files.cat_file(path, start=0, end=size))
 
 
 def _state_in(about: Mapping[str, Any]) -> State:
@@ -283,12 +312,16 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
     def _read_first(self) -> Pieces:
         stop = min(NEAR, self._size or NEAR)
         data = bytes(self._fs.cat_file(self._file_path, start=0, end=stop))
-        why_not = signatures.why_not_root(data[: signatures.LENGTH])
+        why_not = self.why_not(data[: signatures.LENGTH])
         if why_not:
             raise PlaceError(f"{self.place}: {why_not}")
         self._check_parts(data, stop)
         self._head = data[:HEAD]
         return Pieces([(0, data)])
+
+    def why_not(self, head: bytes) -> str:
+        """Say why this is no file of the kind that is read; empty if it begins as one."""
+        return signatures.why_not_root(head)
 
     def _check_parts(self, data: bytes, length: int) -> None:
         if len(data) > length:

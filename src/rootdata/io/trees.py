@@ -18,7 +18,7 @@ import uproot
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
 from rootdata.io import remote
-from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
+from rootdata.io.block_size import entries_of_block
 from rootdata.io.branches import Branch, BranchKind, describe_branch, describe_field, type_of
 from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.io.files import state_of, state_of_open
@@ -30,6 +30,7 @@ from rootdata.io.formats.records import Records
 from rootdata.io.guard import Unusable, guarded
 from rootdata.io.local import ByteSource, LocalSource, Span
 from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
+from rootdata.io.tables.known import format_of
 from rootdata.jagged import Columns
 from rootdata.location import Location, State, is_remote
 
@@ -113,15 +114,20 @@ def open_tree(location: Location, *, place: str | None = None) -> Tree:
     """
     place = place or location.path
     before = State() if is_remote(place) else state_of(Location(place))  # of a server its source keeps watch
+    other = format_of(place)
+    tree = _open_tree(location, place) if other is None else other.open(location, place)
+    _check_same(tree, before)
+    return tree
+
+
+def _open_tree(location: Location, place: str) -> Tree:
     file = _open(place)
     try:
         _check_whole(file, place)
-        tree = _open_object(file, location, place)
-        _check_same(tree, before)
+        return _open_object(file, location, place)
     except Exception:
         file.close()
         raise
-    return tree
 
 
 def _open(place: str) -> Any:
@@ -202,6 +208,9 @@ def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lamb
     FileError
         As :func:`open_tree`.
     """
+    other = format_of(place)
+    if other is not None:
+        return other.look_into(place, leave=leave)
     file = _open(place)
     with file:
         _check_whole(file, place)
@@ -537,7 +546,7 @@ def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
     -------
     (start, stop) of every block, in order, covering all entries
     """
-    wanted = min(BLOCK_ENTRIES, max(1000, int(BLOCK_BYTES / max(1.0, tree.bytes_per_entry(names)))))
+    wanted = entries_of_block(tree.bytes_per_entry(names))
     blocks: list[tuple[int, int]] = []
     edges = tree.edges(names)
     if tree.num_entries == 0:

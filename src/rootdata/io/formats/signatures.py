@@ -12,7 +12,10 @@ _KNOWN = (
     (b"bzh", "a bzip2 archive", "unpack it with bunzip2"),
     (b"pk\x03\x04", "a zip archive", "unpack it with unzip"),
     (b"\x89hdf", "an HDF5 file", "convert it"),
-    (b"par1", "a Parquet file", "convert it"),
+    (b"par1", "a Parquet file", "let its name end in .parquet"),
+    (b"arrow1", "an Arrow file", "let its name end in .arrow"),
+    (b"fea1", "a Feather file of version 1", "write it anew as version 2"),
+    (b"root", "a ROOT file", "let its name end in .root"),
     (b"version https://git-lfs", "a pointer of Git LFS", "get the file itself with git lfs pull"),
     (b"<!doctype html", "a web page, as servers send for a login or an error", "log in, or check the address"),
     (b"<html", "a web page, as servers send for a login or an error", "log in, or check the address"),
@@ -34,12 +37,25 @@ def why_not_root(head: bytes) -> str:
     >>> why_not_root(b"root...")
     ''
     """
+    return why_not(head, "ROOT", b"root")
+
+
+def why_not(head: bytes, kind: str, start: bytes) -> str:
+    """Say why a file is none of a kind, and what can be done; empty if it begins as one.
+
+    Parameters
+    ----------
+    head : the first :data:`LENGTH` bytes, fewer where it ends
+    kind : of files
+    start : what they begin with; empty where that may be anything
+    """
     if not head:
         return "the file is empty; replace or remove the file"
-    if head.startswith(b"root"):
+    if start and head.startswith(start):
         return ""
-    start = head.lower().lstrip(b"\xef\xbb\xbf \t\r\n")
-    for first, kind, remedy in _KNOWN:
-        if start.startswith(first):
-            return f"this is not a ROOT file but {kind} ({remedy}); replace or remove the file"
-    return "this is not a ROOT file; replace or remove the file"
+    a = "an" if kind[0] in "AEIO" else "a"
+    text = head.lower().lstrip(b"\xef\xbb\xbf \t\r\n")
+    for first, other, remedy in _KNOWN:
+        if text.startswith(first):
+            return f"this is not {a} {kind} file but {other} ({remedy}); replace or remove the file"
+    return f"this is not {a} {kind} file; replace or remove the file" if start else ""

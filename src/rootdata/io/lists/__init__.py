@@ -1,0 +1,1 @@
+"""Lists of files, as people write them and as catalogues publish them."""

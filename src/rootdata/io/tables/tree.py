@@ -1,0 +1,227 @@
+"""A table of another file format, read as the trees of ROOT files are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
+from rootdata.errors import BranchError, MachineError, RootDataError, nearest
+from rootdata.io.block_size import entries_of_block
+from rootdata.io.branches import Branch
+from rootdata.io.contents import Contents, Listed
+from rootdata.io.formats import signatures
+from rootdata.io.formats.basket_index import Baskets
+from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
+from rootdata.io.tables.content import Content
+from rootdata.io.tables.leaves import Leaf, columns_of, leaves_of, no_events, sharing
+from rootdata.jagged import Columns
+from rootdata.location import Location, is_remote
+from rootdata.table import Table, concatenate
+
+TREE = "rows"  # what stands for the name of a tree, of which such files have one
+OBJECTS = 4  # in a list, in the mean, where nobody knows better
+
+
+class TableFile(Protocol):
+    """An open file of rows in groups, each of which can be read without the others.
+
+    ``schema`` is one of pyarrow, ``groups`` are the rows of each group, ``compression`` is what is shown of it.
+    """
+
+    schema: Any
+    groups: Sequence[int]
+    compression: str
+
+    def size_of(self, leaves: Sequence[Leaf]) -> float:
+        """Return about how many bytes leaves take, decoded, of all rows."""
+
+    def batches(self, group: int, leaves: Sequence[Leaf], *, rows: int) -> Iterator[Any]:
+        """Read a group from its start, in record batches that have the columns of leaves.
+
+        Parameters
+        ----------
+        group : its number
+        leaves : to be read; batches may have others
+        rows : of a batch, at most, as far as that can be
+        """
+
+    def close(self) -> None:
+        """Let go what was taken to read."""
+
+
+class TableFormat:
+    """A kind of files with one table each; a subclass says what they are called, begin and end with, and opens them."""
+
+    kind: str
+    endings: tuple[str, ...]
+    start: bytes = b""
+    end: bytes = b""
+
+    def open_file(self, content: Content) -> TableFile:
+        """Read what a file says of itself."""
+        raise NotImplementedError
+
+    def open(self, location: Location, place: str) -> TableTree:
+        """Open the table of a file; see :func:`rootdata.io.trees.open_tree`."""
+        content: Content | None = None
+        try:
+            content = Content(place)
+            self._check(content)
+            return TableTree(self.open_file(content), content, location, kind=self.kind)
+        except Exception as error:
+            if content is not None:
+                content.close()
+            if isinstance(error, (RootDataError, MemoryError)):
+                raise
+            raise self._why_not_open(place, error) from error
+
+    def look_into(self, place: str, *, leave: Callable[[Sequence[str]], str | None]) -> Contents:  # noqa: ARG002
+        """Say what is in a file; see :func:`rootdata.io.trees.look_into`."""
+        tree = self.open(Location(place), place)
+        try:
+            return Contents(tree.compression, (Listed(TREE, self.kind, tree.num_entries),))
+        finally:
+            tree.close()
+
+    def _check(self, content: Content) -> None:
+        place, head = content.place, content.fetch(0, signatures.LENGTH)
+        why_not = signatures.why_not(head, self.kind, self.start)
+        if why_not:
+            raise PlaceError(f"{place}: {why_not}")
+        at = max(len(self.start), content.size - len(self.end))
+        if content.fetch(at, len(self.end)) != self.end:
+            raise PlaceError(f"{place}: the file is truncated, it does not end as a {self.kind} file; replace it")
+
+    def _why_not_open(self, place: str, error: Exception) -> RootDataError:
+        if is_absent(error):
+            return PlaceError(f"{place} does not exist; check the path")
+        cause = cause_of(error)
+        if cause is Cause.SETUP and isinstance(error, ImportError):
+            return MachineError(
+                f"{place}: reading {self.kind} files needs pyarrow, which can't be imported ({error}); "
+                "pip install 'rootdata[arrow]'"
+            )
+        if cause is Cause.BYTES:
+            return PlaceError(
+                f"{place}: the file is truncated or damaged ({reason_of(error)}); replace or remove the file"
+            )
+        what = f"{place} can't be {'reached' if is_passing(error) else 'opened'}"
+        return blamed(error, what, is_remote=is_remote(place))
+
+
+class TableTree:
+    """The rows of an open file; see :class:`rootdata.io.trees.Tree`.
+
+    Parameters
+    ----------
+    file : knows the format
+    content : the bytes
+    asked : the location that was to be opened
+    kind : of files, for errors
+    """
+
+    def __init__(self, file: TableFile, content: Content, asked: Location, *, kind: str) -> None:
+        self._file, self._content, self._kind = file, content, kind
+        self._leaves = leaves_of(file.schema)
+        self._starts = np.concatenate([[0], np.cumsum(np.asarray(file.groups, np.int64))]).tolist()
+        self.asked, self.location = asked, dataclasses.replace(asked, tree=TREE)
+        self.place, self.state = content.place, content.state
+        self.compression = file.compression
+        self.num_entries: int = self._starts[-1]
+        self.uuid = content.mark()
+
+    def names(self) -> list[str]:
+        """Return the names of all columns, those of records with the names of their fields."""
+        return list(self._leaves)
+
+    def describe(self, name: str) -> Branch:
+        """Say what a column holds; :class:`BranchError` where there is none of that name."""
+        return dataclasses.replace(self._leaf(name).branch, name=name)
+
+    def _leaf(self, name: str) -> Leaf:
+        for candidate in (name, name.replace("_", ".", 1)):
+            if candidate in self._leaves:
+                return self._leaves[candidate]
+        message = f"branch {name!r} not found; {nearest(name, self._leaves)} ({self.place}); "
+        raise BranchError(message + "check the names of features, derived columns and cuts")
+
+    def _usable(self, names: Sequence[str]) -> list[Leaf]:
+        leaves = (self._leaf(name) for name in dict.fromkeys(names))
+        return [leaf for leaf in leaves if leaf.branch.kind != "unusable"]
+
+    def bytes_per_entry(self, names: Sequence[str]) -> float:
+        """Return the decoded size of columns, in bytes an entry."""
+        return self._file.size_of(self._usable(names)) / max(1, self.num_entries)
+
+    def nbytes(self, names: Sequence[str], start: int, stop: int) -> int:
+        """Return about how many bytes reading entries takes."""
+        return int(self.bytes_per_entry(names) * (stop - start))
+
+    def edges(self, names: Sequence[str]) -> list[int]:
+        """Return where groups begin; one that is larger than a block is cut."""
+        most = entries_of_block(self.bytes_per_entry(names))
+        edges = {0, self.num_entries}
+        for start, stop in zip(self._starts, self._starts[1:], strict=False):
+            edges.update(range(start, stop, most) if stop - start > 2 * most else [start])
+        return sorted(edges)
+
+    def baskets(self, names: Sequence[str]) -> Baskets | None:  # noqa: ARG002 - opening costs little
+        """Say that there are none."""
+        return None
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
+        """Read entries ``start`` to ``stop``."""
+        if not 0 <= start <= stop <= self.num_entries:
+            raise PlaceError(
+                f"{self.place}: entries {start} to {stop} can't be read, it has {self.num_entries:,}; "
+                "scan the file anew"
+            )
+        leaves = {name: self._leaf(name) for name in dict.fromkeys(names)}
+        for leaf in leaves.values():
+            if leaf.branch.kind == "unusable":
+                raise BranchError(
+                    f"branch {leaf.name!r} can't be used: {leaf.branch.note} ({self.place}); remove it from features, "
+                    "derived columns and cuts"
+                )
+        try:
+            return self._read(leaves, start, stop)
+        except (BranchError, PlaceError, MachineError):
+            raise
+        except Exception as error:
+            what = f"{self.place}: entries {start} to {stop} can't be read"
+            raise blamed(error, what, is_remote=is_remote(self.place)) from error
+
+    def _read(self, leaves: dict[str, Leaf], start: int, stop: int) -> Columns:
+        if start == stop or not leaves:
+            return {name: no_events(leaf) for name, leaf in leaves.items()}
+        parts = []
+        for group, (low, high) in enumerate(zip(self._starts, self._starts[1:], strict=False)):
+            first, last = max(start, low), min(stop, high)
+            if first < last:
+                parts += list(self._part(leaves, group, first - low, last - low))
+        whole = concatenate(parts)
+        if whole.num_events != stop - start:
+            raise ContradictionError(f"{whole.num_events:,} rows came where {stop - start:,} are promised")
+        return sharing(dict(whole.columns))
+
+    def _part(self, leaves: dict[str, Leaf], group: int, start: int, stop: int) -> Iterator[Table]:
+        """Read rows of a group, counted from its start."""
+        at = 0
+        most = entries_of_block(self.bytes_per_entry(list(leaves)))
+        for batch in self._file.batches(group, list(leaves.values()), rows=most):
+            low, high = max(start, at), min(stop, at + batch.num_rows)
+            if low < high:
+                part = batch.slice(low - at, high - low)
+                yield Table(num_events=high - low, columns=columns_of(part, leaves))
+            at += batch.num_rows
+            if at >= stop:
+                return
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._content.close()
