@@ -52,7 +52,7 @@ HOMES = {
     "distributed": ("scan.executors",),
     "isal": ("io.formats.inflate", "cache.blocks"),
     "cramjam": ("io.formats.inflate",),
-    "xxhash": ("io.formats.page_lists", "io.formats.inflate", "jagged", "io.formats.rntuple"),
+    "xxhash": ("io.formats.page_lists", "io.formats.inflate", "jagged", "io.formats.rntuple", "io.tables.unpacked"),
     "numba": ("layouts.kernels", "order.kernels", "io.formats.decode", "events.moments", "compiling"),
     "llvmlite": ("layouts.kernels",),  # comes with numba
     "hydra": ("app.launch", "app.checking", "app.composing"),
@@ -129,7 +129,7 @@ LOADS = {
     "io.files": READS, "io.remote": READS, "io.trees": READS, "io.tree_pool": READS, "io.reader": READS,
     "io.formats.basket_index": READS,
     "io.tables.known": READS, "io.tables.content": READS, "io.tables.tree": READS, "io.tables.parquet": READS,
-    "io.tables.arrow": READS,
+    "io.tables.arrow": READS, "io.tables.text": READS,
     "io.formats.decode": {"numba"},
     "events.moments": {"numba"},
     "layouts.kernels": {"numba"}, "layouts.packed": {"numba"}, "layouts.pool": {"numba"},

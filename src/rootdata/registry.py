@@ -90,5 +90,9 @@ LAYOUTS = Registry(
 FILE_FORMATS = Registry(
     "file format",
     group="rootdata.file_formats",
-    built_in={"parquet": "rootdata.io.tables.parquet:ParquetFormat", "arrow": "rootdata.io.tables.arrow:ArrowFormat"},
+    built_in={
+        "parquet": "rootdata.io.tables.parquet:ParquetFormat",
+        "arrow": "rootdata.io.tables.arrow:ArrowFormat",
+        "csv": "rootdata.io.tables.text:CsvFormat",
+    },
 )

@@ -15,6 +15,7 @@ import uproot
 from rootdata.causes import OF_THE_MACHINE, Cause, cause_of
 from rootdata.errors import BranchError
 from rootdata.io.block_size import BLOCK_ENTRIES
+from rootdata.io.formats import signatures
 from rootdata.io.reader import BlockReader
 from rootdata.io.retry import blamed
 from rootdata.io.trees import Tree, blocks_of
@@ -50,6 +51,10 @@ def tables(path: str | Path, schemas: Schemas, *, tree: str | None, settings: Se
         Naming the tree, the branch and the event that is wrong.
     """
     wanted = schemas.of()
+    with Path(path).open("rb") as file:  # whose name does not say that it is one
+        why_not = signatures.why_not_root(file.read(signatures.LENGTH))
+    if why_not:
+        raise BadRequest(f"the file: {why_not}")
     try:
         with BlockReader(limit=1) as reader:
             file, blocks = reader.use(Location(str(path), tree), functools.partial(_look, wanted))

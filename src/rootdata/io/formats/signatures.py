@@ -15,7 +15,7 @@ _KNOWN = (
     (b"par1", "a Parquet file", "let its name end in .parquet"),
     (b"arrow1", "an Arrow file", "let its name end in .arrow"),
     (b"fea1", "a Feather file of version 1", "write it anew as version 2"),
-    (b"root", "a ROOT file", "let its name end in .root"),
+    (b"root\0", "a ROOT file", "let its name end in .root"),
     (b"version https://git-lfs", "a pointer of Git LFS", "get the file itself with git lfs pull"),
     (b"<!doctype html", "a web page, as servers send for a login or an error", "log in, or check the address"),
     (b"<html", "a web page, as servers send for a login or an error", "log in, or check the address"),

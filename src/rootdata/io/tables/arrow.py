@@ -40,7 +40,7 @@ class _ArrowFile:
         import pyarrow as pa
 
         self._content = content
-        self._opened: tuple[tuple[int, ...], Any] = ((), pa.ipc.open_file(pa.PythonFile(content, mode="r")))
+        self._opened: tuple[tuple[int, ...], Any] = ((), pa.ipc.open_file(pa.PythonFile(content.reader(), mode="r")))
         self.schema = self._opened[1].schema
         self.groups = _rows_of_batches(content)
         if len(self.groups) != self._opened[1].num_record_batches:
@@ -59,7 +59,7 @@ class _ArrowFile:
         fields = tuple(sorted(self.schema.get_field_index(name) for name in paths_of(leaves)))
         if self._opened[0] != fields:
             options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=list(fields))
-            self._opened = fields, pa.ipc.open_file(pa.PythonFile(self._content, mode="r"), options=options)
+            self._opened = fields, pa.ipc.open_file(pa.PythonFile(self._content.reader(), mode="r"), options=options)
         batch = self._opened[1].get_batch(group)
         batch.validate(full=True)  # what reading alone does not: offsets that point outside of their buffers
         for low in range(0, batch.num_rows, rows):

@@ -25,8 +25,8 @@ class _RemoteBytes(RemoteSource):
         return ""
 
 
-class Content(io.RawIOBase):
-    """The bytes of a file, to be read from any place.
+class Content:
+    """The bytes of a file.
 
     Parameters
     ----------
@@ -41,15 +41,14 @@ class Content(io.RawIOBase):
     """
 
     def __init__(self, place: str) -> None:
-        super().__init__()
         self.place = place
-        self._at = 0
         self.source: ByteSource
         self._remote: _RemoteBytes | None = None
         if is_remote(place):
             self.source = self._remote = _RemoteBytes(place)
             self.state, self.size = self._remote.state, self._remote.num_bytes
             if not self.size:
+                self.close()
                 raise PlaceError(f"{place}: the server does not say how long the file is; copy it, and read the copy")
             return
         handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK)  # what is no file might never open
@@ -62,6 +61,10 @@ class Content(io.RawIOBase):
         self.size = self.state.size
 
     state: State
+
+    def reader(self) -> ContentReader:
+        """Return a file object with a place of its own; libraries may read ahead in threads."""
+        return ContentReader(self)
 
     @property
     def is_remote(self) -> bool:
@@ -81,6 +84,29 @@ class Content(io.RawIOBase):
         at = min(at, self.size)
         return bytes(self.source.fetch(at, min(size, self.size - at)))
 
+    def close(self) -> None:
+        """Close the file."""
+        if self._remote is not None:
+            self._remote.__exit__(None, None, None)
+        else:
+            if isinstance(getattr(self, "source", None), LocalSource):
+                self.source.forget()  # type: ignore[attr-defined]
+            self._end()
+
+
+class ContentReader(io.RawIOBase):
+    """Bytes to be read from any place; closing it closes nothing else.
+
+    Parameters
+    ----------
+    content : of the file
+    """
+
+    def __init__(self, content: Content) -> None:
+        super().__init__()
+        self._content = content
+        self._at = 0
+
     def readable(self) -> bool:
         """Say that it can be read."""
         return True
@@ -91,7 +117,7 @@ class Content(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Go to a place."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._content.size}[whence]
         return self._at
 
     def tell(self) -> int:
@@ -101,19 +127,7 @@ class Content(io.RawIOBase):
     def readinto(self, out: Any, /) -> int:
         """Read from the place on; fewer bytes at the end."""
         view = memoryview(out)
-        size = max(0, min(len(view), self.size - self._at))
-        view[:size] = self.source.fetch(self._at, size)
+        size = max(0, min(len(view), self._content.size - self._at))
+        view[:size] = self._content.source.fetch(self._at, size)
         self._at += size
         return size
-
-    def close(self) -> None:
-        """Close the file."""
-        if self.closed:
-            return
-        super().close()
-        if self._remote is not None:
-            self._remote.__exit__(None, None, None)
-        else:
-            if isinstance(getattr(self, "source", None), LocalSource):
-                self.source.forget()  # type: ignore[attr-defined]
-            self._end()

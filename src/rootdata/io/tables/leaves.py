@@ -93,12 +93,20 @@ def _leaves(path: tuple[str, ...], kind: Any, around: _Around, number: int) -> I
 def _branch(name: str, kind: Any, around: _Around) -> Branch:
     dtype = _dtype(kind)
     if dtype is None:
-        shown = str(kind) if len(str(kind)) <= _WIDTH else f"{str(kind)[:_WIDTH]}..."
+        shown = _shown(kind)
         where = "lists of " if around.is_list else f"arrays of {around.width} " if around.width else ""
         return Branch(name, "unusable", note=f"it holds {where}{shown}; {_NO_NUMBERS}")
     if around.is_list:
         return Branch(name, "jagged", dtype.name)
     return Branch(name, "fixed" if around.width else "flat", dtype.name, width=around.width)
+
+
+def _shown(kind: Any) -> str:
+    import pyarrow.types as pt
+
+    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+        return "text"
+    return str(kind) if len(str(kind)) <= _WIDTH else f"{str(kind)[:_WIDTH]}..."
 
 
 def _dtype(kind: Any) -> np.dtype[Any] | None:

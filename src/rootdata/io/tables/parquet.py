@@ -37,7 +37,10 @@ class _ParquetFile:
 
         self._content = content
         self._file = pq.ParquetFile(
-            pa.PythonFile(content, mode="r"), pre_buffer=False, buffer_size=BUFFER, page_checksum_verification=True
+            pa.PythonFile(content.reader(), mode="r"),
+            pre_buffer=False,
+            buffer_size=BUFFER,
+            page_checksum_verification=True,
         )
         about = self._file.metadata
         self.schema = self._file.schema_arrow

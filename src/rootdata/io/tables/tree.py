@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
-from rootdata.errors import BranchError, MachineError, RootDataError, nearest
+from rootdata.errors import BranchError, DataError, MachineError, RootDataError, nearest
 from rootdata.io.block_size import entries_of_block
 from rootdata.io.branches import Branch
 from rootdata.io.contents import Contents, Listed
 from rootdata.io.formats import signatures
 from rootdata.io.formats.basket_index import Baskets
 from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
+from rootdata.io.tables import unpacked
 from rootdata.io.tables.content import Content
 from rootdata.io.tables.leaves import Leaf, columns_of, leaves_of, no_events, sharing
 from rootdata.jagged import Columns
@@ -23,6 +26,7 @@ from rootdata.location import Location, is_remote
 from rootdata.table import Table, concatenate
 
 TREE = "rows"  # what stands for the name of a tree, of which such files have one
+FEW = 2  # blocks in a group that is read as a whole
 OBJECTS = 4  # in a list, in the mean, where nobody knows better
 
 
@@ -163,10 +167,9 @@ class TableTree:
 
     def edges(self, names: Sequence[str]) -> list[int]:
         """Return where groups begin; one that is larger than a block is cut."""
-        most = entries_of_block(self.bytes_per_entry(names))
-        edges = {0, self.num_entries}
-        for start, stop in zip(self._starts, self._starts[1:], strict=False):
-            edges.update(range(start, stop, most) if stop - start > 2 * most else [start])
+        size, edges = self.bytes_per_entry(names), {0, self.num_entries}
+        for start, stop in itertools.pairwise(self._starts):
+            edges.update(range(start, stop, _piece(stop - start, size) or max(1, stop - start)))
         return sorted(edges)
 
     def baskets(self, names: Sequence[str]) -> Baskets | None:  # noqa: ARG002 - opening costs little
@@ -189,8 +192,8 @@ class TableTree:
                 )
         try:
             return self._read(leaves, start, stop)
-        except (BranchError, PlaceError, MachineError):
-            raise
+        except DataError as error:
+            raise DataError(f"{self.place}: {error}") from error
         except Exception as error:
             what = f"{self.place}: entries {start} to {stop} can't be read"
             raise blamed(error, what, is_remote=is_remote(self.place)) from error
@@ -199,7 +202,7 @@ class TableTree:
         if start == stop or not leaves:
             return {name: no_events(leaf) for name, leaf in leaves.items()}
         parts = []
-        for group, (low, high) in enumerate(zip(self._starts, self._starts[1:], strict=False)):
+        for group, (low, high) in enumerate(itertools.pairwise(self._starts)):
             first, last = max(start, low), min(stop, high)
             if first < last:
                 parts += list(self._part(leaves, group, first - low, last - low))
@@ -208,15 +211,26 @@ class TableTree:
             raise ContradictionError(f"{whole.num_events:,} rows came where {stop - start:,} are promised")
         return sharing(dict(whole.columns))
 
-    def _part(self, leaves: dict[str, Leaf], group: int, start: int, stop: int) -> Iterator[Table]:
+    def _part(self, leaves: dict[str, Leaf], group: int, start: int, stop: int) -> Iterable[Table]:
         """Read rows of a group, counted from its start."""
+        size, num_rows = self.bytes_per_entry(list(leaves)), self._file.groups[group]
+        piece, found = _piece(num_rows, size), None
+        decode = functools.partial(self._decode, leaves, group, piece or num_rows)
+        if piece and start >= piece:  # those before need not be decoded each time
+            kinds = [(name, leaf.name, leaf.branch.dtype) for name, leaf in leaves.items()]
+            path = unpacked.place_of([self.uuid, self.state.size, self.state.version, group, kinds, piece])
+            whole = functools.partial(decode, 0, num_rows)
+            found = unpacked.rows(path, start, stop, size=size * num_rows, make=whole)
+        return decode(start, stop) if found is None else found
+
+    def _decode(self, leaves: dict[str, Leaf], group: int, piece: int, start: int, stop: int) -> Iterator[Table]:
+        """Decode a group from its start, some rows at a time, and give those that are asked for."""
         at = 0
-        most = entries_of_block(self.bytes_per_entry(list(leaves)))
-        for batch in self._file.batches(group, list(leaves.values()), rows=most):
+        for batch in self._file.batches(group, list(leaves.values()), rows=piece):
             low, high = max(start, at), min(stop, at + batch.num_rows)
             if low < high:
                 part = batch.slice(low - at, high - low)
-                yield Table(num_events=high - low, columns=columns_of(part, leaves))
+                yield Table(num_events=high - low, columns=sharing(columns_of(part, leaves)))
             at += batch.num_rows
             if at >= stop:
                 return
@@ -225,3 +239,15 @@ class TableTree:
         """Close the file."""
         self._file.close()
         self._content.close()
+
+
+def _piece(rows: int, size: float) -> int:
+    """Say how many rows of a group are read at a time; 0 where it is read as a whole.
+
+    Parameters
+    ----------
+    rows : of the group
+    size : of a row, in bytes
+    """
+    most = entries_of_block(size)
+    return -(-rows // -(-rows // most)) if rows > FEW * most else 0

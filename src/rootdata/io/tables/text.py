@@ -1,0 +1,165 @@
+"""CSV files: a line with the names of the columns, then a line of numbers for each event.
+
+What a column holds follows from all of its values, so a file is looked through once. What was found is kept beside the
+unpacked rows, as is the table itself, of which a text can't be read from the middle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from rootdata import disk
+from rootdata.causes import ContradictionError
+from rootdata.io.retry import PlaceError
+from rootdata.io.tables import unpacked
+from rootdata.io.tables.content import Content
+from rootdata.io.tables.leaves import Leaf, paths_of
+from rootdata.io.tables.tree import TableFormat
+
+SEPARATORS = ",\t;"
+LOOKED_AT = 1 << 16  # bytes that a header has at most
+PIECE = 1 << 20  # bytes that are decoded at a time; a line may not be longer
+_TEXTS = {"true", "false"}
+_BAD_VALUE = re.compile(r"CSV column #(\d+)")
+
+
+class CsvFormat(TableFormat):
+    """Files of text with separators."""
+
+    kind = "CSV"
+    endings = (".csv", ".tsv")
+
+    def open_file(self, content: Content) -> _CsvFile:
+        """Read the names of the columns, and find out what each holds."""
+        return _CsvFile(content)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """What looking through a file told: its rows, and of each column the type."""
+
+    rows: int
+    types: tuple[str, ...]
+
+
+class _CsvFile:
+    compression = "none"
+
+    def __init__(self, content: Content) -> None:
+        import pyarrow as pa
+
+        self._content = content
+        self._separator, self._names = _header_of(content)
+        kinds = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
+        found = self._known() or self._keep(self._look_through())
+        self.schema = pa.schema([(n, kinds[t]) for n, t in zip(self._names, found.types, strict=True)])
+        self.groups = [found.rows] if found.rows else []
+
+    def size_of(self, leaves: Sequence[Leaf]) -> float:
+        """Return the bytes that leaves take."""
+        return float(sum(self.groups) * sum(np.dtype(leaf.branch.dtype).itemsize for leaf in leaves))
+
+    def batches(self, group: int, leaves: Sequence[Leaf], *, rows: int) -> Iterator[Any]:  # noqa: ARG002 - there is one
+        """Read the file from its start."""
+        types = {field.name: field.type for field in self.schema}
+        for batch in self._stream(types, only=paths_of(leaves)):
+            for low in range(0, batch.num_rows, rows):
+                yield batch.slice(low, rows)
+
+    def close(self) -> None:
+        """Do nothing: the file is another's."""
+
+    def _stream(self, types: dict[str, Any], *, only: Sequence[str] = ()) -> Iterator[Any]:
+        import pyarrow as pa
+        from pyarrow import csv
+
+        yield from csv.open_csv(
+            pa.PythonFile(self._content.reader(), mode="r"),
+            read_options=csv.ReadOptions(
+                use_threads=False, block_size=PIECE, column_names=list(self._names), skip_rows=1
+            ),
+            parse_options=csv.ParseOptions(delimiter=self._separator),
+            convert_options=csv.ConvertOptions(
+                column_types=types, include_columns=list(only), true_values=["true", "True"],
+                false_values=["false", "False"], null_values=["", "NA", "NULL", "null", "None"],
+            ),
+        )  # fmt: skip
+
+    def _look_through(self) -> _Found:
+        """Decode everything, each column as the narrowest type that all of its values have."""
+        import pyarrow as pa
+
+        wider = {"int64": "double", "bool": "string", "double": "string"}
+        kinds = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
+        types = dict.fromkeys(self._names, "int64") | self._guessed()
+        while True:
+            rows, gaps = 0, Counter[str]()
+            try:
+                for batch in self._stream({name: kinds[kind] for name, kind in types.items()}):
+                    rows += batch.num_rows
+                    gaps.update({n: batch.column(i).null_count for i, n in enumerate(self._names)})
+                break
+            except pa.ArrowInvalid as error:
+                column = _BAD_VALUE.search(str(error))
+                name = self._names[int(column[1])] if column else ""
+                if types.get(name, "string") == "string":
+                    raise ContradictionError(str(error).splitlines()[0]) from error
+                types[name] = wider[types[name]]
+        # An integer can't be missing; as a real number it can.
+        types |= {name: "double" for name, kind in types.items() if kind == "int64" and gaps[name]}
+        return _Found(rows=rows, types=tuple(types[name] for name in self._names))
+
+    def _guessed(self) -> dict[str, str]:
+        """Tell from the first line of values which columns hold something else than integers."""
+        lines = self._content.fetch(0, LOOKED_AT).decode("utf-8-sig", errors="replace").splitlines()[1:2]
+        values = lines[0].split(self._separator) if lines else []
+        return {name: "bool" for name, value in zip(self._names, values, strict=False) if value.lower() in _TEXTS}
+
+    def _place(self) -> Any:
+        content = [self._content.mark(), self._content.state.size, self._content.state.version, "columns"]
+        return unpacked.place_of(content).with_suffix(".json")
+
+    def _known(self) -> _Found | None:
+        try:
+            plain = json.loads(self._place().read_text())
+            found = _Found(rows=int(plain["rows"]), types=tuple(plain["types"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if len(found.types) == len(self._names) else None
+
+    def _keep(self, found: _Found) -> _Found:
+        with contextlib.suppress(OSError):  # the next one looks again
+            disk.write_atomic(self._place(), json.dumps(dataclasses.asdict(found)))
+        return found
+
+
+def _header_of(content: Content) -> tuple[str, tuple[str, ...]]:
+    """Return the separator and the names of the columns."""
+    head = content.fetch(0, LOOKED_AT)
+    if b"\0" in head:
+        raise PlaceError(f"{content.place}: this is no text of numbers; replace or remove the file")
+    line, _, _ = head.decode("utf-8-sig", errors="replace").lstrip("\r\n").partition("\n")
+    counts = Counter(c for c in re.sub(r'"[^"]*"', "", line) if c in SEPARATORS)
+    separator = counts.most_common(1)[0][0] if counts else ","
+    names = [name.strip().strip('"') for name in line.rstrip("\r").split(separator)]
+    if all(_is_number(name) for name in names):
+        raise PlaceError(
+            f"{content.place}: its first line, {line[:60]!r}, holds numbers; write the names of the columns there"
+        )
+    return separator, tuple(name or f"column{i}" for i, name in enumerate(names))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
