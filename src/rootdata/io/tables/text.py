@@ -27,8 +27,8 @@ from rootdata.io.tables.tree import TableFormat
 SEPARATORS = ",\t;"
 LOOKED_AT = 1 << 16  # bytes that a header has at most
 PIECE = 1 << 20  # bytes that are decoded at a time; a line may not be longer
-_TEXTS = {"true", "false"}
-_BAD_VALUE = re.compile(r"CSV column #(\d+)")
+_TRUTHS = {"true", "false"}
+_BAD_VALUE = re.compile(r"CSV column #(?P<column>\d+).*invalid value '(?P<value>.*)'", re.DOTALL)
 
 
 class CsvFormat(TableFormat):
@@ -57,7 +57,7 @@ class _CsvFile:
         import pyarrow as pa
 
         self._content = content
-        self._separator, self._names = _header_of(content)
+        self._separator, self._names, self._body = _header_of(content)
         kinds = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
         found = self._known() or self._keep(self._look_through())
         self.schema = pa.schema([(n, kinds[t]) for n, t in zip(self._names, found.types, strict=True)])
@@ -81,10 +81,14 @@ class _CsvFile:
         import pyarrow as pa
         from pyarrow import csv
 
+        if not self._content.fetch(self._body, LOOKED_AT).strip():
+            return
+        source = self._content.reader()
+        source.seek(self._body)
         yield from csv.open_csv(
-            pa.PythonFile(self._content.reader(), mode="r"),
+            pa.PythonFile(source, mode="r"),
             read_options=csv.ReadOptions(
-                use_threads=False, block_size=PIECE, column_names=list(self._names), skip_rows=1
+                use_threads=False, block_size=PIECE, column_names=list(self._names)
             ),
             parse_options=csv.ParseOptions(delimiter=self._separator),
             convert_options=csv.ConvertOptions(
@@ -99,7 +103,7 @@ class _CsvFile:
 
         wider = {"int64": "double", "bool": "string", "double": "string"}
         kinds = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
-        types = dict.fromkeys(self._names, "int64") | self._guessed()
+        types = dict.fromkeys(self._names, "int64")
         while True:
             rows, gaps = 0, Counter[str]()
             try:
@@ -108,20 +112,15 @@ class _CsvFile:
                     gaps.update({n: batch.column(i).null_count for i, n in enumerate(self._names)})
                 break
             except pa.ArrowInvalid as error:
-                column = _BAD_VALUE.search(str(error))
-                name = self._names[int(column[1])] if column else ""
-                if types.get(name, "string") == "string":
+                bad = _BAD_VALUE.search(str(error))
+                name = self._names[int(bad["column"])] if bad else ""
+                if bad is None or types[name] == "string":
                     raise ContradictionError(str(error).splitlines()[0]) from error
-                types[name] = wider[types[name]]
+                is_truth = types[name] == "int64" and bad["value"].strip().lower() in _TRUTHS
+                types[name] = "bool" if is_truth else wider[types[name]]
         # An integer can't be missing; as a real number it can.
         types |= {name: "double" for name, kind in types.items() if kind == "int64" and gaps[name]}
         return _Found(rows=rows, types=tuple(types[name] for name in self._names))
-
-    def _guessed(self) -> dict[str, str]:
-        """Tell from the first line of values which columns hold something else than integers."""
-        lines = self._content.fetch(0, LOOKED_AT).decode("utf-8-sig", errors="replace").splitlines()[1:2]
-        values = lines[0].split(self._separator) if lines else []
-        return {name: "bool" for name, value in zip(self._names, values, strict=False) if value.lower() in _TEXTS}
 
     def _place(self) -> Any:
         content = [self._content.mark(), self._content.state.size, self._content.state.version, "columns"]
@@ -141,12 +140,16 @@ class _CsvFile:
         return found
 
 
-def _header_of(content: Content) -> tuple[str, tuple[str, ...]]:
-    """Return the separator and the names of the columns."""
+def _header_of(content: Content) -> tuple[str, tuple[str, ...], int]:
+    """Return the separator, the names of the columns, and where the lines of values begin."""
     head = content.fetch(0, LOOKED_AT)
     if b"\0" in head:
         raise PlaceError(f"{content.place}: this is no text of numbers; replace or remove the file")
-    line, _, _ = head.decode("utf-8-sig", errors="replace").lstrip("\r\n").partition("\n")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    first, end, _ = text.partition(b"\n")
+    if not end and len(head) == LOOKED_AT:
+        raise PlaceError(f"{content.place}: its first line does not end within {LOOKED_AT:,} bytes; replace the file")
+    body, line = len(head) - len(text) + len(first) + len(end), first.decode(errors="replace")
     counts = Counter(c for c in re.sub(r'"[^"]*"', "", line) if c in SEPARATORS)
     separator = counts.most_common(1)[0][0] if counts else ","
     names = [name.strip().strip('"') for name in line.rstrip("\r").split(separator)]
@@ -154,7 +157,7 @@ def _header_of(content: Content) -> tuple[str, tuple[str, ...]]:
         raise PlaceError(
             f"{content.place}: its first line, {line[:60]!r}, holds numbers; write the names of the columns there"
         )
-    return separator, tuple(name or f"column{i}" for i, name in enumerate(names))
+    return separator, tuple(name or f"column{i}" for i, name in enumerate(names)), body
 
 
 def _is_number(text: str) -> bool:
