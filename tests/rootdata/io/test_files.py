@@ -1,5 +1,6 @@
 import itertools
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import uproot
 from files_for_tests import SHARED, add, listed, make_events, write
 from hypothesis import given
 from hypothesis import strategies as st
+from servers_for_tests import HTTPServer
 from uproot import compression
 
 from rootdata.errors import BranchError, FileError
@@ -59,6 +61,58 @@ def test_a_list_of_paths_may_hold_comments_blank_lines_and_all_other_forms(folde
     (folder / "files.txt").write_text("# the good runs\n\n  a1.root  \n   # a2.root\nsub/*.root\nb.root:Events\n")
     found = find(["files.txt"], tree="other")
     assert found == [Location("a1.root", "other"), Location("sub/c.root", "other"), Location("b.root", "Events")]
+
+
+def test_a_list_that_names_no_file_is_told_by_its_name(folder):
+    for name, text in (("a.txt", "# nothing\n\n"), ("a.json", "[]")):
+        (folder / name).write_text(text)
+        with pytest.raises(FileError, match=r"files: a\.\w+ names no file; write one path a line"):
+            find([name])
+    (folder / "b.json").write_text('{"a": 1}')
+    with pytest.raises(FileError, match=r"the list 'b\.json' can't be used: 1 names no file"):
+        find(["b.json"])
+    (folder / "loop.txt").write_text("loop.txt\n")
+    with pytest.raises(FileError, match="names itself"):
+        find(["loop.txt"])
+
+
+def test_lists_name_copies_trees_and_other_lists(folder):
+    (folder / "copies.json").write_text(
+        '[{"pfns": {"root://x//a.root": {}, "https://y/a.root": {}}}, {"uri": "b.root"}]'
+    )
+    (folder / "all.txt").write_text("copies.json\nroot://x//DAOD.1.pool.root.1:CollectionTree\n")
+    assert find(["all.txt"], tree="t") == [
+        Location("root://x//a.root", "t", ("https://y/a.root",)),
+        Location("b.root", "t"),
+        Location("root://x//DAOD.1.pool.root.1", "CollectionTree"),
+    ]
+
+
+def test_the_name_in_a_catalogue_is_told_from_a_path(folder):
+    with pytest.raises(FileError, match=r"catalogue of CMS; write a server before it, root://[^/]+//store/mc/a\.root"):
+        find(["/store/mc/a.root"])
+
+
+def test_files_without_trees_take_no_name_of_one(folder):
+    (folder / "d.parquet").touch()
+    assert find(["b.root", "d.parquet"], tree="Events") == [Location("b.root", "Events"), Location("d.parquet")]
+
+
+def test_a_folder_without_root_files_gives_those_of_one_other_kind(folder):
+    (folder / "t").mkdir()
+    for name in ("b.csv", "b.parquet", "a.pq", "_SUCCESS", "c.arrow"):
+        (folder / "t" / name).touch()
+    assert [Path(p).name for p in paths_of("t")] == ["a.pq", "b.parquet"]
+    (folder / "t" / "z.root").touch()
+    assert [Path(p).name for p in paths_of("t")] == ["z.root"]
+
+
+def test_a_list_on_a_server_is_read_there(folder):
+    (folder / "l.txt").write_text("# from a server\nb.root\n")
+    with HTTPServer(folder) as server:
+        assert paths_of(f"{server.url}/l.txt") == ["b.root"]
+        with pytest.raises(FileError, match=r"m\.txt"):
+            find([f"{server.url}/m.txt"])
 
 
 def test_a_tree_named_with_its_path_wins(folder):

@@ -16,8 +16,10 @@ Entry = str | tuple[str, ...]
 
 _COPIES = ("pfns", "replicas", "rses")
 _PLACES = ("uri", "url", "pfn", "path", "lfn")
-_INSIDE = ("_file_indices", "metadata", "files", "file")  # an index of files before what else belongs to a record
+_INSIDE = ("_file_indices", "files", "file", "metadata")  # an index of files before what else belongs to a record
 _OBJECT_PATH = "object_path"  # with which uproot and coffea name a tree
+_OF_STORAGE = ("srm://", "gsiftp://", "davs://", "dav://")  # for copying whole files
+_JSON = re.compile(r'\s*(\{|\[\s*(["{\]]|-?\d+\s*[,\]]))')  # ``[ab].root`` is a pattern
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://[^\s|]+")
 
 
@@ -49,7 +51,7 @@ def entries_of(text: str) -> list[Entry]:
     >>> entries_of('[{"uri": "root://host//a.root", "size": 12}]')
     ['root://host//a.root']
     """
-    if text.lstrip().startswith(("{", "[{", "[\n", '["', "[]", "[ ")):
+    if _JSON.match(text):
         return list(_of_json(text))
     lines = [line.strip() for line in text.splitlines()]
     rows = [line for line in lines if line.startswith("|")]
@@ -70,6 +72,7 @@ def _of_rows(rows: list[str]) -> list[Entry]:
 
 
 def _copies(places: list[str]) -> Entry:
+    places = [place for place in places if not place.startswith(_OF_STORAGE)] or places
     return places[0] if len(places) == 1 else tuple(dict.fromkeys(places))
 
 
@@ -110,8 +113,11 @@ def _of_object(plain: Mapping[str, Any]) -> Iterator[Entry]:
     if isinstance(name, str):
         yield name
         return
+    samples = [key for key, value in plain.items() if not _is_tree(value)]
+    if len(samples) > 1:
+        raise ListError(f"it names {len(samples)} samples, {', '.join(map(repr, samples[:3]))}; write a list for each")
     for key, value in plain.items():
-        yield from _named(key, value)
+        yield from [_with_tree(key, value)] if _is_tree(value) else _within(value)
 
 
 def _flat(places: Any) -> Iterator[str]:
@@ -126,13 +132,13 @@ def _flat(places: Any) -> Iterator[str]:
         yield from addresses or (place for value in places.values() for place in _flat(value))
 
 
-def _named(key: str, value: Any) -> Iterator[Entry]:
-    """Read ``{path: tree}``, and ``{sample: files}``."""
-    tree = value.get(_OBJECT_PATH) if isinstance(value, Mapping) else value
-    if tree is None or isinstance(tree, str):
-        is_path = "/" in key or "." in key
-        if not is_path:
-            raise ListError(f"{key!r} names no file; expected a path, or an object with its `uri`")
-        yield f"{key}:{tree}" if tree else key
-    else:
-        yield from _within(value)
+def _is_tree(value: Any) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, Mapping) and _OBJECT_PATH in value)
+
+
+def _with_tree(path: str, value: Any) -> Entry:
+    """Read ``{path: tree}``."""
+    if "/" not in path and "." not in path:
+        raise ListError(f"{path!r} names no file; expected a path, or an object with its `uri`")
+    tree = value[_OBJECT_PATH] if isinstance(value, Mapping) else value
+    return f"{path}:{tree}" if tree else path
