@@ -33,7 +33,7 @@ _KINEMATIC = (
     r"(particle net xbb vs qcd|btag ddb.*|global par t \d xbb.*)", r"tau \d( wta)?", r"charge|(d 0|z 0)",
     r"(mini )?pf ?rel ?iso \d*( all)?|.*pf rel iso \d+ all|(pt|et|topoet|ptvar) ?cone ?\d+|isolation var",
     r"(ip|fd|endvertex|ipchi|fdchi) ?(chi)? ?2? ?\d?( ownpv)?|dira ownpv|.*chi ?2( ndof| ownpv)?|tau",
-    r"pid [kpemu]+|prob n ?n\w*|.*prob nn\w+", r"btag (deep b|csv.*)", r"(qgl|btag .*qg|width|em ?frac|jvt)",
+    r"pid [kpemu]+|(mc \d+ tune v \d )?prob n ?n\w*", r"btag (deep b|csv.*)", r"(qgl|btag .*qg|width|em ?frac|jvt)",
     r"(iso|rel iso|pf rel iso .*)", r"(sip 3 d|dxy|dz)", r"mva( \w+)*",
 )  # fmt: skip
 # Words of names of reconstructed objects, most wanted first.
@@ -47,7 +47,8 @@ _UNCOMMON = frozenset(
 )
 _ENERGY = r"pt|et|e|energy|m|mass|p|p ?[xyz]|mm|sumet|sum ?et|ht"
 _NOMINAL = (
-    r"(gen ?|mc ?|event ?|evt ?|gen event |mc event )?weight( (nominal|nom|mc|central))?", r"generator weight",
+    r"gen ?weight", r"(mc ?|event ?|evt ?|gen event |mc event )?weight( (nominal|nom|mc|central))?",
+    r"generator weight",
     r"event header weight", r"(nominal|central) weight", r"kaggle weight", r"(gen|evt|event) ?(wt|wgt)", r"wgt|w|wt",
 )  # fmt: skip
 
@@ -352,10 +353,8 @@ def _object_rank(group: str) -> int:
     words = set(phrase_of(group).split())
     if not words or words & _UNCOMMON:
         return len(_OBJECTS)
-    places = [i for i, known in enumerate(_OBJECTS) if words & set(known)]
-    return max(places, default=len(_OBJECTS)) if {"fat", "fatjet", "large", "sub", "boosted"} & words else min(
-        places, default=len(_OBJECTS)
-    )  # fmt: skip
+    # A tau jet is a tau, and a large-R jet is no jet like others: the rarer word tells.
+    return max((i for i, known in enumerate(_OBJECTS) if words & set(known)), default=len(_OBJECTS))
 
 
 def _best(names: Sequence[str], words: Sequence[str], patterns: Sequence[str], most: int) -> list[str]:

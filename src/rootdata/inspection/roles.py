@@ -46,7 +46,7 @@ def role_of(column: BranchFacts, counters: Collection[str], *, collection: str =
         return "label"
     if is_flat and column.counts_up and column.objects:
         return "identifier"
-    if collection and is_truth(collection):
+    if collection != name and is_truth(collection):
         return "truth"
     found: Role | None = next((kind for kind in _KINDS if is_named(kind, name)), None)
     if found is None and FLAGS.match(name):

@@ -166,8 +166,8 @@ def _missing_lines(found: Inspection, taken: Collection[str]) -> Iterator[str]:
     perhaps: dict[float, list[str]] = {}
     for name in taken:
         column = found.columns[name]
-        for value in column.sentinels:
-            owners.setdefault(value, []).append(name)
+        for value, number in column.sentinels.items():
+            owners.setdefault(value, []).append(f"{name} ({number:,} of {column.objects:,})")
         for value, number in column.apart.items():
             perhaps.setdefault(value, []).append(f"{name} ({number:,} of {column.objects:,})")
     if owners:

@@ -19,8 +19,8 @@ from rootdata.inspection.roles import finding, role_of
 from rootdata.io.branches import Branch
 
 OBJECTS = "objects:\nmean ≤ max"
-NARROW = 110  # characters of a line, below which the numbers of a branch share a column
-LEAST = {"branch": 12, "note": 12, "why": 20, "branches": 20}  # characters, in a narrow terminal
+NARROW = 110  # characters of a line, below which the smallest and the largest value share a column
+LEAST = {"branch": 24, "note": 12, "why": 24}  # characters, in a narrow terminal
 TREES = 40  # that are listed
 NAMED = 12  # branches of a reason that are named
 # As uproot calls numbers, which are the names of C++.
@@ -175,11 +175,22 @@ def _feature_table(found: Inspection, chosen: Choice, width: int) -> RenderableT
 
 def _left_out(found: Inspection, chosen: Choice) -> Table:
     table = _table("left out", ("why", "branches", "such as"), right=("branches",))
+    reasons: dict[str, list[str]] = {}
     for why, names in chosen.features.left_out.items():
+        reasons.setdefault(_shorter(why), []).extend(names)
+    for why, names in reasons.items():
         table.add_row(Text(why), f"{len(names):,}", Text(", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)))
     if found.flags:
         table.add_row("trigger bits and flags, not looked at", f"{len(found.flags):,}", Text(some(found.flags)))
     return table
+
+
+def _shorter(why: str) -> str:
+    """Put together what differs only in details, which the configuration and the table of all branches say."""
+    if why.startswith("unusable: "):
+        return "they can't be used: --all says why"
+    is_rest = why.endswith("not among the common ones") and not why.startswith("flat")
+    return "further branches of these collections" if is_rest else why
 
 
 def _branch_table(found: Inspection, names: Collection[str], width: int) -> Table:
@@ -201,16 +212,18 @@ def _add_group(table: Table, group: str, names: Sequence[str], found: Inspection
     if not is_alone:
         table.add_section()
         first = found.columns[names[0]]
-        blanks = [""] * (len(table.columns) - 3)
-        table.add_row(Text(group, style="bold"), "", multiplicity_of(first), *blanks)
+        objects = multiplicity_of(first)
+        rest = ("", f"{objects} objects") if width < NARROW else (objects, *[""] * (len(table.columns) - 3))
+        table.add_row(Text(group, style="bold"), "", *rest)
     for name in names:
         table.add_row(*_row(found.columns[name], found, width=width, collection=group, is_alone=is_alone))
 
 
 def _columns(title: str, width: int) -> Table:
-    numbers = ("min … mean … max",) if width < NARROW else ("min", "mean", "max")
-    rest = ("note",) if width < NARROW else ("missing", "note")
-    return _table(title, ("branch", "typename", OBJECTS, *numbers, *rest), right=(OBJECTS, *numbers))
+    if width < NARROW:
+        return _table(title, ("branch", "typename", "min … max", "note"), right=("min … max",))
+    numbers = (OBJECTS, "min", "mean", "max")
+    return _table(title, ("branch", "typename", *numbers, "missing", "note"), right=numbers)
 
 
 def _table(title: str, headings: Sequence[str], *, right: Collection[str]) -> Table:
@@ -234,8 +247,8 @@ def _row(
     numbers, missing = numbers_of(column), ", ".join(missing_of(column))
     note = note_of(column, found, collection=collection)
     if width < NARROW:
-        together = "; ".join(part for part in (missing, note) if part)
-        return [Text(branch.name), typename, objects, " … ".join(filter(None, numbers)), Text(together)]
+        together = "; ".join(part for part in (objects and f"{objects} objects", missing, note) if part)
+        return [Text(branch.name), typename, " … ".join(filter(None, numbers[::2])), Text(together)]
     return [Text(branch.name), typename, objects, *numbers, Text(missing), Text(note)]
 
 

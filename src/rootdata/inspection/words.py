@@ -266,7 +266,7 @@ VOCABULARIES = (
         weight=(r"^event (weight|cross section)( \w+)*", r"^weight weight$"),
         exact=(
             ("truth", r"(.*/)?Particle[.#/].*"),
-            ("truth", r"Particle(_(size|PID|Status|[MD][12]|Charge|Mass|E|P|PT|P[xyz]|Eta|Phi|Rapidity|[TXYZ]|IsPU))?"),
+            ("truth", r"Particle(_([A-Z]\w*|size|charge|mass|time|spin.*|vertex.*|endpoint.*|momentum.*|\w*Status))?"),
         ),
     ),
     Vocabulary(
@@ -281,8 +281,8 @@ VOCABULARIES = (
         weight=(r"^event header (weight|weights)$",),
         index=(r"\d+ index$", r"(collection|coll) id$", r"object id( \w+)*"),
         exact=(
-            ("index", r".*[.]\w+_(begin|end)"), ("index", r".*#\d+[._/](index|collectionID)"),
-            ("index", r"_\w+[.](index|collectionID)"),
+            ("index", r".*[._]\w+s_(begin|end)"), ("index", r".*#\d+[._/](index|collectionID)"),
+            ("index", r"_\w+[._](index|collectionID)"),
         ),
     ),
     Vocabulary(
@@ -327,8 +327,8 @@ VOCABULARIES = (
         ),
         weight=(r"w \d list$", r"one ?weight", r"mc ?weight ?dict( \w+)*", r"weight (dict|map)( \w+)*", r"evt w$"),
         exact=(
-            ("identifier", r"(.*[./])?(id|run_id)"), ("weight", r"(Evt[./])?w([23]list)?"),
-            ("truth", r"(.*[./])?hits[.]origin"),
+            ("identifier", r"(.*[./])?(id|run_id)|(trks|hits)_id"), ("weight", r"(Evt[._/])?w([23]list)?"),
+            ("truth", r"(.*[./])?hits[._]origin"),
         ),
     ),
     Vocabulary(

@@ -272,6 +272,14 @@ def test_truth_is_truth_whatever_a_branch_holds(form):
                 assert role_of(column, (name,)) != "counter", (name, kind, dtype)
 
 
+@pytest.mark.parametrize("form", NAMES)
+def test_a_dot_may_be_an_underscore(form):
+    """`inspect` calls ``Jet.pt`` of either kind of tree ``Jet_pt``."""
+    for expected in set(NAMES[form]) - {"feature", "flag"}:
+        names = [name.replace(".", "_", 1) for name in NAMES[form][expected].split() if "." in name]
+        assert [name for name in names if role(name, expected) == "feature"] == []
+
+
 def test_a_collection_lends_its_branches_what_it_is():
     column = BranchFacts(branch=Branch("px", "jagged", "float32"))
     assert role_of(column, (), collection="MCParticles") == role_of(column, (), collection="Particle") == "truth"
