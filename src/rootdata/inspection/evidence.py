@@ -43,13 +43,15 @@ def tells_label(column: BranchFacts, label: BranchFacts) -> str:
 
 
 def _told(signal: Reals, background: Reals) -> str:
-    if min(len(signal), len(background)) < ENOUGH:
-        return ""
-    auc = separation(signal, background)
-    if 1 - SEPARATES <= auc <= SEPARATES:
-        return ""
-    numbers = f"{len(signal):,} and {len(background):,} entries"
-    return f"it tells signal from background by itself (AUC {auc:.3f} in {numbers})"
+    """Compare all entries, and those alone that have a value: a code of the first jet tells only where there is one."""
+    for one, other in ((signal, background), (signal[~np.isnan(signal)], background[~np.isnan(background)])):
+        if min(len(one), len(other)) < ENOUGH:
+            continue
+        auc = separation(one, other)
+        if not 1 - SEPARATES <= auc <= SEPARATES:
+            numbers = f"{len(one):,} and {len(other):,} entries"
+            return f"it tells signal from background by itself (AUC {auc:.3f} in {numbers})"
+    return ""
 
 
 def separation(signal: Reals, background: Reals) -> float:

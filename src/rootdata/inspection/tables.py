@@ -178,8 +178,9 @@ def _left_out(found: Inspection, chosen: Choice) -> Table:
     reasons: dict[str, list[str]] = {}
     for why, names in chosen.features.left_out.items():
         reasons.setdefault(_shorter(why), []).extend(names)
-    for why, names in reasons.items():
-        table.add_row(Text(why), f"{len(names):,}", Text(", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)))
+    for why, several in reasons.items():
+        more = ", ..." * (len(several) > NAMED)
+        table.add_row(Text(why), f"{len(several):,}", Text(", ".join(several[:NAMED]) + more))
     if found.flags:
         table.add_row("trigger bits and flags, not looked at", f"{len(found.flags):,}", Text(some(found.flags)))
     return table
