@@ -18,7 +18,8 @@ from rootdata.inspection.words import phrase_of
 MANY = 100  # possible features beyond which only the common ones are taken
 MOST_FLAT, MOST_COLLECTIONS, MOST_BRANCHES = 16, 6, 8  # that are taken then
 WIDEST = 16  # numbers of a fixed-size branch
-IN_MEV = 500.0  # mean of energies and momenta, by the middle one of their branches, above which they are in MeV
+# Means of energies and momenta above which they are in MeV: of the middle and of the largest branch.
+MIDDLE_IN_MEV, LARGEST_IN_MEV = 700.0, 5_000.0
 
 # The common ones, as phrases (see `words`), most wanted first; what matches none is not taken where there are many.
 _FLAT = (
@@ -416,8 +417,10 @@ def units_note(found: Inspection, names: Sequence[str]) -> str:
         for n in names
         if found.columns[n].stats.count and re.fullmatch(rf"(.* )?({_ENERGY})", phrase_of(n)) and _is_energy(n)
     )
-    middle = means[len(means) // 2] if means else 0.0
-    return f"energies, momenta and masses seem to be in MeV (their means are about {middle:,.0f})" * (middle >= IN_MEV)
+    middle, largest = (means[len(means) // 2], means[-1]) if means else (0.0, 0.0)
+    if middle < MIDDLE_IN_MEV or largest < LARGEST_IN_MEV:
+        return ""
+    return f"energies, momenta and masses seem to be in MeV (their means go up to {largest:,.0f})"
 
 
 def _is_energy(name: str) -> bool:

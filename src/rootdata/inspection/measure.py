@@ -19,8 +19,7 @@ Reals = npt.NDArray[np.float64]
 TYPICAL_SENTINELS = (-99999.0, -9999.0, -1000.0, -999.0, -99.0)
 HUGE = 1e30  # in GeV, cm or rad nothing real is as large
 SPECIAL = (-10.0, -5.0, -2.0, -1.0, 0.0)  # that stand for "none" where they are apart from all other values
-TINY = 1e-9
-APART = 0.1  # of the spread of the others, between such a value and the next
+APART, TINY = 0.1, 1e-9  # of the spread of the others, between such a value and the next; and at least
 KEPT = 1_000  # entries of a file of which a value is kept, to hold samples against each other
 FEW = 10  # values that differ: fewer may all fall to one part of a split
 
@@ -181,21 +180,22 @@ def find_apart(values: npt.NDArray[Any]) -> dict[float, int]:
     >>> find_apart(rng.normal(size=100)), find_apart(np.array([0, 1, 2, 0, 0, 1, 3]))
     ({}, {})
     """
-    if values.dtype.kind not in "if" or not len(values) or not values.min() <= 0:  # NaN leaves False
+    if values.dtype.kind not in "if" or not len(values):
         return {}
-    wide = values.astype(np.float64)
-    wide = wide[np.isfinite(wide)]
-    rest = wide[~np.isin(wide, SPECIAL)]
-    if len(rest) <= FEW or len(np.unique(rest[:KEPT])) <= FEW:
+    numbers = {s: int(np.count_nonzero(values == s)) for s in SPECIAL}
+    if max(numbers.values()) <= 2:
         return {}
-    lowest, (low, high) = float(rest.min()), np.quantile(rest, [0.05, 0.95])
+    finite = values[np.isfinite(values)].astype(np.float64)
+    rest = finite[~np.isin(finite, SPECIAL)]
+    some = rest[:: len(rest) // KEPT + 1]
+    if len(np.unique(some)) <= FEW:
+        return {}
+    lowest, (low, high) = float(rest.min()), np.quantile(some, [0.05, 0.95])
     if values.dtype.kind == "i" and lowest <= 2:  # counts: 0, 1, 2; charges and places: -1, 0, 1
         return {}
-    numbers = {s: int(np.count_nonzero(wide == s)) for s in SPECIAL}
-    below = {
-        s: n for s, n in numbers.items() if n and (s < 0 <= lowest or lowest - s >= max(APART * (high - low), TINY))
-    }
-    is_all = sum(below.values()) == len(wide) - len(rest)  # one within the others is a value, and so may all be
+    gap = max(APART * (high - low), TINY)
+    below = {s: n for s, n in numbers.items() if n and (s < 0 <= lowest or lowest - s >= gap)}
+    is_all = sum(below.values()) == len(finite) - len(rest)  # one within the others is a value, and so may all be
     return below if is_all and max(below.values(), default=0) > 2 else {}
 
 

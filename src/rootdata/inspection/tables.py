@@ -22,6 +22,7 @@ OBJECTS = "objects:\nmean ≤ max"
 NARROW = 110  # characters of a line, below which the smallest and the largest value share a column
 LEAST = {"branch": 24, "note": 12, "why": 24}  # characters, in a narrow terminal
 TREES = 40  # that are listed
+MORE = "--all shows every branch; --collection Jet and --match REGEX a part of them; --html and --json write them"
 NAMED = 12  # branches of a reason that are named
 # As uproot calls numbers, which are the names of C++.
 _TYPES = {"float32": "float", "float64": "double", "bool": "bool", "float16": "std::float16_t"}
@@ -39,7 +40,7 @@ def overview(found: Inspection, chosen: Choice, *, width: int) -> RenderableType
     parts: list[RenderableType] = [_tree_table(found.trees), _feature_table(found, chosen, width)]
     if chosen.features.left_out or found.flags:
         parts.append(_left_out(found, chosen))
-    parts.append(Text("\n".join((*chosen.notes, chosen.labels.note, *_caption(found)))))
+    parts.append(Text("\n".join((*chosen.notes, chosen.labels.note, next(_caption(found)), MORE))))
     return Group(*parts)
 
 

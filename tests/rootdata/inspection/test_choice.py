@@ -188,9 +188,16 @@ def test_the_weight_says_its_sum_and_its_negative_share(tmp_path):
 
 
 @pytest.mark.parametrize("unit", [1.0, 1000.0])
-def test_energies_in_mev_are_noted(tmp_path, unit):
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"jet_pt": 60, "jet_m": 9, "lep_E": 80, "met_et": 40, "jet_eta": 0.002, "HT": 700},
+        {"HT": 1_500, "fj_pt": 700, "MET_pt": 50, "m_jj": 2_500},  # boosted
+        {"B0_M": 5.28, "B0_PT": 6, "Kplus_PT": 1.2, "Kplus_P": 21, "muplus_PT": 1.6, "B0_ETA": 0.003},
+    ],
+)
+def test_energies_in_mev_are_noted(tmp_path, unit, names):
     rng = np.random.default_rng(0)
-    names = {"jet_pt": 60, "jet_m": 9, "lep_E": 80, "met_et": 40, "jet_eta": 0.002, "HT": 700}
     columns = {name: rng.exponential(mean * unit, 80) for name, mean in names.items()}
     chosen = choose(inspect([str(write(tmp_path / "a.root", columns))]))
     assert chosen.is_in_mev == (unit > 1)
