@@ -22,7 +22,10 @@ _POINT = re.compile(
     r"cutbased|pass(ed|es)?|veto|clean|is (pf ?cand|p fcand|global|standalone|tracker|good|bad|tau flags)|"
     r"high purity|in time muon|id (anti|deep|decay)\b.*|quality|author|all authors|jet clean)\b"
 )
-_ID = re.compile(r"\b(?!(?:pdg|lep|type) )\w+ (id|wp)( \d+)?$|\b(jet|pu|loose|tight|medium|soft)id$")
+_PLACE = (
+    "cell|layer|plane|sector|module|station|wire|strip|pixel|tower|ring|disk|side|chamber|crystal|dom|pmt|string|wheel"
+)
+_ID = re.compile(rf"\b(?!(?:pdg|lep|type|{_PLACE}) )\w+ (id|wp)( \d+)?$|\b(jet|pu|loose|tight|medium|soft)id$")
 
 
 def role_of(column: BranchFacts, counters: Collection[str], *, collection: str = "") -> Role:
@@ -71,7 +74,8 @@ def _is_flag(column: BranchFacts) -> bool:
     """Say whether it is a bit that a cut on other values sets: a working point, or a quality."""
     is_whole = column.branch.dtype.startswith(("bool", "int", "uint"))
     phrase = phrase_of(column.branch.name)
-    return is_whole and (_POINT.search(phrase) is not None or _ID.search(phrase) is not None)
+    is_count = re.match(r"(n|num|number)\b", phrase) is not None
+    return is_whole and not is_count and (_POINT.search(phrase) is not None or _ID.search(phrase) is not None)
 
 
 def finding(column: BranchFacts) -> str:

@@ -242,6 +242,35 @@ NAMES = {
         "identifier": "evtinfo.run evtinfo.event evtinfo.subrun",
         "feature": "dem.nhits dem.chisq demtch.edep demtrkqual crvcoincs.PEs crvsummary.totalPEs dem.maxgap",
     },
+    "ntuples of analyses": {
+        "hidden": "Jet_nBHadrons SV_genMatched LHEPart_spin GenFatJet_pt genTop_pt genWeightSign Pileup_pthatmax "
+        "fj_isBB fj_isNonBB fj_isQCD sample_isQCD label_QCD_b isB isGBB isLeptonicB isPhysG isUDS isTop "
+        "mc_generator_weights el_truthPdgId tau_truthProng truth_HiggsPt dsid weight_normalise B_TRUE4vec "
+        "B_MC_ENERGY StrippingBu2KmumuDecision Btag_isSignal B_d0_isSignal genNMissingDaughter nMCParticles "
+        "mcFlavorOfOtherB clusterMCMatchWeight BeamSpotParticle.PT ECalBarrelCollectionContributions.PDG "
+        "CaloHitMCParticleLinks.weight MCPhysicsParticles.PDG trueE trueNuE Truth_E MCNeutrino.energy oneweight "
+        "TotalWeight primary_energy interaction_type mc_trks_usr mc_trks_pdgid event_id jet_label mc_label "
+        "truth_label is_background isBackground y_true flavour_truth pdgid pdg_code mother1 PU_weight nTruePileup "
+        "nPileup nInteractions hepmc_weight HepMCWeight top_parton_pt decayModeTrue b_true_pt deltaR_truth "
+        "dRmin_gen sim_energy sim_trk_pt simTrackId nSimTracks PSimHit_x genInfo_qScale lhe_weights LheParticle_pt "
+        "lheParts stxs_cat HTXS_stage1_2_cat_pTjet30GeV el_mcTruthType mu_matched_mc_pt recoTrueDR ptTrue pt_true "
+        "Electron_trueOrigin trk_truth_pdg trk_backtracked_pdg bestmatch_mc_pdg slice_true_purity eventNum "
+        "evtNumber EVENT_NUMBER RunNo run_no LumiBlock lumi_block bunchCrossingId BunchCrossing orbitNumber "
+        "timestamp unix_time gps_time mcEventNumber file_index genMHT GENMET MCweight mcwgt w_mc evtW sumw "
+        "totalWeight lumi_sf pileup_weight PUWeight pu_wgt puweight_up trigSF muonSF eleSF ele_id_sf btag_sf_up "
+        "topPtWeight pdfWeights scale_weights hits_mc_id mcparticle_id mc_particle_pdg MC_vertex_x simvertex_z "
+        "SimVtx_z Jet.Flavor GenJet_pt Jet_partonPdgId Jet_matchedPartonId quark_flavor jet_parton_id lep_gen_match "
+        "lep_genOrigin",
+        "feature": "trk_mcs_muon_mom_v mcs_momentum W Q2 x y nTightLeptons nLooseMuons n_bjets_medium nJetsMedium "
+        "cell_id layer_id Jet_particleMultiplicity run2_score event_HT evt_HT entry_angle nCandidates m_W mW MT2W "
+        "top_pt W_pt higgs_mass Jet_area HT_ratio evtShape lepton_iso_weighted labelled_score trackIso simpleMVA "
+        "topTag_score WTag_score bTag_csv b_tag_weighted_mass eta_truncated truncatedMean constructed_mass "
+        "structureFunction jet_flightDistance jet_charge jet_nTracks mcluster_e MCharge mchi2 lumiPV beamspot_z "
+        "primary_vertex_z primaryVertexX PrimaryVertices_z parentage_score pdgMassConstraint_chi2 pdgMassWindow "
+        "particleFlowIso genericMVA sample_variance fileSize processing_time indexed_pt unlinked_tracks statusWord "
+        "isolation photon_isConv nPrimaryVertices nPV_good nGoodPV sigma_signal significance signal_significance "
+        "targetMass target_z signal_like_score kinfit_prob",
+    },
 }  # fmt: skip
 
 WHOLE = {"flag"}  # roles of whole numbers; everything else is tried as a real one
