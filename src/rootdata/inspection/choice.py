@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from rootdata.errors import ConfigError, nearest
 from rootdata.inspection.evidence import names_its_sample, tells_apart, tells_label
 from rootdata.inspection.files import Inspection, NamedFiles
@@ -52,6 +54,8 @@ _NOMINAL = (
     r"generator weight",
     r"event header weight", r"(nominal|central) weight", r"kaggle weight", r"(gen|evt|event) ?(wt|wgt)", r"wgt|w|wt",
 )  # fmt: skip
+
+_LISTS = r"(event info aux dyn )?(mc |gen )?event weights|(mc|gen) ?weights"
 
 WHY = {
     "truth": "truth, which only a simulation knows: it would give the answer away",
@@ -360,7 +364,7 @@ def _object_rank(group: str) -> int:
 
 def _best(names: Sequence[str], words: Sequence[str], patterns: Sequence[str], most: int) -> list[str]:
     """Keep the names whose words match the first patterns, in their order in the file."""
-    ranks = [next((i for i, p in enumerate(patterns) if re.fullmatch(p, w)), None) for w in words]
+    ranks = [_rank_of(each, patterns) for each in words]
     ranked = sorted((rank, i) for i, rank in enumerate(ranks) if rank is not None)[:most]
     return [names[i] for _, i in ranked]
 
@@ -378,18 +382,28 @@ def _last_words(name: str) -> str:
 
 
 def choose_weight(found: Inspection) -> Weight | None:
-    """Find the nominal weight of events by its name; a variation, a scale factor or a part of it is none."""
+    """Find the nominal weight of events by its name; a variation, a scale factor or a part of it is none.
+
+    Where there is a list of weights, as in ATLAS files, the first one is it.
+    """
     ranked = [
-        (rank, name)
-        for name in weight_branches(found)
-        if (rank := next((i for i, p in enumerate(_NOMINAL) if re.fullmatch(p, phrase_of(name))), None)) is not None
+        (rank, name) for name in weight_branches(found) if (rank := _rank_of(phrase_of(name), _NOMINAL)) is not None
     ]
-    if not ranked:
-        return None
-    name = min(ranked, key=lambda pair: pair[0])[1]
-    column = found.columns[name]
-    total = float(column.stats.moments.mean) * column.stats.count
-    return Weight(name=name, total=total, entries=column.objects, negative=column.negative / max(1, column.stats.count))
+    if ranked:
+        column = found.columns[min(ranked, key=lambda pair: pair[0])[1]]
+        count = column.stats.count
+        total, share = float(column.stats.moments.mean) * count, column.negative / max(1, count)
+        return Weight(name=column.branch.name, total=total, entries=column.objects, negative=share)
+    for name, column in found.columns.items():
+        first = column.kept[np.isfinite(column.kept)]
+        if column.branch.kind == "jagged" and re.fullmatch(_LISTS, phrase_of(name)) and len(first):
+            share = float(np.mean(first < 0))
+            return Weight(name=f"{name}[0]", total=float(first.sum()), entries=len(first), negative=share)
+    return None
+
+
+def _rank_of(words: str, patterns: Sequence[str]) -> int | None:
+    return next((i for i, pattern in enumerate(patterns) if re.fullmatch(pattern, words)), None)
 
 
 def weight_branches(found: Inspection) -> list[str]:

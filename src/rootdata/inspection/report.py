@@ -136,6 +136,7 @@ def _branches(found: Inspection) -> Iterator[str]:
 
 _HEADINGS = ("branch", "typename", "collection", "objects: mean ≤ max", "min", "mean", "max", "missing", "note")
 _NUMBERS = {3, 4, 5, 6}
+_RIGHT = ' class="n"'
 
 
 def _row(column: BranchFacts, found: Inspection, collection: str) -> tuple[str, ...]:
@@ -151,12 +152,11 @@ def _table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: set[int], name: str = ""
 ) -> Iterator[str]:
     yield f'<div class="wide"><table id="{name}">' if name else '<div class="wide"><table>'
-    yield "<thead><tr>" + "".join(f'<th scope="col">{_text(heading)}</th>' for heading in headings) + "</tr></thead>"
+    heads = (f'<th scope="col"{_RIGHT * (i in numbers)}>{_text(heading)}</th>' for i, heading in enumerate(headings))
+    yield "<thead><tr>" + "".join(heads) + "</tr></thead>"
     yield "<tbody>"
     for row in rows:
-        cells = (
-            f'<td class="n">{_text(c)}</td>' if i in numbers else f"<td>{_text(c)}</td>" for i, c in enumerate(row)
-        )
+        cells = (f"<td{_RIGHT * (i in numbers)}>{_text(cell)}</td>" for i, cell in enumerate(row))
         yield "<tr>" + "".join(cells) + "</tr>"
     yield "</tbody></table></div>"
 
@@ -189,7 +189,7 @@ table { border-collapse: collapse; font-size: .85rem; }
 th, td { padding: .2rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { background: var(--head); position: sticky; top: 0; white-space: nowrap; }
 td { overflow-wrap: anywhere; min-width: 3rem; } td:first-child { min-width: 14rem; }
-td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 input { font: inherit; padding: .2rem .5rem; margin: .3rem 0 .6rem; }
 </style>
 </head>

@@ -174,6 +174,18 @@ def test_the_nominal_weight_or_none(tmp_path, names, nominal):
         assert "no weight is the nominal one for certain" in text
 
 
+def test_of_a_list_of_weights_the_first_one_is_the_nominal(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = rng.normal(1, 1, 600)
+    columns = {"mcEventWeights": lists_of(weights, np.full(200, 3)), "x": rng.normal(size=200)}
+    found = inspect([str(write(tmp_path / "a.root", columns))])
+    weight = choose_weight(found)
+    assert (weight.name, weight.entries) == ("mcEventWeights[0]", 200)
+    assert weight.total == pytest.approx(weights[::3].sum())
+    assert weight.negative == np.mean(weights[::3] < 0)
+    assert "mcEventWeights" not in choose_features(found).taken
+
+
 def test_the_weight_says_its_sum_and_its_negative_share(tmp_path):
     rng = np.random.default_rng(0)
     weights = np.where(rng.random(400) < 0.25, -2.0, 3.0)
