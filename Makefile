@@ -4,8 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+CONFTESTS := $(wildcard tests/*/conftest.py tests/*/*/conftest.py)  # modules of one name: each has a look of its own
 
-.PHONY: train serve test test-long test-all lint types check docs clean
+.PHONY: train serve test test-long test-all lint types page no-page check docs clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py data=ttH model=dnn $(ARGS)
@@ -23,7 +24,7 @@ test-long: $(VENV)/.tested
 test-all: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-check: lint types
+check: lint types $(if $(shell command -v npm 2>/dev/null),page,no-page)
 
 docs: $(VENV)/.tested
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -34,6 +35,20 @@ lint: $(VENV)/.tested
 
 types: $(VENV)/.tested
 	$(BIN)/mypy
+	for file in $(CONFTESTS); do $(BIN)/mypy $$file || exit 1; done
+
+# The JavaScript of the server's page: lint and types, by tools that nothing else needs.
+PAGE := .ci/page/node_modules
+page: $(PAGE)/.installed
+	$(PAGE)/.bin/eslint --config .ci/page/eslint.config.js --max-warnings 0 src/serve/page/static
+	$(PAGE)/.bin/tsc --project .ci/page
+
+no-page:
+	@echo "npm is not installed: the JavaScript of the server's page was not checked"
+
+$(PAGE)/.installed: .ci/page/package.json .ci/page/package-lock.json
+	npm ci --prefix .ci/page --no-audit --no-fund --silent
+	touch $@
 
 # torch comes first and alone: a later, looser requirement is then met by it and pulls no other build.
 $(VENV)/.torch: constraints.txt
@@ -55,4 +70,4 @@ $(VENV)/.tested: $(VENV)/.torch pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PAGE) build dist .pytest_cache .mypy_cache .ruff_cache

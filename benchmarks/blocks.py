@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from rich.table import Table
 from benchmarks.data import CLUSTER, COMPRESSION, FLAT, JAGGED, make
 from rootdata.cache import blocks
 from rootdata.io.block_size import BLOCK_ENTRIES
+from rootdata.io.store import Store
 from rootdata.io.trees import open_tree, use_fast_inflate
+from rootdata.jagged import Columns
 from rootdata.location import Location
 from rootdata.options.read import CacheConfig
 
@@ -43,16 +46,22 @@ def measure(folder: Path, *, rounds: int) -> tuple[int, dict[str, list[float]]]:
         tree = open_tree(Location(str(path)))
         columns = tree.read(names, 0, BLOCK_ENTRIES)
         spent[f"read from the file, {compression}"] = milliseconds(
-            lambda tree=tree: tree.read(names, 0, BLOCK_ENTRIES), rounds=rounds
+            functools.partial(tree.read, names, 0, BLOCK_ENTRIES), rounds=rounds
         )
         tree.close()
     for place, where in (("memory", None), ("disk", str(folder / "blocks"))):
         store = blocks.open_store(CacheConfig(dir=where, max_bytes=PLENTY))
-        keys = iter(map(str, range(rounds)))
-        spent[f"put, {place}"] = milliseconds(lambda s=store, k=keys: s.put(next(k), columns), rounds=rounds)
-        spent[f"get, {place}"] = milliseconds(lambda s=store: s.get("0"), rounds=10 * rounds)
+        assert store is not None  # a place was given
+        spent[f"put, {place}"] = milliseconds(
+            functools.partial(_put, store, columns, iter(range(rounds))), rounds=rounds
+        )
+        spent[f"get, {place}"] = milliseconds(functools.partial(store.get, "0"), rounds=10 * rounds)
     entries, size = blocks.usage(folder / "blocks")
     return size // entries, spent
+
+
+def _put(store: Store, columns: Columns, keys: Iterator[int]) -> None:
+    store.put(str(next(keys)), columns)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def compose(folder: Path, events: int) -> dict[str, Any]:
     overrides = ["experiment=tth_paper", f"data.n_events={events}", f"paths.data_dir={folder}"]
     with initialize_config_dir(version_base="1.3", config_dir=str(configs)):
         config = hydra_compose("train", overrides=[*overrides, "paths.output_dir=unused"])
-    data = OmegaConf.to_container(config.data, resolve=True)
+    data: Any = OmegaConf.to_container(config.data, resolve=True)
     from rootdata.tth import ensure
 
     ensure(**{k: v for k, v in data["prepare"].items() if not k.startswith("_")})
@@ -50,7 +50,7 @@ def streamed(options: dict[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray
     pl.seed_everything(seed, workers=True)
     data = RootDataModule(**options, seed=seed)
     model = DNN(shapes=data.shapes, hidden=(128, 64), dropout=0.5)
-    quiet = {
+    quiet: dict[str, Any] = {
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,

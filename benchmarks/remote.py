@@ -6,11 +6,11 @@ The server and a proxy that delays are started on loopback. All 18 branches of a
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
-
-from tests.rootdata.servers_for_tests import Proxy, XRootDServer
+from typing import Any
 
 from benchmarks.data import FLAT, JAGGED, make
 
@@ -34,7 +34,8 @@ def ours(url: str, threads: int) -> tuple[int, int]:
             return len(opener.use(where, lambda tree: tree.read(NAMES, *block))["x0"])
 
         events = sum(pool.map(read, blocks))
-        return events, sum(tree._file.file.source.num_requests for tree in opener._idle)  # noqa: SLF001
+        idle: list[Any] = list(opener._idle)  # noqa: SLF001
+        return events, sum(tree._file.file.source.num_requests for tree in idle)  # noqa: SLF001
 
 
 def bare(url: str, block: int = 20_000) -> tuple[int, int]:
@@ -83,6 +84,9 @@ def main() -> None:
     parser.add_argument("--round-trip", type=float, default=20.0, help="ms")
     parser.add_argument("--threads", type=int, default=4)
     given = parser.parse_args()
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "rootdata"))  # the servers are those of the tests
+    from servers_for_tests import Proxy, XRootDServer
+
     with tempfile.TemporaryDirectory() as folder:
         paths = {k: make(Path(folder), files=1, clusters=given.clusters, rntuple=k == "RNTuple")[0]
                  for k in ("TTree", "RNTuple")}  # fmt: skip

@@ -69,8 +69,7 @@ def axes(events: int, *, tiny: int) -> dict[str, dict[str, Point]]:
         "readers": {
             "threads, 1 core": Point(data=base, cores=1),
             "threads, 2 cores": Point(data=base, cores=2),
-            "1 process": Point(data=base, workers=1, cores=2),
-            "2 processes": Point(data=base, workers=2, cores=2),
+            "1 thread": Point(data=base, workers=1, cores=2),
         },
         "format": {
             **points("compression", ("zlib", "zstd", "lz4", "lzma")),

@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--rntuple", action="store_true", help="RNTuples instead of TTrees")
     parser.add_argument("--clusters", type=int, default=10, help="of 10,000 events in each of the four files")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=0, help="reading processes; 0: threads")
+    parser.add_argument("--workers", type=int, default=0, help="reading threads; 0: those of the default")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -229,8 +229,6 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             if options.only == "memmap":
                 print(json.dumps(measure_memmap(**common, folder=folder)))
-            elif options.only == "memory" and options.workers:
-                print(json.dumps({"epoch": {"events": 0, "cpu": 1, "wall": 1}}))  # it serves threads alone
             else:
                 print(json.dumps(measure_warm(options.only, **common, workers=options.workers, folder=folder)))
     elif options.only:

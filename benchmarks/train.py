@@ -51,9 +51,9 @@ class Transformer(Classifier):
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], *, width: int = 32, layers: int = 2) -> None:
         super().__init__()
-        shapes = plain_shapes(shapes)
-        self.name = next(name.removesuffix("_mask") for name in shapes if name.endswith("_mask"))
-        self.flat, self.objects = mlp([shapes["flat"][0], width]), mlp([shapes[self.name][1], width])
+        sizes = plain_shapes(shapes)
+        self.name = next(name.removesuffix("_mask") for name in sizes if name.endswith("_mask"))
+        self.flat, self.objects = mlp([sizes["flat"][0], width]), mlp([sizes[self.name][1], width])
         layer = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.answer = nn.Linear(width, 1)
@@ -212,9 +212,8 @@ def measure_training(case: Case, options: dict[str, Any], *, device: str) -> dic
     fit(case.model(events.shapes), Watch(), device=device, epochs=1, limit=3, train_dataloaders=in_memory)
     with utilisation(device) as of_memory:
         fit(case.model(events.shapes), memory, device=device, epochs=1, train_dataloaders=Watched(in_memory, memory))
-    with tempfile.TemporaryDirectory() as folder, utilisation(device) as of_stream:
-        cache = {"dir": folder} if options["num_workers"] else "memory"
-        module = WatchedModule(**options, specs=events.specs, cache=cache)
+    with utilisation(device) as of_stream:
+        module = WatchedModule(**options, specs=events.specs, cache="memory")
         module.watch = streamed
         fit(case.model(events.shapes), streamed, device=device, epochs=len(EPOCHS), datamodule=module)
     found = {"memory": memory.epochs[0], **dict(zip(EPOCHS, streamed.epochs, strict=True))}
@@ -231,10 +230,8 @@ def measure_reading(options: dict[str, Any]) -> dict[str, Any]:
     options = dict(options)
     workers, _ = options.pop("num_workers"), options.pop("pin_memory")
     specs = RootDataset(options).specs
-    with tempfile.TemporaryDirectory() as folder:
-        cache = {"dir": folder} if workers else "memory"
-        events = RootDataset(options, specs=specs, cache=cache, num_workers=workers)
-        return {name: timed(lambda: sum(len(batch["label"]) for batch in events)) for name in EPOCHS}
+    events = RootDataset(options, specs=specs, cache="memory", num_workers=workers)
+    return {name: timed(lambda: sum(len(batch["label"]) for batch in events)) for name in EPOCHS}
 
 
 def measure_plain(options: dict[str, Any]) -> dict[str, Any]:
@@ -243,35 +240,31 @@ def measure_plain(options: dict[str, Any]) -> dict[str, Any]:
     workers, _ = options.pop("num_workers"), options.pop("pin_memory")
     found = {}
     for size in PLAIN_BATCHES:
-        with tempfile.TemporaryDirectory() as folder:
-            cache = {"dir": folder} if workers else "memory"
-            events = RootDataset({**options, "batch_size": size}, cache=cache, num_workers=workers)
-            for _ in events:
-                pass
-            batches = iter(events)
-            next(batches)  # it makes the threads, once
-            began = time.thread_time()
-            for _ in batches:
-                pass
-            found[str(size)] = 1e6 * (time.thread_time() - began) / (len(events) - 1)
+        events = RootDataset({**options, "batch_size": size}, cache="memory", num_workers=workers)
+        for _ in events:
+            pass
+        batches = iter(events)
+        next(batches)  # it makes the threads, once
+        began = time.thread_time()
+        for _ in batches:
+            pass
+        found[str(size)] = 1e6 * (time.thread_time() - began) / (len(events) - 1)
     return found
 
 
 def summary(found: list[dict[str, Any]], *, cores: int) -> dict[str, Any]:
     """Take medians over the rounds of one case."""
-
-    def median(figure: Callable[[dict[str, Any]], float]) -> float:
-        return statistics.median(figure(r) for r in found)
-
-    demand = median(lambda r: r["training"]["events"] / r["training"]["memory"]["seconds"])
+    demand = statistics.median(r["training"]["events"] / r["training"]["memory"]["seconds"] for r in found)
     result: dict[str, Any] = {"in memory, events/s": demand}
     for epoch in EPOCHS:
-        reader = median(lambda r, e=epoch: r["reading"][e]["events"] / r["reading"][e]["cpu"])
+        reader = statistics.median(r["reading"][epoch]["events"] / r["reading"][epoch]["cpu"] for r in found)
         times = [r["training"][epoch] for r in found]
         steady = [t["seconds"] - t["first"] for t in times]
         result[epoch] = {
-            "events/s": median(lambda r, e=epoch: r["training"]["events"] / r["training"][e]["seconds"]),
-            "of in memory": median(lambda r, e=epoch: r["training"]["memory"]["seconds"] / r["training"][e]["seconds"]),
+            "events/s": statistics.median(r["training"]["events"] / r["training"][epoch]["seconds"] for r in found),
+            "of in memory": statistics.median(
+                r["training"]["memory"]["seconds"] / r["training"][epoch]["seconds"] for r in found
+            ),
             "first batch, s": statistics.median(t["first"] for t in times),
             "waiting": statistics.median(t["waited"] / s for t, s in zip(times, steady, strict=True)),
             "waiting, µs a batch": statistics.median(1e6 * t["waited"] / max(1, t["batches"] - 1) for t in times),
@@ -357,7 +350,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "rootdata-benchmarks")
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=0, help="reading processes; 0: threads")
+    parser.add_argument("--workers", type=int, default=0, help="reading threads; 0: those of the default")
     parser.add_argument("--case", choices=list(CASES), action="append", help="network and batch; all by default")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path, help="where to write the figures")

@@ -13,12 +13,13 @@ import os
 import sys
 import traceback
 import warnings
+from typing import Any
 
 from rootdata.__main__ import main
 from rootdata.loading.dataset import RootDataset
 
 
-def options(place: str) -> dict[str, object]:
+def options(place: str) -> dict[str, Any]:
     return {
         "samples": {"all": {"files": place}}, "flat": ["met"], "scale": "none", "split": {"train": 1.0},
         "batch_size": 100, "patience": 1.0, "deadline": 5.0,
@@ -56,5 +57,4 @@ if __name__ == "__main__":
         for name, value in variables.items():
             os.environ.pop(name, None)
             os.environ |= {} if value is None else {name: value}
-        sys.__stdout__.write(json.dumps(outcome(how, place)) + "\n")
-        sys.__stdout__.flush()
+        print(json.dumps(outcome(how, place)), file=sys.__stdout__, flush=True)

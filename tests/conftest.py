@@ -68,7 +68,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     def make(size: str) -> Path:
         place = tmp_path / f"disk{len(places)}"
         place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
         if os.geteuid() or not shutil.which("mount") or subprocess.run(command).returncode:
             pytest.skip("only root may mount a small file system")
         places.append(place)

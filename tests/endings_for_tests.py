@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 from ranks_for_tests import free_port, left_of, wait_for
 
@@ -44,12 +45,12 @@ class Run:
     """
 
     folder: str
-    words: list
+    words: list[str]
     world: int = 1
     moment: str | None = None
     signum: int = signal.SIGTERM
     by: int | None = 0
-    to: tuple | None = (0,)
+    to: tuple[int, ...] | None = (0,)
     after: int = 0
     has_agent: bool = False
     within: float = 60
@@ -145,7 +146,8 @@ def serve():
 
 def carry_out(run):
     """Run the ranks, and report their statuses, how long after the signal the last one ended, and what is left."""
-    port, ranks, folder = free_port(), [], Path(run.folder)
+    port, folder = free_port(), Path(run.folder)
+    ranks: list[int] = []
     for old in (*folder.glob("pid_*"), folder / "sent.txt"):  # of a run before
         old.unlink(missing_ok=True)
     for rank in range(run.world):
@@ -186,7 +188,7 @@ def become(run, rank, port):
         options = {"_target_": "endings_for_tests.moment", "at": run.moment, "run": str(Path("run.json").absolute())}
         own = [f"+callbacks.moment.{name}={value!r}" for name, value in options.items()]
     sys.argv = [str(ROOT / "train.py"), *run.words, *own]
-    status = 1
+    status: Any = 1
     try:
         if run.moment and run.moment not in HOOKS:
             lay_in_wait(run)

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 SOURCES = Path(__file__).parents[1] / "src"
 
@@ -33,12 +34,12 @@ class Job:
     """
 
     folder: str
-    data: dict
+    data: dict[str, Any]
     world: int = 1
-    trainer: dict = dataclasses.field(default_factory=dict)
+    trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
     save_at: int | None = None
     ckpt_path: str | None = None
-    ends: tuple | None = None
+    ends: tuple[Any, ...] | None = None
     asks_first: bool = False
     within: float = 120
 
@@ -56,13 +57,13 @@ def train_as_rank(job):
     from rootdata.training.callbacks import ScoreReport
 
     folder, rank = Path(job.folder), int(os.environ["RANK"])
-    trees.BLOCK_ENTRIES = 1  # blocks end with baskets: many a file
+    trees.BLOCK_ENTRIES = 1  # type: ignore[attr-defined]  # blocks end with baskets: many a file
     _note_reads(folder)
     torch.set_num_threads(1)
     torch.manual_seed(1)
     data = RootDataModule(**job.data)
     shapes = data.shapes if job.asks_first else {}
-    notes = {"train": [], "val": [], "test": [], "val_loss": [], "val_synced": [], "shapes": shapes}
+    notes: dict[str, Any] = {"train": [], "val": [], "test": [], "val_loss": [], "val_synced": [], "shapes": shapes}
     log, report = _log(notes, job), ScoreReport(folder, plots=False)
     trainer = pl.Trainer(
         accelerator="cpu", strategy="ddp", devices=int(os.environ["LOCAL_WORLD_SIZE"]),
@@ -80,7 +81,8 @@ def train_as_rank(job):
         "skipped": [f.path for f in data.specs.skipped],
     }
     trainer.test(net, data, verbose=False)
-    notes |= {"report": report.metrics, "predict": [batch.tolist() for batch in trainer.predict(net, data)]}
+    predicted: list[Any] = trainer.predict(net, data)
+    notes |= {"report": report.metrics, "predict": [batch.tolist() for batch in predicted]}
     (folder / f"rank_{rank}.json").write_text(json.dumps(notes))
 
 
@@ -90,7 +92,7 @@ def _note_reads(folder):
     from rootdata.scan import lookup
 
     file = os.open(folder / "reads.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    rank, read, pass_over = os.environ["RANK"], stream.EventReader.__call__, lookup.scan
+    rank, read, pass_over = os.environ["RANK"], stream.EventReader.__call__, lookup.scan  # type: ignore[attr-defined]
 
     def noted(self, number):
         os.write(file, f"{rank} {self._recipe.part} {number}\n".encode())
@@ -100,7 +102,7 @@ def _note_reads(folder):
         os.write(file, f"{rank} scan 0\n".encode())
         return pass_over(*arguments, **options)
 
-    stream.EventReader.__call__, lookup.scan = noted, noted_scan
+    stream.EventReader.__call__, lookup.scan = noted, noted_scan  # type: ignore[method-assign, attr-defined]
 
 
 def _log(notes, job):
@@ -118,14 +120,14 @@ def _log(notes, job):
             if trainer.global_step == job.save_at:
                 trainer.save_checkpoint(Path(job.folder) / "saved.ckpt")
 
-        def on_validation_batch_end(self, trainer, module, outputs, batch, number):
+        def on_validation_batch_end(self, trainer, module, outputs, batch, number, loader=0):
             notes["val"].append(batch["index"].tolist())
 
         def on_validation_end(self, trainer, module):
             for name in ("loss", "synced"):
                 notes[f"val_{name}"].append(float(trainer.callback_metrics[f"val/{name}"]))
 
-        def on_test_batch_end(self, trainer, module, outputs, batch, number):
+        def on_test_batch_end(self, trainer, module, outputs, batch, number, loader=0):
             notes["test"].append(batch["index"].tolist())
 
     return Log()
@@ -197,7 +199,7 @@ def serve():
 
 def _train(job):
     began, port = time.monotonic(), free_port()
-    ranks = []
+    ranks: list[int] = []
     for rank in range(job.world):
         process = os.fork()
         if not process:

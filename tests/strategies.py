@@ -164,18 +164,20 @@ def _events(n: int, flat: dict[str, npt.NDArray[Any]], objects: dict[str, Object
 
 def raw_of(block: Block, specs: Sequence[TensorSpec]) -> list[npt.NDArray[Any]]:
     """Lay the objects of a block out as a graph takes them, one by one, with garbage where there is none."""
-    n, made = len(block.events), []
+    n = len(block.events)
+    made: list[npt.NDArray[Any]] = []
     lengths = {c.name: c.length for c in block.layout.collections}
     for spec in specs:
         if spec.collection is None:
-            made.append(np.stack([block.events.flat[f] for f in spec.features], 1).astype(spec.dtype))
+            flat: list[Any] = [block.events.flat[f] for f in spec.features]
+            made.append(np.stack(flat, 1).astype(spec.dtype))
             continue
         objects, length = block.events.objects[spec.collection], lengths[spec.collection]
         shape = (n, length) if spec.is_mask else (n, len(spec.features), length)
         values = np.full(shape, 0.0 if spec.is_mask else np.nan, np.float32)
         for event, start in enumerate(objects.offsets[:-1]):
             for i in range(min(length, objects.offsets[event + 1] - start)):
-                row = 1.0 if spec.is_mask else [objects.columns[f][start + i] for f in spec.features]
+                row: Any = 1.0 if spec.is_mask else [objects.columns[f][start + i] for f in spec.features]
                 values[event, ..., i] = row
         made.append(values)
     return made

@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -21,7 +22,7 @@ from rootdata.shutdown.ranks import EndOnSignal
 from rootdata.training.stopping import SaveWhenStopped
 
 if __name__ in {"__main__", "__mp_main__"}:  # a rank that is spawned imports this, and runs no `main`
-    trees.BLOCK_ENTRIES = 1  # blocks end with baskets: several in each file
+    trees.BLOCK_ENTRIES = 1  # type: ignore[attr-defined]  # blocks end with baskets: several in each file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Job:
     """
 
     folder: str
-    data: dict
+    data: dict[str, Any]
     strategy: str = "auto"
     world: int = 1
     precision: str = "32-true"

@@ -53,7 +53,7 @@ HOMES = {
     "isal": ("io.formats.inflate", "cache.blocks"),
     "cramjam": ("io.formats.inflate",),
     "xxhash": ("io.formats.page_lists", "io.formats.inflate", "jagged", "io.formats.rntuple"),
-    "numba": ("layouts.kernels", "layouts.vector", "order.kernels", "io.formats.decode", "events.moments", "compiling"),
+    "numba": ("layouts.kernels", "order.kernels", "io.formats.decode", "events.moments", "compiling"),
     "llvmlite": ("layouts.kernels",),  # comes with numba
     "hydra": ("app.launch", "app.checking", "app.composing"),
     "omegaconf": ("app.launch", "app.checking", "app.composing", "app.rebuild", "training.resume"),

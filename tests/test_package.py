@@ -109,3 +109,11 @@ def test_the_tests_that_the_documentation_names_are_there() -> None:
     known = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     for page in (ROOT / "docs").glob("*.md"):
         assert set(re.findall(r"\btest_\w+\.py", page.read_text())) - known == set(), page.name
+
+
+def test_the_tests_that_are_run_with_other_versions_are_there() -> None:
+    names = (ROOT / ".ci" / "tests_of_versions").read_text().split()
+    assert [name for name in names if not (ROOT / name).exists()] == []
+    assert names == sorted(set(names))
+    for script in ("lowest", "newest"):
+        assert "$(cat .ci/tests_of_versions)" in (ROOT / ".ci" / script).read_text()

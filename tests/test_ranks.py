@@ -120,10 +120,10 @@ def trained(train, data):
     """The same training by so many ranks with so many reading processes."""
     known = {}
 
-    def get(world, readers):
-        if (world, readers) not in known:
-            known[world, readers] = train({**data, "num_workers": readers}, world, save_at=SAVED_AT)
-        return known[world, readers]
+    def get(world):
+        if world not in known:
+            known[world] = train(data, world, save_at=SAVED_AT)
+        return known[world]
 
     return get
 
@@ -154,12 +154,12 @@ def also(*values):
     return pytest.param(*values, marks=pytest.mark.long)
 
 
-CASES = [(2, 0), (4, 0), (2, 2), also(1, 2), also(4, 2)]
+CASES = [2, 4]
 
 
-@pytest.mark.parametrize(("world", "readers"), CASES)
-def test_any_number_of_ranks_trains_on_the_batches_of_one(trained, world, readers):
-    one, many = trained(1, 0), trained(world, readers)
+@pytest.mark.parametrize("world", CASES)
+def test_any_number_of_ranks_trains_on_the_batches_of_one(trained, world):
+    one, many = trained(1), trained(world)
     assert many.batches == one.batches
     assert many.of("batches") == [[22, 22, 44]] * world
     assert {tuple(len(batch) for batch in batches) for batches in many.of("train")} == {
@@ -169,17 +169,17 @@ def test_any_number_of_ranks_trains_on_the_batches_of_one(trained, world, reader
         np.testing.assert_allclose(weights, one.notes[0]["weights"], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("world", "readers"), [(1, 0), *CASES])
-def test_every_event_comes_once(trained, expected, world, readers):
-    many = trained(world, readers)
+@pytest.mark.parametrize("world", [1, *CASES])
+def test_every_event_comes_once(trained, expected, world):
+    many = trained(world)
     for part, passes in (("train", 2), ("val", 2), ("test", 1)):
         assert many.events(part) == dict.fromkeys(expected[part], passes)
     assert many.events("predict") == many.events("test")
 
 
-@pytest.mark.parametrize(("world", "readers"), CASES)
-def test_figures_are_those_of_one_process(trained, world, readers):
-    one, many = trained(1, 0).notes[0], trained(world, readers)
+@pytest.mark.parametrize("world", CASES)
+def test_figures_are_those_of_one_process(trained, world):
+    one, many = trained(1).notes[0], trained(world)
     for loss in many.of("val_loss"):
         assert loss == pytest.approx(one["val_loss"], rel=1e-5)
     # Lightning's own average counts the events of an average rank in whole numbers: of 108 events two ranks have 54.
@@ -196,9 +196,9 @@ def measured_amplification(job, dataset, *, epochs):
     return sum(blocks[number] for _, number in job.reads(0)) / epochs / sum(blocks)
 
 
-@pytest.mark.parametrize(("world", "readers"), CASES)
-def test_each_rank_reads_its_share_once(trained, whole, world, readers):
-    many, dataset = trained(world, readers), whole()
+@pytest.mark.parametrize("world", CASES)
+def test_each_rank_reads_its_share_once(trained, whole, world):
+    many, dataset = trained(world), whole()
     found = measured_amplification(many, dataset, epochs=2)
     assert found == pytest.approx(many.notes[0]["amplification"])
     assert 1 <= found <= 1.1
@@ -210,7 +210,7 @@ def test_each_rank_reads_its_share_once(trained, whole, world, readers):
 
 @pytest.mark.parametrize("world", [also(1), 4])
 def test_a_checkpoint_of_two_ranks_is_gone_on_with_by_others(trained, train, data, world):
-    two = trained(2, 0)
+    two = trained(2)
     resumed = train(data, world, ckpt_path=str(two.folder / "saved.ckpt"))
     assert resumed.batches == two.batches[SAVED_AT:]
     np.testing.assert_allclose(resumed.notes[0]["weights"], two.notes[0]["weights"], rtol=1e-5, atol=1e-6)
@@ -271,10 +271,9 @@ def test_one_process_of_a_node_makes_the_first_pass(train, write_tree, tmp_path,
     assert two.of("skipped") == [bad] * 2
 
 
-@pytest.mark.parametrize(("how", "readers"), [("kill", 2), also("raise", 0)])
-def test_where_one_rank_ends_the_others_do(ranks, data, tmp_path, how, readers):
-    options = {**data, "num_workers": readers}
-    job = Job(folder=str(tmp_path), data=options, world=2, ends=(1, 3, how), within=60)
+@pytest.mark.parametrize("how", ["kill", also("raise")])
+def test_where_one_rank_ends_the_others_do(ranks, data, tmp_path, how):
+    job = Job(folder=str(tmp_path), data=data, world=2, ends=(1, 3, how), within=60)
     report = ranks.run(job)
     assert report["statuses"] == [1, {"kill": -signal.SIGKILL, "raise": 1}[how]]
     assert report["seconds"] < 50
@@ -317,7 +316,7 @@ def of_session(session):
 
 @pytest.mark.long
 def test_torchrun_ends_all_when_one_is_killed(data, tmp_path):
-    job = Job(folder=str(tmp_path), data={**data, "num_workers": 2}, world=2, ends=(1, 3, "kill"))
+    job = Job(folder=str(tmp_path), data=data, world=2, ends=(1, 3, "kill"))
     (tmp_path / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
     words = ["--standalone", "--nproc-per-node=2", ranks_for_tests.__file__, str(tmp_path / "job.json")]
     with started([*TORCHRUN, *words], tmp_path) as torchrun:
@@ -425,7 +424,7 @@ def test_two_hosts_train_as_one_does(hosts, trained, data, tmp_path):
             printed, _ = agent.communicate(timeout=240)
             assert agent.returncode == 0, printed
     two = Trained(tmp_path, [json.loads((tmp_path / f"rank_{r}.json").read_text()) for r in range(2)])
-    one = trained(1, 0)
+    one = trained(1)
     assert two.batches == one.batches
     assert two.events("val") == one.events("val")
     assert two.events("test") == one.events("test")

@@ -23,7 +23,6 @@ import numpy as np
 import pytest
 
 SOURCES = Path(__file__).parents[1] / "src"
-READERS = (0, 2)
 ENDS = (
     "end", "step_fails", "file_truncated", "validation_fails", "ctrl_c_alone", "ctrl_c_group", "ctrl_c_validation",
     "ctrl_c_silent", "loop_breaks", "loop_ctrl_c", "loader_breaks",
@@ -78,7 +77,7 @@ class Trainings:
         self.signalled = self.answered = 0.0
         self.moments = np.random.default_rng(20)
 
-    def data(self, readers, *, folder=None, **options):
+    def data(self, *, folder=None, **options):
         from rootdata import RootDataModule
 
         return RootDataModule(
@@ -88,7 +87,6 @@ class Trainings:
             split={"train": 0.7, "val": 0.3},
             batch_size=64,
             chunk_size=256,
-            num_workers=readers,
             **options,
         )
 
@@ -130,41 +128,41 @@ class Trainings:
 
     # Each way to end
 
-    def end(self, readers):
-        self.fit(self.data(readers), self.net())
+    def end(self):
+        self.fit(self.data(), self.net())
 
-    def step_fails(self, readers):
-        self.fit(self.data(readers), self.net(fail))
+    def step_fails(self):
+        self.fit(self.data(), self.net(fail))
 
-    def validation_fails(self, readers):
-        self.fit(self.data(readers), self.net(None, fail))
+    def validation_fails(self):
+        self.fit(self.data(), self.net(None, fail))
 
-    def file_truncated(self, readers):
+    def file_truncated(self):
         """A file is cut while it is read."""
-        copy = Path(shutil.copytree(self.folder, self.folder.with_name(f"copy_{readers}")))
+        copy = Path(shutil.copytree(self.folder, self.folder.with_name("copy")))
         size = (copy / "b.root").stat().st_size
-        self.fit(self.data(readers, folder=copy), self.net(lambda: os.truncate(copy / "b.root", size // 2)))
+        self.fit(self.data(folder=copy), self.net(lambda: os.truncate(copy / "b.root", size // 2)))
 
-    def ctrl_c_alone(self, readers):
-        self.fit(self.data(readers), self.net(self.interrupt))
+    def ctrl_c_alone(self):
+        self.fit(self.data(), self.net(self.interrupt))
 
-    def ctrl_c_group(self, readers):
-        self.fit(self.data(readers), self.net(lambda: self.interrupt(to_the_group=True)))
+    def ctrl_c_group(self):
+        self.fit(self.data(), self.net(lambda: self.interrupt(to_the_group=True)))
 
-    def ctrl_c_validation(self, readers):
-        self.fit(self.data(readers), self.net(None, lambda: self.interrupt(to_the_group=True)))
+    def ctrl_c_validation(self):
+        self.fit(self.data(), self.net(None, lambda: self.interrupt(to_the_group=True)))
 
-    def ctrl_c_any_time(self, readers):
+    def ctrl_c_any_time(self):
         """Epochs are short: it comes while processes start, read, or end."""
         delay = float(self.moments.uniform(0.05, 0.4))
         timer = threading.Timer(delay, lambda: self.interrupt(to_the_group=True))
         timer.start()
         try:
-            self.fit(self.data(readers), self.net(), epochs=-1)
+            self.fit(self.data(), self.net(), epochs=-1)
         finally:
             timer.join()
 
-    def ctrl_c_silent(self, readers):
+    def ctrl_c_silent(self):
         """It comes while a server does not answer."""
         from servers_for_tests import HTTPServer, Proxy
 
@@ -175,47 +173,47 @@ class Trainings:
             timer.start()
 
         with HTTPServer(self.folder) as server, Proxy(server.port) as proxy:
-            data = self.data(readers, folder=f"http://127.0.0.1:{proxy.port}/b.root", prefetch=0)
+            data = self.data(folder=f"http://127.0.0.1:{proxy.port}/b.root", prefetch=0)
             try:
                 self.fit(data, self.net(fall_silent), epochs=-1)
             finally:
                 self.answered = time.monotonic()
                 timer.join()
 
-    def loop_breaks(self, readers):
-        for number, _ in enumerate(self.dataset(readers)):
+    def loop_breaks(self):
+        for number, _ in enumerate(self.dataset()):
             if number == 3:
                 break
 
-    def loop_ctrl_c(self, readers):
-        for number, _ in enumerate(self.dataset(readers)):
+    def loop_ctrl_c(self):
+        for number, _ in enumerate(self.dataset()):
             if number == 3:
                 self.interrupt(to_the_group=True)
 
-    def loader_breaks(self, readers):
+    def loader_breaks(self):
         """The other way to have processes: those of a DataLoader."""
         from torch.utils.data import DataLoader
 
-        for number, _ in enumerate(DataLoader(self.dataset(0), batch_size=None, num_workers=readers)):
+        for number, _ in enumerate(DataLoader(self.dataset(), batch_size=None, num_workers=2)):
             if number == 3:
                 break
 
-    def dataset(self, readers):
+    def dataset(self):
         from rootdata import RootDataset
 
         options = {
             "samples": {"s": {"files": str(self.folder), "label": 0}}, "flat": ["x"], "split": {"train": 1.0},
             "batch_size": 64, "chunk_size": 256,
         }  # fmt: skip
-        return RootDataset(options, num_workers=readers)
+        return RootDataset(options)
 
-    def run(self, way, readers):
+    def run(self, way):
         """End a training in one way, and report."""
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it from the first one on
         resource_tracker.ensure_running()  # Python's own for spawned processes: it lives as long as this one
         before, error, kinds, trace = what_is_there(), "", [], ""
         try:
-            getattr(self, way)(readers)
+            getattr(self, way)()
         except BaseException as raised:  # noqa: BLE001 - whatever it is, it is reported
             error, trace = str(raised), traceback.format_exc()
             kinds = [kind.__name__ for kind in type(raised).__mro__]
@@ -243,11 +241,9 @@ def main(folder):
     warnings.simplefilter("ignore")
     trainings = Trainings(Path(folder))
     fsspec.asyn.get_loop()  # what libraries start once and keep
-    trainings.run("end", 2)
-    ways = [(way, readers) for way in ENDS for readers in READERS]
-    ways += [("ctrl_c_any_time", readers) for readers in READERS for _ in range(MOMENTS)]
-    for way, readers in ways:
-        os.write(1, f"{json.dumps([way, readers, trainings.run(way, readers)])}\n".encode())
+    trainings.run("end")
+    for way in [*ENDS, *["ctrl_c_any_time"] * MOMENTS]:
+        os.write(1, f"{json.dumps([way, trainings.run(way)])}\n".encode())
 
 
 # In the tests
@@ -281,16 +277,15 @@ def reports(tmp_path_factory, write_tree):
     found = {}
     for line in out.splitlines():
         if line.startswith("["):
-            way, readers, report = json.loads(line)
-            found.setdefault((way, readers), []).append(report)
+            way, report = json.loads(line)
+            found.setdefault(way, []).append(report)
     return found, errors
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("readers", READERS)
 @pytest.mark.parametrize("way", [*ENDS, "ctrl_c_any_time"])
-def test_nothing_is_left_and_ctrl_c_is_answered_within_a_second(reports, way, readers):
-    for report in reports[0][way, readers]:
+def test_nothing_is_left_and_ctrl_c_is_answered_within_a_second(reports, way):
+    for report in reports[0][way]:
         assert report["left"] == {}, report["trace"]
         expected = RAISES.get(way, ())
         assert bool(report["kinds"]) == bool(expected), report["trace"]
@@ -301,10 +296,9 @@ def test_nothing_is_left_and_ctrl_c_is_answered_within_a_second(reports, way, re
 
 @pytest.mark.long
 def test_the_error_names_the_file(reports):
-    for readers in READERS:
-        (report,) = reports[0]["file_truncated", readers]
-        assert "b.root" in report["error"]
-        assert "can't be read" in report["error"]
+    (report,) = reports[0]["file_truncated"]
+    assert "b.root" in report["error"]
+    assert "can't be read" in report["error"]
 
 
 @pytest.mark.long

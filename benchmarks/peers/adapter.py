@@ -41,11 +41,13 @@ def measure(request: Request, build: Callable[[Request], Epoch]) -> dict[str, An
     """Time a start with a first epoch, and a later epoch."""
     import numpy as np
 
-    before, made, seen = peak_mb(), [], []
+    before = peak_mb()
+    made: list[Epoch] = []
+    seen: list[Any] = []
 
     def epoch() -> int:
         seen[:] = [np.array(values, np.float32) for values in made[0]()]
-        return sum(map(len, seen))
+        return sum(len(values) for values in seen)
 
     def start() -> int:
         made.append(build(request))

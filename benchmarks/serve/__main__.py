@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import platform
 import signal
+import statistics
 import sys
 import tempfile
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -60,7 +61,7 @@ def result_of(found: list[dict[str, Any]], scored: list[dict[str, Any]]) -> dict
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
         "bare": report.bare(found),
         "table": report.summarize(found),
-        "idle": {name: report.median(found, lambda r, n=name: r["servers"][n]["idle"]) for name in names},
+        "idle": {name: statistics.median(r["servers"][name]["idle"] for r in found) for name in names},
         "files": scored,
         "promises": [{**dataclasses.asdict(p), "is_kept": p.is_kept} for p in kept],
         "rounds": found,

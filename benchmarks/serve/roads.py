@@ -153,8 +153,8 @@ def write_tensor(events: Floats) -> Body:
 
 
 def write_binary_tensor(events: Floats) -> Body:
-    tensor = {"name": "flat", "datatype": "FP32", "shape": list(events.shape)}
-    tensor["parameters"] = {"binary_data_size": events.nbytes}
+    size = {"binary_data_size": events.nbytes}
+    tensor = {"name": "flat", "datatype": "FP32", "shape": list(events.shape), "parameters": size}
     header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     return header + events.tobytes(), {"Inference-Header-Content-Length": str(len(header))}
 

@@ -265,7 +265,8 @@ def decode(body: Bytes) -> Table:
 def header_of(body: Bytes) -> tuple[memoryview, int]:
     """Find the header of columns that were sent, and where their buffers begin; :class:`ColumnsError` without one."""
     if body[: len(MAGIC)] != MAGIC:
-        raise ColumnsError(f"body: got {bytes(body[:8])!r} at the start; expected {MAGIC!r}")
+        remedy = "; update the older one of client and server" if body[:6] == MAGIC[:6] else ""
+        raise ColumnsError(f"body: got {bytes(body[:8])!r} at the start; expected {MAGIC!r}{remedy}")
     if len(body) < _START:
         raise ColumnsError(f"body: got {len(body)} bytes; at least {_START} are needed; the body is truncated")
     (length,) = _LENGTH.unpack_from(body, len(MAGIC))
@@ -314,7 +315,7 @@ def columns_of(header: Header, body: Bytes, start: int, *, check: Callable[[Arra
 
 
 def kept(content: memoryview, *, before: int) -> tuple[str, Columns]:
-    """Read columns that were kept, as views; they are trusted to be as they were written.
+    """Read columns that were kept, as views; they are trusted to be as they were written, by whatever version.
 
     Parameters
     ----------
@@ -324,10 +325,24 @@ def kept(content: memoryview, *, before: int) -> tuple[str, Columns]:
     Returns
     -------
     the key with which they were kept, and the columns
+
+    Raises
+    ------
+    ColumnsError
+        For a header of another version.
     """
+    try:
+        return _kept(content, before)
+    except (KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
+        raise ColumnsError(f"header: these are no columns as they are kept now ({error!s:.80})") from error
+
+
+def _kept(content: memoryview, before: int) -> tuple[str, Columns]:
     (length,) = _LENGTH.unpack_from(content, before)
     begin = before + _LENGTH.size
     header = json.loads(bytes(content[begin : begin + length]))
+    if header.keys() != {"key", "lists", "columns"}:
+        raise ValueError(f"its fields are {', '.join(header)}")
     at = padded(begin + length, CACHE_LINE)
 
     def view(dtype: str, shape: Sequence[int]) -> Array:

@@ -7,7 +7,6 @@ Every one is a :class:`RootDataError` and also of a builtin kind, so that both `
     ├── ConfigError      (ValueError)   an option that is unknown, of a wrong type or out of its range
     ├── ExpressionError  (ValueError)   a cut, derived column, label, weight or split that can't be parsed or evaluated
     ├── FileError        (OSError)      a file that is absent, unreadable, truncated, not ROOT
-    ├── ReaderError      (RuntimeError) a process that reads files ended, or said what can't be sent on
     ├── MachineError     (RuntimeError) memory, open files, room on a disk or a library that this machine lacks
     ├── BranchError      (KeyError)     a tree or branch that is absent, or that can't be used as asked
     ├── DataError        (ValueError)   contents that contradict the configuration: labels, counts, empty selections
@@ -22,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RootDataError(Exception):
@@ -49,10 +49,6 @@ class ExpressionError(RootDataError, ValueError):
 
 class FileError(RootDataError, OSError):
     """A file is absent, unreadable, truncated or not a ROOT file."""
-
-
-class ReaderError(RootDataError, RuntimeError):
-    """A process that reads files ended."""
 
 
 class MachineError(RootDataError, RuntimeError):
@@ -92,6 +88,23 @@ class ColumnsError(RootDataError, ValueError):
 
 class BundleError(RootDataError, ValueError):
     """A folder is no bundle, or a network can't be exported as asked."""
+
+
+def version_remedy(got: Any, known: int, *, anew: str) -> str:
+    """Say what helps with a file of a version that is not known here: to make it anew, or, of a newer one, an update.
+
+    Parameters
+    ----------
+    got : whatever stands in the file where its version is expected
+    known : the newest version that is known
+    anew : what makes it in a version that is known
+
+    Examples
+    --------
+    >>> version_remedy(2, 3, anew="scan again"), version_remedy(4, 3, anew="scan again")
+    ('scan again', 'update rootdata, or scan again')
+    """
+    return f"update rootdata, or {anew}" if type(got) is int and got > known else anew
 
 
 def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:

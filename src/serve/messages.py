@@ -13,7 +13,7 @@ class Request:
 
     Parameters
     ----------
-    road : how they are written: ``physics``, ``v2``, ``tfaas-json``, ``tfaas-proto`` or ``image``
+    road : name of the protocol, one of ``serve.protocols.protocol.PROTOCOLS``
     model, version : name, resolved version
     content_type : of the body, without parameters, lower case
     accept : content type of the answer

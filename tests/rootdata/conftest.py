@@ -54,7 +54,7 @@ def dense(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     classes = {"classes": ["a", "b", "c"], "label": "minimum(nlep, 2)"}
     data = make_data(samples, layout="vector", batch_size=64, **classes)
     network = DNN(data.shapes, classes=3, hidden=[16], use_mask=True)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, limit_val_batches=0, **quiet)
     trainer.fit(network, datamodule=data)
     network.train()

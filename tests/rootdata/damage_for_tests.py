@@ -7,6 +7,7 @@ made right again, and prints for each time a line of JSON: what was done, and wh
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import random
 import resource
@@ -83,7 +84,7 @@ def basket_mutants(path: Path, tree: Any, rng: random.Random) -> Iterator[Mutant
 
 def reading(copy: Path, tree: Any, name: str, table: Any) -> Callable[[], dict[str, Any]]:
     def read() -> dict[str, Any]:
-        opened = open_tree(Location(str(copy), tree.location.tree))
+        opened: Any = open_tree(Location(str(copy), tree.location.tree))
         opened._tables[name] = table
         try:
             return opened.read([name], 0, opened.num_entries)
@@ -137,7 +138,7 @@ def table_mutants(path: Path, tree: Any, rng: random.Random) -> Iterator[Mutant]
         is_swap = member == "fBasketSeek" and rng.random() < 0.5
 
         def read(name: str = name, member: str = member, k: int = k, to: int | None = None) -> dict[str, Any]:
-            opened = open_tree(Location(str(path), tree.location.tree))
+            opened: Any = open_tree(Location(str(path), tree.location.tree))
             branch = opened._source[opened.key_of(name)]
             numbers = np.array(branch.member(member))
             numbers[k] = to
@@ -152,7 +153,7 @@ def table_mutants(path: Path, tree: Any, rng: random.Random) -> Iterator[Mutant]
         signed = (wrong(before, rng) + 2**31) % 2**32 - 2**31
         to = rng.choice([s for s in others if s != before]) if is_swap else signed
         told = f"{path.name} {tree.location.tree} {name}: {member}[{k}] {before} becomes {to}"
-        yield told, name, lambda read=read, to=to: read(to=to)
+        yield told, name, functools.partial(read, to=to)
 
 
 # RNTuples

@@ -13,7 +13,6 @@ KINDS = {
     "ConfigError": ValueError,
     "ExpressionError": ValueError,
     "FileError": OSError,
-    "ReaderError": RuntimeError,
     "MachineError": RuntimeError,
     "BranchError": KeyError,
     "DataError": ValueError,

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import awkward as ak
 import numpy as np
@@ -155,8 +155,8 @@ def numbers(dtype: str) -> st.SearchStrategy[Any]:
     if kind.kind == "b":
         return st.booleans()
     if kind.kind == "f":
-        limit = float(np.finfo(kind).max)
-        return st.floats(width=kind.itemsize * 8, allow_infinity=False) | st.sampled_from([math.nan, limit, -limit])
+        limit, bits = float(np.finfo(kind).max), cast("Literal[16, 32, 64]", kind.itemsize * 8)
+        return st.floats(width=bits, allow_infinity=False) | st.sampled_from([math.nan, limit, -limit])
     limits = np.iinfo(kind)
     return st.integers(int(limits.min), int(limits.max)) | st.sampled_from([int(limits.min), int(limits.max)])
 
@@ -188,7 +188,8 @@ def as_events(table: Table, manifest: Manifest) -> bytes:
 
 
 def as_columns(table: Table, manifest: Manifest) -> bytes:
-    counts = {b.counts: table.columns[b.name].counts.tolist() for b in manifest.branches if b.counts}
+    grouped = [(b.counts, table.columns[b.name]) for b in manifest.branches if b.counts]
+    counts = {group: column.counts.tolist() for group, column in grouped if isinstance(column, Jagged)}
     columns = {n: plain(c.content) if isinstance(c, Jagged) else rows_of(c) for n, c in table.columns.items()}
     return orjson.dumps({"counts": counts, "columns": columns})
 
@@ -272,7 +273,7 @@ def check_equal(found: Table, expected: Table) -> None:
 def check_whole(table: Table, manifest: Manifest) -> None:
     """Check that what a decoder let through is what the model asks for."""
     assert table.columns.keys() == {b.name for b in manifest.branches}
-    lengths = {}
+    lengths: dict[str, Any] = {}
     for b in manifest.branches:
         column = table.columns[b.name]
         values = column.content if isinstance(column, Jagged) else column

@@ -71,6 +71,11 @@ def launch(
     ----------
     first : is called in the new process
     """
+
+    def begin() -> None:
+        default_signals()
+        first()
+
     paths = os.pathsep.join([str(SOURCE), str(HERE)])
     own = {"PYTHONPATH": paths, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     with (temporary / "log").open("w") as log:
@@ -80,7 +85,7 @@ def launch(
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            preexec_fn=lambda: (default_signals(), first()),
+            preexec_fn=begin,
         )
 
 

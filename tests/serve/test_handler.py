@@ -77,8 +77,8 @@ def test_what_is_wrong_is_told_before_the_body(handler: Handler) -> None:
     for changes, error in (
         ({"model": "none"}, NotFound),
         ({"reference": 2}, NotFound),
-        ({"content_type": "text/csv"}, UnsupportedType),
-        ({"accept": "text/csv"}, NotAcceptable),
+        ({"content_type": "text/x-nobody"}, UnsupportedType),
+        ({"accept": "text/x-nobody"}, NotAcceptable),
         ({"timeout": "soon"}, BadRequest),
         ({"content_type": media.ROOT, "options": {"explain": ""}}, BadRequest),
     ):

@@ -21,7 +21,8 @@ class Scores(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's signature
         self.session = open_session(self.graph)
 
-    def decode_request(self, request) -> np.ndarray:  # noqa: ANN001 - LitServe would make a query parameter of a type
+    # LitServe would make a query parameter of a type.
+    def decode_request(self, request) -> np.ndarray:  # type: ignore[no-untyped-def]  # noqa: ANN001
         return np.asarray(request["features"], np.float32)
 
     def batch(self, inputs: list[np.ndarray]) -> np.ndarray:

@@ -146,6 +146,8 @@ class Deployed(nn.Module):
         self.scalers = nn.ModuleDict(
             {k: Scaler(s, [transforms[f] for f in s.features], missing, derived, wide=wide) for k, s in values.items()}
         )
+        for name, features in (("flat", layout.flat), *((c.name, c.branches) for c in layout.collections)):
+            self.register_buffer(f"fill_{name}", torch.from_numpy(layout.fill(features)))
 
     def forward(self, *raw: Tensor) -> Tensor:
         """Give the scores, (events, columns) float32."""
@@ -166,20 +168,20 @@ class Deployed(nn.Module):
         given = {spec.name: values for spec, values in zip(self._specs, raw, strict=True)}
         made: dict[str, Tensor] = {}
         if self._layout.flat:
-            made["flat"], real = self._values(given, None, self._layout.flat)
-            made["flat_mask"] = real
+            values, real = self._values(given, None, self._layout.flat)
+            made["flat"], made["flat_mask"] = _filled(values, real, self.get_buffer("fill_flat")), real
         for c in self._layout.collections:
             objects = given[f"{c.name}_mask"] > 0.5
             values, real = self._values(given, c.name, c.branches)
             values, real = values.transpose(1, 2), real.transpose(1, 2) & objects.unsqueeze(2)
-            made[c.name] = torch.where(real, values, torch.full_like(values, self._layout.pad))
+            made[c.name] = _filled(values, real, self.get_buffer(f"fill_{c.name}"))
             made[f"{c.name}_real"], made[f"{c.name}_mask"] = real, objects
         return self._layout.form.tensors(self._layout, made)
 
     def _values(
         self, given: Mapping[str, Tensor], collection: str | None, features: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
-        """Join the inputs of one collection in the order of its features: values, padded, and which are real."""
+        """Join the inputs of one collection in the order of its features: values, and which are real; others are 0."""
         specs = [s for s in self._specs if s.collection == collection and not s.is_mask]
         parts = [self.scalers[f"of_{s.name}"](given[s.name]) for s in specs]
         values, missing = (torch.cat([p[i] for p in parts], dim=1) if len(parts) > 1 else parts[0][i] for i in (0, 1))
@@ -187,7 +189,12 @@ class Deployed(nn.Module):
         if names != list(features):
             order = torch.tensor([names.index(f) for f in features], device=values.device)
             values, missing = values.index_select(1, order), missing.index_select(1, order)
-        return torch.where(missing, torch.full_like(values, self._layout.pad), values), ~missing
+        return values, ~missing
+
+
+def _filled(values: Tensor, real: Tensor, fill: Tensor) -> Tensor:
+    """Put what the layout fills in where no value is; features lie along the last axis."""
+    return torch.where(real, values, fill)
 
 
 def in_type(batch: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

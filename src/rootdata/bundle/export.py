@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from rootdata import disk
 from rootdata.bundle import cmssw, parity, portable, signature
 from rootdata.bundle.assemble import Assembler, Tensors, lists_of, table_of
 from rootdata.bundle.deployed import Call, Deployed, activation_of, call_of, computing, in_type, refuse, unwrapped
-from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, Parity, save_manifest, sha256_of
+from rootdata.bundle.manifest import MANIFEST, MODEL, PREPROCESS, Manifest, Parity, save_manifest, sha256_of
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, FileError
 from rootdata.jagged import Ints
@@ -40,7 +40,6 @@ TOLERANCE = 1e-5  # between scores; more is a fault, not rounding
 REHEARSED = 50  # real events that a network is tried on before it is trained
 SAMPLE = 8  # real events that travel with the manifest
 METADATA = "rootdata.manifest"  # key in the graph's own metadata
-PREPROCESS = "preprocess.json"
 
 
 def export(
@@ -54,7 +53,7 @@ def export(
     reveal_empty: bool = False,
     float32: bool = False,
     num_events: int = 1000,
-    metrics: Mapping[str, float] | None = None,
+    metrics: Mapping[str, SupportsFloat] | None = None,
     roc: Mapping[str, Any] | None = None,
     scores: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
@@ -248,7 +247,8 @@ def _is_elastic(network: nn.Module, call: Call, batch: dict[str, Tensor], layout
         kept, mask = max(1, c.length // 2), f"{c.name}_mask"
         place = torch.arange(c.length, device=batch[mask].device) < kept
         full[mask] = batch[mask] & place
-        full[c.name] = torch.where(place.unsqueeze(1), batch[c.name], torch.full_like(batch[c.name], layout.pad))
+        fill = torch.from_numpy(layout.fill(c.branches)).to(batch[c.name])
+        full[c.name] = torch.where(place.unsqueeze(1), batch[c.name], fill)
         narrow[c.name], narrow[mask] = batch[c.name][:, :kept], full[mask][:, :kept]
     try:
         return torch.allclose(call(network, full), call(network, narrow), rtol=1e-4, atol=TOLERANCE, equal_nan=True)

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from rootdata import cache_folder
 from rootdata.causes import reason_of, told
-from rootdata.errors import BundleError, RootDataError
+from rootdata.errors import BundleError, RootDataError, version_remedy
 from rootdata.expressions.grammar import parse
 from rootdata.options import annotated
 from rootdata.options.data import DataConfig, parse_data
@@ -31,6 +31,9 @@ SCHEMA = 2
 READABLE = (1, SCHEMA)  # schemas that this version reads
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+PREPROCESS = "preprocess.json"  # for CMSSW
+OPTIONAL_FILES = (PREPROCESS,)
+BUNDLE_FILES = (MODEL, MANIFEST, *OPTIONAL_FILES)  # which an export writes, a server keeps and a client sends
 EVENTS = "events"  # name of the batch axis
 BRANCH_DTYPES = ("bool", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
 DTYPES = (*BRANCH_DTYPES, "float16", "string")  # of tensors; masks are float32
@@ -38,6 +41,7 @@ BATCHING = ("events", "none")
 MAX_RANK = 32
 KINDS = ("flat", "fixed", "jagged")
 DEPTH = 50  # of lists and objects in a manifest
+_REMEDY = "export the model again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -321,10 +325,9 @@ class Manifest:
             raise BundleError(f"manifest: lists and objects are nested deeper than {DEPTH} levels")
         got = plain.get("schema") if isinstance(plain, Mapping) else type(plain).__name__
         if got not in READABLE:
-            is_newer = type(got) is int and got > SCHEMA
-            remedy = "update rootdata" if is_newer else "export the model again"
+            remedy = version_remedy(got, SCHEMA, anew=_REMEDY)
             raise BundleError(f"manifest: schema is {got!r:.80}; this version reads {_listed(READABLE)}; {remedy}")
-        manifest: Self = annotated.parse(cls, plain, where="manifest", error=BundleError)
+        manifest: Self = annotated.parse(cls, plain, where="manifest", error=BundleError, remedy=_REMEDY)
         manifest._check()
         return manifest
 

@@ -34,6 +34,7 @@ from rootdata.table import Table
 SCORES = "scores"
 EXACT = 2**24  # whole numbers up to it are what they are in float32
 BLUR = 1e-4  # how much of a scaled feature's unit float32 may round away
+IN_THE_GRAPH = ("scale",)  # what of the options of inputs the graph does; of the others the manifest tells
 RULES = {
     "missing": "NaN, infinities and, in branches alone, the numbers in features.missing: before anything is computed",
     "expressions": "docs/expressions.md of rootdata; computed.steps have the type of each part",
@@ -208,14 +209,9 @@ def _tensor_type(dtype: np.dtype[Any]) -> str:
 
 def _options(config: DataConfig, lengths: Mapping[str, int]) -> dict[str, Any]:
     """Write the options that turn branches into features, as plain data."""
-    jagged = {
-        c.name: {"branches": list(c.branches), "length": lengths[c.name], "sort": c.sort, "cut": c.cut}
-        for c in config.jagged
-    }
-    return {
-        "flat": list(config.flat), "jagged": jagged, "derived": dict(config.derived), "layout": config.layout,
-        "missing": list(config.missing), "pad": config.pad, "classes": list(config.classes),
-    }  # fmt: skip
+    plain = {name: value for name, value in described(config, "inputs").items() if name not in IN_THE_GRAPH}
+    jagged = {c["name"]: {n: v for n, v in c.items() if n != "name"} for c in plain["jagged"]}
+    return {**plain, "jagged": {name: {**c, "length": lengths[name]} for name, c in jagged.items()}}
 
 
 def _branches(config: DataConfig, table: Table) -> tuple[BranchSpec, ...]:

@@ -34,7 +34,7 @@ from isal.isal_zlib import crc32
 from rootdata import disk
 from rootdata.arena import Lender, shared
 from rootdata.columnar import kept, to_keep
-from rootdata.errors import FileError
+from rootdata.errors import ColumnsError, FileError
 from rootdata.io.local import read_into
 from rootdata.io.store import Store
 from rootdata.jagged import Columns
@@ -352,8 +352,11 @@ def _encoded(key: str, columns: Columns) -> list[Any] | None:
 
 
 def _decoded(content: memoryview, key: str) -> Columns | None:
-    """View the columns in the bytes of an entry, unless it is another key's."""
-    found, columns = kept(content, before=_PREFIX.size)
+    """View the columns in the bytes of an entry, unless it is another key's, or of another version."""
+    try:
+        found, columns = kept(content, before=_PREFIX.size)
+    except ColumnsError:
+        return None
     return columns if found == key else None
 
 

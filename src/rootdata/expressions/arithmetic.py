@@ -31,7 +31,7 @@ Doubt = Callable[[Array, Array, np.dtype[Any]], "Bools | None"]
 _MARGIN = 2.0**-40
 _HUGE_POWER = 100
 _SMALL = 63  # bits of a result that fits in any case
-_LARGEST = np.iinfo(np.int64).max
+LARGEST = np.iinfo(np.int64).max
 _SIGNED, _UNSIGNED = np.dtype(np.int64), np.dtype(np.uint64)
 _TOO_LARGE = "does not fit into a 64-bit integer; write 1.0 * x to work with real numbers"
 
@@ -98,7 +98,7 @@ def common(*operands: Numbers) -> np.dtype[Any]:
 def _sign_of(x: Numbers) -> str:
     """Say whether whole numbers are signed (i), need unsigned 64 bits (u), or fit into either (n)."""
     if isinstance(x, int):
-        return "i" if x < 0 else "u" if x > _LARGEST else "n"
+        return "i" if x < 0 else "u" if x > LARGEST else "n"
     dtype = np.asarray(bare(x)).dtype
     return "u" if dtype == np.uint64 else "i" if dtype.kind == "i" else "n"
 
@@ -152,7 +152,7 @@ def real(x: Numbers) -> Plain:
     return x.astype(np.float64) if isinstance(x, np.ndarray) else float(x)
 
 
-def _beside(x: Numbers, *others: Numbers) -> Plain:
+def beside(x: Numbers, *others: Numbers) -> Plain:
     """Prepare an operand of an operation on real numbers, of the type that numpy would give it there."""
     if not isinstance(x, Masked) or not x.ndim:
         return real(x) if isinstance(x, Masked | int) else x
@@ -170,14 +170,40 @@ def settled(x: Any) -> Any:
 # Whole numbers
 
 
-def _exactly(ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt, a: Numbers, b: Numbers) -> Numbers:
-    """Apply to whole numbers in 64 bits, and anew in Python where the result is in doubt."""
-    return _in_type(common(a, b), ufunc, python, doubt, a, b)
+def exactly(ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt, a: Numbers, b: Numbers) -> Numbers:
+    """Apply to whole numbers in the type in which they meet, see :func:`in_type`.
+
+    Parameters
+    ----------
+    ufunc, python, doubt : as :func:`in_type` takes them
+    a, b : the operands
+    """
+    return in_type(common(a, b), ufunc, python, doubt, a, b)
 
 
-def _in_type(
-    dtype: np.dtype[Any], ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt, a: Numbers, b: Numbers
+def in_type(
+    dtype: np.dtype[Any],
+    ufunc: Callable[..., Any],
+    python: Callable[[int, int], int],
+    doubt: Doubt,
+    a: Numbers,
+    b: Numbers,
 ) -> Numbers:
+    """Apply to whole numbers in 64 bits, and anew in Python where the result is in doubt.
+
+    Parameters
+    ----------
+    dtype : of the result, int64 or uint64
+    ufunc : the operation on arrays of this type
+    python : the same on Python's integers, of any size
+    doubt : marks the results that may be wrong
+    a, b : the operands
+
+    Raises
+    ------
+    RangeError
+        For a result that does not fit.
+    """
     valid = validity(a, b)
     x, y = np.asarray(bare(a)), np.asarray(bare(b))
     result = np.asarray(ufunc(x.astype(dtype, copy=False), y.astype(dtype, copy=False)))
@@ -210,6 +236,24 @@ def fill_exact(result: Array, places: npt.NDArray[np.int64], exact: Any) -> None
         result.reshape(-1)[place] = value
 
 
+def truncated(x: Numbers) -> Numbers:
+    """Drop what is behind the point, and make whole numbers of real ones; NaN is missing.
+
+    Raises
+    ------
+    RangeError
+        For a number that 64 bits do not hold.
+    """
+    if is_whole(x):
+        return widen(x)
+    number = np.trunc(np.asarray(x, np.float64))
+    there = ~np.isnan(number)
+    some = np.where(there, number, 0.0)
+    if (doubtful := beyond(some, _SIGNED)) is not None:
+        raise RangeError(int(np.flatnonzero(doubtful)[0]) if number.ndim else None)
+    return masked(some.astype(np.int64), there)
+
+
 def beyond(estimate: Array, dtype: np.dtype[Any]) -> Bools | None:
     """Mark whole results that may not fit, by their estimates in float64; ``None`` where all do."""
     limits = np.iinfo(dtype)
@@ -239,17 +283,23 @@ def _doubt_range(ufunc: np.ufunc, bits: Callable[[int, int], int]) -> Doubt:
     return doubt
 
 
-def _doubt_operands(x: Array, y: Array, dtype: np.dtype[Any]) -> Bools | None:
-    """Doubt results of unsigned operands that do not fit into the signed type of the result."""
-    large = [z > _LARGEST for z in (x, y) if z.dtype == np.uint64 and dtype == _SIGNED]
+def doubt_operands(x: Array, y: Array, dtype: np.dtype[Any]) -> Bools | None:
+    """Doubt results of unsigned operands that do not fit into the signed type of the result.
+
+    Parameters
+    ----------
+    x, y : the operands
+    dtype : of the result
+    """
+    large = [z > LARGEST for z in (x, y) if z.dtype == np.uint64 and dtype == _SIGNED]
     return np.asarray(np.logical_or.reduce(np.broadcast_arrays(*large))) if large else None
 
 
 def _doubt_quotients(x: Array, y: Array, dtype: np.dtype[Any]) -> Bools | None:
     """Doubt unsigned operands that don't fit, and the lowest number, whose negative does not fit."""
-    doubtful = _doubt_operands(x, y, dtype)
+    doubtful = doubt_operands(x, y, dtype)
     if dtype == _SIGNED and (y == -1).any():
-        lowest = (x == -_LARGEST - 1) & (y == -1)
+        lowest = (x == -LARGEST - 1) & (y == -1)
         return np.asarray(lowest if doubtful is None else doubtful | lowest)
     return doubtful
 
@@ -271,8 +321,8 @@ def _binary(ufunc: np.ufunc, python: Callable[[int, int], int], doubt: Doubt) ->
 
     def apply(a: Numbers, b: Numbers) -> Numbers:
         if is_whole(a) and is_whole(b):
-            return _exactly(ufunc, python, doubt, a, b)
-        result: Numbers = settled(ufunc(_beside(a, b), _beside(b, a)))
+            return exactly(ufunc, python, doubt, a, b)
+        result: Numbers = settled(ufunc(beside(a, b), beside(b, a)))
         return result
 
     return apply
@@ -283,15 +333,15 @@ def _dividing(ufunc: np.ufunc, python: Callable[[int, int], int]) -> NumberFunct
 
     def apply(a: Numbers, b: Numbers) -> Numbers:
         if not (is_whole(a) and is_whole(b)):
-            result: Numbers = settled(ufunc(_beside(a, b), _beside(b, a)))
+            result: Numbers = settled(ufunc(beside(a, b), beside(b, a)))
             return result
         divisor = np.asarray(bare(b))
         none = divisor == 0
         if not none.any():
-            return _exactly(ufunc, python, _doubt_quotients, a, b)
+            return exactly(ufunc, python, _doubt_quotients, a, b)
         one = known(masked(np.where(none, divisor.dtype.type(1), divisor), validity(b)), np.asarray(~none))
         dtype = common(a, b)  # of the operands as they were given: a literal 0 has no sign
-        return _in_type(dtype, ufunc, python, _doubt_quotients, a, one)
+        return in_type(dtype, ufunc, python, _doubt_quotients, a, one)
 
     return apply
 
@@ -299,13 +349,13 @@ def _dividing(ufunc: np.ufunc, python: Callable[[int, int], int]) -> NumberFunct
 def subtract(a: Numbers, b: Numbers) -> Numbers:
     """Take the difference: of whole numbers, signed."""
     if is_whole(a) and is_whole(b):
-        return _in_type(_SIGNED, np.subtract, operator.sub, _doubt_differences, a, b)
-    result: Numbers = settled(np.subtract(_beside(a, b), _beside(b, a)))
+        return in_type(_SIGNED, np.subtract, operator.sub, _doubt_differences, a, b)
+    result: Numbers = settled(np.subtract(beside(a, b), beside(b, a)))
     return result
 
 
 add, multiply = _binary(np.add, operator.add, _doubt_sums), _binary(np.multiply, operator.mul, _doubt_products)
-minimum, _maximum = _binary(np.minimum, min, _doubt_operands), _binary(np.maximum, max, _doubt_operands)
+minimum, _maximum = _binary(np.minimum, min, doubt_operands), _binary(np.maximum, max, doubt_operands)
 floor_divide, remainder = _dividing(np.floor_divide, operator.floordiv), _dividing(np.remainder, operator.mod)
 
 
@@ -328,7 +378,7 @@ def power(a: Numbers, b: Numbers) -> Numbers:
     is_literal = isinstance(b, int) and b < 0
     if is_whole(a) and is_whole(b) and not is_literal:
         return _whole_power(a, b)
-    base, exponent = _beside(real(a) if is_literal else a, b), _beside(b, a)
+    base, exponent = beside(real(a) if is_literal else a, b), beside(b, a)
     # The operator of arrays knows shortcuts for squares and roots that the ufunc lacks.
     result = operator.pow(base, exponent) if isinstance(base, np.ndarray) else np.power(base, exponent)
     none = [gone for x in (base, exponent) if (gone := find_missing(x)) is not None]  # nan**0 and 1**nan are 1
@@ -341,7 +391,7 @@ def _whole_power(a: Numbers, b: Numbers) -> Numbers:
     none = exponent < 0
     # From there on only 0, 1 and -1 have powers that fit, and these look at no more than the last bit.
     some = np.where(exponent > _HUGE_POWER, _HUGE_POWER + exponent % 2, np.where(none, 0, exponent))
-    powers = _in_type(dtype, np.power, _power_of, _doubt_powers, a, masked(some.astype(exponent.dtype), validity(b)))
+    powers = in_type(dtype, np.power, _power_of, _doubt_powers, a, masked(some.astype(exponent.dtype), validity(b)))
     return known(powers, np.asarray(~none))
 
 
@@ -387,7 +437,7 @@ def absolute(x: Numbers) -> Numbers:
         result: Numbers = np.abs(bare(x))
         return result
     wide, valid = widen(x), validity(x)
-    lowest = values_of(wide) == -_LARGEST - 1
+    lowest = values_of(wide) == -LARGEST - 1
     if lowest.any() and (places := np.flatnonzero(lowest if valid is None else lowest & valid)).size:
         raise RangeError(int(places[0]) if wide.ndim else None)
     return masked(np.abs(values_of(wide)), valid)
@@ -421,141 +471,3 @@ def is_missing(x: Numbers) -> Numbers:
 def is_present(x: Numbers) -> Numbers:
     """Tell where there is a value."""
     return ~np.asarray(is_missing(x))
-
-
-# Logic
-
-
-def truth(x: Numbers, *, operand: int) -> Array | Masked:
-    """Read as true/false: booleans as they are, integers as flags (0 is false).
-
-    Raises
-    ------
-    OperandError
-        If ``x`` is real: whether 0.3 is true is not for us to guess.
-    """
-    if not is_whole(x):
-        raise OperandError("{0} is a number, neither true nor false; compare it with something: x > 0", operand)
-    return masked(np.asarray(bare(x), np.bool_), validity(x))
-
-
-def _logic(decisive: bool) -> NumberFunction:
-    """Make ``or`` or ``and`` of three-valued logic (Kleene): one true operand decides ``or``, one false ``and``."""
-    some, every = (np.logical_or, np.logical_and) if decisive else (np.logical_and, np.logical_or)
-
-    def apply(*operands: Numbers) -> Numbers:
-        parts = [truth(x, operand=i) for i, x in enumerate(operands)]
-        if not any(isinstance(x, Masked) for x in parts):
-            return _joined(some, parts)
-        true = _joined(some, [_surely(x, True) for x in parts])
-        return masked(true, true | _joined(every, [_surely(x, False) for x in parts]))
-
-    return apply
-
-
-def _joined(ufunc: np.ufunc, parts: list[Any]) -> Bools:
-    result = parts[0]
-    for part in parts[1:]:
-        result = ufunc(result, part)
-    return np.asarray(result)
-
-
-def _surely(x: Array | Masked, value: bool) -> Bools:
-    is_it = values_of(x) if value else ~values_of(x)
-    return is_it & x.valid if isinstance(x, Masked) else is_it
-
-
-all_of, any_of = _logic(decisive=False), _logic(decisive=True)
-
-
-def inverse(x: Numbers) -> Numbers:
-    """Turn true into false; unknown stays unknown."""
-    given = truth(x, operand=0)
-    return masked(~values_of(given), validity(given))
-
-
-def _bitwise(ufunc: np.ufunc, python: Callable[[int, int], int], logic: NumberFunction) -> NumberFunction:
-    """Make ``&`` or ``|``: logic on booleans, bit masks on integers, nothing on a mixture."""
-
-    def apply(a: Numbers, b: Numbers) -> Numbers:
-        if is_boolean(a) and is_boolean(b):
-            return logic(a, b)
-        for i, x in enumerate((a, b)):
-            if not is_whole(x) or (is_boolean(a) != is_boolean(b) and not is_boolean(x)):
-                raise OperandError("{0} is a number, not true or false; compare it first: (x > 0)", i)
-        return _exactly(ufunc, python, _doubt_operands, a, b)
-
-    return apply
-
-
-bit_and = _bitwise(np.bitwise_and, operator.and_, all_of)
-bit_or = _bitwise(np.bitwise_or, operator.or_, any_of)
-
-
-def exclusive_or(a: Numbers, b: Numbers) -> Numbers:
-    """Tell where exactly one of two booleans is true."""
-    for i, x in enumerate((a, b)):
-        if not is_boolean(x):
-            raise OperandError("^ is the exclusive or, and {0} is a number; a power is written x**2", i)
-    return masked(np.logical_xor(bare(a), bare(b)), validity(a, b))
-
-
-def complement(x: Numbers) -> Numbers:
-    """Turn true into false, booleans only."""
-    if not is_boolean(x):
-        raise OperandError("~ turns true into false, and {0} is a number; compare it first: ~(x > 0)", 0)
-    return inverse(x)
-
-
-def where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
-    """Take ``a`` where the condition is true, ``b`` where it is false, nothing where it is unknown.
-
-    Parameters
-    ----------
-    condition : truth values, or whole numbers, of which 0 is false
-    a, b : of the shape of ``condition``, or one number each; a missing one matters only where it is taken
-    """
-    chosen = truth(condition, operand=0)
-    is_true, sure = values_of(chosen), validity(chosen)
-    if is_whole(a) and is_whole(b):
-        return _whole_where(is_true, sure, a, b)
-    result = np.where(is_true, _beside(a, b), _beside(b, a))
-    return result if sure is None else known(result, sure)
-
-
-def _whole_where(is_true: Bools, sure: Bools | None, a: Numbers, b: Numbers) -> Numbers:
-    dtype = np.dtype(np.bool_) if is_boolean(a) and is_boolean(b) else common(a, b)
-    parts = [np.asarray(bare(x)) for x in (a, b)]
-    result = np.where(is_true, *(x.astype(dtype, copy=False) for x in parts))
-    masks = [x.valid if isinstance(x, Masked) else np.True_ for x in (a, b)]
-    valid = sure if validity(a, b) is None else np.where(is_true, *masks) & (True if sure is None else sure)
-    large = _doubt_operands(np.where(is_true, parts[0], 0), np.where(is_true, 0, parts[1]), dtype)
-    if large is not None and (places := np.flatnonzero(large if valid is None else large & valid)).size:
-        raise RangeError(int(places[0]) if result.ndim else None)
-    return masked(result, valid)
-
-
-# Comparisons
-
-
-def comparing(*ufuncs: np.ufunc) -> NumberFunction:
-    """Make a chain of comparisons, such as ``0 < x < 5``; unknown where an operand is missing."""
-
-    def apply(*operands: Numbers) -> Numbers:
-        pairs = zip(ufuncs, operands[:-1], operands[1:], strict=True)
-        return all_of(*(_compared(ufunc, a, b) for ufunc, a, b in pairs))
-
-    return apply
-
-
-def _compared(ufunc: np.ufunc, a: Numbers, b: Numbers) -> Numbers:
-    if is_whole(a) and is_whole(b):
-        # Of Python's numbers numpy takes those above 2**63 from arrays only.
-        x, y = (np.asarray(z) if isinstance(z, int) and z > _LARGEST else z for z in (bare(a), bare(b)))
-        return masked(ufunc(x, y), validity(a, b))
-    x, y = _beside(a, b), _beside(b, a)
-    result, valid = np.asarray(ufunc(x, y)), None
-    for gone in (find_missing(x), find_missing(y)):
-        if gone is not None:
-            valid = ~gone if valid is None else valid & ~gone
-    return masked(result, valid)

@@ -7,19 +7,23 @@ refused.
 Numbers, ``True``, ``False`` and branch names (dots included, any other name in backticks)
     ``30``, ``1.5e3``, ``Jet_pt``, ``jets.pt``, ```muons/muons.pt#1```
 Arithmetic and comparisons
-    ``+ - * / // % **``, ``< <= > >= == !=``, also chained: ``0 < x < 5``. Integers give integers, exact, whatever
-    their size; but for ``/``
-Logic
-    ``and or not``, ``& | ~ ^`` (in parentheses next to a comparison), ``a if condition else b``
-One number in, one out
-    abs sqrt log log10 log1p exp expm1 sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh floor ceil round
-    isnan isfinite sign clip minimum maximum where deltaphi deltar pair_mass
+    ``+ - * / // % **``, ``< <= > >= == !=``, also chained: ``0 < x < 5``; ``abs(id) in (11, 13)``. Integers give
+    integers, exact, whatever their size; but for ``/``
+Logic and bits
+    ``and or not``, ``& | ~ ^`` (in parentheses next to a comparison), ``a if condition else b``; of integers ``& | ^ ~
+    << >>`` work on their bits
+Numbers in, one out
+    abs sqrt log log10 log2 log1p exp expm1 sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh hypot pow
+    floor ceil round int isnan isfinite sign clip minimum maximum where deltaphi deltar pair_mass; ``pi``
 The objects of an event to one number
     min max mean std argmin argmax first (missing where an event has none, or ``fill=``), sum prod any all count,
     ``invariant_mass(pt, eta, phi, mass)``; objects that are missing are left out
 Objects of an event
     ``x[0]``, ``x[-1]``, ``x[argmax(y)]`` (missing where absent), ``at(x, 0, fill=-1.0)``, ``x[:2]``, ``x[y > 30]``,
-    ``sort(x)`` (the largest first, missing ones last)
+    ``x[links]`` (the object that each link points at), ``sort(x)`` (the largest first, missing ones last),
+    ``x[argsort(y)]``
+Pairs of objects of an event
+    ``first_of_pairs(x)``, ``second_of_pairs(x)``: each pair once; ``first_of_cross(x, y)``, ``second_of_cross(x, y)``
 
 NaN, infinities, objects that are not there, a divisor of 0: all are missing, and so is what is computed of them. A
 comparison with what is missing is unknown, ``not`` of it too; ``and``, ``or`` decide where one side is enough. A cut
@@ -42,9 +46,24 @@ from typing import Any, NoReturn
 import numpy as np
 
 from rootdata.errors import ExpressionError, nearest
-from rootdata.expressions import arithmetic, kinematics, objects
-from rootdata.expressions.arithmetic import Number, OperandError, comparing, of_real
+from rootdata.expressions import logic, objects
+from rootdata.expressions.arithmetic import Number, OperandError
 from rootdata.expressions.objects import AnyColumn, Value, elementwise
+from rootdata.expressions.vocabulary import (
+    BINARY,
+    BITWISE,
+    COMPARISONS,
+    CONSTANTS,
+    ELSEWHERE,
+    FUNCTIONS,
+    LOGIC,
+    OPPOSITE,
+    PITFALLS,
+    UNARY,
+    WHERE,
+    Function,
+    ValueFunction,
+)
 from rootdata.jagged import Jagged
 from rootdata.missing import Masked
 
@@ -54,110 +73,6 @@ _MAX_INTEGER = 2**64 - 1
 _SHOWN = 120
 
 _ALLOWED = "allowed are numbers, branch names, operators, indexing and functions such as sum(Jet_pt)"
-
-ValueFunction = Callable[..., Value]
-
-
-@dataclass(frozen=True, slots=True)
-class _Function:
-    """A function and how it may be called: ``least`` to ``most`` arguments, with or without ``fill=``."""
-
-    apply: ValueFunction
-    arguments: int = 1
-    has_fill: bool = False
-    remedy: str = ""
-
-
-def _lifted(functions: Mapping[str, Callable[..., Any]], arguments: int = 1) -> dict[str, _Function]:
-    return {name: _Function(elementwise(function), arguments) for name, function in functions.items()}
-
-
-# Functions of real numbers that numpy has under the same name.
-_REAL = (
-    *("sqrt", "log", "log10", "log1p", "exp", "expm1", "sin", "cos", "tan", "arcsin", "arccos", "arctan"),
-    *("sinh", "cosh", "tanh", "arcsinh"),
-)
-
-_FUNCTIONS: Mapping[str, _Function] = MappingProxyType(
-    {
-        **_lifted({name: of_real(getattr(np, name)) for name in _REAL}),
-        **_lifted({"abs": arithmetic.absolute, "sign": arithmetic.sign, "floor": arithmetic.floor}),
-        **_lifted({"ceil": arithmetic.ceil, "round": arithmetic.nearest_whole}),
-        **_lifted({"isnan": arithmetic.is_missing, "isfinite": arithmetic.is_present}),
-        **_lifted({"minimum": arithmetic.minimum, "maximum": arithmetic.maximum}, 2),
-        **_lifted({"arctan2": of_real(np.arctan2), "deltaphi": of_real(kinematics.deltaphi)}, 2),
-        **_lifted({"clip": arithmetic.clip, "where": arithmetic.where}, 3),
-        **_lifted({"deltar": of_real(kinematics.deltar)}, 4),
-        **_lifted({"pair_mass": of_real(kinematics.pair_mass)}, 8),
-        "sum": _Function(objects.total),
-        "prod": _Function(objects.product),
-        "any": _Function(objects.any_object),
-        "all": _Function(objects.all_objects),
-        "count": _Function(objects.count),
-        "sort": _Function(objects.descending),
-        "min": _Function(objects.smallest, has_fill=True, remedy="of two columns: minimum(a, b)"),
-        "max": _Function(objects.largest, has_fill=True, remedy="of two columns: maximum(a, b)"),
-        "mean": _Function(objects.mean, has_fill=True),
-        "std": _Function(objects.std, has_fill=True),
-        "argmin": _Function(objects.argsmallest, has_fill=True),
-        "argmax": _Function(objects.arglargest, has_fill=True),
-        "first": _Function(objects.leading, has_fill=True),
-        "at": _Function(objects.pick, 2, has_fill=True),
-        "invariant_mass": _Function(objects.invariant_mass, 4),
-    }
-)
-
-_BINARY: Mapping[type[ast.operator], ValueFunction] = MappingProxyType(
-    {
-        ast.Add: elementwise(arithmetic.add),
-        ast.Sub: elementwise(arithmetic.subtract),
-        ast.Mult: elementwise(arithmetic.multiply),
-        ast.Div: elementwise(arithmetic.divide),
-        ast.FloorDiv: elementwise(arithmetic.floor_divide),
-        ast.Mod: elementwise(arithmetic.remainder),
-        ast.Pow: elementwise(arithmetic.power),
-        ast.BitAnd: elementwise(arithmetic.bit_and),
-        ast.BitOr: elementwise(arithmetic.bit_or),
-        ast.BitXor: elementwise(arithmetic.exclusive_or),
-    }
-)
-_BITWISE: Mapping[type[ast.operator], str] = MappingProxyType({ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"})
-
-_UNARY: Mapping[type[ast.unaryop], ValueFunction] = MappingProxyType(
-    {
-        ast.USub: elementwise(arithmetic.negative),
-        ast.UAdd: elementwise(arithmetic.positive),
-        ast.Not: elementwise(arithmetic.inverse),
-        ast.Invert: elementwise(arithmetic.complement),
-    }
-)
-
-_COMPARISONS: Mapping[type[ast.cmpop], np.ufunc] = MappingProxyType(
-    {
-        ast.Lt: np.less,
-        ast.LtE: np.less_equal,
-        ast.Gt: np.greater,
-        ast.GtE: np.greater_equal,
-        ast.Eq: np.equal,
-        ast.NotEq: np.not_equal,
-    }
-)
-
-_LOGIC: Mapping[type[ast.boolop], ValueFunction] = MappingProxyType(
-    {ast.And: elementwise(arithmetic.all_of), ast.Or: elementwise(arithmetic.any_of)}
-)
-
-_WHERE = elementwise(arithmetic.where)
-
-# What Python would take for something else, or would fail on without saying what to write instead.
-_PITFALLS = (
-    (re.compile("&&"), "&& is not an operator here; write `and`, or & between parentheses"),
-    (re.compile(r"\|\|"), "|| is not an operator here; write `or`, or | between parentheses"),
-    (re.compile("!(?!=)"), "! is not an operator here; write `not`, or ~ before parentheses"),
-    (re.compile(r"\?"), "? is not an operator here; write `a if condition else b`"),
-    (re.compile("#"), "# would start a comment; put a branch name that has one in backticks: `muons.pt#1`"),
-    (re.compile("[^ -~]"), "only plain ASCII is allowed; put a branch name of other characters in backticks"),
-)
 
 _REFUSED: Mapping[type[ast.AST], str] = MappingProxyType(
     {
@@ -341,7 +256,9 @@ def _parse(text: str, where: str) -> Expression:
     bare, quoted = _hide_quoted(place)
     _check_pitfalls(bare, place)
     reader = _SyntaxReader(place, bare, quoted)
-    root = reader.visit(_syntax(bare, place))
+    syntax = _syntax(bare, place)
+    reader.note_conditions(syntax)
+    root = reader.visit(syntax)
     return Expression(text, where, frozenset(reader.branches), root, tuple(reader.branches.values()))
 
 
@@ -399,7 +316,7 @@ def _hide_quoted(place: _Place) -> tuple[str, dict[int, str]]:
 
 
 def _check_pitfalls(bare: str, place: _Place) -> None:
-    for pattern, advice in _PITFALLS:
+    for pattern, advice in PITFALLS:
         if found := pattern.search(bare):
             raise _at(place, *found.span()).error(advice)
 
@@ -431,6 +348,7 @@ class _SyntaxReader(ast.NodeVisitor):
         self.indent = len(bare) - len(bare.lstrip())
         self.quoted = quoted
         self.branches: dict[str, _BranchNode] = {}
+        self.conditions: set[ast.AST] = set()
         self.depth = 0
 
     def visit(self, node: ast.AST) -> _Node:
@@ -485,6 +403,8 @@ class _SyntaxReader(ast.NodeVisitor):
         return _Constant(self.place_of(node), value)
 
     def visit_Name(self, node: ast.Name) -> _Node:
+        if node.id in CONSTANTS and node.col_offset + self.indent not in self.quoted:
+            return _Constant(self.place_of(node), CONSTANTS[node.id])
         return self.branch(node, self.quoted.get(node.col_offset + self.indent, node.id))
 
     def visit_Attribute(self, node: ast.Attribute) -> _Node:
@@ -499,33 +419,70 @@ class _SyntaxReader(ast.NodeVisitor):
         return self.branch(node, ".".join([base.id, *reversed(parts)]))
 
     def visit_BinOp(self, node: ast.BinOp) -> _Node:
-        operation = _BINARY.get(type(node.op))
+        operation = BINARY.get(type(node.op))
         if operation is None:
-            self.refuse(node, "this operator is not allowed; allowed: + - * / // % ** & | ^")
+            self.refuse(node, "this operator is not allowed; allowed: + - * / // % ** & | ^ << >>")
+        if isinstance(node.op, ast.BitXor):
+            self.check_power(node)
         return self.apply(node, operation, (node.left, node.right))
 
+    def check_power(self, node: ast.BinOp) -> None:
+        """Refuse ``x^2``, which means a square to whoever writes it."""
+        for side in (node.left, node.right):
+            place = self.place_of(side)
+            if isinstance(side, ast.Constant) and place.excerpt.isdecimal():
+                self.refuse(
+                    node,
+                    f"^ is the exclusive or of bits, a power is written x**{place.excerpt}; if bits are meant, write "
+                    f"hexadecimal, {int(place.excerpt):#x}",
+                )
+
     def visit_UnaryOp(self, node: ast.UnaryOp) -> _Node:
-        return self.apply(node, _UNARY[type(node.op)], (node.operand,))
+        if isinstance(node.op, ast.Not):
+            self.note_conditions(node.operand)
+        is_condition = isinstance(node.op, ast.Invert) and node in self.conditions
+        return self.apply(node, OPPOSITE if is_condition else UNARY[type(node.op)], (node.operand,))
+
+    def note_conditions(self, *nodes: ast.AST) -> None:
+        """Note what stands for true or false: there ``~`` of a number would be true of nearly all."""
+        self.conditions.update(nodes)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> _Node:
-        return self.apply(node, _LOGIC[type(node.op)], node.values)
+        self.note_conditions(*node.values)
+        return self.apply(node, LOGIC[type(node.op)], node.values)
 
     def visit_IfExp(self, node: ast.IfExp) -> _Node:
-        return self.apply(node, _WHERE, (node.test, node.body, node.orelse))
+        self.note_conditions(node.test)
+        return self.apply(node, WHERE, (node.test, node.body, node.orelse))
 
     def visit_Compare(self, node: ast.Compare) -> _Node:
         operands = (node.left, *node.comparators)
         for operand in operands:
             self.check_binding(operand)
-        signs = [_COMPARISONS.get(type(op)) for op in node.ops]
+        if any(isinstance(op, ast.In | ast.NotIn) for op in node.ops):
+            return self.membership(node)
+        signs = [COMPARISONS.get(type(op)) for op in node.ops]
         known = [sign for sign in signs if sign is not None]
         if len(known) < len(signs):
-            self.refuse(node, "this comparison is not allowed; allowed: < <= > >= == !=")
-        return self.apply(node, elementwise(comparing(*known)), operands)
+            self.refuse(node, "this comparison is not allowed; allowed: < <= > >= == != in")
+        return self.apply(node, elementwise(logic.comparing(*known)), operands)
+
+    def membership(self, node: ast.Compare) -> _Node:
+        """Read ``x in (1, 2)`` and ``x not in (1, 2)``."""
+        values = node.comparators[0]
+        if len(node.ops) > 1 or not isinstance(values, ast.Tuple | ast.List | ast.Set) or not values.elts:
+            self.refuse(node, "`in` takes one list of numbers: abs(Muon_pdgId) in (11, 13)")
+        for value in values.elts:
+            if not isinstance(self.visit(value), _Constant):
+                self.refuse(value, "the numbers after `in` are the same for all events; write x == y")
+        found = self.apply(node, elementwise(logic.is_one_of), (node.left, *values.elts))
+        if isinstance(node.ops[0], ast.In):
+            return found
+        return _Apply(found.place, elementwise(logic.inverse), (found,))
 
     def check_binding(self, node: ast.expr) -> None:
         """Refuse ``a > 1 & b < 2``, which Python reads as ``a > (1 & b) < 2``."""
-        sign = _BITWISE.get(type(node.op)) if isinstance(node, ast.BinOp) else None
+        sign = BITWISE.get(type(node.op)) if isinstance(node, ast.BinOp) else None
         if sign is None:
             return
         place = self.place_of(node)
@@ -560,21 +517,25 @@ class _SyntaxReader(ast.NodeVisitor):
             self.refuse(node, f"{name} takes {takes}, got {len(node.args)}{remedy}")
         if len(node.keywords) > 1:
             self.refuse(node.keywords[1], "one option at the most: fill=")
+        if name in {"where", "any", "all"}:
+            self.note_conditions(node.args[0])
         fills = [self.fill(keyword, name, function) for keyword in node.keywords]
         operation = partial(function.apply, fill=fills[0]) if fills else function.apply
         return self.apply(node, operation, node.args)
 
-    def function(self, node: ast.expr) -> tuple[str, _Function]:
+    def function(self, node: ast.expr) -> tuple[str, Function]:
         """Look a function up."""
         if isinstance(node, ast.Attribute):
             self.refuse(node, "a function is called by its bare name, sum(jets.pt), never with a dot")
         if not isinstance(node, ast.Name) or node.col_offset + self.indent in self.quoted:
             self.refuse(node, f"this is not a function; {_ALLOWED}")
-        if node.id not in _FUNCTIONS:
-            self.refuse(node, f"no function {node.id!r}; {nearest(node.id, _FUNCTIONS)}")
-        return node.id, _FUNCTIONS[node.id]
+        if node.id in ELSEWHERE and node.id not in FUNCTIONS:
+            self.refuse(node, f"{node.id} is called {ELSEWHERE[node.id]} here")
+        if node.id not in FUNCTIONS:
+            self.refuse(node, f"no function {node.id!r}; {nearest(node.id, FUNCTIONS)}")
+        return node.id, FUNCTIONS[node.id]
 
-    def fill(self, keyword: ast.keyword, name: str, function: _Function) -> Number:
+    def fill(self, keyword: ast.keyword, name: str, function: Function) -> Number:
         """Read ``fill=``, the only option there is."""
         allowed = "allowed: fill=" if function.has_fill else "it takes none"
         if keyword.arg != "fill" or not function.has_fill:

@@ -33,12 +33,11 @@ from rootdata.expressions.arithmetic import (
     known,
     real,
     settled,
-    truth,
     validity,
-    where,
     widen,
 )
-from rootdata.jagged import Ints, Jagged, same_offsets
+from rootdata.expressions.logic import truth, where
+from rootdata.jagged import Ints, Jagged, offsets_of, same_offsets
 from rootdata.missing import Array, Bools, Masked, as_real, values_of, without_infinities
 
 Flat = Array | Masked
@@ -343,6 +342,13 @@ def descending(x: Value) -> Jagged:
     return Jagged(jagged.offsets, content)
 
 
+def positions(x: Value) -> Jagged:
+    """Give the positions of the objects of each event in the order of :func:`descending`."""
+    jagged = _objects(x)
+    places, order = _local(jagged), order_of(jagged, descending=True)
+    return Jagged(jagged.offsets, places if order is None else places[order])
+
+
 def _falling(rows: Array) -> Array:
     return np.sort(rows, axis=1)[:, ::-1] if is_whole(rows) else -np.sort(-rows, axis=1)
 
@@ -413,11 +419,27 @@ def index(x: Value, selector: Value) -> Value:
         raise OperandError(
             "{1} is one true/false an event and selects no objects of {0}; events are selected by cuts", 0, 1
         )
-    if not is_boolean(selector.content):
-        raise OperandError("{0} selects no objects: a true/false column is needed, as in x[x > 30]", 1)
     jagged = _objects(x)
+    if not is_boolean(selector.content):
+        return _linked(jagged, selector)
     align(jagged, selector)
     return jagged.take_objects(is_true(selector.values))
+
+
+def _linked(x: Jagged, links: Jagged) -> Jagged:
+    """Take the object that each link points at; missing where that is not there: a negative one points at nothing."""
+    place, valid = _whole_index(links.values)
+    counts = np.repeat(x.counts, links.counts)
+    there = (place >= 0) & (place < counts)
+    if valid is not None:
+        there &= valid
+    which = (np.repeat(x.offsets[:-1], links.counts) + place)[there]
+    out = np.zeros(len(place), x.content.dtype)
+    out[there] = x.content[which]
+    gone = find_missing(x.values)
+    if gone is not None:
+        there[there] = ~gone[which]
+    return Jagged.of(links.offsets, _filled(out, there, None))
 
 
 def is_true(x: Flat) -> Bools:
@@ -443,6 +465,51 @@ def cut(x: Value, *, start: int | None, stop: int | None) -> Jagged:
 def _end(bound: int | None, counts: Ints, default: int) -> Ints:
     place = int(np.clip(default if bound is None else bound, -_FAR, _FAR))
     return counts + place if place < 0 else np.full_like(counts, place)
+
+
+# Pairs
+
+
+def first_of_pairs(x: Value) -> Jagged:
+    """Give, for all pairs of different objects of each event, the earlier object."""
+    return _of_pairs(x, lambda first, _second: first)
+
+
+def second_of_pairs(x: Value) -> Jagged:
+    """Give, for all pairs of different objects of each event, the later object."""
+    return _of_pairs(x, lambda _first, second: second)
+
+
+def _of_pairs(x: Value, choose: Callable[[Ints, Ints], Ints]) -> Jagged:
+    jagged = _objects(x)
+    counts = jagged.counts
+    later = np.repeat(counts, counts) - 1 - _local(jagged)  # objects behind each
+    first = np.repeat(np.arange(len(later)), later)
+    return _taken(jagged, choose(first, first + 1 + _within(later)), counts * (counts - 1) // 2)
+
+
+def first_of_cross(x: Value, y: Value) -> Jagged:
+    """Give the object of ``x`` of all pairs of an object of ``x`` and one of ``y`` in each event."""
+    jagged, other = _objects(x), _objects(y, operand=1)
+    each = np.repeat(other.counts, jagged.counts)
+    return _taken(jagged, np.repeat(np.arange(len(each)), each), jagged.counts * other.counts)
+
+
+def second_of_cross(x: Value, y: Value) -> Jagged:
+    """Give the object of ``y`` of all pairs of an object of ``x`` and one of ``y`` in each event."""
+    jagged, other = _objects(x), _objects(y, operand=1)
+    each = np.repeat(other.counts, jagged.counts)
+    which = np.repeat(np.repeat(other.offsets[:-1], jagged.counts), each) + _within(each)
+    return _taken(other, which, jagged.counts * other.counts)
+
+
+def _within(counts: Ints) -> Ints:
+    """Count from 0 in each of some stretches of these lengths, which lie end to end."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _taken(x: Jagged, which: Ints, counts: Ints) -> Jagged:
+    return Jagged.of(offsets_of(counts), x.values[which])
 
 
 def invariant_mass(pt: Value, eta: Value, phi: Value, mass: Value) -> Array:

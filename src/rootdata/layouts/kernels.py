@@ -142,7 +142,7 @@ def lay_out(columns: Ints, shifts: Singles, factors: Singles, out: Singles) -> N
                 strip[i] = scaled if abs(scaled) < np.inf else np.nan
 
 
-@kernel(TABLE, numba.int64, INTS, INTS, numba.int64, numba.int64, numba.float32, OUT, BOOLS)
+@kernel(TABLE, numba.int64, INTS, INTS, numba.int64, numba.int64, SINGLES, OUT, BOOLS)
 def gather_objects(
     table: Ints,
     collection: int,
@@ -150,7 +150,7 @@ def gather_objects(
     rows: Ints,
     width: int,
     length: int,
-    pad: float,
+    fill: Singles,
     out: Singles,
     mask: Bools,
 ) -> None:
@@ -164,7 +164,7 @@ def gather_objects(
     which, rows : (n,) block and event of every row
     width : features of an object
     length : objects that are kept of an event
-    pad : scaled already; takes the place of objects that are not there, and of what is missing
+    fill : (length * width,) what takes the place of what is not there
     out : (n, length * width)
     mask : (n, length) True where there is an object, whatever its features
     """
@@ -175,8 +175,10 @@ def gather_objects(
         values = objects_of(table, which[i], rows[i], collection, width, length)
         kept = out[i, : len(values)]
         for j in range(len(values)):
-            kept[j] = values[j] if values[j] == values[j] else pad
-        out[i, len(values) :] = pad
+            kept[j] = values[j] if values[j] == values[j] else fill[j]
+        rest, tail = out[i, len(values) :], fill[len(values) :]
+        for j in range(len(rest)):
+            rest[j] = tail[j]
         _, count = _place(table, which[i], rows[i], collection)
         mask[i, : min(count, length)] = True
         mask[i, min(count, length) :] = False

@@ -67,6 +67,13 @@ class Layout:
         objects = (f"{b}[{i}]" for c in self.collections for i in range(c.length) for b in c.branches)
         return (*self.flat, *objects)
 
+    def fill(self, features: Sequence[str], length: int = 1) -> Floats:
+        """Return what takes the place of what is missing or not there, after scaling: (length, features).
+
+        Training and the exported graph take it from here alone.
+        """
+        return np.full((length, len(features)), self.pad, np.float32)
+
     def empty(self, num_events: int, *, make: Empty = np.empty) -> Arrays:
         """Allocate the arrays of ``num_events`` events."""
         return {
@@ -79,7 +86,7 @@ class LayoutKind(Protocol):
     """A kind of layout: from rows to tensors and back, and the same in an exported graph.
 
     :meth:`gather`, in training, and :meth:`tensors`, in the graph, are twins: one property test holds both to the same
-    arrays, for every kind that is known.
+    arrays, for every kind that is known. Where nothing is, ``rows`` and ``made`` hold what :meth:`Layout.fill` says.
 
     Attributes
     ----------
@@ -118,6 +125,11 @@ class LayoutKind(Protocol):
         Returns
         -------
         flat features (events, features), and of every collection its objects; NaN where a value is known to be missing
+
+        Raises
+        ------
+        ShapeError
+            For a layout that does not keep them: one that counts, or sums. Nothing but a look back needs them.
         """
 
 

@@ -89,18 +89,19 @@ class Rows:
         self.table, self.which, self.rows = table, which, rows
         self._make = make
 
-    def flat(self, out: Floats, *, pad: float) -> None:
+    def flat(self, out: Floats, *, pad: float | None = None) -> None:
         """Copy the flat features.
 
         Parameters
         ----------
         out : (n, features)
-        pad : takes the place of what is missing
+        pad : takes the place of what is missing; by default what the layout fills in
         """
         there = self._make((len(self.which), 1), np.bool_)
-        gather_objects(self.table, 0, self.which, self.rows, len(self.layout.flat), 1, pad, out, there)
+        features = self.layout.flat
+        gather_objects(self.table, 0, self.which, self.rows, len(features), 1, self._fill(features, 1, pad), out, there)
 
-    def objects(self, number: int, out: Floats, there: Bools, *, pad: float) -> None:
+    def objects(self, number: int, out: Floats, there: Bools, *, pad: float | None = None) -> None:
         """Copy the leading objects of a collection.
 
         Parameters
@@ -108,11 +109,17 @@ class Rows:
         number : of the collection in the layout
         out : (n, length, features)
         there : (n, length) becomes True where there is an object, whatever its features
-        pad : takes the place of what is missing, and of objects that are not there
+        pad : takes the place of what is missing, and of objects that are not there; by default what the layout fills in
         """
         collection = self.layout.collections[number]
-        width, flattened = len(collection.branches), out.reshape(len(out), out[0].size if len(out) else 0)
-        gather_objects(self.table, 1 + number, self.which, self.rows, width, collection.length, pad, flattened, there)
+        features, length = collection.branches, collection.length
+        fill, flattened = self._fill(features, length, pad), out.reshape(len(out), out[0].size if len(out) else 0)
+        gather_objects(self.table, 1 + number, self.which, self.rows, len(features), length, fill, flattened, there)
+
+    def _fill(self, features: Sequence[str], length: int, pad: float | None) -> Floats:
+        if pad is not None:
+            return np.full(length * len(features), pad, np.float32)
+        return self.layout.fill(features, length).reshape(-1)
 
 
 def _sizes(layout: Layout) -> list[tuple[int, int]]:

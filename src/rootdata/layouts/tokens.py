@@ -41,9 +41,9 @@ class Tokens:
             features) and ``<name>_mask`` (n, length), True where there is an object
         """
         if layout.flat:
-            rows.flat(arrays["flat"], pad=layout.pad)
+            rows.flat(arrays["flat"])
         for i, c in enumerate(layout.collections):
-            rows.objects(i, arrays[c.name], arrays[f"{c.name}_mask"], pad=layout.pad)
+            rows.objects(i, arrays[c.name], arrays[f"{c.name}_mask"])
 
     def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors that the layout has, unchanged; the twin of :meth:`gather`."""

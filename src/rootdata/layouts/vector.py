@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +13,7 @@ from rootdata.layouts.kernels import (
     BOOLS,
     INTS,
     OUT,
+    SINGLES,
     TABLE,
     Bools,
     Ints,
@@ -51,9 +51,11 @@ class Vector:
         rows : the events, scaled
         arrays : ``x`` and ``mask``, both (n, columns): flat features, then each collection object by object
         """
-        widths = np.array([len(layout.flat), *(len(c.branches) for c in layout.collections)], np.int64)
-        lengths = np.array([1, *(c.length for c in layout.collections)], np.int64)
-        gather_values(rows.table, rows.which, rows.rows, widths, lengths, layout.pad, arrays["x"], arrays["mask"])
+        parts = [(layout.flat, 1), *((c.branches, c.length) for c in layout.collections)]
+        widths = np.array([len(names) for names, _ in parts], np.int64)
+        lengths = np.array([length for _, length in parts], np.int64)
+        fill = np.concatenate([layout.fill(names, n).reshape(-1) for names, n in parts])
+        gather_values(rows.table, rows.which, rows.rows, widths, lengths, fill, arrays["x"], arrays["mask"])
 
     def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Join features and masks into ``x`` and ``mask``; the twin of :meth:`gather`."""
@@ -79,9 +81,9 @@ class Vector:
         return x[:, : len(layout.flat)], objects
 
 
-@kernel(TABLE, INTS, INTS, INTS, INTS, numba.float32, OUT, BOOLS)
+@kernel(TABLE, INTS, INTS, INTS, INTS, SINGLES, OUT, BOOLS)
 def gather_values(
-    table: Ints, which: Ints, rows: Ints, widths: Ints, lengths: Ints, pad: float, out: Singles, mask: Bools
+    table: Ints, which: Ints, rows: Ints, widths: Ints, lengths: Ints, fill: Singles, out: Singles, mask: Bools
 ) -> None:
     """Make a row of each event: the leading objects of every collection, padded; and mark what is real.
 
@@ -89,7 +91,7 @@ def gather_values(
     ----------
     table, which, rows : as in :func:`rootdata.layouts.kernels.gather_objects`
     widths, lengths : (n_collections,) features of an object, and objects that are kept of an event
-    pad : scaled already; takes the place of objects that are not there, and of what is missing
+    fill : (sum of width * length,) what takes the place of what is not there
     out, mask : (n, sum of width * length); ``mask`` is True where a value is neither padding nor NaN
     """
     for i in range(-2 * AHEAD, len(which)):
@@ -101,11 +103,13 @@ def gather_values(
                 continue
             values = objects_of(table, which[i], rows[i], c, width, length)
             there, end = column + len(values), column + length * width
-            kept, marks = out[i, column:there], mask[i, column:there]
+            kept, marks, other = out[i, column:there], mask[i, column:there], fill[column:there]
             for j in range(len(values)):
                 is_real = values[j] == values[j]
-                kept[j] = values[j] if is_real else pad
+                kept[j] = values[j] if is_real else other[j]
                 marks[j] = is_real
-            out[i, there:end] = pad
+            rest, tail = out[i, there:end], fill[there:end]
+            for j in range(len(rest)):
+                rest[j] = tail[j]
             mask[i, there:end] = False
             column = end

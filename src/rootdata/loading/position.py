@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
-from rootdata.errors import ResumeError
+from rootdata.errors import ResumeError, version_remedy
 from rootdata.location import name_of
 from rootdata.options.data import DataConfig
 from rootdata.options.order import OrderConfig
@@ -18,6 +18,7 @@ from rootdata.options.parsed import described
 from rootdata.scan.specs import Specs
 
 VERSION = 2
+_REMEDY = "take the weights alone and start anew"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,8 +39,34 @@ def state_of(cursor: Cursor, identity: Mapping[str, Any]) -> dict[str, Any]:
     return {"version": VERSION, "epoch": cursor.epoch, "batch": cursor.batch, "identity": dict(identity)}
 
 
+def place_in(state: Mapping[str, Any]) -> Cursor:
+    """Take a place out of a checkpoint, whatever it is a place in.
+
+    Fields beside those of :func:`state_of` are passed over: a data module of somebody's own may add some.
+
+    Raises
+    ------
+    ResumeError
+        Where it is of another version, or not whole.
+    """
+    got = state.get("version")
+    if type(got) is not int or got != VERSION:
+        remedy = version_remedy(got, VERSION, anew=_REMEDY)
+        words = f"is of version {got!r:.80}, this is version {VERSION}"
+        raise ResumeError(f"the checkpoint's place in the data {words}; {remedy}")
+    epoch, batch, identity = (state.get(name) for name in ("epoch", "batch", "identity"))
+    if not (_is_count(epoch) and _is_count(batch) and isinstance(identity, Mapping)):
+        words = f"epoch {epoch!r:.80}, batch {batch!r:.80} of {identity!r:.80}"
+        raise ResumeError(f"the checkpoint's place in the data is damaged ({words}); {_REMEDY}")
+    return Cursor(epoch, batch)
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value >= 0
+
+
 def cursor_of(state: Mapping[str, Any], identity: Mapping[str, Any]) -> Cursor:
-    """Take a place out of a checkpoint.
+    """Take a place out of a checkpoint, if it is one in the events that are to be read now.
 
     Parameters
     ----------
@@ -49,21 +76,16 @@ def cursor_of(state: Mapping[str, Any], identity: Mapping[str, Any]) -> Cursor:
     Raises
     ------
     ResumeError
-        Where it is of another version, or a place in other events or in another order: with the first difference.
+        As :func:`place_in`, and where it is a place in other events or in another order: with the first difference.
     """
-    if state.get("version") != VERSION:
-        raise ResumeError(
-            f"the checkpoint's place in the data is of version {state.get('version')}, this is version {VERSION}; "
-            "take the weights alone and start anew"
-        )
-    saved = state.get("identity") or identity
-    other = difference(saved, identity)
+    cursor = place_in(state)
+    other = difference(state["identity"] or identity, identity)
     if other:
         raise ResumeError(
             f"the checkpoint was made with other events or another order of them: {other}; restore that, or take the "
             "checkpoint's weights alone and start anew"
         )
-    return Cursor(int(state["epoch"]), int(state["batch"]))
+    return cursor
 
 
 def identity_of(config: DataConfig, order: OrderConfig, specs: Specs) -> dict[str, Any]:

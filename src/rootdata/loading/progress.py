@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rootdata.errors import ResumeError
-from rootdata.loading.position import Cursor, cursor_of, state_of
+from rootdata.loading.position import Cursor, cursor_of, place_in, state_of
 
 
 class Fit:
@@ -108,7 +108,7 @@ class Progress:
         """Return what a checkpoint holds: the place, and which events it is a place in."""
         loaded = self._loaded
         if loaded is not None and loaded.serves(trainer):  # and not yet used
-            return {**loaded.state, "identity": loaded.state.get("identity") or self._identity}
+            return {**loaded.state, "identity": loaded.state["identity"] or self._identity}
         if self._fit is not None and self._fit.ahead > 1:
             warnings.warn(
                 f"{self._fit.given} training batches were given, {self._fit.learnt} learnt from; what stands between "
@@ -129,9 +129,9 @@ class Progress:
         Raises
         ------
         ResumeError
-            For a place of another version.
+            For a place of another version, or one that is not whole.
         """
-        state, place = dict(state), cursor_of({**state, "identity": {}}, {})
+        state, place = dict(state), place_in(state)
         if trainer is None:
             self._loaded = _Loaded(state)
             return

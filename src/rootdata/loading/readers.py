@@ -1,43 +1,33 @@
-"""Reading ahead: the threads and processes that do it, and how they end.
+"""Reading ahead: the threads that do it, and how they end.
 
-An iteration has threads that read blocks, by themselves or through a process each (:func:`reading`), and one that
-mixes what they read (:func:`prefetched`). They always end in the same way, be it at the end of the data, by an error,
-by Ctrl-C, by ``close`` or by the garbage collector: nobody waits for a block any more (:class:`Stop`), retries give
-up, threads get a moment to end. All are daemons: a read that hangs on a dead server is left behind, and
-holds up nothing.
+An iteration has threads that read blocks (:func:`reading`) and one that mixes what they read (:func:`prefetched`). They
+always end in the same way, be it at the end of the data, by an error, by Ctrl-C, by ``close`` or by the garbage
+collector: nobody waits for a block any more (:class:`Stop`), retries give up, threads get a moment to end. All are
+daemons: a read that hangs on a dead server is left behind, and holds up nothing.
 """
 
 from __future__ import annotations
 
 import atexit
-import multiprocessing
-import multiprocessing.util  # which waits for processes as the interpreter ends: only after what is registered here
-import os
-import pickle
 import queue
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
-from typing import Any, Generic, Literal, Protocol, TypeVar
-
-from rootdata.errors import ReaderError
-from rootdata.loading.shared_memory import Receiver, Sender
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-Start = Literal["fork", "spawn"]
 Jobs = queue.SimpleQueue[tuple[int, Future[T]] | None]
 
-# Seconds for: a reading process to finish its block, threads to end when they are told to, all of an iteration to end.
-FINISH_WITHIN, READERS_WITHIN, ALL_WITHIN = 0.3, 0.5, 0.7
+# Seconds for: threads to end when they are told to, all of an iteration to end.
+READERS_WITHIN, ALL_WITHIN = 0.5, 0.7
 # A signal that comes just before a thread goes to sleep does not wake it: who waits looks up as often, in seconds.
 LOOK_UP_EVERY = 0.1
 
-# They reach every process of a job. The training decides what they mean, and ends its reading processes itself.
+# They are for the thread that trains: the others let them wait.
 FOR_THE_TRAINING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -83,24 +73,25 @@ class Pending(Future[T]):
 
 
 class Readers(Generic[T]):
-    """Threads that read blocks by number, in the order asked for."""
+    """Threads that read blocks by number, in the order asked for.
+
+    Parameters
+    ----------
+    reader : that all of them read through; it is closed with them
+    threads : that read at the same time
+    """
 
     # Its queues are those that a finaliser may use, which the garbage collector runs in whichever thread it likes.
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader[T], *, threads: int) -> None:
         self._jobs: Jobs[T] = queue.SimpleQueue()
-        self._endings: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._end: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._pending: set[Future[T]] = set()
         self._is_cancelled = False
-        self._crews: list[tuple[threading.Thread, list[threading.Thread]]] = []
-
-    def add(self, reader: Reader[T], *, threads: int) -> None:
-        """Start threads that read through a reader, which is closed with them."""
-        crew = [_thread("rootdata-read", _work, reader, self._jobs) for _ in range(threads)]
+        self._threads = [_thread("rootdata-read", _work, reader, self._jobs) for _ in range(threads)]
         # It exists from the start because a thread can't be made while the interpreter shuts down.
-        closer = _thread("rootdata-close", _close, reader, crew, self._endings)
-        self._crews.append((closer, crew))
-        for thread in (closer, *crew):
+        self._closer = _thread("rootdata-close", _close, reader, tuple(self._threads), self._end)
+        for thread in (self._closer, *self._threads):
             thread.start()
 
     def __call__(self, number: int) -> Future[T]:
@@ -120,14 +111,12 @@ class Readers(Generic[T]):
             future.cancel()
 
     def close(self) -> None:
-        """Stop reading, close the readers, and wait a moment for the threads."""
+        """Stop reading, close the reader, and wait a moment for the threads."""
         self.cancel()
-        crews, self._crews = self._crews, []
-        for _, crew in crews:
-            self._endings.put(None)
-            for _ in crew:
-                self._jobs.put(None)
-        _join([thread for closer, crew in crews for thread in (*crew, closer)], within=READERS_WITHIN)
+        self._end.put(None)
+        for _ in self._threads:
+            self._jobs.put(None)
+        _join([*self._threads, self._closer], within=READERS_WITHIN)
 
 
 def _work(read: Reader[T], jobs: Jobs[T]) -> None:
@@ -151,147 +140,30 @@ def _carry_out(read: Reader[T], number: int, future: Future[T]) -> None:
         del future  # which has the error, which has this frame
 
 
-def _close(reader: Reader[T], crew: Sequence[threading.Thread], endings: queue.SimpleQueue[None]) -> None:
-    endings.get()
+def _close(reader: Reader[T], threads: Sequence[threading.Thread], end: queue.SimpleQueue[None]) -> None:
+    end.get()
     reader.close()
-    for thread in crew:
+    for thread in threads:
         thread.join()
     reader.close()  # a read that ended just now has given its file back
 
 
 @contextmanager
-def reading(
-    make: Callable[[], Reader[T]], *, processes: int, start: Start | None = None, stop: Stop | None = None
-) -> Iterator[Readers[T]]:
+def reading(reader: Reader[T], *, threads: int, stop: Stop | None = None) -> Iterator[Readers[T]]:
     """Provide ``submit(block number) -> Future``.
 
     Parameters
     ----------
-    make : makes a reader; it can be sent to another process
-    processes : reading processes; 0 reads in threads of this process
-    start : how processes begin. ``fork`` takes milliseconds, but hangs where a library has threads of its own, as
-        XRootD's has once it opened a file; ``spawn`` takes seconds. By default ``fork``.
-    stop : gives up blocks that are not read yet once it is set
-
-    Raises
-    ------
-    ReaderError
-        Through the future: where a process ended.
+    reader : reads blocks in several threads; it is closed in the end
+    threads : that read at the same time
+    stop : once it is set, blocks that are not read yet are given up
     """
-    readers: Readers[T] = Readers()
+    with _held_back(FOR_THE_TRAINING):
+        readers = Readers(reader, threads=threads)
     if stop is not None:
         stop.then(readers.cancel)
     with _ended_by(readers.close):
-        with _held_back(FOR_THE_TRAINING):
-            if processes:
-                for _ in range(processes):
-                    readers.add(_Process(make, start=start), threads=1)
-            else:
-                readers.add(make(), threads=min(4, os.cpu_count() or 1))
         yield readers
-
-
-class _Process(Generic[T]):
-    """A reader in a process of its own. One thread asks it, any may close it."""
-
-    def __init__(self, make: Callable[[], Reader[T]], *, start: Start | None) -> None:
-        context: Any = multiprocessing.get_context(start or "fork")
-        self._connection, theirs = context.Pipe()
-        self._receiver = Receiver(self._connection)
-        self._process = context.Process(
-            target=_serve, args=(make, theirs, os.getpid()), name="rootdata-read", daemon=True
-        )
-        self._process.start()
-        self._has_ended = False
-        theirs.close()
-
-    def __call__(self, number: int) -> T:
-        try:
-            self._connection.send((number, self._receiver.freed()))
-            block, error, trace = self._receiver.loads(self._answer())
-        except (EOFError, ConnectionError):
-            raise self._why_it_ended(number) from None
-        if error is not None:
-            raise error from _TracebackThere(trace)
-        return block  # type: ignore[no-any-return]
-
-    def _answer(self) -> bytes:
-        while not self._connection.poll(1):
-            # Where another process inherited the pipe, it does not break.
-            if not self._process.is_alive():
-                raise EOFError
-        return bytes(self._connection.recv_bytes())
-
-    def _why_it_ended(self, number: int) -> ReaderError:
-        self._process.join(1)
-        status = self._process.exitcode or 0
-        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        return ReaderError(
-            f"reading process {self._process.pid} ended {how} while it read block {number}; if the machine ran out of "
-            "memory, take smaller chunk_size or fewer num_workers (0 reads in threads)"
-        )
-
-    def close(self) -> None:
-        """End the process; the second time, when its thread has ended too, close the pipe."""
-        if self._has_ended:
-            self._connection.close()
-            self._receiver.close()
-            self._process.close()
-            return
-        with suppress(OSError):
-            self._connection.send(None)
-        self._process.join(FINISH_WITHIN)
-        if self._process.is_alive():  # in a read that hangs
-            self._process.kill()
-            self._process.join()
-        self._has_ended = True
-
-
-class _TracebackThere(Exception):  # noqa: N818 - nobody raises it, it is shown as a cause
-    """Where in the reading process an error was raised."""
-
-    def __str__(self) -> str:
-        return f"\n\n{self.args[0]}"
-
-
-def _serve(make: Callable[[], Reader[Any]], connection: Any, parent: int) -> None:
-    """Read what is asked for, in a process of its own, until None is or the other side is gone."""
-    for number in FOR_THE_TRAINING:
-        signal.signal(number, signal.SIG_IGN)
-    _thread("rootdata-watch", _end_with, parent).start()
-    reader: Reader[Any] | None = None
-    with suppress(EOFError, ConnectionError):
-        sender = Sender(connection)
-        while (request := connection.recv()) is not None:
-            number, freed = request
-            sender.free(freed)
-            try:
-                reader = reader or make()
-                answer = sender.dumps((reader(number), None, ""))
-            except Exception as error:  # noqa: BLE001 - it is raised again where the block is taken
-                answer = sender.dumps((None, _sendable(error), "".join(traceback.format_exception(error))))
-            connection.send_bytes(answer)
-    if reader is not None:
-        reader.close()
-
-
-def _end_with(parent: int) -> None:
-    """Leave when the parent is gone, which may have had no time to say so.
-
-    Its end can't be told by a pipe, which other processes may have inherited.
-    """
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _sendable(error: Exception) -> Exception:
-    """Return the error if it survives a pipe, otherwise what it says."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - written just now
-    except Exception:  # noqa: BLE001 - whatever the class of an error does there
-        return ReaderError(f"{type(error).__name__}: {error}")
-    return error
 
 
 def prefetched(source: Iterator[T], *, depth: int, stop: Stop | None = None) -> Iterator[T]:
@@ -382,7 +254,7 @@ def _ended_by(close: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _held_back(signals: Sequence[signal.Signals]) -> Iterator[None]:
-    """Let signals wait: for this thread, and for good in the processes and threads that it starts meanwhile."""
+    """Let signals wait: for this thread, and for good in the threads that it starts meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield

@@ -29,7 +29,7 @@ from rootdata.layouts.layout import Layout
 from rootdata.layouts.packed import Packed, pack
 from rootdata.layouts.pool import Pool
 from rootdata.loading.memory_bound import bytes_per_event, fitting, memory_of
-from rootdata.loading.readers import Start, Stop, reading
+from rootdata.loading.readers import Stop, reading
 from rootdata.location import State, is_remote
 from rootdata.options.data import PARTS, DataConfig, Sample
 from rootdata.options.order import OrderConfig
@@ -346,10 +346,8 @@ def slabs(
     batch = share_of(plan.batch_size, rank, world_size)
     size = _slab_of(batch, layout)
     first, skipped = divmod(start, plan.chunk_size // plan.batch_size)
-    make, lender = functools.partial(EventReader, recipe, store), shared()
-    # The XRootD client hangs in processes that are forked after it was used.
-    begin: Start = "spawn" if any(is_remote(f.path) for f in recipe.specs.files) else "fork"
-    with reading(make, processes=recipe.read.num_workers, start=begin, stop=stop) as submit:
+    lender = shared()
+    with reading(EventReader(recipe, store), threads=recipe.read.threads, stop=stop) as submit:
         held: dict[int, Future[Packed]] = {}
         ahead = _with_next(plan.chunks(epoch, start=first, rank=rank, world_size=world_size))
         for chunk, following in ahead:

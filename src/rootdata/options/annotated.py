@@ -20,7 +20,7 @@ from rootdata.errors import RootDataError, nearest
 T = TypeVar("T")
 
 
-def parse(kind: type[T], plain: Any, *, where: str, error: type[RootDataError]) -> T:
+def parse(kind: type[T], plain: Any, *, where: str, error: type[RootDataError], remedy: str = "") -> T:
     """Make an object of a dataclass.
 
     Parameters
@@ -29,19 +29,21 @@ def parse(kind: type[T], plain: Any, *, where: str, error: type[RootDataError]) 
     plain : as ``json.loads`` gives it: one entry for every field, without those that have a default
     where : what ``plain`` is, for the sentence of an error
     error : raised with that sentence; it takes nothing else
+    remedy : what to do where a field is missing
 
     Raises
     ------
     RootDataError
         Of the given class, for an unknown or missing field or a value of the wrong type, with the path to it.
     """
-    parsed: T = _Parser(error).parse(kind, plain, where)
+    parsed: T = _Parser(error, remedy).parse(kind, plain, where)
     return parsed
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Parser:
     error: type[RootDataError]
+    remedy: str
 
     def parse(self, kind: Any, value: Any, where: str) -> Any:
         """Make a value of an annotated type."""
@@ -87,7 +89,7 @@ class _Parser:
         for field in dataclasses.fields(kind):
             is_optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
             if field.name not in value and not is_optional:
-                raise self.error(f"{where}: {field.name!r} is missing")
+                raise self.error(f"{where}: {field.name!r} is missing{self.remedy and '; '}{self.remedy}")
         return kind(**{k: self.parse(hints[k], v, f"{where}.{k}") for k, v in value.items()})
 
 

@@ -295,13 +295,13 @@ class DataConfig:
         ``{"by": "event % 5", "val": [3], "test": [4]}``; or patterns of files, ``{"train": ["*_A.root"], "val": ...}``
     """
 
-    samples: tuple[Sample, ...] = option(_samples, takes=Mapping[str, Any])
+    samples: tuple[Sample, ...] = option(_samples, takes=Mapping[str, Any], decides=("specs",))
     flat: tuple[str, ...] = option(values.names, (), takes=Sequence[str])
     jagged: tuple[Collection, ...] = option(_collections, (), takes=Mapping[str, Any] | None)
     derived: Mapping[str, str] = option(_derived, makes=dict, takes=Mapping[str, str] | None)
-    cut: str | None = option(_expression, None)
-    label: str | None = option(_expression, None)
-    weight: str | float | None = option(_weight, None)
+    cut: str | None = option(_expression, None, decides=("specs",))
+    label: str | None = option(_expression, None, decides=("specs",))
+    weight: str | float | None = option(_weight, None, decides=("specs",))
     classes: tuple[str, ...] = option(_classes, ("background", "signal"), takes=Sequence[str] | None, is_optional=True)
     layout: str = option(LAYOUTS.check, "vector", decides=("inputs",))
     scale: Mapping[str, Scaling] = option(
@@ -313,13 +313,14 @@ class DataConfig:
     )
     missing: tuple[float, ...] = option(_missing, (), takes=Sequence[float])
     pad: float = option(values.number, 0.0, decides=("inputs",))
-    fraction: float = option(_fraction, 1.0)
+    fraction: float = option(_fraction, 1.0, decides=("specs",))
     on_bad_file: str = option(_on_bad_file, "error", decides=("files",))
     split: Split = option(
         _split,
         makes=lambda: Split(by="hash", train=0.64, val=0.16, test=0.2),
         takes=Mapping[str, Any] | None,
         is_optional=True,
+        decides=("specs",),
     )
 
     def scaling_of(self, column: str) -> Scaling:

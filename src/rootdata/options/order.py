@@ -19,10 +19,6 @@ def _mix(value: Any, where: str) -> Any:
     return values.choice(value, ("sample", "file"), where, or_else=" or a weight for each sample")
 
 
-def _flag(value: Any, where: str) -> bool:
-    return values.typed(value, bool, where)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class OrderConfig:
     """In which order events come, and in what portions.
@@ -46,9 +42,9 @@ class OrderConfig:
     open_blocks: int | None = option(values.positive, None, is_optional=True)
     max_memory: int | None = option(values.positive, None, is_optional=True)
     partitions: int = option(values.positive, 4, is_optional=True)
-    shuffle: bool = option(_flag, True, is_optional=True)
+    shuffle: bool = option(values.flag, True, is_optional=True)
     seed: int = option(values.natural, 42, is_optional=True)
-    drop_last: bool = option(_flag, False, is_optional=True)
+    drop_last: bool = option(values.flag, False, is_optional=True)
 
 
 def parse_order(plain: Mapping[str, Any], *, samples: Sequence[str], where: str = "the order options") -> OrderConfig:

@@ -48,7 +48,7 @@ def _cache(value: Any, where: str) -> CacheConfig | None:
 
 
 def _workers(value: Any, where: str) -> int:
-    """Allow as many reading processes as make sense at most: some more than there are processors."""
+    """Allow as many reading threads as make sense at most: some more than there are processors."""
     return values.natural(value, where, most=max(16, 4 * (os.cpu_count() or 1)))
 
 
@@ -62,7 +62,7 @@ class ReadConfig:
 
     Parameters
     ----------
-    num_workers : reading processes; 0 reads in threads of this process, which is faster where decoding is cheap
+    num_workers : threads that read and decode ahead; 0: as many as there are processors, at most 4
     prefetch : slabs of batches (about 8 MB each, 16 where batches are large) made ahead of time; 0: none
     patience : seconds during which a remote file that fails is tried again, or a server that does not answer asked
     deadline : seconds that one attempt to read a block of a remote file may take, or one question about a file
@@ -74,6 +74,11 @@ class ReadConfig:
     patience: float = option(values.seconds, 120.0, is_optional=True)
     deadline: float = option(values.seconds, 60.0, is_optional=True)
     cache: CacheConfig | None = option(_cache, None, takes=str | Mapping[str, Any] | None)
+
+    @property
+    def threads(self) -> int:
+        """How many threads read at the same time."""
+        return self.num_workers or min(4, os.cpu_count() or 1)
 
 
 def parse_read(plain: Mapping[str, Any], *, where: str = "the reading options") -> ReadConfig:
@@ -89,10 +94,4 @@ def parse_read(plain: Mapping[str, Any], *, where: str = "the reading options") 
     ConfigError
         As :func:`rootdata.options.typed.parse`.
     """
-    read = typed.parse(ReadConfig, plain, where=where)
-    if read.cache is not None and read.cache.dir is None and read.num_workers:
-        raise ConfigError(
-            "cache: 'memory' belongs to one process, and num_workers reads in others; set num_workers=0, or give the "
-            "cache a folder, {'dir': ...}"
-        )
-    return read
+    return typed.parse(ReadConfig, plain, where=where)

@@ -18,8 +18,9 @@ DECIDES = "decides"
 """Key of a field's metadata: what the option decides. The one declaration of what makes two trainings the same.
 
 ``specs``: which events there are and what the first pass learns of them; ``files``: which files are used, which shows
-in their list; ``inputs``: what a selected event becomes; ``order``: which event is the n-th of an epoch. A field
-without it decides what its class says; one that decides nothing says how or where events are read.
+in their list; ``inputs``: what a selected event becomes, so that a bundle takes it along; ``order``: which event is the
+n-th of an epoch. A field without it decides what its class says; one that decides nothing says how or where events are
+read.
 """
 
 

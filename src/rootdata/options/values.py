@@ -57,6 +57,11 @@ def text(value: Any, where: str) -> str:
     return typed(value, str, where)
 
 
+def flag(value: Any, where: str) -> bool:
+    """Return yes or no."""
+    return typed(value, bool, where)
+
+
 def mapping(value: Any, where: str, example: str) -> Mapping[Any, Any]:
     """Return a mapping.
 

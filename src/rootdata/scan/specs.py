@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from rootdata import cache_folder
-from rootdata.errors import DataError, SpecsError
+from rootdata.errors import DataError, SpecsError, version_remedy
 from rootdata.events.statistics import ColumnStats
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
 from rootdata.location import KnownFile, Location, State, without_query
@@ -178,7 +178,8 @@ class Specs:
             raise SpecsError(f"specs {path} can't be read ({error}); scan again, or leave `specs` out") from error
         if not isinstance(plain, dict) or plain.get("version") != VERSION:
             got = plain.get("version") if isinstance(plain, dict) else None
-            raise SpecsError(f"specs {path} are of version {got}, this is version {VERSION}; scan again")
+            remedy = version_remedy(got, VERSION, anew="scan again")
+            raise SpecsError(f"specs {path} are of version {got!r:.80}, this is version {VERSION}; {remedy}")
         if not _is_whole(text, plain):
             raise SpecsError(f"specs {path} are damaged (the checksum differs); scan again")
         try:
@@ -196,7 +197,16 @@ class Specs:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Rebuild what :meth:`to_dict` gave."""
+        """Rebuild what :meth:`to_dict` gave.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            For anything else, a field that is absent or unknown among it.
+        """
+        wrong = {f.name for f in dataclasses.fields(cls)} ^ (plain.keys() - {"checksum"})
+        if wrong:
+            raise ValueError(f"absent or unknown: {', '.join(sorted(wrong))}")
         rest = {k: v for k, v in plain.items() if k not in {"checksum", "files", "skipped", "columns", "multiplicity"}}
         rest |= {k: as_tuples(rest[k]) for k in ("samples", "flat", "labels", "weights")}
         return cls(

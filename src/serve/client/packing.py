@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rootdata.bundle.manifest import MANIFEST, MODEL
+from rootdata.bundle.manifest import BUNDLE_FILES, MODEL
 from serve.client.errors import InvalidInput
 
-FILES = (MODEL, MANIFEST, "preprocess.json", "labels.txt", "sample.json")
+FILES = (*BUNDLE_FILES, "labels.txt", "sample.json")
 
 
 @contextmanager

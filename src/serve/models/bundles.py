@@ -9,12 +9,9 @@ import stat
 from pathlib import Path
 
 from rootdata import disk
-from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, load_manifest, open_bundle
+from rootdata.bundle.manifest import BUNDLE_FILES, MANIFEST, MODEL, OPTIONAL_FILES, Manifest, load_manifest, open_bundle
 from rootdata.errors import BundleError
 from serve.errors import InvalidModel
-
-PREPROCESS = "preprocess.json"
-BUNDLE_FILES = (MODEL, MANIFEST, PREPROCESS)
 
 
 def stamp(folder: str) -> tuple[int, ...]:
@@ -53,7 +50,7 @@ def copy(source: Path, target: Path) -> None:
         try:
             given = os.open(source / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno == errno.ENOENT and name == PREPROCESS:
+            if error.errno == errno.ENOENT and name in OPTIONAL_FILES:
                 continue
             remedy = "a bundle has model.onnx and manifest.json as plain files"
             raise InvalidModel(f"{name} can't be read ({error.strerror}); {remedy}", field=name) from error

@@ -154,7 +154,7 @@ class Catalogue:
         home = self._root / name
         if home.is_symlink():
             return Seen(), True
-        stamp = _stamp_around(home)
+        stamp = stamp_around(home)
         if (kept := self._kept(name, stamp)) is not None:
             return kept, True
         versions = sorted(version_folders(home))
@@ -247,7 +247,7 @@ def version_folders(home: Path) -> list[int]:
         return [int(e.name) for e in entries if names.is_version(e.name) and e.is_dir(follow_symlinks=False)]
 
 
-def _stamp_around(home: Path) -> tuple[int, ...]:
+def stamp_around(home: Path) -> tuple[int, ...]:
     """Say which state a model's folder and its configuration are in."""
     own = os.lstat(home)
     try:

@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from rootdata.bundle.manifest import MANIFEST, MODEL
+from rootdata.bundle.manifest import BUNDLE_FILES, MANIFEST, MODEL
 from serve.errors import InvalidModel, TooLarge
 
 PARAMS, LABELS = "params.json", "labels.txt"  # as TFaaS has them
-PREPROCESS = "preprocess.json"
 SAMPLE = "sample.json"  # tensors to try a graph on, as a request to /v2/models/NAME/infer has them
-BUNDLE = (MODEL, MANIFEST, PREPROCESS, PARAMS, LABELS, SAMPLE)
+BUNDLE = (*BUNDLE_FILES, PARAMS, LABELS, SAMPLE)
 KNOWN = {name: name for name in BUNDLE} | {"labels": LABELS, "labels.csv": LABELS}
 MAX_MEMBERS = 32
 MAX_RATIO = 200  # unpacked to packed; weights compress by less than 2

@@ -27,6 +27,7 @@ from rootdata.bundle.assemble import Assembler, table_of
 from rootdata.bundle.manifest import (
     MANIFEST,
     MODEL,
+    PREPROCESS,
     BranchSpec,
     Manifest,
     OutputSpec,
@@ -45,7 +46,7 @@ from serve.models.session import as_scores, joined, one_by_one
 from serve.parsing import parse_object
 from serve.settings import Settings
 from serve.upload import archives, graphs, trials
-from serve.upload.archives import LABELS, PARAMS, PREPROCESS, SAMPLE
+from serve.upload.archives import LABELS, PARAMS, SAMPLE
 from serve.upload.graphs import Port
 from serve.upload.trials import Filling, Trial
 

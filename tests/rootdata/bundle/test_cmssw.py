@@ -14,7 +14,8 @@ from torch import nn
 
 from rootdata.bundle import cmssw
 from rootdata.bundle.assemble import Assembler, table_of
-from rootdata.bundle.export import PREPROCESS, export
+from rootdata.bundle.export import export
+from rootdata.bundle.manifest import PREPROCESS
 from rootdata.bundle.parity import real_events
 from rootdata.bundle.signature import draft
 from strategies import SENTINEL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from rootdata.bundle.parity import cut_columns, real_events
 from rootdata.bundle.signature import _count_groups, _inputs, draft, score_columns
 from rootdata.errors import BundleError, ConfigError
 from rootdata.jagged import Jagged, offsets_of
-from rootdata.options.data import parse_data
+from rootdata.options.data import DataConfig, parse_data
+from rootdata.options.parsed import described
 from rootdata.scaling.curves import SIGNED_LOG
 from rootdata.scan.scanned import transforms_of
 
@@ -76,6 +78,17 @@ def test_lengths_that_were_learnt_are_written(samples: Any) -> None:
     made = draft(data.data, data.specs, real_events(data.data, data.specs, 5), columns=["a"])
     assert made.features["jagged"]["jets"]["length"] == data.shapes["jets"][0] > 4
     assert made.config().jagged[0].length == data.shapes["jets"][0]
+
+
+def test_a_draft_takes_along_every_option_that_decides_what_an_event_becomes(samples: Any) -> None:
+    data = make_data(samples, cut="met > 1", weight="met", classes=["QCD", "ttH"], split={"train": 0.5, "val": 0.5})
+    made = draft(data.data, data.specs, real_events(data.data, data.specs, 5), columns=["a"])
+    kept, trained = described(made.config(), "inputs"), described(data.data, "inputs")
+    assert kept == trained | {"scale": kept["scale"]}  # which the graph does
+    assert {"flat", "jagged", "derived", "missing", "pad", "layout", "classes"} <= made.features.keys()
+    assert not {"samples", "cut", "label", "weight", "split", "fraction", "scale"} & made.features.keys()
+    undecided = {f.name for f in dataclasses.fields(DataConfig)} - trained.keys()
+    assert undecided == {"samples", "cut", "label", "weight", "split", "fraction", "on_bad_file"}
 
 
 def test_branches_that_share_counts_are_told() -> None:

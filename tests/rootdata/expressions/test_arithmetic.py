@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rootdata.errors import ExpressionError
-from rootdata.expressions import arithmetic
+from rootdata.expressions import arithmetic, logic
 
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, np.bool_]
 EXACT = {
@@ -64,7 +64,7 @@ def test_integers_of_all_widths_are_exact_or_refused(name, a, b):
 
 @given(st.sampled_from(["less", "less_equal", "equal", "not_equal", "greater"]), columns, operands)
 def test_comparisons_of_integers_are_exact(name, a, b):
-    compare = arithmetic.comparing(getattr(np, name))
+    compare = logic.comparing(getattr(np, name))
     python = {"less": "lt", "less_equal": "le", "equal": "eq", "not_equal": "ne", "greater": "gt"}[name]
     expected = [getattr(operator, python)(x, y) for x, y in zip(exact_values(a), exact_values(b), strict=True)]
     assert compare(a, b).tolist() == expected
@@ -129,13 +129,13 @@ def test_rounding_leaves_integers_exact():
 
 
 def test_bits_take_two_booleans_or_two_integers():
-    assert arithmetic.bit_and(np.array([6, 5], np.uint8), 4).tolist() == [4, 4]
-    assert arithmetic.bit_or(np.array([True, False]), False).tolist() == [True, False]
+    assert logic.bit_and(np.array([6, 5], np.uint8), 4).tolist() == [4, 4]
+    assert logic.bit_or(np.array([True, False]), False).tolist() == [True, False]
     with pytest.raises(arithmetic.OperandError, match="operand 2 is a number"):
-        arithmetic.bit_and(np.array([True]), np.array([1]))
+        logic.bit_and(np.array([True]), np.array([1]))
 
 
 def test_where_keeps_integers_and_booleans():
-    chosen = arithmetic.where(np.array([True, False]), np.array([2**53 + 1] * 2, np.uint64), 1)
+    chosen = logic.where(np.array([True, False]), np.array([2**53 + 1] * 2, np.uint64), 1)
     assert chosen.tolist() == [2**53 + 1, 1]
-    assert arithmetic.where(np.array([True]), True, False).dtype == np.bool_
+    assert logic.where(np.array([True]), True, False).dtype == np.bool_

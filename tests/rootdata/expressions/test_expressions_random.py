@@ -7,6 +7,7 @@ and the type, in a block of random neighbours and alone, as a cut, as a feature,
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import operator
 from collections.abc import Callable
@@ -151,6 +152,10 @@ WHOLE: dict[str, Callable[[int, int], int | None]] = {
 REAL = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.true_divide, "//": np.floor_divide, "%": np.remainder
 }  # fmt: skip
+BITS: dict[str, Callable[[int, int], int | None]] = {
+    "&": operator.and_, "|": operator.or_, "^": operator.xor,
+    "<<": lambda a, b: a << min(b, 200) if b >= 0 else None, ">>": lambda a, b: a >> min(b, 200) if b >= 0 else None,
+}  # fmt: skip
 COMPARE = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne
 }  # fmt: skip
@@ -172,6 +177,27 @@ def arithmetic(a: Node, sign: str, b: Node) -> Node:
         return None if result is None else fitting(result, dtype)
 
     return node(text, dtype, strict(apply), a, b)
+
+
+def bits(a: Node, sign: str, b: Node) -> Node:
+    dtype = meeting(a) if sign in ("<<", ">>") else meeting(a, b)
+
+    def apply(x: int, y: int) -> Any:
+        result = BITS[sign](int(x), int(y))
+        return None if result is None else fitting(result, dtype)
+
+    return node(f"({a.text}) {sign} ({b.text})", dtype, strict(apply), a, b)
+
+
+def turned(x: Node) -> Node:
+    """Turn the bits of a number; the product keeps it from standing for a condition."""
+    dtype = meeting(x)
+    of = strict(lambda v: 2**64 - 1 - v if dtype == np.uint64 else ~int(v))
+    return node(f"(~({x.text})) * 1", dtype, of, x)
+
+
+def cut_off(x: Node) -> Node:
+    return node(f"int({x.text})", np.int64, strict(lambda v: fitting(math.trunc(float(v)), np.int64)), x)
 
 
 def _divided(x: Any) -> Any:
@@ -310,6 +336,35 @@ def falling(values: list[Any]) -> list[Any]:
     return sorted(present(values), reverse=True) + [None] * values.count(None)
 
 
+def order(values: list[Any]) -> list[int]:
+    """Give the places of values from the largest to the smallest, those of missing ones last."""
+    there = [i for i, v in enumerate(values) if v is not None]
+    return sorted(there, key=lambda i: values[i], reverse=True) + [i for i, v in enumerate(values) if v is None]
+
+
+def sorted_by(x: Node, key: Node) -> Node:
+    of = lambda e: [x.of(e)[i] for i in order(key.of(e))]  # noqa: E731
+    return Node(f"({x.text})[argsort({key.text})]", meeting(x) if x.kind == "int" else x.dtype, of, True)
+
+
+def linked(x: Node, links: Node) -> Node:
+    def of(event: dict[str, Any]) -> Any:
+        values = x.of(event)
+        return [None if i is None or not 0 <= i < len(values) else values[i] for i in links.of(event)]
+
+    return Node(f"({x.text})[{links.text}]", meeting(x) if x.kind == "int" else x.dtype, of, True)
+
+
+def paired(name: str, x: Node, other: Node) -> Node:
+    def of(event: dict[str, Any]) -> Any:
+        mine, theirs = x.of(event), other.of(event)
+        pairs = itertools.combinations(mine, 2) if name.endswith("pairs") else itertools.product(mine, theirs)
+        return [pair[0 if name.startswith("first") else 1] for pair in pairs]
+
+    text = f"{name}({x.text}" + ("" if name.endswith("pairs") else f", {other.text}") + ")"
+    return Node(text, other.dtype if name == "second_of_cross" else x.dtype, of, True)
+
+
 # Expressions
 
 
@@ -365,20 +420,31 @@ def expressions(draw: st.DrawFn, kind: str, is_list: bool, depth: int) -> Node:
     return _elementwise(draw, kind, how, sub, other, is_list)
 
 
+def _rearranged(draw: st.DrawFn, kind: str, x: Node) -> Node:
+    """Draw what selects, sorts, joins or pairs objects, or leaves them as they are."""
+    keep = draw(expressions("bool", True, 0))
+    before = draw(st.integers(0, 6))
+    if before == 1:
+        of = lambda e: [v for v, k in zip(x.of(e), keep.of(e), strict=True) if k]  # noqa: E731
+        return Node(f"({x.text})[{keep.text}]", x.dtype, of, True)
+    if before == 2:
+        return Node(f"sort({x.text})", x.dtype, lambda e: falling(x.of(e)), True)
+    if before == 3:
+        stop = draw(st.integers(-2, 3))
+        return Node(f"({x.text})[:{stop}]", x.dtype, lambda e: x.of(e)[:stop], True)
+    if before == 4:
+        return sorted_by(x, draw(expressions(draw(st.sampled_from(["int", "real"])), True, 0)))
+    if before == 5:
+        return linked(x, draw(expressions("int", True, 0)))
+    if before == 6:
+        names = ["first_of_pairs", "second_of_pairs", "first_of_cross", "second_of_cross"]
+        return paired(draw(st.sampled_from(names)), x, draw(expressions(kind, True, 0)))
+    return x
+
+
 def _reduction(draw: st.DrawFn, kind: str, x: Node) -> Node:
     """Draw something that goes over objects, some of them selected or sorted before."""
-    keep = draw(expressions("bool", True, 0))
-    before = draw(st.integers(0, 3))
-    if before == 1:
-        selected = x
-        of = lambda e: [v for v, k in zip(selected.of(e), keep.of(e), strict=True) if k]  # noqa: E731
-        x = Node(f"({x.text})[{keep.text}]", x.dtype, of, True)
-    if before == 2:
-        whole = x
-        x = Node(f"sort({x.text})", x.dtype, lambda e: falling(whole.of(e)), True)
-    if before == 3:
-        longer, stop = x, draw(st.integers(-2, 3))
-        x = Node(f"({x.text})[:{stop}]", x.dtype, lambda e: longer.of(e)[:stop], True)
+    x = _rearranged(draw, kind, x)
     name = draw(st.sampled_from(["sum", "count", "min", "max", "argmin", "argmax", "first", "[]", "any", "all"]))
     if kind == "bool":
         if name in ("any", "all"):
@@ -419,6 +485,10 @@ def _condition(draw: st.DrawFn, how: int, sub: Callable[..., Node], other: Calla
         sign, of = draw(st.sampled_from(signs))
         return node(f"({a.text}) {sign} ({b.text})", np.bool_, of, a, b)
     kinds = st.sampled_from(["int", "real"])
+    if how == 7:
+        x, values = sub(draw(kinds), is_list), draw(st.lists(literals[draw(kinds)], min_size=1, max_size=3))
+        text = f"({x.text}) in ({', '.join(v.text for v in values)},)"
+        return node(text, np.bool_, some, *(comparison([x, v], ["=="]) for v in values))
     operands = [sub(draw(kinds), is_list), other(draw(kinds))]
     if how == 8:
         operands.append(sub(draw(kinds), is_list))
@@ -436,6 +506,15 @@ def _whole(draw: st.DrawFn, how: int, sub: Callable[..., Node], other: Callable[
     b = other("int")
     if how == 5:
         return extreme(draw(st.sampled_from(["minimum", "maximum"])), a, b)
+    if how == 6:
+        sign = draw(st.sampled_from(sorted(BITS)))
+        if sign in ("<<", ">>"):
+            return bits(a, sign, draw(st.integers(-1, 70).map(literal)) if draw(st.booleans()) else b)
+        return bits(sub("int", is_list), "&" if b.literal is not None else sign, b)
+    if how == 7:
+        return turned(sub("int", is_list))
+    if how == 8 and draw(st.booleans()):
+        return cut_off(sub("real", is_list))
     sign = draw(st.sampled_from(sorted(WHOLE)))
     if sign == "**" and isinstance(b.literal, int):
         b = literal(abs(b.literal))  # a negative literal makes the result real

@@ -469,12 +469,6 @@ def test_an_epoch_from_the_cache_asks_the_server_for_nothing(server, folder, tmp
         assert proxy.sent - sent < 5000  # sizes and times of files
 
 
-@xrootd
-def test_reading_processes_are_started_anew_for_remote_files(server, folder):
-    here = batches(RootDataset(options(folder, "TTree"), index=True))
-    assert batches(RootDataset(options(server.url, "TTree"), index=True, num_workers=1)) == here
-
-
 def test_the_users_own_settings_win(monkeypatch, web):
     monkeypatch.setenv("XRD_REQUESTTIMEOUT", "77")
     monkeypatch.delenv("XRD_STREAMTIMEOUT", raising=False)

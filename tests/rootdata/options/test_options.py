@@ -362,7 +362,6 @@ def test_a_cache_has_a_place_and_a_bound(given, kept):
         ({"cache": "disk"}, "cache: got 'disk'; allowed: 'memory', or"),
         ({"cache": {"folder": "x"}}, "unknown option 'folder' in cache"),
         ({"cache": {"dir": "x", "max_bytes": 0.5}}, "cache.max_bytes: got 0.5"),
-        ({"cache": "memory", "num_workers": 2}, "'memory' belongs to one process"),
         ({"patience": 0}, "patience: got 0; expected a number of seconds above 0"),
         ({"deadline": "long"}, "deadline: got 'long'"),
         ({"num_workers": -1}, "num_workers: got -1"),

@@ -114,7 +114,7 @@ def test_without_weights_the_mean_is_one(specs):
         (b"\xff\xfe\x00", "can't be read"),
         ("[]", f"are of version None, this is version {VERSION}; scan again"),
         ("{}", f"are of version None, this is version {VERSION}; scan again"),
-        ('{"version": 999}', f"are of version 999, this is version {VERSION}; scan again"),
+        ('{"version": 999}', f"are of version 999, this is version {VERSION}; update rootdata, or scan again"),
         (f'{{"version": {VERSION}}}', "are damaged .*; scan again"),
     ],
 )

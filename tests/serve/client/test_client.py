@@ -26,7 +26,6 @@ from serve.client import packing
 from serve.client.asynchronous import AsyncClient
 from serve.client.errors import ServerError, Unreachable
 from serve.client.waiting import Client
-from serve.models.bundles import BUNDLE_FILES
 from serve.upload import archives
 
 
@@ -195,7 +194,7 @@ def test_a_bad_upload_says_why(client: Client, tmp_path: Path) -> None:
 
 
 def test_the_client_packs_what_the_check_and_the_repository_take() -> None:
-    assert set(BUNDLE_FILES) < set(packing.FILES)
+    assert set(bundles.BUNDLE_FILES) < set(packing.FILES)
     assert set(packing.FILES) == set(archives.BUNDLE) - {archives.PARAMS}  # which is TFaaS's own
 
 

@@ -72,8 +72,8 @@ def test_the_explanation_comes_along() -> None:
 
 
 def test_a_format_that_is_not_offered() -> None:
-    with pytest.raises(NotAcceptable, match="got 'text/csv'; answers come as"):
-        FORMATS.of_scores("text/csv")
+    with pytest.raises(NotAcceptable, match="got 'text/x-nobody'; answers come as"):
+        FORMATS.of_scores("text/x-nobody")
 
 
 @pytest.mark.parametrize("accept", FORMATS.gives)

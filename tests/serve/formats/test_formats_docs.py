@@ -48,7 +48,7 @@ def test_a_format_of_ones_own(client: httpx.Client) -> None:
     assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "MET_pt")
     explained = client.post(f"{PATH}?explain", content=BODY, headers={"Content-Type": LINES, "Accept": LINES})
     assert explained.status_code == 406
-    unknown = client.post(PATH, content=BODY, headers={"Content-Type": "text/csv"})
+    unknown = client.post(PATH, content=BODY, headers={"Content-Type": "text/x-nobody"})
     assert LINES in unknown.json()["error"]["message"]
     described = client.get("/openapi.json").json()["paths"]["/models/{name}/predict"]["post"]
     assert LINES in described["requestBody"]["content"]

@@ -8,7 +8,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rootdata.io.formats.ttree import BasketTable
 
 MAX_BYTES = 64_000_000  # of all that is remembered: some 5,000 files of 200 branches with a basket each
+VERSION = 4
 DIGEST_BYTES = 16
 
 BasketKind = tuple[str, str, int, int, int]
@@ -112,22 +114,15 @@ class BasketIndex:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Remember what :meth:`save` wrote; nothing where it is absent or damaged."""
+        """Remember what :meth:`save` wrote; nothing where it is absent, damaged or of another version."""
         index = cls()
         try:
             content = path.read_bytes()
-        except OSError:
-            return index
-        if _digest(content[DIGEST_BYTES:]) != content[:DIGEST_BYTES]:
-            return index
-        with np.load(io.BytesIO(content[DIGEST_BYTES:])) as found:
-            text, kind = json.loads(found["text"].tobytes()), found["kind"].tolist()
-            numbers, edges = found["numbers"], np.cumsum([0, *found["lengths"].tolist()]).tolist()
-        kinds = [tuple((str(a), str(b), *map(int, rest)) for a, b, *rest in one) for one in text["kinds"]]
-        for (where, tree), k, state, begin, end in zip(
-            text["places"], kind, text["states"], edges[:-1], edges[1:], strict=True
-        ):
-            index.add((where, tree), Baskets(State(*state), kinds[k], numbers[begin:end]))
+            if _digest(content[DIGEST_BYTES:]) == content[:DIGEST_BYTES]:
+                for place, baskets in _unpacked(io.BytesIO(content[DIGEST_BYTES:])):
+                    index.add(place, baskets)
+        except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile):
+            return cls()
         return index
 
     def keep(self, place: Place, look_up: Callable[[], Baskets | None]) -> None:
@@ -172,5 +167,19 @@ class BasketIndex:
         return None
 
 
+def _unpacked(content: io.BytesIO) -> Iterator[tuple[Place, Baskets]]:
+    """Yield what :meth:`BasketIndex.save` put together."""
+    with np.load(content) as found:
+        text, kind = json.loads(found["text"].tobytes()), found["kind"].tolist()
+        numbers, edges = found["numbers"], np.cumsum([0, *found["lengths"].tolist()]).tolist()
+        if set(found.files) != {"text", "kind", "lengths", "numbers"} or set(text) != {"places", "kinds", "states"}:
+            raise ValueError("it has fields that are not known here")
+    kinds = [tuple((str(a), str(b), *map(int, rest)) for a, b, *rest in one) for one in text["kinds"]]
+    for (where, tree), k, state, begin, end in zip(
+        text["places"], kind, text["states"], edges[:-1], edges[1:], strict=True
+    ):
+        yield (where, tree), Baskets(State(*state), kinds[k], numbers[begin:end])
+
+
 def _digest(content: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=b"baskets, 4").digest()
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=b"baskets, %d" % VERSION).digest()

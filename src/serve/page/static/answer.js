@@ -1,37 +1,61 @@
+// @ts-check
 // What the server said of an event.
 
 import { el, figure, table } from "./dom.js";
 
 const SHOWN = 50; // rows and columns of a table at most
 
-/** Show what the model says of an event. */
-export function scores({ model, version, scores }) {
-  return [heading(model, version), ...Object.entries(scores).map(([name, [value]]) => scoreOf(name, value))];
+/**
+ * Show what the model says of an event.
+ *
+ * @param {Scores} answer
+ */
+export function scores({ model, version, scores: found }) {
+  return [heading(model, version), ...Object.entries(found).map(([name, [value]]) => scoreOf(name, value))];
 }
 
-/** Show the tensors that a model gives, one event as its scores. */
-export function outputs({ model_name: model, model_version: version, outputs }, { outputs: specs }) {
-  return [heading(model, version), ...outputs.flatMap((output) => {
-    const { columns } = specs.find((spec) => spec.name === output.name);
+/**
+ * Show the tensors that a model gives, one event as its scores.
+ *
+ * @param {InferenceAnswer} answer
+ * @param {Manifest} manifest
+ */
+export function outputs({ model_name: model, model_version: version, outputs: tensors }, { outputs: specs }) {
+  return [heading(model, version), ...tensors.flatMap((output) => {
+    const columns = specs.find((spec) => spec.name === output.name)?.columns ?? [];
     const isEvent = output.data.length === columns.length && output.data.every((value) => typeof value === "number");
-    return [outputs.length > 1 && el("h3", null, output.name),
-      ...(isEvent ? columns.map((name, i) => scoreOf(name, output.data[i])) : [rowsOf(output, columns)])];
-  }).filter(Boolean)];
+    return [...(tensors.length > 1 ? [el("h3", null, output.name)] : []),
+      ...(isEvent ? columns.map((name, i) => scoreOf(name, Number(output.data[i]))) : [rowsOf(output, columns)])];
+  })];
 }
 
-/** Show the scores of an image. */
+/**
+ * Show the scores of an image.
+ *
+ * @param {number[]} values
+ * @param {Model} model
+ */
 export function imageScores(values, { name, version, manifest }) {
   const { columns } = manifest.outputs[0];
   return [heading(name, version), ...values.map((value, i) => scoreOf(columns[i] ?? String(i), value))];
 }
 
+/**
+ * @param {string} model
+ * @param {number | string} version
+ */
 function heading(model, version) {
   return el("p", { class: "faint" }, `${model}, version ${version}`);
 }
 
+/**
+ * @param {OutputTensor} output
+ * @param {string[]} columns
+ */
 function rowsOf({ name, shape, data }, columns) {
   const rows = shape.length ? shape[0] : 1, width = rows ? data.length / rows : 0;
   const head = Array.from({ length: Math.min(width, SHOWN) }, (_, i) => (columns.length === width ? columns[i] : String(i)));
+  /** @type {(row: number) => string[]} */
   const cells = (row) => head.map((_, i) => written(data[row * width + i]));
   const more = rows > SHOWN || width > SHOWN ? `; at most ${SHOWN} rows and columns are shown` : "";
   return el("div", null, el("p", { class: "faint" }, `${name}: ${shape.join(" × ") || "one number"}${more}`),
@@ -39,11 +63,17 @@ function rowsOf({ name, shape, data }, columns) {
       rows: Array.from({ length: Math.min(rows, SHOWN) }, (_, row) => [String(row), ...cells(row)]) }));
 }
 
+/** @param {number | string | boolean | undefined} value */
 function written(value) {
   return typeof value === "number" ? figure(value, 6) : String(value);
 }
 
-/** Show a number, and a bar where it can be a probability. */
+/**
+ * Show a number, and a bar where it can be a probability.
+ *
+ * @param {string} name
+ * @param {number} value
+ */
 function scoreOf(name, value) {
   const filled = el("span", { class: "fill" });
   filled.style.width = `${100 * value}%`;
@@ -51,30 +81,49 @@ function scoreOf(name, value) {
   return el("div", { class: "score" }, el("span", null, name), el("data", { value }, figure(value)), bar);
 }
 
-/** Say at the field what the model has not seen in training; what has no field is said here. */
+/**
+ * Say at the field what the model has not seen in training; what has no field is said here.
+ *
+ * @param {Explained} explained
+ * @param {Map<string, HTMLElement>} places
+ */
 export function warnings(explained, places) {
-  const told = sentences(explained).map(([name, text]) => [places.get(branchOf(name)), text]);
+  const told = sentences(explained).map(([name, text]) => ({ place: places.get(branchOf(name)), text }));
+  /** @param {string} text */
   const note = (text) => el("span", { class: "warning" }, text);
-  for (const [place, text] of told) place?.append(note(text));
+  for (const { place, text } of told) place?.append(note(text));
   const summary = told.length
     ? el("p", { class: "warning" }, `Unlike the training events: ${told.length}; see the notes at the fields.`)
     : el("p", { class: "faint" }, "Nothing is unlike the training events.");
-  return [summary, ...told.filter(([place]) => !place).map(([, text]) => el("p", null, note(text)))];
+  return [summary, ...told.filter(({ place }) => !place).map(({ text }) => el("p", null, note(text)))];
 }
 
+/**
+ * @param {Explained} explained
+ * @returns {[string, string][]}
+ */
 function sentences({ outside, truncated, missing, cuts = [] }) {
+  /** @type {(found: Explained["outside"][string]) => string} */
   const range = ({ value, low, high }) =>
     `= ${figure(value)} is outside the training range ${figure(low)} … ${figure(high)}`;
+  /** @type {(found: Explained["truncated"][string]) => string} */
   const length = ({ objects, kept }) => `${kept} of ${objects} objects are used`;
+  /** @type {(name: string, text: string) => [string, string]} */
+  const told = (name, text) => [name, text];
   return [
-    ...Object.entries(outside).map(([name, found]) => [name, `${name} ${range(found)}`]),
-    ...Object.entries(truncated).map(([name, found]) => [name, `${name}: ${length(found)}`]),
-    ...missing.map((name) => [name, `${name} has no value`]),
-    ...cuts.map((sentence) => ["", `It ${sentence}.`]),
+    ...Object.entries(outside).map(([name, found]) => told(name, `${name} ${range(found)}`)),
+    ...Object.entries(truncated).map(([name, found]) => told(name, `${name}: ${length(found)}`)),
+    ...missing.map((name) => told(name, `${name} has no value`)),
+    ...cuts.map((sentence) => told("", `It ${sentence}.`)),
   ];
 }
 
-/** Say what is wrong, at its field if it has one. */
+/**
+ * Say what is wrong, at its field if it has one.
+ *
+ * @param {import("./api.js").ApiError} error
+ * @param {Field[]} fields
+ */
 export function complaint(error, fields) {
   const wrong = error.field ?? "";
   const field = fields.find(({ name }) => name === wrong) ?? fields.find(({ name }) => name === branchOf(wrong));
@@ -85,7 +134,11 @@ export function complaint(error, fields) {
   return [el("p", { class: "bad" }, `${field.name} can't be used; see the note at the field.`)];
 }
 
-/** Take the number of the object off the name of a value, as in Jet_pt[2]. */
+/**
+ * Take the number of the object off the name of a value, as in Jet_pt[2].
+ *
+ * @param {string} name
+ */
 function branchOf(name) {
   return name.replace(/\[\d+\]$/, "");
 }

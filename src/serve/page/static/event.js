@@ -1,3 +1,4 @@
+// @ts-check
 // The form to try an event: filled in from the sample in the manifest, scored by the server.
 
 import { scores, warnings } from "./answer.js";
@@ -6,6 +7,7 @@ import { el, figure, shortest } from "./dom.js";
 import { tryForm } from "./form.js";
 import { bodyOf, curl, predictPath } from "./payload.js";
 
+/** @param {Model} model */
 export function eventForm(model) {
   const { manifest } = model;
   const fields = manifest.branches.map((branch, i) => fieldOf(branch, i, manifest));
@@ -20,6 +22,12 @@ export function eventForm(model) {
   return tryForm({ fields, content, hint: "Leave a field empty where a value is missing.", score, command });
 }
 
+/**
+ * @param {Branch} branch
+ * @param {number} i
+ * @param {Manifest} manifest
+ * @returns {BranchField}
+ */
 function fieldOf(branch, i, { ranges }) {
   const id = `field-${i}`, range = ranges[branch.name], described = `${id}-hint ${id}-note`;
   const note = el("span", { class: "note", id: `${id}-note` });
@@ -33,8 +41,15 @@ function fieldOf(branch, i, { ranges }) {
   return { name: branch.name, branch, input, note, element };
 }
 
-/** Put numbers side by side, and the lists of a collection below one another. */
+/**
+ * Put numbers side by side, and the lists of a collection below one another.
+ *
+ * @param {BranchField[]} fields
+ * @param {Manifest} manifest
+ * @param {Map<string, HTMLElement>} places
+ */
 function groups(fields, { features }, places) {
+  /** @type {(field: BranchField) => string} */
   const groupOf = ({ branch }) => (branch.kind === "jagged" ? branch.counts ?? branch.name : "");
   return [...new Set(fields.map(groupOf))].map((name) => {
     const note = el("p", { class: "note" });
@@ -45,23 +60,35 @@ function groups(fields, { features }, places) {
   });
 }
 
+/** @param {{ length?: number }} [collection] */
 function hintOf(collection) {
   const used = collection?.length ? `; ${collection.length} are used` : "";
   return el("span", { class: "faint" }, ` one number for each object, with commas between${used}`);
 }
 
+/**
+ * @param {Manifest} manifest
+ * @param {BranchField[]} fields
+ */
 function sampleChoice({ parity }, fields) {
   const columns = parity?.columns ?? {};
+  /** @param {number} at */
   const fill = (at) => {
     for (const { branch, input } of fields) input.value = written(columns[branch.name]?.[at] ?? null, branch);
   };
   const number = Math.max(0, ...Object.values(columns).map((column) => column.length));
+  /** @type {HTMLSelectElement} */
   const choice = el("select", { id: "sample", oninput: () => fill(Number(choice.value)) },
     Array.from({ length: number }, (_, i) => el("option", { value: i }, String(i + 1))));
   fill(0);
   return number > 1 && el("p", { class: "row" }, el("label", { for: "sample" }, "Sample event"), choice);
 }
 
+/**
+ * @param {Value} value
+ * @param {Branch} branch
+ * @returns {string}
+ */
 function written(value, branch) {
   if (Array.isArray(value)) return value.map((one) => written(one, branch)).join(", ");
   return value === null ? "" : shortest(value, branch.dtype);

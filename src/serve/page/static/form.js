@@ -1,3 +1,4 @@
+// @ts-check
 // A form to try a model: a button that asks the server, its answer, and the command that asks the same.
 
 import { complaint } from "./answer.js";
@@ -8,10 +9,12 @@ const LONGEST = 20_000; // characters of a command that is shown; a terminal tak
 /**
  * Make a form.
  *
- * fields: each with its name, input, and note, which is where what is wrong with it is said
- * content: elements of the form
- * score: asks the server, and resolves to the elements of the answer
- * command: makes the text of the command, or "" where there is none
+ * @param {object} parts
+ * @param {Field[]} parts.fields each with its name, input, and note, which is where what is wrong with it is said
+ * @param {Content} parts.content elements of the form
+ * @param {string} parts.hint
+ * @param {() => Promise<Node[]>} parts.score asks the server, and resolves to the elements of the answer
+ * @param {() => string} parts.command makes the text of the command, or "" where there is none
  */
 export function tryForm({ fields, content, hint, score, command }) {
   const results = el("output", { "aria-live": "polite" });
@@ -24,6 +27,7 @@ export function tryForm({ fields, content, hint, score, command }) {
     shown.textContent = details.hidden ? "" : text;
     results.classList.toggle("old", results.childElementCount > 0);
   };
+  /** @param {Event} event */
   const submit = async (event) => {
     event.preventDefault();
     button.disabled = true;
@@ -31,7 +35,7 @@ export function tryForm({ fields, content, hint, score, command }) {
     try {
       results.replaceChildren(...await score());
     } catch (error) {
-      results.replaceChildren(...complaint(error, fields));
+      results.replaceChildren(...complaint(/** @type {import("./api.js").ApiError} */ (error), fields));
     }
     results.classList.remove("old");
     button.disabled = false;
@@ -41,15 +45,17 @@ export function tryForm({ fields, content, hint, score, command }) {
     el("p", { class: "row" }, button, el("span", { class: "faint" }, hint)), results, details);
 }
 
+/** @param {HTMLElement} source */
 function copyButton(source) {
   const copy = async () => {
-    getSelection().selectAllChildren(source); // also for pages without the right to use the clipboard
-    await navigator.clipboard?.writeText(source.textContent).then(() => button.replaceChildren("Copied"), () => {});
+    getSelection()?.selectAllChildren(source); // also for pages without the right to use the clipboard
+    await navigator.clipboard?.writeText(source.textContent ?? "").then(() => button.replaceChildren("Copied"), () => {});
   };
   const button = el("button", { type: "button", onclick: copy }, "Copy");
   return button;
 }
 
+/** @param {Field[]} fields */
 function clear(fields) {
   for (const { input, note } of fields) {
     note.replaceChildren();

@@ -1,14 +1,17 @@
+// @ts-check
 // Starts netron for one model of this server, in place of its own index.js: without its questions to other hosts
 // (where the visitor is, whether it is the newest version, statistics), and with the visitor's key.
 
 window.exports = {};
 
 async function start() {
+  // netron's modules have no types.
   const [{ Host }, { View }, { keyHeaders, pathOf }] = await Promise.all(
     ["./browser.js", "./view.js", "../api.js"].map((module) => import(module)));
   const words = new URLSearchParams(location.search);
 
   class ModelHost extends Host {
+    /** @param {unknown} view */
     async view(view) {
       this._view = view;
     }
@@ -18,10 +21,16 @@ async function start() {
       await this._openModel(`../../${pathOf(name, words.get("version"))}/model.onnx`, `${name}.onnx`);
     }
 
+    /**
+     * @param {string} url
+     * @param {Record<string, string>} headers
+     * @param {unknown[]} rest
+     */
     async _request(url, headers, ...rest) {
       return super._request(url, { ...headers, ...keyHeaders() }, ...rest);
     }
 
+    /** @param {string} name */
     environment(name) {
       return name === "packaged" ? false : super.environment(name); // no offer to report errors elsewhere
     }

@@ -1,3 +1,4 @@
+// @ts-check
 // The card of one version of a model.
 
 import { ask, linkTo, pathOf } from "./api.js";
@@ -9,11 +10,14 @@ import { rocPlot } from "./roc.js";
 import { scorePlots } from "./scores.js";
 import { tensorForm } from "./tensors.js";
 
+/** @param {{ name: string, wanted?: string, settings: Settings }} what */
 export async function modelView({ name, wanted, settings }) {
+  /** @type {Card} */
   const card = await ask(pathOf(name));
   const version = wanted ?? card.latest;
   const head = [el("h1", null, name), versions(card, Number(version)), problems(card)];
   if (!version) return el("div", null, head, el("p", null, "No version of this model can be used."));
+  /** @type {{ manifest: Manifest }} */
   const { manifest } = await ask(pathOf(name, version));
   const model = { name, version: Number(version), latest: card.latest, manifest, settings };
   return el("div", null, head,
@@ -21,42 +25,62 @@ export async function modelView({ name, wanted, settings }) {
     performance(manifest),
     tries(model),
     section("Inputs", inputs(manifest), chosen(manifest)),
-    section("Outputs", tensors("Outputs", manifest.outputs, "columns")),
+    section("Outputs", tensors("Outputs", manifest.outputs, (spec) => spec.columns)),
     settings.graph && section("Graph", graph(model)),
     section("How it was made", origin(manifest), files(model)));
 }
 
+/**
+ * @param {Card} card
+ * @param {number} current
+ */
 function versions(card, current) {
+  /** @type {(version: number) => string[]} */
   const names = (version) => Object.entries(card.aliases).filter(([, v]) => v === version).map(([alias]) => alias);
-  const words = (version) => [String(version), version === card.latest && "latest", ...names(version)];
+  /** @type {(version: number) => string[]} */
+  const words = (version) => [String(version), version === card.latest ? "latest" : "", ...names(version)];
+  /** @type {(version: number) => HTMLElement} */
   const link = (version) => el("a", {
     class: "chip", href: linkTo(card.name, version), "aria-current": version === current && "page",
   }, words(version).filter(Boolean).join(" · "));
   return el("nav", { class: "versions", "aria-label": "Versions" }, "Version", card.versions.map(link));
 }
 
-/** Offer what fits the model: an event by the names of its branches, or else an image, and tensors. */
+/**
+ * Offer what fits the model: an event by the names of its branches, or else an image, and tensors.
+ *
+ * @param {Model} model
+ */
 function tries(model) {
   if (model.manifest.branches.length > 0) return section("Try an event", eventForm(model));
   const layout = imageLayout(model.manifest);
   return [layout && section("Try an image", imageForm(model, layout)), section("Try tensors", tensorForm(model))];
 }
 
+/**
+ * @param {Card} card
+ * @param {Manifest} manifest
+ */
 function about(card, manifest) {
   return el("div", null,
     manifest.description && el("p", { class: "lead" }, manifest.description),
     terms([["Author", manifest.author], ["Created", day(manifest.created)], ["Tags", card.tags.join(", ")]]));
 }
 
+/** @param {Manifest} manifest */
 function performance({ metrics, roc, scores = {} }) {
-  const figures = Object.entries(metrics).map(([name, value]) => [name === "auc" ? "AUC" : name, figure(value, 6)]);
+  /** @type {(metric: [string, number]) => [string, string]} */
+  const written = ([name, value]) => [name === "auc" ? "AUC" : name, figure(value, 6)];
+  const figures = Object.entries(metrics).map(written);
   const hasRoc = Object.keys(roc).length > 0;
   return (hasRoc || figures.length > 0) && section("Test events", terms(figures, "tiles"), hasRoc && rocPlot(roc),
     scorePlots(scores));
 }
 
-function inputs({ branches, ranges, features, inputs }) {
-  if (!branches.length) return tensors("Inputs", inputs, "features");
+/** @param {Manifest} manifest */
+function inputs({ branches, ranges, features, inputs: specs }) {
+  if (!branches.length) return tensors("Inputs", specs, (spec) => spec.features);
+  /** @type {(name: string) => string[]} */
   const seen = (name) => {
     const range = ranges[name];
     if (!range) return ["", "", "", ""];
@@ -65,6 +89,7 @@ function inputs({ branches, ranges, features, inputs }) {
   };
   const sent = new Set(branches.map((branch) => branch.name));
   const derived = Object.keys(ranges).filter((name) => !sent.has(name));
+  /** @type {(name: string) => string} */
   const formula = (name) => String(features.derived?.[name] ?? "");
   return table({
     label: "Inputs", className: "figures",
@@ -76,29 +101,44 @@ function inputs({ branches, ranges, features, inputs }) {
   });
 }
 
-/** Say which events the network was trained on. */
+/**
+ * Say which events the network was trained on.
+ *
+ * @param {Manifest} manifest
+ */
 function chosen({ selection }) {
-  const own = Object.entries(selection?.samples ?? {}).map(([name, { cut }]) => [cut, `, for ${name}`]);
-  const cuts = [[selection?.cut, ""], ...own].filter(([cut]) => cut);
+  const own = Object.entries(selection?.samples ?? {}).map(([name, { cut }]) => ({ cut, of: `, for ${name}` }));
+  const cuts = [{ cut: selection?.cut, of: "" }, ...own].filter(({ cut }) => cut);
   return cuts.length > 0 && el("p", null, "Trained on events that pass ",
-    cuts.map(([cut, of], i) => [i ? "; " : "", el("code", null, cut), of]), ".");
+    cuts.map(({ cut, of }, i) => [i ? "; " : "", el("code", null, cut), of]), ".");
 }
 
+/** @param {Branch} branch */
 function kindOf({ kind, counts, width }) {
   if (kind === "jagged") return `list: ${counts ?? ""}`;
   return kind === "fixed" ? `${width} numbers` : "number";
 }
 
+/**
+ * @template {TensorSpec | OutputSpec} S
+ * @param {string} label
+ * @param {S[]} specs
+ * @param {(spec: S) => string[]} columns
+ */
 function tensors(label, specs, columns) {
   return table({
     label, head: ["Tensor", "Type", "Shape", "Columns"],
-    rows: specs.map((spec) => [spec.name, spec.dtype, spec.shape.join(" × "), spec[columns].join(", ")]),
+    rows: specs.map((spec) => [spec.name, spec.dtype, spec.shape.join(" × "), columns(spec).join(", ")]),
   });
 }
 
-/** Offer the drawing of the network; it is fetched when it is asked for. */
+/**
+ * Offer the drawing of the network; it is fetched when it is asked for.
+ *
+ * @param {Model} model
+ */
 function graph({ name, version }) {
-  const address = `page/netron/index.html?${new URLSearchParams({ name, version })}`;
+  const address = `page/netron/index.html?${new URLSearchParams({ name, version: String(version) })}`;
   const place = el("div");
   const button = el("button", { type: "button", onclick: () => {
     place.replaceChildren(el("iframe", { src: address, title: `Graph of ${name}, version ${version}` }));
@@ -109,6 +149,7 @@ function graph({ name, version }) {
   return [el("p", { class: "row" }, button, link), place];
 }
 
+/** @param {Manifest} manifest */
 function origin({ parity, software, training }) {
   const compared = parity
     ? `Compared with the torch network on ${parity.num_events} events; `
@@ -120,11 +161,15 @@ function origin({ parity, software, training }) {
       && el("details", null, el("summary", null, "Training configuration"), el("pre", { tabindex: 0 }, configuration))];
 }
 
+/** @param {Model} model */
 function files({ name, version, manifest, settings }) {
   if (settings.keys) return null; // a plain link can't send a key
+  /** @type {(file: string) => string} */
   const address = (file) => `${pathOf(name, version)}/${file}`;
+  /** @type {(file: string) => HTMLElement} */
   const link = (file) => el("a", { href: address(file), download: `${name}-${version}-${file}` }, file);
-  const [unit, word] = [[1e6, "MB"], [1e3, "kB"], [1, "bytes"]].find(([unit]) => manifest.size >= unit) ?? [1, "bytes"];
-  const size = `${figure(manifest.size / unit, 3)} ${word}`;
+  const units = [{ bytes: 1e6, word: "MB" }, { bytes: 1e3, word: "kB" }];
+  const { bytes, word } = units.find((unit) => manifest.size >= unit.bytes) ?? { bytes: 1, word: "bytes" };
+  const size = `${figure(manifest.size / bytes, 3)} ${word}`;
   return el("p", null, "Download: ", link("model.onnx"), ` (${size}), `, link("manifest.json"));
 }

@@ -1,20 +1,32 @@
+// @ts-check
 // How the score of the test events is distributed in each sample, as SVG.
 
 import { el, legend, svg } from "./dom.js";
 
 const WIDTH = 560, HEIGHT = 260, LEFT = 74, RIGHT = 14, TOP = 12, BOTTOM = 56;
 
-/** Draw a histogram for each class that can be signal: its samples, each normalised to one. */
+/**
+ * Draw a histogram for each class that can be signal: its samples, each normalised to one.
+ *
+ * @param {Manifest["scores"]} scores
+ */
 export function scorePlots(scores) {
-  return Object.entries(scores).map(([name, samples]) => 
+  return Object.entries(scores).map(([name, samples]) =>
     el("figure", { class: "scores" }, plot(name, samples), legend(Object.keys(samples))));
 }
 
+/**
+ * @param {string} name
+ * @param {Record<string, number[]>} samples
+ */
 function plot(name, samples) {
   const densities = Object.values(samples).map(normalised);
   const top = 1.05 * Math.max(...densities.flat(), 1e-9);
+  /** @type {(value: number) => number} */
   const x = (value) => LEFT + value * (WIDTH - LEFT - RIGHT);
+  /** @type {(value: number) => number} */
   const y = (value) => TOP + (1 - Math.max(value, 0) / top) * (HEIGHT - TOP - BOTTOM);
+  /** @type {(bins: number[]) => string[]} */
   const steps = (bins) => bins.map((height, i) =>
     `${i ? "L" : "M"}${x(i / bins.length).toFixed(1)} ${y(height).toFixed(1)}H${x((i + 1) / bins.length).toFixed(1)}`);
   const title = `Score of ${name} in each sample`;
@@ -29,6 +41,7 @@ function plot(name, samples) {
       "share of events"));
 }
 
+/** @param {number[]} bins */
 function normalised(bins) {
   const total = bins.reduce((a, b) => a + b, 0);
   return bins.map((bin) => (total > 0 ? bin / total : 0));
