@@ -35,7 +35,7 @@ _KINEMATIC = (
     r"btag (u par tak 4 b|p net b|deep flav b)|b ?tag|\w*dl 1\w*( pb)?|gn 2( ?x? ?v \d+)? (pb|phbb)|mv 2 c 10",
     r"(particle net xbb vs qcd|btag ddb.*|global par t \d xbb.*)", r"tau \d( wta)?", r"charge|(d 0|z 0)",
     r"(mini )?pf ?rel ?iso \d*( all)?|.*pf rel iso \d+ all|(pt|et|topoet|ptvar) ?cone ?\d+|isolation var",
-    r"(ip|fd|endvertex|ipchi|fdchi) ?(chi)? ?2? ?\d?( ownpv)?|dira ownpv|.*chi ?2( ndof| ownpv)?|tau",
+    r"(ip|fd|endvertex |track )chi 2( ownpv| ndof)?|dira ownpv|tau",
     r"pid [kpemu]+|(mc \d+ tune v \d )?prob n ?n\w*", r"btag (deep b|csv.*)", r"(qgl|btag .*qg|width|em ?frac|jvt)",
     r"(iso|rel iso|pf rel iso .*)", r"(sip 3 d|dxy|dz)", r"mva( \w+)*",
 )  # fmt: skip

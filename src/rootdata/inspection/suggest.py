@@ -184,6 +184,9 @@ def _missing_lines(found: Inspection, taken: Collection[str]) -> Iterator[str]:
             others = _with_value(found, taken, value)
             warning = f"; but a value of {some(others)}" if others else ""
             yield from _comment(f"{value:g}: {', '.join(names)}{warning}")
+        safe = [value for value in perhaps if not _with_value(found, taken, value)]
+        if safe:
+            yield f"# missing: [{', '.join(map(_number, sorted({*owners, *safe})))}]"
 
 
 def _with_value(found: Inspection, taken: Collection[str], value: float) -> list[str]:

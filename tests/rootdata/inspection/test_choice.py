@@ -236,6 +236,19 @@ def test_values_that_may_stand_for_none_are_proposed_with_counts_and_not_put_in(
     assert f"# - -999.0: mass ({number} of 400)" in text
     assert f"# - -1: btag ({number} of 400); but a value of angle" in text
     assert OmegaConf.create(text).missing == [-999.0]
+    assert "# missing: [" not in text
+
+
+def test_a_value_that_no_other_feature_has_stands_ready_as_missing(tmp_path):
+    rng = np.random.default_rng(0)
+    holes = rng.random(400) < 0.1
+    columns = {
+        "btag": np.where(holes, -1.0, rng.uniform(0.02, 1, 400)),
+        "mass": np.where(holes, -999.0, rng.exponential(80, 400)),
+    }
+    text = suggest(inspect([str(write(tmp_path / "a.root", columns))])).text
+    assert "# missing: [-999.0, -1.0]" in text
+    assert OmegaConf.create(text).missing == [-999.0]
 
 
 # Signals, before any file is read
