@@ -55,6 +55,7 @@ _NOMINAL = (
     r"event header weight", r"(nominal|central) weight", r"kaggle weight", r"(gen|evt|event) ?(wt|wgt)", r"wgt|w|wt",
 )  # fmt: skip
 
+_PLAIN_LABEL = r"is ?sig(nal)?|signal|(true |truth )?label|class|target|y"
 _LISTS = r"(event info aux dyn )?(mc |gen )?event weights|(mc|gen) ?weights"
 
 WHY = {
@@ -207,9 +208,10 @@ def choose_labels(found: Inspection, signal: Sequence[str] = ()) -> Labels:
             note += f"; {chosen[0]!r} was taken as it came first: --signal NAME says otherwise, or edit the labels"
         return Labels(numbers={n: int(n in chosen) for n in names}, expression=None, note=note)
     branches = _label_branches(found)
-    if len(branches) == 1:
-        note = f"the label is taken from the branch {branches[0]!r}"
-        return Labels(numbers={}, branch=branches[0], expression=f"{branches[0]} == 1", note=note)
+    plain = [name for name in branches if re.fullmatch(_PLAIN_LABEL, phrase_of(name))] or branches[: len(branches) == 1]
+    if plain:
+        note = f"the label is taken from the branch {plain[0]!r}"
+        return Labels(numbers={}, branch=plain[0], expression=f"{plain[0]} == 1", note=note)
     several = f" (perhaps one of {', '.join(branches)})" if branches else ""
     return Labels(
         numbers={},

@@ -262,3 +262,25 @@ def test_a_misspelt_signal_is_told_from_the_arguments_alone(tmp_path):
         signals_of(["tth"], samples)
     with pytest.raises(ConfigError, match="no sample is left as background"):
         signals_of(["ttH", "QCD", "c"], samples)
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (["is_signal"], "is_signal == 1"),
+        (["label_top", "label"], "label == 1"),
+        (["B0_isSignal"], "B0_isSignal == 1"),
+        (["label_QCD", "label_Hbb"], "???"),  # of several classes nobody but the user knows which is signal
+        (["met"], "???"),
+    ],
+)
+def test_a_branch_is_the_label_where_one_alone_looks_like_it(tmp_path, names, label):
+    rng = np.random.default_rng(0)
+    columns = {name: rng.integers(0, 2, 60).astype(np.int32) for name in names} | {"x": rng.normal(size=60)}
+    chosen = choose(inspect([str(write(tmp_path / "a.root", columns))]))
+    assert chosen.labels.expression == label
+    assert set(chosen.features.taken) == {"x"} | ({"met"} & set(names))
+    assert all(name in chosen.labels.note for name in names if label == "???" and name != "met")
