@@ -76,7 +76,9 @@ def _add_inspect(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--tree", help="name of the tree, where a file has several")
     parser.add_argument("--entries", type=int, default=10_000, help="read of a file (default: %(default)s)")
-    parser.add_argument("--all", action="store_true", help="show trigger bits and flags, too")
+    parser.add_argument("--all", action="store_true", help="show every branch, trigger bits and flags included")
+    parser.add_argument("--collection", action="append", default=[], metavar="NAME", help="show all its branches")
+    parser.add_argument("--match", metavar="REGEX", help="show the branches whose names hold it: 'Jet_|MET'")
     parser.add_argument(
         "--patience", type=float, default=20.0, metavar="SECONDS",
         help="in which files elsewhere are tried again (default: %(default)g)",
@@ -85,6 +87,8 @@ def _add_inspect(commands: Any) -> None:
         "--deadline", type=float, default=30.0, metavar="SECONDS",
         help="that an attempt to read from elsewhere may take (default: %(default)g)",
     )  # fmt: skip
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page for a browser: report.html")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found: report.json")
     parser.add_argument("--write", type=Path, metavar="YAML", help="write a data configuration: configs/data/mine.yaml")
     parser.add_argument("--signal", action="append", default=[], metavar="SAMPLE", help="label 1; may be repeated")
     parser.add_argument("--force", action="store_true", help="overwrite the configuration")
@@ -127,50 +131,82 @@ def _add_cache(commands: Any) -> None:
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:
-    """Show what is in files; write a configuration where that was asked for.
+    """Show what is in files, or write it: as a page, as JSON, as a data configuration.
 
     Returns
     -------
     0, or 1 where the configuration needs a label before it can be trained with.
     """
-    path = arguments.write
-    if path is not None:
-        _check_target(path, force=arguments.force)
+    for option, endings in _ENDINGS.items():
+        _check_target(option, getattr(arguments, option), endings, force=arguments.force)
     if arguments.entries < 1:
         raise ConfigError(f"--entries: got {arguments.entries}; expected a whole number of at least 1")
-    from rootdata.inspection import files, tables
+    from rootdata.inspection import choice, files, tables
 
+    choice.signals_of(arguments.signal, files.name_samples(arguments.files))
     console = _console()
+    is_long = arguments.all or bool(arguments.collection) or arguments.match is not None
     with console.status("reading ..."):
         found = files.inspect(
-            arguments.files, tree=arguments.tree, entries=arguments.entries, flags=arguments.all,
+            arguments.files, tree=arguments.tree, entries=arguments.entries, flags=is_long,
             patience=values.seconds(arguments.patience, "--patience"),
             deadline=values.seconds(arguments.deadline, "--deadline"),
         )  # fmt: skip
-    console.print(tables.tables(found))
-    return 0 if path is None else _write(found, arguments, console)
+    if is_long:
+        wanted = tables.select(found, collections=arguments.collection, match=arguments.match)
+        console.print(tables.tables(found, width=console.width, wanted=None if arguments.all else wanted))
+    elif not any(getattr(arguments, option) for option in _ENDINGS):
+        chosen = choice.choose(found, signal=arguments.signal)
+        console.print(tables.overview(found, chosen, width=console.width))
+    _write_reports(found, arguments, console)
+    return 0 if arguments.write is None else _write(found, arguments, console)
 
 
-def _check_target(path: Path, *, force: bool) -> None:
-    if path.suffix not in {".yaml", ".yml"}:
-        raise ConfigError(f"--write: got {str(path)!r}; expected a name that ends in .yaml: configs/data/mine.yaml")
+_ENDINGS = {"write": (".yaml", ".yml"), "html": (".html", ".htm"), "json": (".json",)}
+
+
+def _check_target(option: str, path: Path | None, endings: Sequence[str], *, force: bool) -> None:
+    if path is None:
+        return
+    if path.suffix not in endings:
+        example = "configs/data/mine.yaml" if option == "write" else f"report{endings[0]}"
+        raise ConfigError(f"--{option}: got {str(path)!r}; expected a name that ends in {endings[0]}: {example}")
     if path.exists() and not force:
-        raise ConfigError(f"--write: {path} exists; add --force to overwrite it, or choose another name")
+        raise ConfigError(f"--{option}: {path} exists; add --force to overwrite it, or choose another name")
+
+
+def _write_text(option: str, path: Path, text: str, console: Console) -> None:
+    from rich.markup import escape
+
+    from rootdata import cache_folder
+
+    try:
+        cache_folder.write_atomic(path, text)
+    except OSError as error:
+        raise FileError(f"--{option}: {path} can't be written ({error}); choose another place") from error
+    console.print(f"[bold]wrote {escape(str(path))}[/]", highlight=False, soft_wrap=True)
+
+
+def _write_reports(found: Any, arguments: argparse.Namespace, console: Console) -> None:
+    if arguments.html is None and arguments.json is None:
+        return
+    from rootdata.inspection import choice, report
+
+    chosen = choice.choose(found, signal=arguments.signal)
+    for option, write in (("html", report.as_page), ("json", report.as_json)):
+        path = getattr(arguments, option)
+        if path is not None:
+            _write_text(option, path, write(found, chosen), console)
 
 
 def _write(found: Any, arguments: argparse.Namespace, console: Console) -> int:
     from rich.markup import escape
 
-    from rootdata import cache_folder
     from rootdata.inspection.suggest import suggest
 
     path = arguments.write
     suggestion = suggest(found, signal=arguments.signal)
-    try:
-        cache_folder.write_atomic(path, suggestion.text)
-    except OSError as error:
-        raise FileError(f"--write: {path} can't be written ({error}); choose another place") from error
-    console.print(f"[bold]wrote {escape(str(path))}[/]", highlight=False, soft_wrap=True)
+    _write_text("write", path, suggestion.text, console)
     for note in suggestion.notes:
         console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
     console.print("next:", highlight=False)

@@ -73,17 +73,50 @@ def assert_one_sentence(result, *words):
 # inspect
 
 
-def test_inspect_shows_trees_and_branches(start, project):
+def test_inspect_shows_trees_and_features(start, project):
     status, text, complaint = start("inspect", "files/signal.root")
     assert (status, complaint) == (0, "")
     for words in (
         r"signal.root +Events +TTree +400",
-        r"met +flat +float32",
+        r"met +float ",
         r"Jet +[\d.]+ ≤ 4",
-        r"event .* identifier",
+        r"Jet_pt +float\[\]",
+        r"identifiers: .* 1 +event",
     ):
         assert re.search(words, text), words
     assert "from the first 10,000 entries of the file" in text
+
+
+def test_inspect_shows_every_branch_or_a_part_on_request(rootdata, project):
+    _, every, _ = rootdata("inspect", "files/signal.root", "--all")
+    _, jets, _ = rootdata("inspect", "files/signal.root", "--collection", "Jet")
+    _, some, _ = rootdata("inspect", "files/signal.root", "--match", "^met|event")
+    assert re.search(r"event .* identifier", every)
+    assert "Jet_pt" in jets
+    assert not re.search(r"^ met ", jets, re.MULTILINE)
+    assert re.search(r"^ met ", some, re.MULTILINE)
+    assert "Jet_pt" not in some
+
+
+def test_inspect_writes_a_page_and_json_and_no_tables(rootdata, project):
+    words = ("inspect", "files/signal.root", "files/background.root")
+    outputs = ("--html", "a.html", "--json", "a.json", "--write", "a.yaml")
+    status, text, complaint = rootdata(*words, *outputs)
+    assert (status, complaint) == (0, "")
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("wrote")] == ["a.html", "a.json", "a.yaml"]
+    assert len(text.splitlines()) < 12
+    assert not re.search(r"^ met ", text, re.MULTILINE)
+    assert json.loads((project / "a.json").read_text())["choice"]["flat"] == ["met", "nJet"]
+    assert "Jet_pt" in (project / "a.html").read_text()
+    assert_one_sentence(rootdata(*words, "--html", "a.html"), "--html: a.html exists", "--force")
+    assert_one_sentence(rootdata(*words, "--json", "a.txt"), "--json: got 'a.txt'", "report.json")
+
+
+def test_a_misspelt_signal_is_told_before_any_file_is_read(rootdata, project):
+    (project / "unreadable.root").write_text("no ROOT file")
+    words = ("inspect", "unreadable.root", "files/background.root")
+    assert_one_sentence(rootdata(*words, "--signal", "unreadabel"), "--signal: 'unreadabel'", "nearest: 'unreadable'")
+    assert_one_sentence(rootdata(*words, "--signal", "unreadable"), "not a ROOT file")
 
 
 def test_a_mistake_ends_a_process_with_one_sentence_and_no_traceback(start, project):

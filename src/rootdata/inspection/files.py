@@ -10,7 +10,7 @@ import functools
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from rootdata.options.read import ReadConfig
 
 ENTRIES = 10_000  # of a file that are read
 MEASURED_FILES = 3  # of each argument; of the others only the names and kinds of branches are looked at
-_WITH_TREE = re.compile(r"(?P<path>.+\.root(?:\.\d+)?):[^:/]+$")
+_WITH_TREE = re.compile(r"(?P<path>.+\.root(?:\.\d+)?):(?P<tree>[^:/]+)$")
 _NAMED = re.compile(r"(?P<name>[A-Za-z]\w*)=(?P<pattern>.+)$")
 _ALIAS = re.compile(r"_collection\d+(\.|$)")  # ROOT's importer keeps a second name for the branches of a collection
 
@@ -55,6 +55,22 @@ class TreeInfo:
     compression: str
     is_chosen: bool
     note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NamedFiles:
+    """An argument, before any file is opened.
+
+    Parameters
+    ----------
+    name : of a sample that these files would be
+    pattern : path, glob or folder, without a tree
+    argument : path, glob or folder as it was given, with a tree where one was
+    """
+
+    name: str
+    pattern: str
+    argument: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +152,8 @@ def inspect(
     surveys: dict[Location, Mapping[str, Branch]] = {}
     sources, hidden = [], None
     with BlockReader(ReadConfig(patience=patience, deadline=deadline), limit=1) as reader:
-        for name, pattern, locations in _resolve(arguments, tree):
+        for given in name_samples(arguments):
+            locations = find([given.argument], tree=tree, where="inspect")
             measured: list[dict[str, BranchFacts]] = []
             chosen = []
             for location in locations:
@@ -149,7 +166,9 @@ def inspect(
                     measured.append(_measure_tree(reader, found, entries))
                     surveys[found.location] = {n: column.branch for n, column in measured[-1].items()}
             sources.append(
-                InspectedSource(name=name, pattern=pattern, locations=tuple(chosen), columns=merge(measured))
+                InspectedSource(
+                    name=given.name, pattern=given.pattern, locations=tuple(chosen), columns=merge(measured)
+                )
             )
     _check_once(sources)
     merged = merge(source.columns for source in sources)
@@ -168,23 +187,28 @@ def inspect(
 # Which files and trees
 
 
-def _resolve(arguments: Sequence[str], tree: str | None) -> Iterator[tuple[str, str, list[Location]]]:
-    """Yield (name, pattern, files) of every argument, under names of their own."""
+def name_samples(arguments: Sequence[str]) -> list[NamedFiles]:
+    """Give every argument a name of its own: that before ``=``, of its file, or of its tree where others have the file.
+
+    Examples
+    --------
+    >>> [s.name for s in name_samples(["ttH_1.root", "mine=b.root", "both.root:sig", "both.root:bkg"])]
+    ['ttH_1', 'mine', 'sig', 'bkg']
+    """
     parts = []
     for argument in arguments:
         given = None if Path(argument).exists() else _NAMED.match(argument)
         name, pattern = (given["name"], given["pattern"]) if given else ("", argument)
         match = _WITH_TREE.match(pattern)
-        parts.append((name, match["path"] if match else pattern, find([pattern], tree=tree, where="inspect")))
-    paths = Counter(pattern for _, pattern, _ in parts)
-    taken: set[str] = set()
-    for name, pattern, found in parts:
-        shared = paths[pattern] > 1 and found[0].tree
-        name = name or _word(shared.rsplit("/", 1)[-1] if shared else _stem(pattern))
+        parts.append((name, match["path"] if match else pattern, match["tree"] if match else "", pattern))
+    paths = Counter(path for _, path, _, _ in parts)
+    named: dict[str, NamedFiles] = {}
+    for name, path, tree, argument in parts:
+        name = name or _word(tree if paths[path] > 1 and tree else _stem(path))
         numbered = (f"{name}_{i}" for i in range(2, len(parts) + 2))
-        name = name if name not in taken else next(n for n in numbered if n not in taken)
-        taken.add(name)
-        yield name, pattern, found
+        name = name if name not in named else next(n for n in numbered if n not in named)
+        named[name] = NamedFiles(name, path, argument)
+    return list(named.values())
 
 
 def _stem(pattern: str) -> str:

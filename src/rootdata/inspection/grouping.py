@@ -68,9 +68,10 @@ def _first_word(name: str) -> str:
 def _title(names: Sequence[str], counter: str | None) -> str:
     """Name a collection after its counter, or the words or letters that its branches begin with."""
     stem = re.sub(r"^[nN]_?(?=\w)|_(size|count|[nN])$", "", counter) if counter else ""
+    stem = stem.rstrip("_.:/")
     if stem and names[0].startswith(stem):
         return stem
-    words = [re.split(r"[_.]", name) for name in names]
+    words = [re.split(r"[_.:]", name) for name in names]
     common = _common_start(words)[: min(map(len, words)) - 1]
     return "_".join(common) or stem or _first_word(names[0]) or "".join(_common_start(names))
 

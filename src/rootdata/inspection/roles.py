@@ -7,34 +7,35 @@ from collections.abc import Collection
 from typing import Literal
 
 from rootdata.inspection.measure import FEW, BranchFacts
+from rootdata.inspection.words import Kind, is_named, phrase_of
 
 SPREAD = 1e-3  # of a value: less is rounding, as in the mass of a muon
 
-Role = Literal["feature", "counter", "label", "identifier", "index", "weight", "truth", "trigger"]
+Role = Literal["feature", "counter", "label", "identifier", "index", "weight", "truth", "trigger", "flag"]
 
-# By their names in the formats of CMS (NanoAOD) and ATLAS, and of the examples that come with ROOT.
+# Of which there are hundreds in a file; they are not looked at unless asked for.
 FLAGS = re.compile(r"(HLT|L1|DST|AlCa|Flag)_|HLTrigger|L1simulation|L1Reco|MC_\w+_v\d+$")
-_TRIGGER = re.compile(r"n?trig|pass_?(trig|hlt)", re.IGNORECASE)
-_WEIGHT = re.compile(r"weight|(^|_)wgt|^(xsec|cross_?section)", re.IGNORECASE)
-_TRUTH = re.compile(
-    r"(^|_)n?(gen|Gen|SubGen|LHE|HTXS|truth|Truth|mc)(?=[A-Z_0-9]|$)|^MC(?=[a-z_])|^(Generator|Pileup)_|fiducialGen"
-    r"|([hH]adron|[pP]arton|mc)Flavou?r|n[BC]Hadrons"
+_KINDS: tuple[Kind, ...] = ("weight", "identifier", "truth", "trigger", "index")
+# Working points, and bits of identification.
+_POINT = re.compile(
+    r"\b(wp ?\w*|v*(loose|medium|tight)|very (loose|tight)|\w*(loose|tight)|bitmaps?|bitmask|bits|flags?|cut based|"
+    r"cutbased|pass(ed|es)?|veto|clean|is (pf ?cand|p fcand|global|standalone|tracker|good|bad|tau flags)|"
+    r"high purity|in time muon|id (anti|deep|decay)\b.*|quality|author|all authors|jet clean)\b"
 )
-_INDEX = re.compile(r"Idx(G|s|\d)?$")
-_IDENTIFIER = re.compile(
-    r"(run|event|evt|lumi|luminosity_?block|lumi_?block|ls|bx|bunch_?crossing|orbit)(_?(number|num|id|nr))?"
-    r"|(mc_?)?channel_?number|dsid|entry|index", re.IGNORECASE
-)  # fmt: skip
-_LABEL = re.compile(r"is_?sig(nal)?|signal|(true_?|truth_?)?label|class(_?id)?|target", re.IGNORECASE)
+_PLACE = (
+    "cell|layer|plane|sector|module|station|wire|strip|pixel|tower|ring|disk|side|chamber|crystal|dom|pmt|string|wheel"
+)
+_ID = re.compile(rf"\b(?!(?:pdg|lep|type|{_PLACE}) )\w+ (id|wp)( \d+)?$|\b(jet|pu|loose|tight|medium|soft)id$")
 
 
-def role_of(column: BranchFacts, counters: Collection[str]) -> Role:
+def role_of(column: BranchFacts, counters: Collection[str], *, collection: str = "") -> Role:
     """Tell from its name, and a little from its values, what a branch is for.
 
     Parameters
     ----------
     column : name, kind and measured values of the branch
     counters : names of the branches that hold numbers of objects
+    collection : name of the one that the branch belongs to
 
     Examples
     --------
@@ -44,17 +45,37 @@ def role_of(column: BranchFacts, counters: Collection[str]) -> Role:
     """
     name = column.branch.name
     is_flat = column.branch.kind == "flat"
-    if is_flat and (_LABEL.fullmatch(name) or (name.lower() == "y" and column.is_binary)):
+    if is_flat and (is_named("label", name) or (name.lower() == "y" and column.is_binary)):
         return "label"
-    if is_flat and (_IDENTIFIER.fullmatch(name) or (column.counts_up and column.objects)):
+    if is_flat and column.counts_up and column.objects:
         return "identifier"
-    matches: tuple[tuple[Role, re.Match[str] | None], ...] = (
-        ("weight", _WEIGHT.search(name)),
-        ("truth", _TRUTH.search(name)),
-        ("trigger", FLAGS.match(name) or _TRIGGER.match(name)),
-        ("index", _INDEX.search(name)),
-    )
-    return next((role for role, match in matches if match), "counter" if name in counters else "feature")
+    if collection != name and is_truth(collection):
+        return "truth"
+    found: Role | None = next((kind for kind in _KINDS if is_named(kind, name)), None)
+    if found is None and FLAGS.match(name):
+        return "trigger"
+    if found is None and name in counters:
+        return "counter"
+    return found or ("flag" if _is_flag(column) else "feature")
+
+
+def is_truth(collection: str) -> bool:
+    """Say whether a collection, by its name, is one that only a simulation has.
+
+    Examples
+    --------
+    >>> is_truth("TruthElectronsAuxDyn"), is_truth("Particle"), is_truth("ReconstructedParticles")
+    (True, True, False)
+    """
+    return is_named("truth", collection)
+
+
+def _is_flag(column: BranchFacts) -> bool:
+    """Say whether it is a bit that a cut on other values sets: a working point, or a quality."""
+    is_whole = column.branch.dtype.startswith(("bool", "int", "uint"))
+    phrase = phrase_of(column.branch.name)
+    is_count = re.match(r"(n|num|number)\b", phrase) is not None
+    return is_whole and not is_count and (_POINT.search(phrase) is not None or _ID.search(phrase) is not None)
 
 
 def finding(column: BranchFacts) -> str:
@@ -69,6 +90,9 @@ def finding(column: BranchFacts) -> str:
     if stats.high - stats.low <= SPREAD * max(abs(stats.low), abs(stats.high)):
         return f"constant, {_number(stats.low)}"
     if column.varied < FEW:
+        if column.objects <= 2 * FEW:
+            noun = "objects" if branch.kind == "jagged" else "entries"
+            return f"only {column.objects} {noun}"
         return f"{_number(column.middle)} but for {column.varied} values"
     return ""
 

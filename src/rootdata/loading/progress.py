@@ -182,7 +182,7 @@ class Progress:
             start = self._first(trainer, identity)
         elif is_idle and not fit.learnt:  # what was begun was a look at what is there
             start = fit.start
-        elif not counts.current.processed:  # which the trainer resets for every epoch
+        elif not counts.current.processed and (is_idle or fit.given == fit.learnt):  # reset for every epoch
             start = fit.next_epoch()
         else:  # within an epoch: again, beside a longer loader, or to have a look, which counts for nothing
             after = fit.after(fit.given)

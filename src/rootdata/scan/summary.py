@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -38,7 +39,7 @@ def summarize(config: DataConfig, specs: Specs) -> RenderableType:
 def _samples(config: DataConfig, specs: Specs) -> Table:
     table = Table(title="samples: events after cuts / before", box=box.SIMPLE_HEAD, title_justify="left")
     for heading in ("sample", "files", *PARTS, "label"):
-        table.add_column(heading, justify="left" if heading in {"sample", "label"} else "right")
+        table.add_column(heading, justify="left" if heading in {"sample", "label"} else "right", overflow="fold")
     for i, name in enumerate(specs.samples):
         files = [f for f in specs.files if f.sample == i]
         kept = [sum(f.selected(p) for f in files) for p in range(len(PARTS))]
@@ -71,7 +72,8 @@ def _label(config: DataConfig, labels: Sequence[Sequence[int]]) -> str:
 def _features(title: str, names: Sequence[str], config: DataConfig, specs: Specs) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
     for heading in ("feature", "min", "mean", "max", "std", "missing", "scaling"):
-        table.add_column(heading, justify="left" if heading in {"feature", "scaling"} else "right")
+        side: Literal["left", "right"] = "left" if heading in {"feature", "scaling"} else "right"
+        table.add_column(heading, justify=side, overflow="fold", no_wrap=heading not in {"feature", "missing"})
     for name in names:
         stats = specs.columns[name]
         share = stats.missing / max(1, stats.missing + stats.count)

@@ -19,11 +19,12 @@ from troubles_for_tests import OF_ALL, raising
 from rootdata.causes import causes
 from rootdata.errors import BranchError, ConfigError, FileError, MachineError
 from rootdata.inspection import files
+from rootdata.inspection.choice import choose_features
 from rootdata.inspection.files import inspect
 from rootdata.inspection.grouping import collections_of
 from rootdata.inspection.measure import FEW, TYPICAL_SENTINELS, BranchFacts, find_sentinels, measure
 from rootdata.inspection.roles import finding, role_of
-from rootdata.inspection.suggest import choose_features, suggest
+from rootdata.inspection.suggest import suggest
 from rootdata.inspection.tables import tables
 from rootdata.io import trees
 from rootdata.io.branches import Branch
@@ -38,7 +39,7 @@ needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="the folder of r
 def shown(found):
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(tables(found))
+        console.print(tables(found, width=200))
     return capture.get()
 
 

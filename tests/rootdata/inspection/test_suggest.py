@@ -8,8 +8,9 @@ from omegaconf import OmegaConf
 
 from rootdata.app import launch
 from rootdata.errors import ConfigError, DataError
+from rootdata.inspection.choice import MANY, MOST_BRANCHES, MOST_COLLECTIONS, MOST_FLAT
 from rootdata.inspection.files import inspect
-from rootdata.inspection.suggest import MANY, MOST_BRANCHES, MOST_COLLECTIONS, MOST_FLAT, suggest
+from rootdata.inspection.suggest import suggest
 
 REAL, FULL = SHARED / "real", SHARED / "tth_full"
 
@@ -31,7 +32,7 @@ def leaky_events(num_events=200, seed=0, process=0):
         "GenJet": {"pt": jets["pt"] * 1.1},
         "triggerMu": rng.random(num_events) < 0.5,
         "year": np.full(num_events, 2018, np.int32),
-        "dataset": np.full(num_events, process, np.int32),
+        "setting": np.full(num_events, process, np.int32),
         "defaulted": np.where(rng.random(num_events) < 0.5, -999.0, rng.exponential(30, num_events)),
         "cov": rng.normal(size=(num_events, 3)),
     }
@@ -79,7 +80,7 @@ def test_what_would_leak_is_left_out_with_a_word_why(two):
         ("triggerMu", "trigger bits"),
         ("Jet_muonIdx", "places in other collections"),
         ("year", "constant in the entries"),
-        ("dataset", "it names the sample"),
+        ("setting", "it names the sample"),
     ):
         assert [why in reason for reason, names in reasons.items() if name in names.split(", ")] == [True], name
     assert "# weight: genWeight" in suggestion.text
@@ -162,8 +163,8 @@ def test_the_first_sample_is_signal_unless_another_is_named(two):
     first, other = suggest(inspect(two)), suggest(inspect(two), signal=["QCD_470"])
     assert [s.label for s in read(first).data.samples.values()] == [1, 0]
     assert [s.label for s in read(other).data.samples.values()] == [0, 1]
-    assert "'ttH' was taken as it came first: --signal NAME" in first.notes[1]
-    assert "came first" not in other.notes[1]
+    assert "'ttH' was taken as it came first: --signal NAME" in first.notes[-1]
+    assert "came first" not in other.notes[-1]
     assert first.is_complete
 
 

@@ -300,7 +300,9 @@ def check_look(make, watched, trainer, checkpoint, epochs):
     return check
 
 
-@pytest.mark.parametrize(("hook", "look"), list(itertools.product(HOOKS, LOOKS))[::3])
+@pytest.mark.parametrize(
+    ("hook", "look"), [*list(itertools.product(HOOKS, LOOKS))[::3], ("on_train_batch_start", look_at_batches)]
+)
 def test_a_look_in_a_fit_changes_nothing(check_look, hook, look):
     check_look(hook, look)
 
