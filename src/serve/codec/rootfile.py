@@ -51,8 +51,8 @@ def tables(path: str | Path, schemas: Schemas, *, tree: str | None, settings: Se
         Naming the tree, the branch and the event that is wrong.
     """
     wanted = schemas.of()
-    with Path(path).open("rb") as file:  # whose name does not say that it is one
-        why_not = signatures.why_not_root(file.read(signatures.LENGTH))
+    with Path(path).open("rb") as content:  # whose name does not say that it is one
+        why_not = signatures.why_not_root(content.read(signatures.LENGTH))
     if why_not:
         raise BadRequest(f"the file: {why_not}")
     try:

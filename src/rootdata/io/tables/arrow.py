@@ -34,15 +34,14 @@ class ArrowFormat(TableFormat):
 
 
 class _ArrowFile:
-    compression = "unknown"  # each record batch may have its own
-
     def __init__(self, content: Content) -> None:
         import pyarrow as pa
 
+        self.compression = "unknown"  # each record batch may have its own
         self._content = content
         self._opened: tuple[tuple[int, ...], Any] = ((), pa.ipc.open_file(pa.PythonFile(content.reader(), mode="r")))
         self.schema = self._opened[1].schema
-        self.groups = _rows_of_batches(content)
+        self.groups: Sequence[int] = _rows_of_batches(content)
         if len(self.groups) != self._opened[1].num_record_batches:
             raise ContradictionError("the footer counts its record batches in two ways")
 

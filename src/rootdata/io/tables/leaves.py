@@ -118,7 +118,8 @@ def _dtype(kind: Any) -> np.dtype[Any] | None:
     if pt.is_float16(kind):  # nothing computes with so few bits; every value has its like
         return np.dtype(np.float32)
     if pt.is_integer(kind) or pt.is_floating(kind):
-        return np.dtype(kind.to_pandas_dtype())
+        found: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+        return found
     return None
 
 

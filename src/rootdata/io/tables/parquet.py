@@ -44,7 +44,7 @@ class _ParquetFile:
         )
         about = self._file.metadata
         self.schema = self._file.schema_arrow
-        self.groups = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
+        self.groups: Sequence[int] = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
         if min(self.groups, default=0) < 0 or sum(self.groups) != about.num_rows:
             raise ContradictionError(f"row groups of {sum(self.groups):,} rows in a file of {about.num_rows:,}")
         self.compression = (

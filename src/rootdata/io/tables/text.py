@@ -51,17 +51,16 @@ class _Found:
 
 
 class _CsvFile:
-    compression = "none"
-
     def __init__(self, content: Content) -> None:
         import pyarrow as pa
 
+        self.compression = "none"
         self._content = content
         self._separator, self._names, self._body = _header_of(content)
         kinds = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
         found = self._known() or self._keep(self._look_through())
         self.schema = pa.schema([(n, kinds[t]) for n, t in zip(self._names, found.types, strict=True)])
-        self.groups = [found.rows] if found.rows else []
+        self.groups: Sequence[int] = [found.rows] if found.rows else []
 
     def size_of(self, leaves: Sequence[Leaf]) -> float:
         """Return the bytes that leaves take."""

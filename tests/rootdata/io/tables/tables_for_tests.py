@@ -61,7 +61,8 @@ def read_back(
 
 def plain_of(column: Any) -> list[Any]:
     """Return a column as lists, with ``None`` for NaN, so that what is equal compares so."""
-    return without_nan((column.to_awkward() if isinstance(column, Jagged) else column).tolist())
+    plain: list[Any] = without_nan((column.to_awkward() if isinstance(column, Jagged) else column).tolist())
+    return plain
 
 
 def without_nan(value: Any) -> Any:
