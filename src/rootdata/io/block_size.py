@@ -7,11 +7,12 @@ BLOCK_ENTRIES = 20_000
 LEAST_ENTRIES = 1000
 
 
-def entries_of_block(bytes_per_entry: float) -> int:
+def entries_of_block(bytes_per_entry: float, *, most: int = BLOCK_ENTRIES) -> int:
     """Return how many entries a block has, about.
 
     Parameters
     ----------
     bytes_per_entry : of the branches that are read, inflated
+    most : entries, however small they are
     """
-    return min(BLOCK_ENTRIES, max(LEAST_ENTRIES, int(BLOCK_BYTES / max(1.0, bytes_per_entry))))
+    return min(most, max(LEAST_ENTRIES, int(BLOCK_BYTES / max(1.0, bytes_per_entry))))

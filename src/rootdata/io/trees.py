@@ -18,7 +18,7 @@ import uproot
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
 from rootdata.io import remote
-from rootdata.io.block_size import entries_of_block
+from rootdata.io.block_size import BLOCK_ENTRIES, entries_of_block
 from rootdata.io.branches import Branch, BranchKind, describe_branch, describe_field, type_of
 from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.io.files import state_of, state_of_open
@@ -546,7 +546,7 @@ def blocks_of(tree: Tree, names: Sequence[str]) -> list[tuple[int, int]]:
     -------
     (start, stop) of every block, in order, covering all entries
     """
-    wanted = entries_of_block(tree.bytes_per_entry(names))
+    wanted = entries_of_block(tree.bytes_per_entry(names), most=BLOCK_ENTRIES)
     blocks: list[tuple[int, int]] = []
     edges = tree.edges(names)
     if tree.num_entries == 0:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rootdata.causes import ContradictionError
+from rootdata.io.local import Span
 from rootdata.io.tables.content import Content
 from rootdata.io.tables.flatbuffers import FlatTable
 from rootdata.io.tables.leaves import Leaf, paths_of
@@ -41,7 +42,8 @@ class _ArrowFile:
         self._content = content
         self._opened: tuple[tuple[int, ...], Any] = ((), pa.ipc.open_file(pa.PythonFile(content.reader(), mode="r")))
         self.schema = self._opened[1].schema
-        self.groups: Sequence[int] = _rows_of_batches(content)
+        self._blocks = _blocks_of(content)
+        self.groups: Sequence[int] = [_rows_at(content, at, size) for at, size, _ in self._blocks]
         if len(self.groups) != self._opened[1].num_record_batches:
             raise ContradictionError("the footer counts its record batches in two ways")
 
@@ -50,6 +52,11 @@ class _ArrowFile:
         factors = {"flat": 1, "jagged": OBJECTS}
         each = (np.dtype(f.branch.dtype).itemsize * factors.get(f.branch.kind, f.branch.width) for f in leaves)
         return float(sum(self.groups) * sum(each))
+
+    def spans(self, group: int, leaves: Sequence[Leaf]) -> list[Span]:  # noqa: ARG002 - its columns are many small pieces
+        """Say where a record batch lies."""
+        at, size, body = self._blocks[group]
+        return [(at, at + size + body)]
 
     def batches(self, group: int, leaves: Sequence[Leaf], *, rows: int) -> Iterator[Any]:
         """Read a record batch."""
@@ -68,13 +75,14 @@ class _ArrowFile:
         """Do nothing: the file is another's."""
 
 
-def _rows_of_batches(content: Content) -> list[int]:
+def _blocks_of(content: Content) -> list[tuple[int, ...]]:
+    """Say of each record batch where it begins, and how long its metadata and its body are."""
     magic = len(ArrowFormat.start)
     (length,) = struct.unpack("<i", content.fetch(content.size - magic - 4, 4))
     if not 0 < length <= content.size - 2 * magic - 4:
         raise ContradictionError(f"a footer of {length:,} bytes in a file of {content.size:,}")
     footer = FlatTable.root(content.fetch(content.size - magic - 4 - length, length))
-    return [_rows_at(content, at, size) for at, size, _ in footer.structures(_FOOTER_BATCHES, _BLOCK)]
+    return footer.structures(_FOOTER_BATCHES, _BLOCK)
 
 
 def _rows_at(content: Content, at: int, size: int) -> int:

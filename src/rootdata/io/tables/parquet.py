@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from rootdata.io.tables.content import Content
 from rootdata.io.tables.leaves import Leaf
 from rootdata.io.tables.tree import TableFormat
 
-BUFFER = 1 << 18  # bytes of a column that are read at a time: a row group may be larger than memory
-ASKED = 64_000_000  # bytes of a server's file that are asked for at once
+# Bytes of a column that are read at a time, here and from a server: a row group may be larger than memory.
+BUFFER, BUFFER_FAR = 1 << 18, 1 << 21
 
 
 class ParquetFormat(TableFormat):
@@ -35,11 +34,10 @@ class _ParquetFile:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._content = content
         self._file = pq.ParquetFile(
             pa.PythonFile(content.reader(), mode="r"),
             pre_buffer=False,
-            buffer_size=BUFFER,
+            buffer_size=BUFFER_FAR if content.is_remote else BUFFER,
             page_checksum_verification=True,
         )
         about = self._file.metadata
@@ -62,19 +60,17 @@ class _ParquetFile:
                 total += 8 * rows if leaf.branch.kind == "jagged" else 0
         return total
 
+    def spans(self, group: int, leaves: Sequence[Leaf]) -> list[Span]:
+        """Say where the columns of a row group lie."""
+        about = self._file.metadata.row_group(group)
+        return [_span(about.column(n)) for leaf in leaves for n in leaf.numbers]
+
     def batches(self, group: int, leaves: Sequence[Leaf], *, rows: int) -> Iterator[Any]:
         """Read a row group from its start; only so many of its rows are in memory at a time."""
         about = self._file.metadata
         numbers = [n for leaf in leaves for n in leaf.numbers]
         names = [about.schema.column(n).path for n in numbers]
-        with ExitStack() as stack:
-            if self._content.is_remote:
-                spans = [_span(about.row_group(group).column(n)) for n in numbers]
-                if any(low < 0 or high > self._content.size for low, high in spans):
-                    raise ContradictionError("columns lie outside of the file")
-                if sum(high - low for low, high in spans) <= ASKED:
-                    stack.enter_context(self._content.source.ahead(spans))
-            yield from self._file.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
+        yield from self._file.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
 
     def close(self) -> None:
         """Let the file go, which is not closed with it."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from rootdata import disk
 from rootdata.causes import ContradictionError
+from rootdata.io.local import Span
 from rootdata.io.retry import PlaceError
 from rootdata.io.tables import unpacked
 from rootdata.io.tables.content import Content
@@ -65,6 +66,10 @@ class _CsvFile:
     def size_of(self, leaves: Sequence[Leaf]) -> float:
         """Return the bytes that leaves take."""
         return float(sum(self.groups) * sum(np.dtype(leaf.branch.dtype).itemsize for leaf in leaves))
+
+    def spans(self, group: int, leaves: Sequence[Leaf]) -> list[Span]:  # noqa: ARG002 - all of it is needed
+        """Say where the lines lie."""
+        return [(self._body, self._content.size)]
 
     def batches(self, group: int, leaves: Sequence[Leaf], *, rows: int) -> Iterator[Any]:  # noqa: ARG002 - there is one
         """Read the file from its start."""

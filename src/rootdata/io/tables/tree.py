@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from rootdata.io.branches import Branch
 from rootdata.io.contents import Contents, Listed
 from rootdata.io.formats import signatures
 from rootdata.io.formats.basket_index import Baskets
+from rootdata.io.local import Span
 from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
 from rootdata.io.tables import unpacked
 from rootdata.io.tables.content import Content
@@ -27,6 +29,7 @@ from rootdata.table import Table, concatenate
 
 TREE = "rows"  # what stands for the name of a tree, of which such files have one
 FEW = 2  # blocks in a group that is read as a whole
+ASKED = 64_000_000  # bytes of a server's file that are asked for at once
 OBJECTS = 4  # in a list, in the mean, where nobody knows better
 
 
@@ -42,6 +45,9 @@ class TableFile(Protocol):
 
     def size_of(self, leaves: Sequence[Leaf]) -> float:
         """Return about how many bytes leaves take, decoded, of all rows."""
+
+    def spans(self, group: int, leaves: Sequence[Leaf]) -> list[Span]:
+        """Say which bytes of the file reading a group takes."""
 
     def batches(self, group: int, leaves: Sequence[Leaf], *, rows: int) -> Iterator[Any]:
         """Read a group from its start, in record batches that have the columns of leaves.
@@ -201,15 +207,22 @@ class TableTree:
     def _read(self, leaves: dict[str, Leaf], start: int, stop: int) -> Columns:
         if start == stop or not leaves:
             return {name: no_events(leaf) for name, leaf in leaves.items()}
-        parts = []
-        for group, (low, high) in enumerate(itertools.pairwise(self._starts)):
-            first, last = max(start, low), min(stop, high)
-            if first < last:
-                parts += list(self._part(leaves, group, first - low, last - low))
-        whole = concatenate(parts)
+        bounds = [(max(start, low) - low, min(stop, high) - low) for low, high in itertools.pairwise(self._starts)]
+        groups = {group: part for group, part in enumerate(bounds) if part[0] < part[1]}
+        with self._ahead(list(groups), list(leaves.values())):
+            whole = concatenate([t for group, part in groups.items() for t in self._part(leaves, group, *part)])
         if whole.num_events != stop - start:
             raise ContradictionError(f"{whole.num_events:,} rows came where {stop - start:,} are promised")
         return sharing(dict(whole.columns))
+
+    def _ahead(self, groups: Sequence[int], leaves: Sequence[Leaf]) -> AbstractContextManager[None]:
+        """Ask for the bytes of some groups at once where each request costs, unless they are many."""
+        if not self._content.is_remote:
+            return nullcontext()
+        spans = [span for group in groups for span in self._file.spans(group, leaves)]
+        if any(not 0 <= low <= high <= self._content.size for low, high in spans):
+            raise ContradictionError("columns lie outside of the file")
+        return self._content.source.ahead(spans) if sum(b - a for a, b in spans) <= ASKED else nullcontext()
 
     def _part(self, leaves: dict[str, Leaf], group: int, start: int, stop: int) -> Iterable[Table]:
         """Read rows of a group, counted from its start."""
