@@ -57,7 +57,7 @@ class Sample:
 
     Parameters
     ----------
-    files : paths, URLs, globs, folders, ``path:tree`` or text files of those; a tuple in it holds replicas of one file
+    files : paths, URLs, globs, folders, ``path:tree`` or lists of those; a tuple in it holds replicas of one file
     tree : name of the tree, where a file holds several
     label : class number of every event of the sample
     cut : expression; events where it is false are left out
@@ -275,7 +275,7 @@ class DataConfig:
     Parameters
     ----------
     samples : name to ``{"files": ..., "tree": ..., "label": ..., "cut": ..., "weight": ...}``; files are paths, URLs,
-        globs, folders, ``path:tree``, text files of those, or a list of them; a list within it holds places of one file
+        globs, folders, ``path:tree``, lists of those (text or JSON), or several; a list within holds places of one file
     flat : branches with one number an event, and fixed-size arrays
     jagged : collection name to ``{"branches": [...], "length": 10 | "auto", "sort": "-Jet_pt", "cut": "Jet_pt > 30"}``
     derived : new columns as expressions of branches, usable wherever a branch is

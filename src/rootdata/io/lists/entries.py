@@ -67,7 +67,7 @@ def _of_rows(rows: list[str]) -> list[Entry]:
             cells = [cell.strip() for cell in row.strip("|").split("|")]
             copies.setdefault(tuple(cells[:2]) if len(cells) > 2 else (found[0],), []).append(found[0])
     if not copies:
-        raise ListError("its table has no addresses; let `rucio list-file-replicas --pfns` write it")
+        raise ListError("its table has no addresses; let `rucio list-file-replicas` write it")
     return [_copies(places) for places in copies.values()]
 
 

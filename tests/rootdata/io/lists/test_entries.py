@@ -88,7 +88,7 @@ def test_json_names_files_as_catalogues_do(plain, entries, indent):
         ('{"ttH": ["a.root"], "ttbar": ["b.root"]}', "names 2 samples, 'ttH', 'ttbar'; write a list for each"),
         ('{"version": "2"}', "'version' names no file"),
         ('{"a": ', "begins as JSON, and is none"),
-        ("| SCOPE:NAME | GUID |\n| mc:a.root | 5 |\n", "rucio list-file-replicas --pfns"),
+        ("| SCOPE:NAME | GUID |\n| mc:a.root | 5 |\n", "let `rucio list-file-replicas` write it"),
     ],
 )
 def test_what_names_no_file_is_told(text, said):

@@ -7,6 +7,7 @@ import pytest
 from files_for_tests import epoch_of, make_events, options, scanned, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from servers_for_tests import HTTPServer, XRootDServer, xrootd
 from tables_for_tests import KINDS, as_table, expected, plain_of, read_back, write_table
 
 from rootdata.errors import BranchError, DataError, FileError, MachineError
@@ -377,12 +378,11 @@ def test_the_epoch_of_a_large_row_group_is_that_of_small_ones(huge):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_of_a_web_server_are_read_as_local_ones(same, kind):
-    from servers_for_tests import HTTPServer
-
-    with HTTPServer(same) as server:
+@pytest.mark.parametrize("serve", [HTTPServer, pytest.param(XRootDServer, marks=xrootd)])
+def test_files_of_servers_are_read_as_local_ones(same, kind, serve):
+    with serve(same) as server:
         local, far = (epoch_of(options(f"{place}/a.{kind}")) for place in (same, server.url))
         assert all(np.array_equal(local[name], far[name]) for name in local)
         assert look_into(f"{server.url}/a.{kind}").trees[0].entries == 700
-        with pytest.raises(FileError, match=r"404|does not exist"):
+        with pytest.raises(FileError, match=r"404|does not exist|No such file"):
             open_tree(Location(f"{server.url}/b.{kind}"))
