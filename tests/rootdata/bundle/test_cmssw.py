@@ -97,6 +97,7 @@ def test_missing_values_become_what_stands_for_them(single: Any) -> None:
     assert variable["replace_inf_value"] == SENTINEL
 
 
+@pytest.mark.long
 def test_an_open_axis_is_written_as_such(sets: Any) -> None:
     params = cmssw.preprocessing(sets.manifest)
     assert params["input_shapes"]["jets"] == [1, 2, -1]

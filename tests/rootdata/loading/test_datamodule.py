@@ -374,6 +374,7 @@ pickle.dump([[batch["index"].tolist() for batch in loader] for loader in loaders
 """
 
 
+@pytest.mark.long
 def test_another_process_gets_the_same_batches(module, samples):
     data = module(index=True)
     data.setup()

@@ -639,6 +639,7 @@ def check_states(stateful, dataset, num_workers, *, every, **options):
         assert len(rest) >= len(seen) / 3
 
 
+@pytest.mark.long
 @many_workers
 @of_torchdata
 @pytest.mark.parametrize(
@@ -664,6 +665,7 @@ def test_a_stateful_loader_goes_on_from_any_batch(stateful, dataset, num_workers
     check_states(stateful, dataset, num_workers, every=5, **options)
 
 
+@pytest.mark.long
 @many_workers
 @of_torchdata
 @pytest.mark.parametrize(("before", "now"), [(2, 3), (3, 1)])

@@ -29,6 +29,7 @@ async def post(server: Handle, query: str, bodies: list[bytes], *, connections: 
     return [replies[number] for number in range(len(bodies))]
 
 
+@pytest.mark.long
 def test_big_bodies_come_back_as_they_were(start_toy):
     server = start_toy(workers=2)
     bodies = [np.random.default_rng(n).bytes(1_000_000) * 64 for n in range(2)] + [b"small" * n for n in range(100)]
@@ -46,6 +47,7 @@ def test_big_answers_to_small_requests(start_toy):
     assert all(reply.content == body * 16_000 for body, reply in zip(bodies, replies, strict=True))
 
 
+@pytest.mark.long
 def test_5000_requests_over_100_connections(start_toy):
     server = start_toy(workers=2)
     bodies = [b"%d" % n * (n % 50) for n in range(5000)]
