@@ -318,6 +318,7 @@ WAYS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("way", "cache"),
     [("copy", None), ("deepcopy", None), ("pickle", "memory"), ("cloudpickle", None)],

@@ -136,6 +136,7 @@ def test_nothing_survives_the_parent(start_toy):
     poll(lambda: not list(server.temporary.glob("serve-*")), seconds=2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_running_requests_are_finished_before_the_end(start_toy, number):
     server = start_toy(workers=2, api_processes=2)
@@ -261,6 +262,7 @@ def test_a_temporary_folder_with_too_long_a_path_is_said(tmp_path):
     assert not list(folder.glob("serve-*"))
 
 
+@pytest.mark.long
 def test_a_worker_that_can_not_start_ends_the_server(tmp_path):
     status, log = run_toy(tmp_path, fails=True)
     assert status == 1
@@ -280,6 +282,7 @@ def test_nothing_is_done_while_there_is_nothing_to_do(start_toy):
     assert (cpu_seconds(pids) - before) / (time.monotonic() - start) <= 0.015
 
 
+@pytest.mark.long
 def test_api_processes_share_the_connections(start_toy):
     server = start_toy(api_processes=2)
 

@@ -40,6 +40,7 @@ def test_big_bodies_come_back_as_they_were(start_toy):
         assert reply.content == body
 
 
+@pytest.mark.long
 def test_big_answers_to_small_requests(start_toy):
     server = start_toy()
     bodies = [bytes([n]) * 1000 for n in range(8)]
@@ -88,6 +89,7 @@ def test_a_bug_is_a_500_for_its_request_and_for_no_other(start_toy):
     assert "a bug" in server.log.read_text()
 
 
+@pytest.mark.long
 def test_the_deadline_holds_where_the_worker_hangs_and_the_worker_is_replaced(start_toy):
     server = start_toy(stalled=1.0)
     worker = server.children()["worker"]
@@ -147,6 +149,7 @@ def test_while_no_worker_makes_progress_the_server_is_not_ready_and_says_so_at_o
     poll(server.is_ready)
 
 
+@pytest.mark.long
 def test_what_waits_behind_a_long_run_is_answered_by_another_worker(start_toy):
     server = start_toy(workers=2, max_batch=1)
 
