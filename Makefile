@@ -16,7 +16,7 @@ serve: $(VENV)/.serving
 
 # Three lanes: the fast one covers every module, the long one has what takes more than half a minute, the last one all cases.
 test: $(VENV)/.tested
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long and not matrix" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not matrix" $(ARGS)
 
 test-long: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "long and not matrix" $(ARGS)

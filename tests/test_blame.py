@@ -334,6 +334,7 @@ with limited(resource.RLIMIT_NOFILE, len(list(Path("/proc/self/fd").iterdir())) 
 """
 
 
+@pytest.mark.long
 def test_what_the_machine_lacks_is_told_and_no_file_is_blamed(tmp_path, good, write_tree):
     values = {"met": np.random.default_rng(1).normal(size=3_000_000)}
     for kind in ("ttree", "rntuple"):

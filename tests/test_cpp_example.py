@@ -76,6 +76,7 @@ def run(program: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(program), *words], capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.long
 def test_it_gets_the_scores_that_the_python_client_gets(program: Path, url: str) -> None:
     from serve.client import Client
 
@@ -94,6 +95,7 @@ def test_the_events_of_the_example_are_those_of_this_test() -> None:
         assert "{" + ",".join(f"{value:.1f}F" for value in values) + "}" in text
 
 
+@pytest.mark.long
 def test_errors_are_told_with_their_status(program: Path, url: str) -> None:
     unknown = run(program, url, "tth")
     assert unknown.returncode == 2
@@ -107,6 +109,7 @@ def test_errors_are_told_with_their_status(program: Path, url: str) -> None:
     assert "http://127.0.0.1:1/models/ttH/predict" in nobody.stderr
 
 
+@pytest.mark.long
 def test_it_comes_back_after_the_time_that_the_server_asks_for(program: Path) -> None:
     asked: list[float] = []
 

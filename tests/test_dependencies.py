@@ -20,7 +20,13 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text()
 PROJECT = tomllib.loads(PYPROJECT)["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 FOR_DEVELOPERS = {"test", "dev", "docs"}
-OURS = {"rootdata", "serve", "benchmarks", "train"}
+OURS = {
+    "rootdata",
+    "serve",
+    "benchmarks",
+    "train",
+    *(path.stem for path in (ROOT / "examples" / "extend").glob("*.py")),
+}
 # Lightning has two distributions, and a user's own one is met: `lightning` is imported where it is installed.
 OPTIONAL = {"lightning"}
 # The libraries of whose insides something is used: a minor release may move it.

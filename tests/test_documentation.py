@@ -46,6 +46,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_every_page_and_the_public_face_are_there(site: Path) -> None:
     pages = {str(p.relative_to(ROOT / "docs").with_suffix(".html")) for p in (ROOT / "docs").rglob("*.md")}
     assert pages <= {str(p.relative_to(site)) for p in site.rglob("*.html")}
@@ -56,6 +57,7 @@ def test_every_page_and_the_public_face_are_there(site: Path) -> None:
     assert ":class:`" not in reference
 
 
+@pytest.mark.long
 def test_links_between_pages_and_to_files_outside_lead_somewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         for link in re.findall(r'href="([^"#:?]+)[#"]', page.read_text()):
@@ -63,6 +65,7 @@ def test_links_between_pages_and_to_files_outside_lead_somewhere(site: Path) -> 
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+@pytest.mark.long
 def test_the_search_knows_the_options(site: Path) -> None:
     assert "chunk_size" in (site / "search" / "search_index.json").read_text()
 

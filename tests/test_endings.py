@@ -92,6 +92,7 @@ def assert_ended(report, signum, folder, *, also_by=(), is_late=False):
 ALONE = {("step", signal.SIGTERM), ("test's end", signal.SIGTERM), ("first pass", signal.SIGTERM)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("moment", "signum"),
     [case if case in ALONE else also(*case) for case in itertools.product(MOMENTS, NAMES)],
@@ -105,6 +106,7 @@ WHO = [(0, (0,)), (0, (1,)), (1, (1,)), (0, (0, 1))]  # who sends it, and to who
 RANKS = {("step", signal.SIGTERM, 1, (1,)), ("validation", signal.SIGTERM, 0, (0,)), ("step", signal.SIGINT, 0, (1,))}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("moment", "signum", "by", "to"),
     [
@@ -126,6 +128,7 @@ def test_all_ranks_end_when_one_gets_a_signal(carry_out, tmp_path, moment, signu
 # What becomes of the network
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["bf16-true", also("64-true"), also("16-mixed"), also("bf16-mixed")])
 def test_a_training_in_any_precision_ends_with_a_bundle(carry_out, tmp_path, precision):
     report = carry_out(f"trainer.precision={precision}")
@@ -135,6 +138,7 @@ def test_a_training_in_any_precision_ends_with_a_bundle(carry_out, tmp_path, pre
     assert {t.dtype for t in manifest.inputs} == {"float32"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", [1, also(2)])
 def test_what_can_not_be_exported_is_refused_by_all_ranks_before_the_first_batch(carry_out, tmp_path, world):
     report = carry_out("model._target_=endings_for_tests.unwritable", world=world)

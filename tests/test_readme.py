@@ -74,6 +74,7 @@ def run(arguments: list[str], folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_the_example_trains(folder: Path) -> None:
     assert len(PYTHON_BLOCKS) == 1
     (folder / "example.py").write_text(PYTHON_BLOCKS[0])

@@ -236,6 +236,7 @@ class Typed(Net):
         return super().training_step(batch, batch_idx)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:You passed .*precision='16-mixed'")  # which on a CPU is that of bfloat16
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_place_outlives_any_precision_and_whole_numbers_stay_whole(samples, tmp_path, precision):
@@ -310,6 +311,7 @@ COMBINED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint")  # of the other loader
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("other", COMBINED)

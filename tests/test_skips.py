@@ -26,6 +26,7 @@ def run(folder: Path, tests: list[str], *options: str) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "workers"])
 def test_a_skip_that_is_not_listed_fails_the_run_and_is_named(tmp_path: Path, options: tuple[str, ...]) -> None:
     unlisted = SKIPS.replace("moon", "sun")
@@ -37,12 +38,14 @@ def test_a_skip_that_is_not_listed_fails_the_run_and_is_named(tmp_path: Path, op
     assert "moon" not in told
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tests", [[PASSES], [PASSES, SKIPS], [PASSES, FAILS_AS_EXPECTED]])
 def test_what_is_listed_or_expected_to_fail_passes(tmp_path: Path, tests: list[str]) -> None:
     done = run(tmp_path, tests, "--allowed-skips", "allowed")
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.long
 def test_without_the_option_skips_are_free(tmp_path: Path) -> None:
     assert run(tmp_path, [PASSES, SKIPS, MODULE]).returncode == 0
 

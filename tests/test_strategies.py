@@ -110,6 +110,7 @@ MATRIX = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("strategy", "precision", "signum"), MATRIX)
 def test_every_event_comes_in_its_type_and_all_end(data, expected, tmp_path, strategy, precision, signum):
     world = STRATEGIES.get(strategy, 2)

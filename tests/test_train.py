@@ -117,6 +117,7 @@ def test_the_checkpoint_is_one_of_the_network(trained):
     assert torch.isfinite(model({"x": torch.zeros(1, 10)})).all()
 
 
+@pytest.mark.long
 def test_a_checkpoint_can_be_tested_alone(trained, own, tmp_path):
     folder, printed = trained
     (best,) = [word for word in printed.split() if word.startswith("out/checkpoints")]
@@ -156,11 +157,13 @@ def test_two_processes_share_the_events(own, trained, tmp_path):
     assert figures["events"] == json.loads((trained[0] / "metrics.json").read_text())["events"]
 
 
+@pytest.mark.long
 def test_the_paper_s_experiment_takes_a_step(tmp_path):
     train(tmp_path, "experiment=tth_paper", "data.n_events=1500", "debug=fdr", *QUICK[1:2])
     assert len(list((tmp_path / "data").rglob("*.root"))) == 9
 
 
+@pytest.mark.long
 def test_a_misspelt_branch_is_one_sentence(own, tmp_path):
     words = ["data=mine", "data.flat=[met,mas]"]
     message = train(tmp_path, "--config-dir", str(own / "configs"), *QUICK, *words, status=2)
@@ -170,12 +173,14 @@ def test_a_misspelt_branch_is_one_sentence(own, tmp_path):
     assert not (tmp_path / "out" / "config.yaml").exists()
 
 
+@pytest.mark.long
 def test_a_misspelt_option_is_one_sentence(tmp_path):
     message = train(tmp_path, "data.batchsize=5", status=2)
     assert message == "train.py: 'data.batchsize' is not an option; nearest: 'data.batch_size'"
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("data", ["ttH_pythia", "nanoaod"])
 def test_absent_files_are_one_sentence_with_the_remedy(tmp_path, data):
     message = train(tmp_path, f"data={data}", status=2)

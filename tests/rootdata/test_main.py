@@ -217,6 +217,7 @@ def test_inspect_has_the_same_defaults_on_the_command_line():
     assert {name: given["all" if name == "flags" else name] for name in defaults} == defaults
 
 
+@pytest.mark.long
 def test_inspect_scan_train(start, project):
     """The steps of docs/own-data.md, as they are written there."""
     commands = re.findall(r"^python (.+)$", (ROOT / "docs" / "own-data.md").read_text(), re.MULTILINE)

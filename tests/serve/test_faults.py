@@ -167,6 +167,7 @@ def with_something_to_change(repository):
     made.delete("gone")
 
 
+@pytest.mark.long
 def test_another_user_than_its_owner_serves_a_folder_that_it_may_only_read(start_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("r")
     own = folder / "own"
@@ -221,6 +222,7 @@ def test_a_repository_that_may_not_be_changed_says_403(start_server, repository,
     assert f"Permission denied: {repository}/.lock" in log  # whoever runs the server is told where
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_full", [True, False])
 def test_a_disk_that_is_full_or_read_only(start_server, small_disk, repository, tmp_path, is_full):
     folder = small_disk / "repo"

@@ -24,6 +24,8 @@ from serve.keys import Keys
 from serve.models.repository import Repository
 from serve.upload import child
 
+pytestmark = pytest.mark.long  # a browser starts for each
+
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><b>bold</b>"
 CURVE = tuple(i / 100 for i in range(101))

@@ -287,6 +287,7 @@ def without_nan(event: Mapping[str, Any]) -> dict[str, Any]:
     return {n: None if isinstance(v, float) and math.isnan(v) else v for n, v in event.items()}
 
 
+@pytest.mark.long
 def test_arrays_of_the_manifest_alone_give_the_scores_of_torch(made: Made) -> None:
     inputs = Recipe(made.manifest).inputs(made.picked)
     graph = made.folder / "model.onnx"
@@ -297,6 +298,7 @@ def test_arrays_of_the_manifest_alone_give_the_scores_of_torch(made: Made) -> No
     np.testing.assert_allclose(others[:, 0], made.scores, rtol=0, atol=CLOSE)
 
 
+@pytest.mark.long
 def test_the_manifest_says_which_events_were_trained_on(made: Made) -> None:
     selection = made.manifest["selection"]
     assert selection["cut"] == CUT

@@ -72,6 +72,7 @@ def seeds_of(folder):
     return {*map(int, written), composed, *(int(word.removeprefix("seed=")) for word in told if "seed=" in word)}
 
 
+@pytest.mark.long
 def test_who_starts_at_the_same_time_gets_a_folder_of_its_own(start, tmp_path):
     waits = [start(f"seed={seed}") for seed in (1, 2, 3)]
     assert [wait() for wait in waits] == [(0, "")] * 3
@@ -82,6 +83,7 @@ def test_who_starts_at_the_same_time_gets_a_folder_of_its_own(start, tmp_path):
     assert set.union(*seeds) == {1, 2, 3}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("word", ["hydra.run.dir=mine", pytest.param("paths.output_dir=mine", marks=pytest.mark.long)])
 def test_of_those_who_name_one_folder_the_first_has_it(start, tmp_path, word):
     waits = {seed: start(f"seed={seed}", word, "seconds=1") for seed in (1, 2)}
@@ -116,6 +118,7 @@ def test_a_folder_with_a_difficult_name_serves_a_sweep(start, tmp_path):
     assert [seeds_of(sweep / job) for job in "01"] == [{1}, {2}]
 
 
+@pytest.mark.long
 def test_processes_of_one_training_share_the_folder_that_the_first_made(start, tmp_path):
     torchrun = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "localhost", "MASTER_PORT": "29511", "WORLD_SIZE": "2"}
     (tmp_path / "outputs").mkdir()
@@ -141,6 +144,7 @@ def test_one_folder_by_two_names_is_one(start, tmp_path):
     assert seeds_of(tmp_path / "outputs" / "real") == {1}
 
 
+@pytest.mark.long
 def test_what_a_killed_one_left_is_in_nobodys_way(start, tmp_path):
     assert start("seed=1", "kill=true", "hydra.run.dir=outputs/mine")()[0] == -9
     folder = tmp_path / "outputs" / "mine"

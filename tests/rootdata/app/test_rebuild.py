@@ -99,6 +99,7 @@ def refused(capsys: pytest.CaptureFixture[str], checkpoint: Path, *words: str) -
 # train.py
 
 
+@pytest.mark.long
 def test_a_training_ends_with_a_bundle(own: Path, run: Path) -> None:
     manifest = open_bundle(run / "bundle")
     network = DNN.load_from_checkpoint(best_of(run), weights_only=True).eval()
@@ -119,6 +120,7 @@ def test_a_training_ends_with_a_bundle(own: Path, run: Path) -> None:
     assert sum(map(sum, samples.values())) == pytest.approx(sum(len(b["label"]) for b in batches))
 
 
+@pytest.mark.long
 def test_the_newest_training_has_a_link(own: Path, run: Path) -> None:
     link = own / "outputs" / "mine_dnn" / "latest"
     assert link.is_symlink()
@@ -150,6 +152,7 @@ def test_a_link_is_turned_and_a_folder_is_left_alone(tmp_path: Path) -> None:
 # python -m rootdata export
 
 
+@pytest.mark.long
 def test_a_checkpoint_becomes_the_bundle_that_the_training_wrote(
     run: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_checkpoint_becomes_the_bundle_that_the_training_wrote(
     assert again.parity.num_events == 50
 
 
+@pytest.mark.long
 def test_wrong_paths_are_one_sentence(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "does not exist" in refused(capsys, copy / "checkpoints" / "nope.ckpt")
     assert "does not exist" in refused(capsys, copy / "checkpoints")
@@ -178,6 +182,7 @@ def test_wrong_paths_are_one_sentence(copy: Path, tmp_path: Path, capsys: pytest
     assert "is there and no bundle" in refused(capsys, best_of(copy), "--out", str(tmp_path / "busy"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("keep", [0, 1, 100, 3000, -1])
 def test_a_truncated_checkpoint_is_one_sentence(copy: Path, capsys: pytest.CaptureFixture[str], keep: int) -> None:
     path = best_of(copy)
@@ -185,6 +190,7 @@ def test_a_truncated_checkpoint_is_one_sentence(copy: Path, capsys: pytest.Captu
     assert "is no checkpoint of Lightning" in refused(capsys, path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "content", [b"text", b"\x80\x02.", b"\x80\x04K\x01.", b"\x80\x02}q\x00.", pickle.dumps({"state_dict": 5}), b"PK"]
 )
@@ -194,6 +200,7 @@ def test_what_is_no_checkpoint_is_one_sentence(copy: Path, capsys: pytest.Captur
     assert "is no checkpoint of Lightning" in refused(capsys, path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", [{"state_dict": 5}, {"state_dict": {"a": 5}}, {}, [1], torch.zeros(3)])
 def test_other_checkpoints_are_one_sentence(copy: Path, capsys: pytest.CaptureFixture[str], content: Any) -> None:
     path = best_of(copy)
@@ -212,6 +219,7 @@ class Bomb:
         return os.mkdir, (str(self.mark),)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["torch", "pickle", "old torch"])
 def test_a_pickle_is_never_executed(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     path, mark = best_of(copy), tmp_path / "executed"
@@ -240,6 +248,7 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(yaml.safe_dump(config))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -265,6 +274,7 @@ def test_a_changed_configuration_is_one_sentence(
     assert not (copy / "bundle").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", ["a: [", "5", "", "- 1", "\x00"])
 @pytest.mark.parametrize("name", ["config.yaml", "specs.json", "metrics.json", "roc.json"])
 def test_a_damaged_file_of_the_run_is_one_sentence(
@@ -277,6 +287,7 @@ def test_a_damaged_file_of_the_run_is_one_sentence(
     assert str(copy / name) in said
 
 
+@pytest.mark.long
 def test_a_run_without_a_test_has_no_report(copy: Path) -> None:
     (copy / "metrics.json").unlink()
     (copy / "roc.json").unlink()

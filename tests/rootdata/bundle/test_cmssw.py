@@ -59,6 +59,7 @@ def single(samples: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return folder, export(network, data, folder, call=lambda n, b: n(b["x"])[:, 0])
 
 
+@pytest.mark.long
 def test_the_file_has_what_cmssw_asks_for(single: Any) -> None:
     folder, manifest = single
     params = json.loads((folder / PREPROCESS).read_text())
@@ -76,6 +77,7 @@ def test_the_file_has_what_cmssw_asks_for(single: Any) -> None:
             )
 
 
+@pytest.mark.long
 def test_cmssw_s_filling_gives_the_same_scores(single: Any) -> None:
     folder, manifest = single
     params, columns = json.loads((folder / PREPROCESS).read_text()), manifest.parity.columns
@@ -92,11 +94,13 @@ def test_cmssw_s_filling_gives_the_same_scores(single: Any) -> None:
         assert abs(found[0, 0] - expected[i, 0]) < 1e-6
 
 
+@pytest.mark.long
 def test_missing_values_become_what_stands_for_them(single: Any) -> None:
     variable = cmssw.preprocessing(single[1])["flat"]["var_infos"]["met"]
     assert variable["replace_inf_value"] == SENTINEL
 
 
+@pytest.mark.long
 def test_an_open_axis_is_written_as_such(sets: Any) -> None:
     params = cmssw.preprocessing(sets.manifest)
     assert params["input_shapes"]["jets"] == [1, 2, -1]

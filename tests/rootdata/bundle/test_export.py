@@ -204,6 +204,7 @@ def test_whole_numbers_that_are_computed_are_real_inputs(sets: Any) -> None:
 # Networks that depend on the width
 
 
+@pytest.mark.long
 def test_a_network_that_needs_all_places_gets_them(samples: Path, tmp_path: Path) -> None:
     data = make_data(samples)
     network = PlainMean(data)
@@ -471,6 +472,7 @@ KINDS = {
 OFTEN = {"compiled", "on devices", "bfloat16", "double that makes numbers"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [kind if kind in OFTEN else also(kind) for kind in KINDS])
 @pytest.mark.usefixtures("alone")
 def test_a_network_is_exported_whatever_training_made_of_it(chain: Any, tmp_path: Path, kind: str) -> None:

@@ -616,12 +616,13 @@ CHANGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", CHANGES)
 def test_a_crash_at_some_lines_harms_nothing(tmp_path, kind):
     try_crashes(tmp_path, kind, step=40)
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", [kind for kind in CHANGES if kind != "put into a full folder"])  # the next one does
 def test_a_crash_at_any_line_harms_nothing(tmp_path, kind):
     try_crashes(tmp_path, kind, step=1)

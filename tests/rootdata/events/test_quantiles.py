@@ -68,6 +68,7 @@ def rank_errors(values, summary):
     return np.maximum(np.maximum(first - asked, asked - last), 0) / len(values)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sizes", [[97], [3_000, 1, 17_000], [100_000]], ids=["many blocks", "few blocks", "one block"])
 @pytest.mark.parametrize("merged", [in_file_order, in_pairs, from_behind])

@@ -545,6 +545,7 @@ PIECES += [
 ]
 
 
+@pytest.mark.long
 @settings(max_examples=500)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | st.text(max_size=20))
 @example("a[b]")

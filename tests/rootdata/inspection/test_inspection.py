@@ -62,6 +62,7 @@ def odd_events(num_events=100):
 # Trees
 
 
+@pytest.mark.long
 def test_every_tree_of_a_file_is_listed_and_events_is_chosen(tmp_path):
     with uproot.recreate(tmp_path / "many.root", compression=uproot.LZ4(3)) as file:
         add(file, {"x": np.arange(500.0)}, tree="Runs")
@@ -350,6 +351,7 @@ def test_of_every_tree_only_its_own_troubles_are_told():
         assert bool(unusable) == (tree.name in {"Events", "twice", "short", "counted"})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [AWKWARD, FIELDS], ids=lambda p: p.stem)
 def test_what_is_suggested_for_an_awkward_file_can_be_trained_on(tmp_path, path, monkeypatch):
     for name in ("signal", "background"):

@@ -51,6 +51,7 @@ def check(told, count):
     assert outcomes["values"] > 0
 
 
+@pytest.mark.long
 def test_damaged_files_give_their_values_or_say_that_they_are_damaged(tmp_path):
     check(told_of(tmp_path, 1, 400), 400)
 

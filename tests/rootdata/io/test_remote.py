@@ -372,6 +372,7 @@ def child(*arguments, first=""):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SERVERS[:1])
 def test_the_interpreter_ends_quietly(request, name):
     # The XRootD client looks at every object at exit: at one of torch's too, which then warns.
@@ -383,6 +384,7 @@ def test_the_interpreter_ends_quietly(request, name):
         assert time.monotonic() - began < 15
 
 
+@pytest.mark.long
 @xrootd
 def test_control_c_is_answered_while_a_dead_server_is_tried(folder):
     with XRootDServer(folder) as own, child(f"{own.url}/sub/TTree.root", "again") as process:

@@ -318,6 +318,7 @@ WAYS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("way", "cache"),
     [("copy", None), ("deepcopy", None), ("pickle", "memory"), ("cloudpickle", None)],
@@ -374,6 +375,7 @@ pickle.dump([[batch["index"].tolist() for batch in loader] for loader in loaders
 """
 
 
+@pytest.mark.long
 def test_another_process_gets_the_same_batches(module, samples):
     data = module(index=True)
     data.setup()

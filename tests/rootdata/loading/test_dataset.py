@@ -317,6 +317,7 @@ def test_a_plain_loader_gives_the_same_batches(dataset, num_workers):
     assert_same(loader, dataset())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("persistent", [False, True])
 def test_a_plain_loader_goes_on_to_the_next_epoch(dataset, num_workers, persistent):
@@ -337,6 +338,7 @@ def test_the_epochs_of_a_data_set_go_on_whatever_iterates_over_it(dataset):
     assert indices(events) == expected[5]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_epoch_after_one_that_was_left_early_is_whole(dataset, num_workers):
     loader = DataLoader(dataset(), batch_size=None, num_workers=num_workers)
@@ -589,6 +591,7 @@ many_workers = pytest.mark.filterwarnings("ignore:This DataLoader will create:Us
 of_torchdata = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
 
 
+@pytest.mark.long
 @many_workers
 @pytest.mark.parametrize("num_workers", [0, 2, 3])
 def test_a_loader_gives_what_is_left_in_order_whatever_its_workers(dataset, num_workers):
@@ -639,6 +642,7 @@ def check_states(stateful, dataset, num_workers, *, every, **options):
         assert len(rest) >= len(seen) / 3
 
 
+@pytest.mark.long
 @many_workers
 @of_torchdata
 @pytest.mark.parametrize(
@@ -664,6 +668,7 @@ def test_a_stateful_loader_goes_on_from_any_batch(stateful, dataset, num_workers
     check_states(stateful, dataset, num_workers, every=5, **options)
 
 
+@pytest.mark.long
 @many_workers
 @of_torchdata
 @pytest.mark.parametrize(("before", "now"), [(2, 3), (3, 1)])

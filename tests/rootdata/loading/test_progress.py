@@ -186,6 +186,7 @@ def check_order(samples, make, net, trainer, checkpoint, epochs):
     return check
 
 
+@pytest.mark.long
 @in_both
 @pytest.mark.parametrize("is_one_trainer", [False, True])
 def test_every_fit_gets_its_own_events_in_some_orders(check_order, is_one_trainer):
@@ -357,6 +358,7 @@ def test_a_search_for_the_learning_rate_leaves_no_trace(pl, make, net, trainer, 
     assert network.seen == epochs[num_before]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_before", [0, 1])
 def test_a_search_for_the_size_of_batches_leaves_nothing_but_the_size(make, net, trainer, samples, num_before):
     from pytorch_lightning.tuner import Tuner

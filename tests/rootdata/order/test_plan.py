@@ -219,6 +219,7 @@ def test_the_cut_into_partitions_is_the_same_in_every_epoch(plan):
 # The order of an epoch
 
 
+@pytest.mark.long
 @given(plans(shuffle=True))
 def test_the_order_follows_from_seed_and_epoch_alone(plan):
     assume(plan.num_events >= 20)  # 20! orders: two equal ones are an error, not chance

@@ -127,6 +127,7 @@ def test_the_command_takes_the_address(cluster, tmp_path, monkeypatch, capsys, p
 # Executors of others
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["threads", "processes", "a dask client"])
 def test_any_executor_gives_the_same_specs(cluster, several, kind):
     makers = {
@@ -158,6 +159,7 @@ def cut_small_blocks():
     trees.BLOCK_ENTRIES = 1  # as the fixture does in this process
 
 
+@pytest.mark.long
 def test_an_executor_that_breaks_down_is_an_error(several):
     spawn = multiprocessing.get_context("spawn")
     with (

@@ -83,6 +83,7 @@ def test_there_is_what_is_tested() -> None:
     assert len(PYTHON) == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", BASH[1:])
 def test_commands_work(block: str, folder: Path, own_server: Handle) -> None:
     out = run(block, folder, own_server.url)

@@ -496,12 +496,13 @@ CHANGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", CHANGES)
 def test_a_crash_at_some_lines_leaves_old_or_new(made, tmp_path, kind):
     try_crashes(made, tmp_path, kind, step=20)
 
 
-@pytest.mark.long
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", CHANGES)
 def test_a_crash_at_any_line_leaves_old_or_new(made, tmp_path, kind):
     try_crashes(made, tmp_path, kind, step=1)

@@ -144,6 +144,7 @@ def server(start_server, repository: Path) -> Iterator[Handle]:
     return start_server(["-m", "serve", str(repository), "--port", "0", "--workers", "2", "--stalled", "1"])
 
 
+@pytest.mark.long
 def test_a_stuck_model_costs_16_other_clients_no_answer(server):
     async def scenario() -> tuple[list[int], httpx.Response, bool]:
         async with httpx.AsyncClient(base_url=server.url, timeout=30, verify=False) as http:
@@ -171,6 +172,7 @@ def test_a_stuck_model_costs_16_other_clients_no_answer(server):
     assert server.children()["worker"] == before
 
 
+@pytest.mark.long
 def test_without_a_worker_that_makes_progress_the_server_is_not_ready(server):
     async def scenario() -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=30, verify=False) as http:

@@ -71,6 +71,7 @@ def kill_and_wait(server: Handle, kind: str) -> None:
     poll(lambda: replaced(server, kind, old), seconds=15)
 
 
+@pytest.mark.long
 def test_killed_workers_are_replaced_and_every_request_is_answered(start_toy):
     server = start_toy(workers=2)
     old = set(server.children()["worker"])
@@ -80,6 +81,7 @@ def test_killed_workers_are_replaced_and_every_request_is_answered(start_toy):
     assert set(counts) <= {"200", "503"}
 
 
+@pytest.mark.long
 def test_killed_api_processes_are_replaced_and_no_answer_is_wrong(start_toy):
     server = start_toy(api_processes=2)
     old = set(server.children()["api"])
@@ -101,6 +103,7 @@ def test_a_dying_worker_is_answered_for_within_a_second(start_toy):
     assert httpx.post(f"{server.url}/echo", content=b"x").status_code == 200
 
 
+@pytest.mark.long
 def test_without_a_worker_there_is_a_503_and_then_an_answer(start_toy):
     server = start_toy()
     kill(server.children()["worker"][0])
@@ -111,6 +114,7 @@ def test_without_a_worker_there_is_a_503_and_then_an_answer(start_toy):
     assert server.is_ready()
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_again_and_again_is_started_again_and_again(start_toy):
     server = start_toy()
     for _ in range(3):
@@ -132,6 +136,7 @@ def test_nothing_survives_the_parent(start_toy):
     poll(lambda: not list(server.temporary.glob("serve-*")), seconds=2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_running_requests_are_finished_before_the_end(start_toy, number):
     server = start_toy(workers=2, api_processes=2)
@@ -257,6 +262,7 @@ def test_a_temporary_folder_with_too_long_a_path_is_said(tmp_path):
     assert not list(folder.glob("serve-*"))
 
 
+@pytest.mark.long
 def test_a_worker_that_can_not_start_ends_the_server(tmp_path):
     status, log = run_toy(tmp_path, fails=True)
     assert status == 1
@@ -265,6 +271,7 @@ def test_a_worker_that_can_not_start_ends_the_server(tmp_path):
     assert not list(tmp_path.glob("serve-*"))
 
 
+@pytest.mark.long
 def test_nothing_is_done_while_there_is_nothing_to_do(start_toy):
     server = start_toy(workers=2, api_processes=2)
     assert httpx.post(f"{server.url}/echo", content=b"x").status_code == 200
@@ -275,6 +282,7 @@ def test_nothing_is_done_while_there_is_nothing_to_do(start_toy):
     assert (cpu_seconds(pids) - before) / (time.monotonic() - start) <= 0.015
 
 
+@pytest.mark.long
 def test_api_processes_share_the_connections(start_toy):
     server = start_toy(api_processes=2)
 

@@ -29,6 +29,7 @@ async def post(server: Handle, query: str, bodies: list[bytes], *, connections: 
     return [replies[number] for number in range(len(bodies))]
 
 
+@pytest.mark.long
 def test_big_bodies_come_back_as_they_were(start_toy):
     server = start_toy(workers=2)
     bodies = [np.random.default_rng(n).bytes(1_000_000) * 64 for n in range(2)] + [b"small" * n for n in range(100)]
@@ -39,6 +40,7 @@ def test_big_bodies_come_back_as_they_were(start_toy):
         assert reply.content == body
 
 
+@pytest.mark.long
 def test_big_answers_to_small_requests(start_toy):
     server = start_toy()
     bodies = [bytes([n]) * 1000 for n in range(8)]
@@ -46,6 +48,7 @@ def test_big_answers_to_small_requests(start_toy):
     assert all(reply.content == body * 16_000 for body, reply in zip(bodies, replies, strict=True))
 
 
+@pytest.mark.long
 def test_5000_requests_over_100_connections(start_toy):
     server = start_toy(workers=2)
     bodies = [b"%d" % n * (n % 50) for n in range(5000)]
@@ -86,6 +89,7 @@ def test_a_bug_is_a_500_for_its_request_and_for_no_other(start_toy):
     assert "a bug" in server.log.read_text()
 
 
+@pytest.mark.long
 def test_the_deadline_holds_where_the_worker_hangs_and_the_worker_is_replaced(start_toy):
     server = start_toy(stalled=1.0)
     worker = server.children()["worker"]
@@ -145,6 +149,7 @@ def test_while_no_worker_makes_progress_the_server_is_not_ready_and_says_so_at_o
     poll(server.is_ready)
 
 
+@pytest.mark.long
 def test_what_waits_behind_a_long_run_is_answered_by_another_worker(start_toy):
     server = start_toy(workers=2, max_batch=1)
 

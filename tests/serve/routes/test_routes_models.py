@@ -44,6 +44,7 @@ def zipped(folder, **others):
     return target.getvalue()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 @pytest.mark.parametrize("kind", ["tar.gz", "zip"])
 def test_an_uploaded_bundle_is_served(site, archive, numbers, method, kind):

@@ -144,6 +144,7 @@ def test_a_zip_that_lies_about_its_sizes(tmp_path, into):
     assert sum(p.stat().st_size for p in into.iterdir()) <= 1_000_000
 
 
+@pytest.mark.long
 def test_a_header_of_gigabytes_is_met_by_the_childs_limit(tmp_path, into):
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 3_000_000_000

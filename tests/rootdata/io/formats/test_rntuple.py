@@ -364,6 +364,7 @@ def pages_of(tree, names):
     return sorted((page.offset, page.stop - page.offset) for page in found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_damaged_pages_are_refused_or_read_but_never_crash(tmp_path, compression):
     columns = make_events(3000)
