@@ -110,7 +110,7 @@ def _expand(pattern: str, tree: str | None, where: str, read: ReadConfig, lists:
     if status is not None and stat.S_ISDIR(status.st_mode):
         return [Location(m, tree) for m in _in_folder(path, where)]
     if has_glob(path):
-        return [Location(m, tree) for m in _matches(path, where)]
+        return [Location(p, tree) for m in _matches(path, where) for p in ([m] if has_trees(m) else _parts(m, where))]
     if status is None:
         raise FileError(f"{where}: {_absent(path)}; check the path (seen from {Path.cwd()})")
     if is_list(path):
@@ -148,6 +148,11 @@ def _matches(pattern: str, where: str) -> list[str]:
         words = f"{where}: {len(closed)} folders can't be looked into, what matches {pattern!r} there is left out"
         warnings.warn(told(words, closed[0]), stacklevel=2)
     return matches
+
+
+def _parts(path: str, where: str) -> list[str]:
+    """Return a file itself, or the files of the folder that is called as one, as Spark and dask write tables."""
+    return _in_folder(path, where) if os.path.isdir(path) else [path]  # noqa: PTH112 - never raises
 
 
 def _in_folder(folder: str, where: str) -> list[str]:

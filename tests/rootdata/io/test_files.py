@@ -107,6 +107,15 @@ def test_a_folder_without_root_files_gives_those_of_one_other_kind(folder):
     assert [Path(p).name for p in paths_of("t")] == ["z.root"]
 
 
+def test_a_folder_that_is_called_as_a_file_stands_for_its_parts(folder):
+    for name in ("t.parquet/part-1.parquet", "t.parquet/part-0.parquet", "t.parquet/_SUCCESS", "u.parquet"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    parts = ["t.parquet/part-0.parquet", "t.parquet/part-1.parquet"]
+    assert paths_of("t.parquet") == parts
+    assert paths_of("*.parquet") == [*parts, "u.parquet"]
+
+
 def test_a_list_on_a_server_is_read_there(folder):
     (folder / "l.txt").write_text("# from a server\nb.root\n")
     with HTTPServer(folder) as server:

@@ -91,7 +91,4 @@ def _rows_at(content: Content, at: int, size: int) -> int:
     metadata = content.fetch(at, size)
     begin = 8 if metadata.startswith(_CONTINUES) else 4
     batch = FlatTable.root(metadata[begin:]).table(_MESSAGE_HEADER)
-    rows = 0 if batch is None else batch.long(_BATCH_ROWS)
-    if rows < 0:
-        raise ContradictionError(f"a record batch of {rows} rows")
-    return rows
+    return 0 if batch is None else batch.long(_BATCH_ROWS)

@@ -43,7 +43,7 @@ class _ParquetFile:
         about = self._file.metadata
         self.schema = self._file.schema_arrow
         self.groups: Sequence[int] = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
-        if min(self.groups, default=0) < 0 or sum(self.groups) != about.num_rows:
+        if sum(self.groups) != about.num_rows:
             raise ContradictionError(f"row groups of {sum(self.groups):,} rows in a file of {about.num_rows:,}")
         self.compression = (
             str(about.row_group(0).column(0).compression) if self.groups and about.num_columns else "none"

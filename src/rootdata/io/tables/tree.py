@@ -29,6 +29,7 @@ from rootdata.table import Table, concatenate
 
 TREE = "rows"  # what stands for the name of a tree, of which such files have one
 FEW = 2  # blocks in a group that is read as a whole
+MOST = 1 << 32  # rows of a group: formats hold lists of fewer
 ASKED = 64_000_000  # bytes of a server's file that are asked for at once
 OBJECTS = 4  # in a list, in the mean, where nobody knows better
 
@@ -81,7 +82,7 @@ class TableFormat:
         try:
             content = Content(place)
             self._check(content)
-            return TableTree(self.open_file(content), content, location, kind=self.kind)
+            return TableTree(self.open_file(content), content, location)
         except Exception as error:
             if content is not None:
                 content.close()
@@ -131,12 +132,15 @@ class TableTree:
     file : knows the format
     content : the bytes
     asked : the location that was to be opened
-    kind : of files, for errors
     """
 
-    def __init__(self, file: TableFile, content: Content, asked: Location, *, kind: str) -> None:
-        self._file, self._content, self._kind = file, content, kind
+    def __init__(self, file: TableFile, content: Content, asked: Location) -> None:
+        self._file, self._content = file, content
+        unreal = next((rows for rows in file.groups if not 0 <= rows < MOST), None)
+        if unreal is not None:
+            raise ContradictionError(f"a group of {unreal:,} rows")
         self._leaves = leaves_of(file.schema)
+        self._sizes: dict[tuple[str, ...], float] = {}  # by names
         self._starts = np.concatenate([[0], np.cumsum(np.asarray(file.groups, np.int64))]).tolist()
         self.asked, self.location = asked, dataclasses.replace(asked, tree=TREE)
         self.place, self.state = content.place, content.state
@@ -165,7 +169,10 @@ class TableTree:
 
     def bytes_per_entry(self, names: Sequence[str]) -> float:
         """Return the decoded size of columns, in bytes an entry."""
-        return self._file.size_of(self._usable(names)) / max(1, self.num_entries)
+        wanted = tuple(names)
+        if wanted not in self._sizes:  # asked for at each read
+            self._sizes[wanted] = self._file.size_of(self._usable(names)) / max(1, self.num_entries)
+        return self._sizes[wanted]
 
     def nbytes(self, names: Sequence[str], start: int, stop: int) -> int:
         """Return about how many bytes reading entries takes."""

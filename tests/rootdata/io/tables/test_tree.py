@@ -386,3 +386,13 @@ def test_files_of_servers_are_read_as_local_ones(same, kind, serve):
         assert look_into(f"{server.url}/a.{kind}").trees[0].entries == 700
         with pytest.raises(FileError, match=r"404|does not exist|No such file"):
             open_tree(Location(f"{server.url}/b.{kind}"))
+
+
+def test_a_group_of_more_rows_than_can_be_is_damage(same, tmp_path):
+    content = (same / "a.arrow").read_bytes()
+    rows = np.int64(90).tobytes()
+    path = tmp_path / "d.arrow"
+    for wrong in (-1, 1 << 48):  # each would be cut into blocks before anything is read
+        path.write_bytes(content.replace(rows, np.int64(wrong).tobytes()))
+        with pytest.raises(FileError, match=r"d\.arrow: the file is truncated or damaged \(.*rows"):
+            open_tree(Location(str(path)))
