@@ -95,7 +95,7 @@ def test_scaling_is_measured(tmp_path: Path) -> None:
     small = ["--folder", str(tmp_path), "--quick", "--axis", "readers", "--axis", "files"]
     run("benchmarks.scaling", *small, "--json", str(figures), "--plots", str(tmp_path / "plots"))
     table = json.loads(figures.read_text())["table"]
-    assert list(table["readers"]) == ["threads, 1 core", "threads, 2 cores", "1 process", "2 processes"]
+    assert list(table["readers"]) == ["threads, 1 core", "threads, 2 cores", "1 thread"]
     assert list(table["files"]) == ["1", "4", "16", "64"]
     assert all(value > 0 for axis in table.values() for row in axis.values() for value in row.values())
     assert (tmp_path / "plots" / "scaling.png").exists()

@@ -24,6 +24,7 @@ LEAST = {"branch": 24, "note": 12, "why": 24}  # characters, in a narrow termina
 TREES = 40  # that are listed
 MORE = "--all shows every branch; --collection Jet and --match REGEX a part of them; --html and --json write them"
 NAMED = 12  # branches of a reason that are named
+TOLD = 3  # reasons why branches can't be used: of more the table of all branches tells
 # As uproot calls numbers, which are the names of C++.
 _TYPES = {"float32": "float", "float64": "double", "bool": "bool", "float16": "std::float16_t"}
 
@@ -177,8 +178,10 @@ def _feature_table(found: Inspection, chosen: Choice, width: int) -> RenderableT
 def _left_out(found: Inspection, chosen: Choice) -> Table:
     table = _table("left out", ("why", "branches", "such as"), right=("branches",))
     reasons: dict[str, list[str]] = {}
+    is_unusable = [why for why in chosen.features.left_out if why.startswith("unusable: ")]
     for why, names in chosen.features.left_out.items():
-        reasons.setdefault(_shorter(why), []).extend(names)
+        is_told = len(is_unusable) <= TOLD and why in is_unusable
+        reasons.setdefault(why if is_told else _shorter(why), []).extend(names)
     for why, several in reasons.items():
         more = ", ..." * (len(several) > NAMED)
         table.add_row(Text(why), f"{len(several):,}", Text(", ".join(several[:NAMED]) + more))
