@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from rootdata.errors import BranchError
+from rootdata.io.formats.parts import MOST_PARTS, BranchPart, is_record, parts_of
 from rootdata.io.guard import Unusable, guarded
 
 BranchKind = Literal["flat", "jagged", "fixed", "unusable"]
@@ -44,7 +45,7 @@ class Branch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """How uproot reads a branch.
 
     Parameters
@@ -56,6 +57,7 @@ class _Reading:
     counter : of the objects, by name
     range : that the file declares for numbers of few bits, as ``0,100,16``
     has_range : whether uproot knows of one
+    parts : the columns that it is divided into, where an entry or an object holds several numbers
     """
 
     kind: str
@@ -65,41 +67,70 @@ class _Reading:
     counter: str | None
     range: str | None
     has_range: bool
+    parts: tuple[BranchPart, ...]
 
 
-def describe_branch(name: str, branch: Any) -> Branch:
-    """Describe a branch of a TTree, as uproot has it."""
-    reading = guarded(lambda: _reading_of(branch))
+def reading_of(branch: Any) -> Reading | Unusable:
+    """Say how uproot reads a branch of a TTree."""
+    return guarded(lambda: _reading_of(branch))
+
+
+def columns_in(reading: Reading | Unusable) -> tuple[BranchPart, ...]:
+    """Return the columns that a branch is divided into; none where it is one, or can't be used."""
+    if isinstance(reading, Unusable) or len(reading.parts) > MOST_PARTS or _why_not_numbers(reading):
+        return ()
+    return reading.parts
+
+
+def describe_branch(name: str, branch: Any, reading: Reading | Unusable) -> Branch:
+    """Describe a branch of a TTree, or what the columns have in common that it is divided into.
+
+    Parameters
+    ----------
+    name : that it was asked for by
+    branch : of uproot
+    reading : of it, as :func:`reading_of` says
+    """
     if _is_group(branch) and (isinstance(reading, Unusable) or reading.kind == "AsGrouped"):
         return Branch(name, "unusable", note="it holds no numbers itself, only other branches")
     if isinstance(reading, Unusable):
         return Branch(name, "unusable", note=f"uproot can't interpret {_declared(branch)} ({reading.why})")
     why = _why_not_numbers(reading)
-    if why or reading.dtype is None:
+    if why:
         return Branch(name, "unusable", note=why)
+    if reading.dtype is None:
+        return Branch(name, "jagged" if reading.kind == "AsJagged" else "flat", counter=reading.counter)
     dtype = reading.dtype.newbyteorder("=").name
     if reading.kind == "AsJagged":
         return Branch(name, "jagged", dtype, counter=reading.counter)
     return Branch(name, "fixed" if reading.shape else "flat", dtype, width=reading.shape[0] if reading.shape else 0)
 
 
-def _reading_of(branch: Any) -> _Reading:
+def _reading_of(branch: Any) -> Reading:
     reading = branch.interpretation
     if isinstance(reading, Exception):  # uproot returns it, and raises it where it is used
         raise reading
     kind = type(reading).__name__
-    content = reading.content if kind == "AsJagged" else reading
+    is_list = kind == "AsJagged"
+    content = reading.content if is_list else reading
     dtype = None if kind == "AsGrouped" else np.dtype(content.numpy_dtype).base
     is_number = dtype is not None and dtype.kind in "iufb"
     has_range = is_number and hasattr(content, "to_dims")
-    return _Reading(
+    shape = tuple(content.to_dims if has_range else content.inner_shape if is_number else ())
+    stored = getattr(content, "from_dtype", None) if kind != "AsGrouped" else None
+    if is_number:
+        stored = np.dtype((dtype, shape))
+    elif stored is None or not is_record(stored):
+        stored = np.dtype(np.void)
+    return Reading(
         kind=kind,
         typename=str(branch.typename or kind),
         dtype=dtype if is_number else None,
-        shape=tuple(content.to_dims if has_range else content.inner_shape if is_number else ()),
-        counter=_counter_of(branch) if kind == "AsJagged" else None,
+        shape=shape,
+        counter=_counter_of(branch) if is_list else None,
         range=_range_of(branch) if is_number else None,
         has_range=has_range,
+        parts=parts_of(stored, is_list=is_list),
     )
 
 
@@ -120,14 +151,12 @@ def _range_of(branch: Any) -> str | None:
     return next((text.replace(" ", "") for text in _BRACKETS.findall(title) if "," in text), None)
 
 
-def _why_not_numbers(reading: _Reading) -> str:
-    """Say why a branch can't be used; nothing where it can."""
-    if reading.dtype is None:
+def _why_not_numbers(reading: Reading) -> str:
+    """Say why a branch can't be used; nothing where it, or each of its parts, can."""
+    if len(reading.parts) > MOST_PARTS:
+        return f"it holds {_cut(reading.typename)}, more than {MOST_PARTS} columns"
+    if reading.dtype is None and not reading.parts:
         return f"it holds {reading.typename}, neither a number nor a list of numbers"
-    if reading.kind == "AsJagged" and reading.shape:
-        return f"it holds lists of arrays ({reading.typename})"
-    if len(reading.shape) > 1:
-        return f"it holds nested arrays ({reading.typename})"
     if reading.range and not (reading.has_range and _RANGE.fullmatch(reading.range)):
         return f"its numbers are stored in the range [{reading.range}], which uproot takes for another"
     return ""
@@ -141,7 +170,18 @@ def _is_group(branch: Any) -> bool:
 def _declared(branch: Any) -> str:
     """Return what the file says that a branch holds: a class, or ``v[n]/f``."""
     title = guarded(lambda: str(branch.member("fClassName", none_if_missing=True) or branch.member("fTitle")))
-    return "it" if isinstance(title, Unusable) or not title.strip() else title.splitlines()[0][:_WIDTH]
+    return "it" if isinstance(title, Unusable) or not title.strip() else _cut(title.splitlines()[0])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
+
+
+def divided(name: str, columns: Sequence[str]) -> Branch:
+    """Describe a branch that is read by its columns alone."""
+    shown = columns if len(columns) <= 3 else (columns[0], "...", columns[-1])
+    note = f"it holds {len(columns)} columns, which have names of their own: {', '.join(shown)}"
+    return Branch(name, "unusable", note=f"{note} (in expressions in backticks)")
 
 
 def describe_field(name: str, field: Any) -> Branch:

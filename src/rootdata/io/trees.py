@@ -13,24 +13,36 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import uproot
 
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
 from rootdata.io import remote
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
-from rootdata.io.branches import Branch, BranchKind, describe_branch, describe_field, type_of
+from rootdata.io.branches import (
+    Branch,
+    BranchKind,
+    Reading,
+    columns_in,
+    describe_branch,
+    describe_field,
+    divided,
+    reading_of,
+    type_of,
+)
 from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.io.files import state_of, state_of_open
 from rootdata.io.formats import rntuple, signatures
 from rootdata.io.formats.basket_index import Baskets, baskets_of
 from rootdata.io.formats.inflate import inflate
 from rootdata.io.formats.page_lists import Cluster, Group, clusters_of
+from rootdata.io.formats.parts import BranchPart, stem_of, stems_in, take
 from rootdata.io.formats.records import Records
 from rootdata.io.guard import Unusable, guarded
 from rootdata.io.local import ByteSource, LocalSource, Span
 from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
-from rootdata.jagged import Columns
+from rootdata.jagged import Column, Columns
 from rootdata.location import Location, State, is_remote
 
 if TYPE_CHECKING:
@@ -50,7 +62,10 @@ class Tree(Protocol):
 
     ``asked`` is the location that was to be opened, ``location`` the same with the tree's name, ``place`` the path at
     which it was opened: the location's or a replica's. ``state`` is that of the file when it was opened.
+    ``kind`` is ``TTree`` or ``RNTuple``.
     """
+
+    kind: str
 
     asked: Location
     location: Location
@@ -216,6 +231,8 @@ def trees_in(path: str) -> dict[str, int]:
 class _Named:
     """Look-up of branches by full path, by short name, and with dots for underscores."""
 
+    kind = "TTree"
+
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
         self.asked, self.location, self.place = asked, location, place
         self._source = source
@@ -233,6 +250,8 @@ class _Named:
         self._keys = self._list_keys()
         short = collections.Counter(_short(k) for k in self._keys)
         self._by_name = {_short(k): k for k in self._keys if short[_short(k)] == 1} | {k: k for k in self._keys}
+        self._by_stem = {stem_of(name): key for name, key in reversed(self._by_name.items())}
+        self._parts: dict[str, Mapping[str, BranchPart]] = {}  # by key: name of a column to what it is of the branch
 
     def _count_entries(self) -> int:
         raise NotImplementedError
@@ -241,15 +260,37 @@ class _Named:
         raise NotImplementedError
 
     def names(self) -> list[str]:
-        return [_short(k) if self._by_name.get(_short(k)) == k else k for k in self._keys]
+        return [name for key in self._keys for name in self._parts_of(key) or [self._name_of(key)]]
+
+    def _name_of(self, key: str) -> str:
+        return _short(key) if self._by_name.get(_short(key)) == key else key
 
     def key_of(self, name: str) -> str:
-        """Return the key in the file of a branch asked for by any of its names."""
+        """Return the key in the file of the branch that holds a column, asked for by any of its names."""
+        return self._find(name)[0]
+
+    def _find(self, name: str) -> tuple[str, BranchPart | None]:
+        """Find a column: the key of its branch, and which part of that it is."""
         for candidate in (name, name.replace("_", ".", 1)):
             if candidate in self._by_name:
-                return self._by_name[candidate]
+                return self._by_name[candidate], None
+            for stem in stems_in(candidate):
+                key = self._by_stem.get(stem)
+                part = None if key is None else self._parts_of(key, stem).get(candidate)
+                if key is not None and part is not None:
+                    return key, part
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
         raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
+
+    def _parts_of(self, key: str, stem: str | None = None) -> Mapping[str, BranchPart]:
+        """Name the columns that a branch is divided into; none where it is one."""
+        if key not in self._parts:
+            self._parts[key] = {part.suffix: part for part in self._divide(key)}
+        stem = stem_of(self._name_of(key)) if stem is None else stem
+        return {stem + suffix: part for suffix, part in self._parts[key].items() if stem + suffix not in self._by_name}
+
+    def _divide(self, key: str) -> Sequence[BranchPart]:
+        raise NotImplementedError
 
     def _check_range(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.num_entries:
@@ -280,7 +321,8 @@ class _Named:
 
 class _TTree(_Named):
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
-        self._tables: dict[str, BasketTable] = {}  # by name
+        self._tables: dict[str, BasketTable] = {}  # by name of a branch
+        self._readings: dict[str, Reading | Unusable] = {}  # by key
         super().__init__(source, asked, location, file, place)
 
     def _count_entries(self) -> int:
@@ -294,13 +336,24 @@ class _TTree(_Named):
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            key = self.key_of(name)
-            found = describe_branch(name, self._branches[key])
-            self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key)
+            key, part = self._find(name)
+            if part is None and (columns := self._parts_of(key)):
+                self._known[name] = divided(name, list(columns))
+            else:
+                found = describe_branch(name, self._branches[key], self._reading(key))
+                self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key, part)
         return self._known[name]
 
-    def _as_stored(self, branch: Branch, key: str) -> Branch:
-        """Describe a branch as its baskets can be read."""
+    def _reading(self, key: str) -> Reading | Unusable:
+        if key not in self._readings:
+            self._readings[key] = reading_of(self._branches[key])
+        return self._readings[key]
+
+    def _divide(self, key: str) -> Sequence[BranchPart]:
+        return columns_in(self._reading(key))
+
+    def _as_stored(self, branch: Branch, key: str, part: BranchPart | None) -> Branch:
+        """Describe a branch, or a part of it, as its baskets can be read."""
         from rootdata.io.formats.ttree import UnusualError
 
         source = self._branches[key]
@@ -315,9 +368,9 @@ class _TTree(_Named):
             baskets = guarded(lambda: (source.num_baskets, source.entry_offsets))
             if isinstance(baskets, Unusable):
                 return Branch(branch.name, "unusable", note=f"its baskets can't be found ({baskets.why})")
-            return branch
+            return branch if part is None else self._of_part(branch, part, branch.dtype)
         kind: BranchKind = "jagged" if table.width < 0 else "fixed" if table.width else "flat"
-        return dataclasses.replace(
+        whole = dataclasses.replace(
             branch,
             kind=kind,
             dtype=table.dtype,
@@ -325,6 +378,12 @@ class _TTree(_Named):
             counter=branch.counter if self._counts(branch.counter, source) else None,
             note=f"the first of {self._times[key]} branches of this name" if self._times[key] > 1 else "",
         )
+        return whole if part is None else self._of_part(whole, part, table.dtype)
+
+    def _of_part(self, whole: Branch, part: BranchPart, dtype: str) -> Branch:
+        kind: BranchKind = "jagged" if whole.kind == "jagged" else "fixed" if part.width else "flat"
+        name = np.dtype(part.dtype or dtype).newbyteorder("=").name
+        return dataclasses.replace(whole, kind=kind, dtype=name, width=part.width)
 
     def _counts(self, counter: str | None, source: Any) -> bool:
         """Say whether the branch called as a counter is the one that counts, which may be a leaf of another."""
@@ -355,7 +414,8 @@ class _TTree(_Named):
         return int(self.bytes_per_entry(names) * (stop - start))
 
     def bytes_per_entry(self, names: Sequence[str]) -> float:
-        total = sum(self._branches[self.key_of(n)].uncompressed_bytes for n in self._usable(names))
+        keys = {self.key_of(n) for n in self._usable(names)}
+        total = sum(self._branches[key].uncompressed_bytes for key in keys)
         return float(total) / max(1, self.num_entries)
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
@@ -366,7 +426,9 @@ class _TTree(_Named):
             if (branch := self.describe(name)).kind == "unusable":
                 raise self._unusable(name, branch.note)
         try:
-            return read_block(self._bytes, [self._table(n) for n in dict.fromkeys(names)], start, stop)
+            tables = {n: self._table(n) for n in dict.fromkeys(names)}
+            whole = read_block(self._bytes, list({t.name: t for t in tables.values()}.values()), start, stop)
+            return {n: self._column(n, whole[table.name]) for n, table in tables.items()}
         except RootDataError:
             raise
         except UnusualError as error:
@@ -376,11 +438,18 @@ class _TTree(_Named):
         except Exception as error:
             raise self._read_error(start, stop, error) from error
 
+    def _column(self, name: str, whole: Column) -> Column:
+        _, part = self._find(name)
+        return whole if part is None else take(whole, part)
+
     def _table(self, name: str) -> BasketTable:
+        """Describe the baskets of a branch, or of the one that a column is part of."""
+        key, part = self._find(name)
+        name = name if part is None else self._name_of(key)
         if name not in self._tables:
             from rootdata.io.formats.ttree import table_of
 
-            self._tables[name] = table_of(name, self._branches[self.key_of(name)], self._owners)
+            self._tables[name] = table_of(name, self._branches[key], self._owners)
         return self._tables[name]
 
     @functools.cached_property
@@ -393,6 +462,8 @@ class _TTree(_Named):
         if self._handle is None:
             return None
         try:
+            if any(self._find(n)[1] is not None for n in names):
+                return None
             tables = [self._table(n) for n in names]
             return baskets_of(self._handle, tables) if all(t.is_plain for t in tables) else None
         except Exception:  # noqa: BLE001 - whoever reads the file says what is wrong with it
@@ -400,6 +471,8 @@ class _TTree(_Named):
 
 
 class _NTuple(_Named):
+    kind = "RNTuple"
+
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
         self._made_of: dict[str, rntuple.Field] = {}  # by name
         super().__init__(source, asked, location, file, place)
@@ -427,6 +500,9 @@ class _NTuple(_Named):
         if self.state.size and any(end > self.state.size for _, end in places):
             raise ContradictionError("pages lie outside of the file")
         return self._bytes.ahead(places)
+
+    def _divide(self, key: str) -> Sequence[BranchPart]:  # noqa: ARG002 - fields have one column each
+        return ()
 
     def _list_keys(self) -> list[str]:
         # The same as ``keys(recursive=True)``, which takes a time that is quadratic in the number of fields.

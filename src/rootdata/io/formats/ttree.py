@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from rootdata.arena import shared
 from rootdata.causes import ContradictionError, reason_of
 from rootdata.io.formats.inflate import inflate
+from rootdata.io.formats.parts import has_header, is_record, lengths_agree
 from rootdata.io.guard import Unusable, concerns_all, guarded
 from rootdata.io.local import ByteSource, Span
 from rootdata.jagged import Columns, Ints, Jagged, offsets_of
@@ -84,6 +86,7 @@ class BasketTable:
     stored : bytes of a number as it is stored, 0 for as many as it has
     convert : turns the bytes of some numbers into these, where they are not stored as they are
     has_bits : of objects, which have more of them where others refer to them
+    record : of what a row holds, where that is more than numbers of one type; the column is then of bytes
     owner, owners : name of the branch in the tree, and of all branches
     """
 
@@ -100,6 +103,7 @@ class BasketTable:
     stored: int = 0
     convert: Callable[[Bytes], Array] | None = None
     has_bits: bool = False
+    record: np.dtype[Any] | None = None
     owner: bytes = b""
     owners: frozenset[bytes] = frozenset()
 
@@ -215,25 +219,28 @@ def _layout(name: str, branch: Any) -> BasketTable:
     content, wanted, header, typename = seen
     is_list = header is not None
     header = header or 0
-    if wanted is None or wanted.base.kind not in "iufb" or len(wanted.shape) > 1:
+    record = wanted if wanted is not None and is_record(wanted) else None
+    if wanted is None or (record is None and wanted.base.kind not in "iufb"):
         raise UnusualError(name, f"it holds {typename}, neither numbers nor lists of numbers")
-    is_plain = _is_plain(content)
-    if header not in {0, POINTER_HEADER, VECTOR_HEADER} or (header and (wanted.shape or not is_plain)):
+    is_plain = record is None and _is_plain(content)
+    is_odd = header and (header == POINTER_HEADER or record is None) and (wanted.shape or not is_plain)
+    if header not in {0, POINTER_HEADER, VECTOR_HEADER} or is_odd:
         raise UnusualError(name, f"its lists ({typename}) have {header} bytes before their numbers")
-    width = wanted.shape[0] if wanted.shape else 0
+    width = wanted.itemsize if record is not None else math.prod(wanted.shape) if wanted.shape else 0
     nothing = np.zeros(0, np.int64)
     return BasketTable(
         name=name,
-        dtype=wanted.base.newbyteorder("=").name,
+        dtype="uint8" if record is not None else wanted.base.newbyteorder("=").name,
         width=-max(1, width) if is_list else width,
         header=header,
         entry_offsets=nothing,
         seeks=nothing,
         nbytes=nothing,
         is_bare=is_list and not header and _is_bare(branch),
-        stored=0 if is_plain else content.from_dtype.base.itemsize,
-        convert=None if is_plain else _converter(content),
-        has_bits=branch.member("fStreamerType", none_if_missing=True) == BITS,
+        stored=0 if is_plain or record is not None else content.from_dtype.base.itemsize,
+        convert=None if is_plain or record is not None else _converter(content),
+        has_bits=_has_bits(branch) or (record is not None and has_header(record)),
+        record=record,
     )
 
 
@@ -242,8 +249,9 @@ def _seen(branch: Any) -> tuple[Any, np.dtype[Any] | None, int | None, str]:
     reading = branch.interpretation
     is_list = type(reading).__name__ == "AsJagged"
     content = reading.content if is_list else reading
-    is_known = type(content).__name__ in {"AsDtype", "AsDouble32", "AsFloat16"}
-    wanted = content.to_dtype if is_known else None
+    known = {"AsDtype": "to_dtype", "AsDouble32": "to_dtype", "AsFloat16": "to_dtype", "AsStridedObjects": "from_dtype"}
+    wanted = getattr(content, known[type(content).__name__]) if type(content).__name__ in known else None
+    wanted = content.from_dtype if wanted is not None and is_record(wanted) else wanted
     return content, wanted, int(reading.header_bytes) if is_list else None, str(branch.typename)
 
 
@@ -267,6 +275,10 @@ def _converter(content: Any) -> Callable[[Bytes], Array]:
 
 def _is_bare(branch: Any) -> bool:
     return bool(_bits_of(branch) & GENERATES_POSITIONS) or not branch.member("fEntryOffsetLen")
+
+
+def _has_bits(branch: Any) -> bool:
+    return bool(branch.member("fStreamerType", none_if_missing=True) == BITS)
 
 
 def _bits_of(branch: Any) -> int:
@@ -367,9 +379,13 @@ class _Basket:
         return _contradiction(self.table, self.index, why)
 
 
+_MORE_BITS = "it holds bits of objects, and more than these of objects that others refer to"
+_NOT_ALIKE = "its objects are not all stored alike, as where others refer to some of them"
+
+
 def _contradiction(table: BasketTable, index: int, why: str) -> Exception:
     if table.has_bits:
-        return UnusualError(table.name, "it holds bits of objects, and more than these of objects that others refer to")
+        return UnusualError(table.name, _NOT_ALIKE if table.record is not None else _MORE_BITS)
     first, following = table.entry_offsets[index : index + 2].tolist()
     return ContradictionError(f"branch {table.name!r}, basket {index} with entries {first} to {following}: {why}")
 
@@ -396,7 +412,12 @@ class _OpenEntries:
         if table.width == 0:
             return self._number(table)
         baskets = self._baskets(table, self._start, self._stop)
-        return self._lists(table, baskets) if table.width < 0 else _numbers(table, baskets)
+        column = self._lists(table, baskets) if table.width < 0 else _numbers(table, baskets)
+        if table.record is not None:
+            rows = column.content if isinstance(column, Jagged) else column
+            if not lengths_agree(rows, table.record):
+                raise UnusualError(table.name, _NOT_ALIKE)
+        return column
 
     def _number(self, table: BasketTable) -> Array:
         """Read a column of one number an entry, once: it may count lists, and be asked for itself."""
@@ -573,6 +594,8 @@ def _content(table: BasketTable, baskets: Sequence[_Basket], positions: Sequence
     if not table.header:
         column = _column(table, wanted)
         return column.reshape(-1, -table.width) if table.width < -1 else column
+    if table.record is not None:
+        return _objects(table, baskets, wanted, offsets)
     column = shared().empty(int(offsets[-1]), table.dtype)
     out, at = column.view(np.uint8), 0
     for basket, stored in zip(baskets, wanted, strict=True):
@@ -581,5 +604,26 @@ def _content(table: BasketTable, baskets: Sequence[_Basket], positions: Sequence
         bad = swap_lists(stored, table.header, table.size, counts, into)
         if bad >= 0:
             raise basket.contradicts(f"the list of entry {basket.first + basket.low + bad} is not as long as it says")
+        at += basket.high - basket.low
+    return column
+
+
+def _objects(table: BasketTable, baskets: Sequence[_Basket], wanted: Sequence[Bytes], offsets: Ints) -> Bytes:
+    """Read the objects of vectors as bytes, (n, k), and compare what is in front of each vector with its length."""
+    column = np.empty((int(offsets[-1]), table.row), np.uint8)
+    at = 0
+    for basket, stored in zip(baskets, wanted, strict=True):
+        edges = offsets[at : at + basket.high - basket.low + 1]
+        heads = (edges[:-1] - edges[0]) * table.row + np.arange(len(edges) - 1) * table.header
+        front = stored[heads[:, np.newaxis] + np.arange(table.header)]
+        counts = np.ascontiguousarray(front[:, 6:10]).view(">u4").reshape(-1)
+        wrong = np.flatnonzero(counts != np.diff(edges))
+        if len(wrong):
+            raise basket.contradicts(
+                f"the list of entry {basket.first + basket.low + wrong[0]} is not as long as it says"
+            )
+        is_member = np.ones(len(stored), bool)
+        is_member[heads[:, np.newaxis] + np.arange(table.header)] = False
+        column[edges[0] : edges[-1]] = stored[is_member].reshape(-1, table.row)
         at += basket.high - basket.low
     return column
