@@ -20,6 +20,7 @@ BranchKind = Literal["flat", "jagged", "fixed", "unusable"]
 _FEW_BITS, _OF_ARRAYS = {9, 19}, 20
 _BRACKETS = re.compile(r"\[([^\]]*)\]")
 _BOUND = r"[-]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|twopi|2\*pi|pi(/[24])?)"
+_STREAMED = 4  # role of a field of an RNTuple that has no parts
 _WIDTH = 60  # of a type that is shown
 _RANGE = re.compile(rf"{_BOUND},{_BOUND}(,\d+)?", re.IGNORECASE)
 
@@ -184,39 +185,17 @@ def divided(name: str, columns: Sequence[str]) -> Branch:
     return Branch(name, "unusable", note=f"{note} (in expressions in backticks)")
 
 
-def describe_field(name: str, field: Any) -> Branch:
-    """Describe a field of an RNTuple, as uproot has it."""
-    import awkward as ak
-
-    form = guarded(lambda: _form(field))
-    if isinstance(form, Unusable):
-        return Branch(name, "unusable", note=f"uproot can't interpret {type_of(field)} ({form.why})")
-    is_list = isinstance(form, (ak.forms.ListOffsetForm, ak.forms.ListForm))
-    is_fixed = isinstance(form, ak.forms.RegularForm)
-    inner = form.content if is_list or is_fixed else form
-    if not isinstance(inner, ak.forms.NumpyForm) or inner.parameter("__array__") is not None or inner.inner_shape:
-        # Below a list, the type of a field is that of an object, and the form that of an event.
-        shape = f" ({form.type})" if is_list and len(str(form.type)) <= _WIDTH else ""
-        return Branch(name, "unusable", note=f"it holds {type_of(field)}{shape}, not numbers or lists of numbers")
-    kind: BranchKind = "jagged" if is_list else "fixed" if is_fixed else "flat"
-    return Branch(name, kind, inner.primitive, width=form.size if is_fixed else 0)
+def why_no_numbers(field: Any) -> str:
+    """Say what a field of an RNTuple holds that is neither numbers nor lists of numbers."""
+    if guarded(lambda: int(field.record.struct_role)) == _STREAMED:
+        return f"it holds {type_of(field)}, written by ROOT as a whole instead of by its members"
+    return f"it holds {type_of(field)}, not numbers or lists of numbers"
 
 
 def type_of(field: Any) -> str:
     """Return the type of a field of an RNTuple, as the file spells it."""
     typename = guarded(lambda: str(field.typename or ""))
     return "records" if isinstance(typename, Unusable) or not typename else typename
-
-
-def _form(field: Any) -> Any:
-    """Return the form of what reading a field gives, without reading."""
-    import awkward as ak
-
-    whole, path = field.to_akform()
-    array = ak.Array(whole.length_zero_array())
-    for step in (*(path or [field.name])[:-1], field.name):
-        array = array[step]
-    return array.layout.form
 
 
 def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:

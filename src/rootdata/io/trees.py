@@ -26,10 +26,9 @@ from rootdata.io.branches import (
     Reading,
     columns_in,
     describe_branch,
-    describe_field,
     divided,
     reading_of,
-    type_of,
+    why_no_numbers,
 )
 from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of
 from rootdata.io.files import state_of, state_of_open
@@ -37,7 +36,7 @@ from rootdata.io.formats import rntuple, signatures
 from rootdata.io.formats.basket_index import Baskets, baskets_of
 from rootdata.io.formats.inflate import inflate
 from rootdata.io.formats.page_lists import Cluster, Group, clusters_of
-from rootdata.io.formats.parts import BranchPart, stem_of, stems_in, take
+from rootdata.io.formats.parts import MOST_PARTS, BranchPart, parts_of, stem_of, stems_in, take
 from rootdata.io.formats.records import Records
 from rootdata.io.guard import Unusable, guarded
 from rootdata.io.local import ByteSource, LocalSource, Span
@@ -474,7 +473,8 @@ class _NTuple(_Named):
     kind = "RNTuple"
 
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
-        self._made_of: dict[str, rntuple.Field] = {}  # by name
+        self._fields: dict[str, Any] = {}  # by key, uproot's
+        self._simple: dict[str, rntuple.Field | Unusable | None] = {}  # by key, what a field is made of
         super().__init__(source, asked, location, file, place)
 
     def _count_entries(self) -> int:
@@ -501,37 +501,46 @@ class _NTuple(_Named):
             raise ContradictionError("pages lie outside of the file")
         return self._bytes.ahead(places)
 
-    def _divide(self, key: str) -> Sequence[BranchPart]:  # noqa: ARG002 - fields have one column each
-        return ()
-
     def _list_keys(self) -> list[str]:
         # The same as ``keys(recursive=True)``, which takes a time that is quadratic in the number of fields.
-        paths = (guarded(functools.partial(_path_of, field)) for field in self._source.all_fields)
-        return list(dict.fromkeys(path for path in paths if isinstance(path, str) and path))
+        paths = ((guarded(functools.partial(_path_of, field)), field) for field in self._source.all_fields)
+        for path, field in paths:
+            if isinstance(path, str) and path:
+                self._fields.setdefault(path, field)
+        return list(self._fields)
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            key = self.key_of(name)
-            field = guarded(lambda: self._source[key])
-            if isinstance(field, Unusable):
-                found = Branch(name, "unusable", note=f"uproot does not find it ({field.why})")
+            key, part = self._find(name)
+            if part is None and (columns := self._parts_of(key)):
+                self._known[name] = divided(name, list(columns))
             else:
-                found = self._as_stored(describe_field(name, field), field)
-            self._known[name] = found
+                self._known[name] = self._described(name, key, part)
         return self._known[name]
 
-    def _as_stored(self, branch: Branch, field: Any) -> Branch:
-        """Describe a field as its pages can be read."""
-        if branch.kind == "unusable":
-            return branch
-        try:
-            made_of = self._schema.find(field.field_id)
-        except ContradictionError as error:
-            return Branch(branch.name, "unusable", note=str(error))
-        if made_of is None or (made_of.kind, made_of.dtype) != (branch.kind, branch.dtype):
-            return Branch(branch.name, "unusable", note=f"it holds {type_of(field)}, stored in a way that is not known")
-        self._made_of[branch.name] = made_of
-        return branch
+    def _described(self, name: str, key: str, part: BranchPart | None) -> Branch:
+        made_of = self._made_of(key)
+        if isinstance(made_of, rntuple.Field):
+            width = made_of.width if part is None else part.width
+            kind: BranchKind = "jagged" if made_of.lists else "fixed" if width else "flat"
+            return Branch(name, kind, made_of.dtype, width=width)
+        return Branch(name, "unusable", note=made_of.why if made_of else why_no_numbers(self._fields[key]))
+
+    def _made_of(self, key: str) -> rntuple.Field | Unusable | None:
+        """Say what a field is made of, in the file's own words: uproot looks at all its siblings to say it."""
+        if key not in self._simple:
+            number = guarded(lambda: int(self._fields[key].field_id))
+            try:
+                self._simple[key] = number if isinstance(number, Unusable) else self._schema.find(number)
+            except ContradictionError as error:
+                self._simple[key] = Unusable(str(error))
+        return self._simple[key]
+
+    def _divide(self, key: str) -> Sequence[BranchPart]:
+        made_of = self._made_of(key)
+        if not isinstance(made_of, rntuple.Field) or made_of.width > MOST_PARTS:
+            return ()
+        return parts_of(np.dtype((made_of.dtype, made_of.shape)), is_list=made_of.lists is not None)
 
     def edges(self, names: Sequence[str]) -> list[int]:  # noqa: ARG002 - clusters hold every field
         starts = [c.first for c in self._clusters if c.entries]
@@ -551,10 +560,12 @@ class _NTuple(_Named):
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
         self._check_range(start, stop)
         fields = {n: self._field(n) for n in names}
+        parts = {n: part for n in names if (part := self._find(n)[1]) is not None}
         try:
             far = [] if self._handle is not None else list(rntuple.places(fields.values(), self._clusters, start, stop))
             with self._ahead(far):
-                return rntuple.read(self._bytes.fetch, fields, self._clusters, start, stop, records=self._records)
+                whole = rntuple.read(self._bytes.fetch, fields, self._clusters, start, stop, records=self._records)
+                return {n: take(column, parts[n]) if n in parts else column for n, column in whole.items()}
         except RootDataError:
             raise
         except Exception as error:
@@ -564,7 +575,10 @@ class _NTuple(_Named):
         branch = self.describe(name)
         if branch.kind == "unusable":
             raise self._unusable(name, branch.note)
-        return self._made_of[name]
+        made_of = self._made_of(self.key_of(name))
+        if not isinstance(made_of, rntuple.Field):  # which would be unusable
+            raise self._unusable(name, "it is not simple")
+        return made_of
 
     @functools.cached_property
     def _records(self) -> Records:
