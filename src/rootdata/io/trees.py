@@ -30,7 +30,7 @@ from rootdata.io.branches import (
     reading_of,
     why_no_numbers,
 )
-from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of
+from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of, why_not_read
 from rootdata.io.files import state_of, state_of_open
 from rootdata.io.formats import rntuple, signatures
 from rootdata.io.formats.basket_index import Baskets, baskets_of
@@ -193,14 +193,21 @@ def _open_object(file: Any, location: Location, place: str) -> Tree:
     try:
         name, key = find_only(file, place) if name is None else (name, find_named(file, name, place))
         kind = _NTuple if kind_of(key) == "RNTuple" else _TTree
-        return kind(key.get(), location, dataclasses.replace(location, tree=name), file, place)
+        source = _sound(key, key.get(), name, place)
+        return kind(source, location, dataclasses.replace(location, tree=name), file, place)
     except (RootDataError, MemoryError):
         raise
     except Exception as error:
         what = f"{place}: tree {name!r} can't be read"
-        if cause_of(error) in {Cause.BYTES, Cause.FORMAT}:
+        if cause_of(error) is Cause.BYTES:
             raise PlaceError(f"{what} ({reason_of(error)}); replace the file, or read another tree") from error
         raise blamed(error, what, is_remote=is_remote(place)) from error
+
+
+def _sound(key: Any, source: Any, name: str, place: str) -> Any:
+    if why := why_not_read(key, source):
+        raise BranchError(f"tree {name!r} of {place} can't be used: {why}")
+    return source
 
 
 def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lambda _: None) -> Contents:
