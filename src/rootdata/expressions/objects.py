@@ -413,11 +413,33 @@ def index(x: Value, selector: Value) -> Value:
         raise OperandError(
             "{1} is one true/false an event and selects no objects of {0}; events are selected by cuts", 0, 1
         )
-    if not is_boolean(selector.content):
-        raise OperandError("{0} selects no objects: a true/false column is needed, as in x[x > 30]", 1)
     jagged = _objects(x)
+    if not is_boolean(selector.content):
+        return _linked(jagged, selector)
     align(jagged, selector)
     return jagged.take_objects(is_true(selector.values))
+
+
+def _linked(x: Jagged, places: Jagged) -> Jagged:
+    """Follow places in the lists of ``x``, such as ``Muon_jetIdx``; one that is negative or beyond leads nowhere."""
+    if not is_whole(places.content):
+        raise OperandError(
+            "{0} selects no objects: a true/false column or whole numbers are needed, as in x[x > 30]", 1
+        )
+    if len(x) != len(places):
+        raise OperandError("{0} and {1} have different numbers of events", 0, 1)
+    place, valid = _whole_index(places.values)
+    counts = np.repeat(x.counts, places.counts)
+    there = (place >= 0) & (place < counts)
+    if valid is not None:
+        there &= valid
+    which = (np.repeat(x.offsets[:-1], places.counts) + place)[there]
+    out = np.zeros(len(place), x.content.dtype)
+    out[there] = x.content[which]
+    gone = find_missing(x.values)
+    if gone is not None:
+        there[there] = ~gone[which]
+    return Jagged.of(places.offsets, _filled(out, there, None))
 
 
 def is_true(x: Flat) -> Bools:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from rootdata.errors import BranchError
+from rootdata.expressions.nested import FLATTEN, NUM
+from rootdata.io.formats.object_lists import object_list_of
 from rootdata.io.formats.parts import MOST_PARTS, BranchPart, is_record, parts_of
 from rootdata.io.guard import Unusable, guarded
 
@@ -59,6 +61,7 @@ class Reading:
     range : that the file declares for numbers of few bits, as ``0,100,16``
     has_range : whether uproot knows of one
     parts : the columns that it is divided into, where an entry or an object holds several numbers
+    is_nested : whether entries hold lists of lists
     """
 
     kind: str
@@ -69,6 +72,7 @@ class Reading:
     range: str | None
     has_range: bool
     parts: tuple[BranchPart, ...]
+    is_nested: bool = False
 
 
 def reading_of(branch: Any) -> Reading | Unusable:
@@ -112,6 +116,18 @@ def _reading_of(branch: Any) -> Reading:
     if isinstance(reading, Exception):  # uproot returns it, and raises it where it is used
         raise reading
     kind = type(reading).__name__
+    if (lists := object_list_of(reading)) is not None:
+        return Reading(
+            kind="AsJagged",
+            typename=str(branch.typename),
+            dtype=lists.dtype,
+            shape=(),
+            counter=None,
+            range=None,
+            has_range=False,
+            parts=(),
+            is_nested=lists.is_nested,
+        )
     is_list = kind == "AsJagged"
     content = reading.content if is_list else reading
     dtype = None if kind == "AsGrouped" else np.dtype(content.numpy_dtype).base
@@ -156,6 +172,10 @@ def _why_not_numbers(reading: Reading) -> str:
     """Say why a branch can't be used; nothing where it, or each of its parts, can."""
     if len(reading.parts) > MOST_PARTS:
         return f"it holds {_cut(reading.typename)}, more than {MOST_PARTS} columns"
+    if reading.is_nested:
+        return (
+            f"it holds lists of lists ({reading.typename}): flatten(...) of its name joins them, num(...) counts them"
+        )
     if reading.dtype is None and not reading.parts:
         return f"it holds {reading.typename}, neither a number nor a list of numbers"
     if reading.range and not (reading.has_range and _RANGE.fullmatch(reading.range)):
@@ -183,6 +203,23 @@ def divided(name: str, columns: Sequence[str]) -> Branch:
     shown = columns if len(columns) <= 3 else (columns[0], "...", columns[-1])
     note = f"it holds {len(columns)} columns, which have names of their own: {', '.join(shown)}"
     return Branch(name, "unusable", note=f"{note} (in expressions in backticks)")
+
+
+def of_lists(whole: Branch, how: str, dtype: str, *, is_nested: bool) -> Branch:
+    """Describe what ``flatten`` or ``num`` makes of a branch.
+
+    Parameters
+    ----------
+    whole : the branch, under the name of what is made of it
+    how : the function
+    dtype : of its numbers
+    is_nested : whether it holds lists of lists
+    """
+    if how == NUM and whole.kind == "jagged":
+        return Branch(whole.name, "jagged" if is_nested else "flat", "int64")
+    if is_nested:
+        return Branch(whole.name, "jagged", dtype)
+    return Branch(whole.name, "unusable", note="it is made of no lists" + (" of lists" if how == FLATTEN else ""))
 
 
 def why_no_numbers(field: Any) -> str:

@@ -18,6 +18,7 @@ import uproot
 
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
+from rootdata.expressions.nested import split_name
 from rootdata.io import remote
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
 from rootdata.io.branches import (
@@ -27,6 +28,7 @@ from rootdata.io.branches import (
     columns_in,
     describe_branch,
     divided,
+    of_lists,
     reading_of,
     why_no_numbers,
 )
@@ -36,7 +38,7 @@ from rootdata.io.formats import rntuple, signatures
 from rootdata.io.formats.basket_index import Baskets, baskets_of
 from rootdata.io.formats.inflate import inflate
 from rootdata.io.formats.page_lists import Cluster, Group, clusters_of
-from rootdata.io.formats.parts import MOST_PARTS, BranchPart, parts_of, stem_of, stems_in, take
+from rootdata.io.formats.parts import MOST_PARTS, BranchPart, ListsOfLists, parts_of, stem_of, stems_in, take
 from rootdata.io.formats.records import Records
 from rootdata.io.guard import Unusable, guarded
 from rootdata.io.local import ByteSource, LocalSource, Span
@@ -285,6 +287,8 @@ class _Named:
                 part = None if key is None else self._parts_of(key, stem).get(candidate)
                 if key is not None and part is not None:
                     return key, part
+        if (made := split_name(name)) is not None and (key := self._by_name.get(made[1])) is not None:
+            return key, BranchPart("", 0, how=made[0])
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
         raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
 
@@ -346,7 +350,16 @@ class _TTree(_Named):
             if part is None and (columns := self._parts_of(key)):
                 self._known[name] = divided(name, list(columns))
             else:
-                found = describe_branch(name, self._branches[key], self._reading(key))
+                reading = self._reading(key)
+                if (
+                    part is not None
+                    and isinstance(reading, Reading)
+                    and reading.is_nested
+                    and reading.dtype is not None
+                ):
+                    found = Branch(name, "jagged", reading.dtype.name)
+                else:
+                    found = describe_branch(name, self._branches[key], reading)
                 self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key, part)
         return self._known[name]
 
@@ -387,6 +400,9 @@ class _TTree(_Named):
         return whole if part is None else self._of_part(whole, part, table.dtype)
 
     def _of_part(self, whole: Branch, part: BranchPart, dtype: str) -> Branch:
+        if part.how:
+            reading = self._reading(self.key_of(whole.name))
+            return of_lists(whole, part.how, dtype, is_nested=isinstance(reading, Reading) and reading.is_nested)
         kind: BranchKind = "jagged" if whole.kind == "jagged" else "fixed" if part.width else "flat"
         name = np.dtype(part.dtype or dtype).newbyteorder("=").name
         return dataclasses.replace(whole, kind=kind, dtype=name, width=part.width)
@@ -444,9 +460,9 @@ class _TTree(_Named):
         except Exception as error:
             raise self._read_error(start, stop, error) from error
 
-    def _column(self, name: str, whole: Column) -> Column:
+    def _column(self, name: str, whole: Column | ListsOfLists) -> Column:
         _, part = self._find(name)
-        return whole if part is None else take(whole, part)
+        return whole if part is None and not isinstance(whole, ListsOfLists) else take(whole, part or BranchPart("", 0))
 
     def _table(self, name: str) -> BasketTable:
         """Describe the baskets of a branch, or of the one that a column is part of."""
@@ -527,6 +543,9 @@ class _NTuple(_Named):
 
     def _described(self, name: str, key: str, part: BranchPart | None) -> Branch:
         made_of = self._made_of(key)
+        if isinstance(made_of, rntuple.Field) and part is not None and part.how:
+            whole = Branch(name, "jagged" if made_of.lists and not made_of.shape else "flat", made_of.dtype)
+            return of_lists(whole, part.how, made_of.dtype, is_nested=False)
         if isinstance(made_of, rntuple.Field):
             width = made_of.width if part is None else part.width
             kind: BranchKind = "jagged" if made_of.lists else "fixed" if width else "flat"

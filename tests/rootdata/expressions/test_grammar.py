@@ -351,6 +351,8 @@ REFUSED = [
     ("x[:1.5]", "ends of a slice are whole numbers", "1.5"),
     ("x[:True]", "ends of a slice are whole numbers", "True"),
     ("x + sum()", "sum takes 1 argument, got 0", "sum()"),
+    ("flatten(x + 1)", "flatten takes the name of a branch", "flatten(x + 1)"),
+    ("num(x, y)", "num takes the name of a branch", "num(x, y)"),
     ("min(x, y)", r"min takes 1 argument, got 2; of two columns: minimum\(a, b\)", "min(x, y)"),
     ("clip(x, 1)", "clip takes 3 arguments, got 2", "clip(x, 1)"),
     ("sum(x, axis=1)", "sum has no option 'axis'; it takes none", "axis=1"),

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.jagged import Column, Jagged
+from rootdata.expressions.nested import NUM
+from rootdata.jagged import Column, Ints, Jagged, offsets_of
 
 Numbers = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -36,12 +37,38 @@ class BranchPart:
     at : its first element in a row: a number, or a byte where ``dtype`` says what to make of bytes
     dtype : numpy type as it is stored; empty for numbers as the branch has them
     width : numbers an entry, 0 for one
+    how : ``flatten`` or ``num``: what is made of lists, instead of a number of their objects
     """
 
     suffix: str
     at: int
     dtype: str = ""
     width: int = 0
+    how: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListsOfLists:
+    """A column of lists of lists.
+
+    Parameters
+    ----------
+    offsets : (n_events + 1,) int64; event i owns ``lengths[offsets[i]:offsets[i + 1]]``
+    lengths : (n_lists,) int64, of the inner lists
+    content : of all of them
+    """
+
+    offsets: Ints
+    lengths: Ints
+    content: Numbers
+
+    def flattened(self) -> Jagged:
+        """Join the inner lists of each event."""
+        return Jagged(offsets_of(self.lengths)[self.offsets], self.content)
+
+    def counted(self) -> Jagged:
+        """Count the objects of the inner lists."""
+        return Jagged(self.offsets, self.lengths)
 
 
 def stem_of(name: str) -> str:
@@ -131,14 +158,18 @@ def lengths_agree(rows: Bytes, record: np.dtype[Any]) -> bool:
     return bool((said == (_IS_LENGTH | (record.base.itemsize - 4))).all())
 
 
-def take(column: Column, part: BranchPart) -> Column:
+def take(column: Column | ListsOfLists, part: BranchPart) -> Column:
     """Take a part out of the column of a branch.
 
     Parameters
     ----------
-    column : (n, k), or lists of (m, k)
+    column : (n, k), or lists of (m, k), or of lists
     part : of its rows
     """
+    if isinstance(column, ListsOfLists):
+        return column.counted() if part.how == NUM else column.flattened()
+    if part.how and isinstance(column, Jagged):
+        return column.counts
     if isinstance(column, Jagged):
         return Jagged(column.offsets, _taken(column.content, part))
     return _taken(column, part)

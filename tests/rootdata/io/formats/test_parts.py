@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootdata.errors import BranchError
+from rootdata.expressions.grammar import parse
 from rootdata.inspection.files import inspect
 from rootdata.inspection.suggest import choose_features
 from rootdata.io.branches import columns_in, reading_of
@@ -30,6 +31,10 @@ def of_hits(number):
     return lambda i: [number(i, k) for k in range(i % 3)]
 
 
+def inner_lists(i):
+    return [[100 * i + 10 * k + j for j in range((i + k) % 3)] for k in range(i % 4)]
+
+
 COLUMNS = {
     **{f"Jet_tau[{c}]": ("jagged", of_jets(lambda i, k, c=c: 100 * i + 10 * k + c)) for c in range(5)},
     **{f"few[{c}]": ("jagged", of_jets(lambda i, k, c=c: i + k + c)) for c in range(2)},
@@ -45,6 +50,15 @@ COLUMNS = {
     "p4s.fP.fX": ("jagged", of_hits(lambda i, k: i)),
     "p4s.fP.fY": ("jagged", of_hits(lambda i, k: k)),
     "p4s.fE": ("jagged", of_hits(lambda i, k: i + k)),
+    "ids": ("jagged", of_hits(lambda i, k: 10 * i + k)),
+    "bits": ("jagged", lambda i: [bool(i >> b & 1) for b in range(5)]),
+    "af": ("jagged", of_hits(lambda i, k: i + k / 2)),
+    "ai": ("jagged", of_jets(lambda i, k: i - k)),
+    "flatten(vv)": ("jagged", lambda i: [x for inner in inner_lists(i) for x in inner]),
+    "num(vv)": ("jagged", lambda i: [len(inner) for inner in inner_lists(i)]),
+    "flatten(links)": ("jagged", lambda i: [j - 1 for inner in inner_lists(i) for j, _ in enumerate(inner)]),
+    "flatten(sets)": ("jagged", lambda i: [i + j for inner in inner_lists(i) for j, _ in enumerate(inner)]),
+    "num(Jet_pt)": ("flat", lambda i: i % 4),
     "splits.x": ("jagged", of_hits(lambda i, k: i + k)),
     "splits.cov[0]": ("jagged", of_hits(lambda i, k: k + 0.5)),
     "splits.cov[1]": ("jagged", of_hits(lambda i, k: i + 0.5)),
@@ -73,7 +87,7 @@ def test_every_column_in_any_range_and_company(tree, data):
 
 
 def test_names_are_those_of_columns_and_the_branch_says_which(tree):
-    assert {*COLUMNS} <= {*tree.names()}
+    assert {name for name in COLUMNS if "(" not in name} <= {*tree.names()}
     assert not {"Jet_tau", "grid", "m", "jet", "nested", "p4s"} & {*tree.names()}
     assert tree.describe("Jet_tau[2]").counter == "nJet"
     for name, words in {"Jet_tau": r"Jet_tau\[0\], \.\.\., Jet_tau\[4\]", "jet": "jet.pt, jet.eta, jet.q"}.items():
@@ -82,6 +96,42 @@ def test_names_are_those_of_columns_and_the_branch_says_which(tree):
     for wrong in ("Jet_tau[5]", "Jet_tau[0][0]", "jet.phi", "MET[0]", "MET.x", "Jet_tau[", "."):
         with pytest.raises(BranchError, match=f"branch '{re.escape(wrong)}' not found"):
             tree.describe(wrong)
+
+
+def test_lists_of_lists_are_read_by_what_is_made_of_them(tree):
+    assert "flatten(vv)" not in tree.names()
+    with pytest.raises(
+        BranchError, match=r"'vv' can't be used: it holds lists of lists .*: flatten\(...\) of its name"
+    ):
+        tree.read(["vv"], 0, 1)
+    for name, why in {"flatten(Jet_pt)": "made of no lists of lists", "num(MET)": "made of no lists"}.items():
+        with pytest.raises(BranchError, match=why):
+            tree.read([name], 0, 1)
+    for wrong in ("flatten(vvv)", "flatten()", "count(vv)", "num(num(vv))"):
+        with pytest.raises(BranchError, match="not found"):
+            tree.describe(wrong)
+
+
+def test_lists_of_lists_in_expressions():
+    derived = {"total": "sum(flatten(vv)) + count(num(vv))", "jets": "sum(num(vv)) + num(Jet_pt)"}
+    got = epoch_of(options(f"{DIVIDED}:t", flat=["total", "jets"], derived=derived, jagged={"n": ["num(vv)"]}))
+    lists = [inner_lists(i) for i in range(60)]
+    expected = [[sum(map(sum, inner)) + len(inner), sum(map(len, inner)) + i % 4] for i, inner in enumerate(lists)]
+    np.testing.assert_array_equal(got["x"][:, :2], expected)
+
+
+def test_an_index_into_another_collection_is_followed(tree):
+    expression = parse("Jet_pt[jetIdx]")
+    read = tree.read(["Jet_pt", "jetIdx"], 0, 60)
+    found = expression.evaluate(read, num_events=60)
+    assert found.offsets is read["jetIdx"].offsets
+    for i, values in enumerate(found.to_awkward().tolist()):
+        places = [(i + k) % 5 - 1 for k in range(i % 4)]
+        wanted = [10 * i + p if 0 <= p < i % 4 else None for p in places]
+        assert [None if np.isnan(v) else v for v in values] == wanted
+    whole = parse("jetIdx[jetIdx]").evaluate(read, num_events=60)
+    assert whole.content.dtype == np.int64
+    assert whole.valid is not None
 
 
 def test_a_bundle_of_columns_of_one_branch_costs_what_the_branch_does(tree):
