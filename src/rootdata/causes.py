@@ -125,7 +125,8 @@ _OF_BYTES = (EOFError, struct.error, zlib.error, BadZipFile)  # whoever raises t
 _OF_CODE = (TypeError, AttributeError, NameError, AssertionError, ZeroDivisionError, RuntimeError, SystemError)
 _CODE_OF_OTHERS = (TypeError, AttributeError, NameError, NotImplementedError)
 
-_OLD_CODEC = re.compile(r"unsupported compression algorithm")  # of uproot: what ROOT used twenty years ago
+# Of uproot: what ROOT used twenty years ago, and what is not known.
+_ODD_CODEC = re.compile(r"unsupported compression algorithm|unrecognized compression algorithm: b'[A-Za-z0-9]{2}'")
 _NO_WHOLE_PIECE = re.compile(r"expected Chunk of length")  # of uproot: the file ends before what was asked for
 _LOCATION = re.compile(r".*?(?=\[(?:ERROR|FATAL)\])", re.DOTALL)  # which of its functions the XRootD client was in
 
@@ -222,7 +223,7 @@ def _of_code(error: BaseException) -> Cause:
         return Cause.BYTES
     home = _innermost(error)
     if home in _PARSERS:
-        return Cause.FORMAT if isinstance(error, _CODE_OF_OTHERS) or _OLD_CODEC.search(str(error)) else Cause.BYTES
+        return Cause.FORMAT if isinstance(error, _CODE_OF_OTHERS) or _ODD_CODEC.search(str(error)) else Cause.BYTES
     if home == "reader":
         if isinstance(error, NotImplementedError):
             return Cause.FORMAT

@@ -20,10 +20,12 @@ The objects of an event to one number
     ``invariant_mass(pt, eta, phi, mass)``; objects that are missing are left out
 Objects of an event
     ``x[0]``, ``x[-1]``, ``x[argmax(y)]`` (missing where absent), ``at(x, 0, fill=-1.0)``, ``x[:2]``, ``x[y > 30]``,
-    ``x[links]`` (the object that each link points at), ``sort(x)`` (the largest first, missing ones last),
-    ``x[argsort(y)]``
+    ``x[links]`` (what each link points at, missing where that is nothing), ``sort(x)`` (the largest first, missing ones
+    last), ``x[argsort(y)]``
 Pairs of objects of an event
     ``first_of_pairs(x)``, ``second_of_pairs(x)``: each pair once; ``first_of_cross(x, y)``, ``second_of_cross(x, y)``
+Lists of lists, by the name of their branch
+    ``flatten(x)`` (one list an event), ``num(x)`` (a list of the numbers of objects)
 
 NaN, infinities, objects that are not there, a divisor of 0: all are missing, and so is what is computed of them. A
 comparison with what is missing is unknown, ``not`` of it too; ``and``, ``or`` decide where one side is enough. A cut
@@ -46,7 +48,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from rootdata.errors import ExpressionError, nearest
-from rootdata.expressions import logic, objects
+from rootdata.expressions import logic, nested, objects
 from rootdata.expressions.arithmetic import Number, OperandError
 from rootdata.expressions.objects import AnyColumn, Value, elementwise
 from rootdata.expressions.vocabulary import (
@@ -510,6 +512,8 @@ class _SyntaxReader(ast.NodeVisitor):
         return value.value
 
     def visit_Call(self, node: ast.Call) -> _Node:
+        if isinstance(node.func, ast.Name) and node.func.id in nested.READ_AS and self.is_bare(node.func):
+            return self.of_lists(node, node.func.id)
         name, function = self.function(node.func)
         if len(node.args) != function.arguments:
             takes = f"{function.arguments} argument{'s' if function.arguments > 1 else ''}"
@@ -523,6 +527,21 @@ class _SyntaxReader(ast.NodeVisitor):
         operation = partial(function.apply, fill=fills[0]) if fills else function.apply
         return self.apply(node, operation, node.args)
 
+    def is_bare(self, node: ast.Name) -> bool:
+        """Say whether a name stands without backticks."""
+        return node.col_offset + self.indent not in self.quoted
+
+    def of_lists(self, node: ast.Call, function: str) -> _Node:
+        """Read what is made of the lists of lists of a branch, under a name of its own."""
+        if len(node.args) != 1 or node.keywords or not isinstance(node.args[0], ast.Name | ast.Attribute):
+            self.refuse(node, f"{function} takes the name of a branch, {function}(x), and nothing computed")
+        known = set(self.branches)
+        inner = self.visit(node.args[0])
+        name = inner.name if isinstance(inner, _BranchNode) else ""
+        if name not in known:
+            self.branches.pop(name, None)  # it is not read itself
+        return self.branch(node, nested.name_of(function, name))
+
     def function(self, node: ast.expr) -> tuple[str, Function]:
         """Look a function up."""
         if isinstance(node, ast.Attribute):
@@ -532,7 +551,7 @@ class _SyntaxReader(ast.NodeVisitor):
         if node.id in ELSEWHERE and node.id not in FUNCTIONS:
             self.refuse(node, f"{node.id} is called {ELSEWHERE[node.id]} here")
         if node.id not in FUNCTIONS:
-            self.refuse(node, f"no function {node.id!r}; {nearest(node.id, FUNCTIONS)}")
+            self.refuse(node, f"no function {node.id!r}; {nearest(node.id, [*FUNCTIONS, *nested.READ_AS])}")
         return node.id, FUNCTIONS[node.id]
 
     def fill(self, keyword: ast.keyword, name: str, function: Function) -> Number:

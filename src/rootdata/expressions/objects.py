@@ -426,20 +426,26 @@ def index(x: Value, selector: Value) -> Value:
     return jagged.take_objects(is_true(selector.values))
 
 
-def _linked(x: Jagged, links: Jagged) -> Jagged:
-    """Take the object that each link points at; missing where that is not there: a negative one points at nothing."""
-    place, valid = _whole_index(links.values)
-    counts = np.repeat(x.counts, links.counts)
+def _linked(x: Jagged, places: Jagged) -> Jagged:
+    """Follow places in the lists of ``x``, such as ``Muon_jetIdx``; one that is negative or beyond leads nowhere."""
+    if not is_whole(places.content):
+        raise OperandError(
+            "{0} selects no objects: a true/false column or whole numbers are needed, as in x[x > 30]", 1
+        )
+    if len(x) != len(places):
+        raise OperandError("{0} and {1} have different numbers of events", 0, 1)
+    place, valid = _whole_index(places.values)
+    counts = np.repeat(x.counts, places.counts)
     there = (place >= 0) & (place < counts)
     if valid is not None:
         there &= valid
-    which = (np.repeat(x.offsets[:-1], links.counts) + place)[there]
+    which = (np.repeat(x.offsets[:-1], places.counts) + place)[there]
     out = np.zeros(len(place), x.content.dtype)
     out[there] = x.content[which]
     gone = find_missing(x.values)
     if gone is not None:
         there[there] = ~gone[which]
-    return Jagged.of(links.offsets, _filled(out, there, None))
+    return Jagged.of(places.offsets, _filled(out, there, None))
 
 
 def is_true(x: Flat) -> Bools:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from rootdata.errors import BranchError
+from rootdata.expressions.nested import FLATTEN, NUM
+from rootdata.io.formats.object_lists import object_list_of
+from rootdata.io.formats.parts import MOST_PARTS, BranchPart, is_record, parts_of
 from rootdata.io.guard import Unusable, guarded
 
 BranchKind = Literal["flat", "jagged", "fixed", "unusable"]
@@ -19,6 +22,7 @@ BranchKind = Literal["flat", "jagged", "fixed", "unusable"]
 _FEW_BITS, _OF_ARRAYS = {9, 19}, 20
 _BRACKETS = re.compile(r"\[([^\]]*)\]")
 _BOUND = r"[-]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|twopi|2\*pi|pi(/[24])?)"
+_STREAMED = 4  # role of a field of an RNTuple that has no parts
 _WIDTH = 60  # of a type that is shown
 _RANGE = re.compile(rf"{_BOUND},{_BOUND}(,\d+)?", re.IGNORECASE)
 
@@ -44,7 +48,7 @@ class Branch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """How uproot reads a branch.
 
     Parameters
@@ -56,6 +60,8 @@ class _Reading:
     counter : of the objects, by name
     range : that the file declares for numbers of few bits, as ``0,100,16``
     has_range : whether uproot knows of one
+    parts : the columns that it is divided into, where an entry or an object holds several numbers
+    is_nested : whether entries hold lists of lists
     """
 
     kind: str
@@ -65,41 +71,83 @@ class _Reading:
     counter: str | None
     range: str | None
     has_range: bool
+    parts: tuple[BranchPart, ...]
+    is_nested: bool = False
 
 
-def describe_branch(name: str, branch: Any) -> Branch:
-    """Describe a branch of a TTree, as uproot has it."""
-    reading = guarded(lambda: _reading_of(branch))
+def reading_of(branch: Any) -> Reading | Unusable:
+    """Say how uproot reads a branch of a TTree."""
+    return guarded(lambda: _reading_of(branch))
+
+
+def columns_in(reading: Reading | Unusable) -> tuple[BranchPart, ...]:
+    """Return the columns that a branch is divided into; none where it is one, or can't be used."""
+    if isinstance(reading, Unusable) or len(reading.parts) > MOST_PARTS or _why_not_numbers(reading):
+        return ()
+    return reading.parts
+
+
+def describe_branch(name: str, branch: Any, reading: Reading | Unusable) -> Branch:
+    """Describe a branch of a TTree, or what the columns have in common that it is divided into.
+
+    Parameters
+    ----------
+    name : that it was asked for by
+    branch : of uproot
+    reading : of it, as :func:`reading_of` says
+    """
     if _is_group(branch) and (isinstance(reading, Unusable) or reading.kind == "AsGrouped"):
         return Branch(name, "unusable", note="it holds no numbers itself, only other branches")
     if isinstance(reading, Unusable):
         return Branch(name, "unusable", note=f"uproot can't interpret {_declared(branch)} ({reading.why})")
     why = _why_not_numbers(reading)
-    if why or reading.dtype is None:
+    if why:
         return Branch(name, "unusable", note=why)
+    if reading.dtype is None:
+        return Branch(name, "jagged" if reading.kind == "AsJagged" else "flat", counter=reading.counter)
     dtype = reading.dtype.newbyteorder("=").name
     if reading.kind == "AsJagged":
         return Branch(name, "jagged", dtype, counter=reading.counter)
     return Branch(name, "fixed" if reading.shape else "flat", dtype, width=reading.shape[0] if reading.shape else 0)
 
 
-def _reading_of(branch: Any) -> _Reading:
+def _reading_of(branch: Any) -> Reading:
     reading = branch.interpretation
     if isinstance(reading, Exception):  # uproot returns it, and raises it where it is used
         raise reading
     kind = type(reading).__name__
-    content = reading.content if kind == "AsJagged" else reading
+    if (lists := object_list_of(reading)) is not None:
+        return Reading(
+            kind="AsJagged",
+            typename=str(branch.typename),
+            dtype=lists.dtype,
+            shape=(),
+            counter=None,
+            range=None,
+            has_range=False,
+            parts=(),
+            is_nested=lists.is_nested,
+        )
+    is_list = kind == "AsJagged"
+    content = reading.content if is_list else reading
     dtype = None if kind == "AsGrouped" else np.dtype(content.numpy_dtype).base
     is_number = dtype is not None and dtype.kind in "iufb"
     has_range = is_number and hasattr(content, "to_dims")
-    return _Reading(
+    shape = tuple(content.to_dims if has_range else content.inner_shape if is_number else ())
+    stored = getattr(content, "from_dtype", None) if kind != "AsGrouped" else None
+    if is_number:
+        stored = np.dtype((dtype, shape))
+    elif stored is None or not is_record(stored):
+        stored = np.dtype(np.void)
+    return Reading(
         kind=kind,
         typename=str(branch.typename or kind),
         dtype=dtype if is_number else None,
-        shape=tuple(content.to_dims if has_range else content.inner_shape if is_number else ()),
-        counter=_counter_of(branch) if kind == "AsJagged" else None,
+        shape=shape,
+        counter=_counter_of(branch) if is_list else None,
         range=_range_of(branch) if is_number else None,
         has_range=has_range,
+        parts=parts_of(stored, is_list=is_list),
     )
 
 
@@ -120,14 +168,16 @@ def _range_of(branch: Any) -> str | None:
     return next((text.replace(" ", "") for text in _BRACKETS.findall(title) if "," in text), None)
 
 
-def _why_not_numbers(reading: _Reading) -> str:
-    """Say why a branch can't be used; nothing where it can."""
-    if reading.dtype is None:
+def _why_not_numbers(reading: Reading) -> str:
+    """Say why a branch can't be used; nothing where it, or each of its parts, can."""
+    if len(reading.parts) > MOST_PARTS:
+        return f"it holds {_cut(reading.typename)}, more than {MOST_PARTS} columns"
+    if reading.is_nested:
+        return (
+            f"it holds lists of lists ({reading.typename}): flatten(...) of its name joins them, num(...) counts them"
+        )
+    if reading.dtype is None and not reading.parts:
         return f"it holds {reading.typename}, neither a number nor a list of numbers"
-    if reading.kind == "AsJagged" and reading.shape:
-        return f"it holds lists of arrays ({reading.typename})"
-    if len(reading.shape) > 1:
-        return f"it holds nested arrays ({reading.typename})"
     if reading.range and not (reading.has_range and _RANGE.fullmatch(reading.range)):
         return f"its numbers are stored in the range [{reading.range}], which uproot takes for another"
     return ""
@@ -141,42 +191,48 @@ def _is_group(branch: Any) -> bool:
 def _declared(branch: Any) -> str:
     """Return what the file says that a branch holds: a class, or ``v[n]/f``."""
     title = guarded(lambda: str(branch.member("fClassName", none_if_missing=True) or branch.member("fTitle")))
-    return "it" if isinstance(title, Unusable) or not title.strip() else title.splitlines()[0][:_WIDTH]
+    return "it" if isinstance(title, Unusable) or not title.strip() else _cut(title.splitlines()[0])
 
 
-def describe_field(name: str, field: Any) -> Branch:
-    """Describe a field of an RNTuple, as uproot has it."""
-    import awkward as ak
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
 
-    form = guarded(lambda: _form(field))
-    if isinstance(form, Unusable):
-        return Branch(name, "unusable", note=f"uproot can't interpret {type_of(field)} ({form.why})")
-    is_list = isinstance(form, (ak.forms.ListOffsetForm, ak.forms.ListForm))
-    is_fixed = isinstance(form, ak.forms.RegularForm)
-    inner = form.content if is_list or is_fixed else form
-    if not isinstance(inner, ak.forms.NumpyForm) or inner.parameter("__array__") is not None or inner.inner_shape:
-        # Below a list, the type of a field is that of an object, and the form that of an event.
-        shape = f" ({form.type})" if is_list and len(str(form.type)) <= _WIDTH else ""
-        return Branch(name, "unusable", note=f"it holds {type_of(field)}{shape}, not numbers or lists of numbers")
-    kind: BranchKind = "jagged" if is_list else "fixed" if is_fixed else "flat"
-    return Branch(name, kind, inner.primitive, width=form.size if is_fixed else 0)
+
+def divided(name: str, columns: Sequence[str]) -> Branch:
+    """Describe a branch that is read by its columns alone."""
+    shown = columns if len(columns) <= 3 else (columns[0], "...", columns[-1])
+    note = f"it holds {len(columns)} columns, which have names of their own: {', '.join(shown)}"
+    return Branch(name, "unusable", note=f"{note} (in expressions in backticks)")
+
+
+def of_lists(whole: Branch, how: str, dtype: str, *, is_nested: bool) -> Branch:
+    """Describe what ``flatten`` or ``num`` makes of a branch.
+
+    Parameters
+    ----------
+    whole : the branch, under the name of what is made of it
+    how : the function
+    dtype : of its numbers
+    is_nested : whether it holds lists of lists
+    """
+    if how == NUM and whole.kind == "jagged":
+        return Branch(whole.name, "jagged" if is_nested else "flat", "int64")
+    if is_nested:
+        return Branch(whole.name, "jagged", dtype)
+    return Branch(whole.name, "unusable", note="it is made of no lists" + (" of lists" if how == FLATTEN else ""))
+
+
+def why_no_numbers(field: Any) -> str:
+    """Say what a field of an RNTuple holds that is neither numbers nor lists of numbers."""
+    if guarded(lambda: int(field.record.struct_role)) == _STREAMED:
+        return f"it holds {type_of(field)}, written by ROOT as a whole instead of by its members"
+    return f"it holds {type_of(field)}, not numbers or lists of numbers"
 
 
 def type_of(field: Any) -> str:
     """Return the type of a field of an RNTuple, as the file spells it."""
     typename = guarded(lambda: str(field.typename or ""))
     return "records" if isinstance(typename, Unusable) or not typename else typename
-
-
-def _form(field: Any) -> Any:
-    """Return the form of what reading a field gives, without reading."""
-    import awkward as ak
-
-    whole, path = field.to_akform()
-    array = ak.Array(whole.length_zero_array())
-    for step in (*(path or [field.name])[:-1], field.name):
-        array = array[step]
-    return array.layout.form
 
 
 def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:

@@ -14,6 +14,10 @@ from rootdata.io.retry import PlaceError
 _TREES = {"TTree": "TTree", "TNtuple": "TTree", "TNtupleD": "TTree", "TChain": "TChain"}
 _FOLDERS = {"TDirectory", "TDirectoryFile"}
 _OF_A_CHAIN = "it is a TChain, which names trees in other files and holds no data; name those files instead"
+_PREVIEW = (
+    "it is a preview of RNTuple, from before its format was settled, which nobody reads any more; write it anew with "
+    "ROOT 6.34 or later"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,6 +62,20 @@ def kind_of(key: Any) -> str:
 
 def _kind(classname: str) -> str:
     return "RNTuple" if "RNTuple" in classname else _TREES.get(classname, "")
+
+
+def why_not_read(key: Any, tree: Any = None) -> str:
+    """Say why a tree can't be read, though it is sound; nothing where it can.
+
+    Parameters
+    ----------
+    key : of uproot, that leads to it
+    tree : what is there, where it was looked at
+    """
+    if kind_of(key) == "TChain":
+        return _OF_A_CHAIN
+    epoch = getattr(tree, "_members", {}).get("fVersionEpoch")
+    return _PREVIEW if kind_of(key) == "RNTuple" and ("Experimental" in key.fClassName or epoch == 0) else ""
 
 
 def contents_of(file: Any, *, leave: Callable[[Sequence[str]], str | None]) -> Contents:
@@ -115,8 +133,8 @@ def find_named(file: Any, name: str, place: str) -> Any:
     key = guarded(lambda: file.key(path))
     if isinstance(key, Unusable) or not kind_of(key):
         raise _not_found(_keys(file), name, place)
-    if kind_of(key) == "TChain":
-        raise BranchError(f"tree {name!r} of {place} can't be used: {_OF_A_CHAIN}")
+    if why := why_not_read(key):
+        raise BranchError(f"tree {name!r} of {place} can't be used: {why}")
     return key
 
 
@@ -128,7 +146,7 @@ def _not_found(keys: dict[str, Any], name: str, place: str) -> Exception:
 
 
 def _trees(keys: dict[str, Any]) -> dict[str, Any]:
-    return {name: k for name, k in keys.items() if not isinstance(k, Unusable) and kind_of(k) != "TChain"}
+    return {name: k for name, k in keys.items() if not isinstance(k, Unusable) and not why_not_read(k)}
 
 
 def _keys(file: Any) -> dict[str, Any]:
@@ -157,9 +175,9 @@ def _listed(name: str, key: Any, *, is_left: bool) -> Listed:
     if isinstance(key, Unusable):
         return Listed(name, "folder", None, f"it can't be looked into ({key.why})")
     kind = kind_of(key)
-    if kind == "TChain":
-        return Listed(name, kind, None, _OF_A_CHAIN)
-    entries = None if is_left else guarded(lambda: int(key.get().num_entries))
-    if isinstance(entries, Unusable):
-        return Listed(name, kind, None, f"it can't be read ({entries.why})")
-    return Listed(name, kind, entries)
+    if is_left or (why := why_not_read(key)):
+        return Listed(name, kind, None, why_not_read(key))
+    tree = guarded(key.get)
+    entries = tree if isinstance(tree, Unusable) else guarded(lambda: int(tree.num_entries))
+    why = f"it can't be read ({entries.why})" if isinstance(entries, Unusable) else why_not_read(key, tree)
+    return Listed(name, kind, None if why or isinstance(entries, Unusable) else entries, why)

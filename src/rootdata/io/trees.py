@@ -13,25 +13,38 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import uproot
 
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
+from rootdata.expressions.nested import split_name
 from rootdata.io import remote
 from rootdata.io.block_size import BLOCK_ENTRIES, entries_of_block
-from rootdata.io.branches import Branch, BranchKind, describe_branch, describe_field, type_of
-from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of
+from rootdata.io.branches import (
+    Branch,
+    BranchKind,
+    Reading,
+    columns_in,
+    describe_branch,
+    divided,
+    of_lists,
+    reading_of,
+    why_no_numbers,
+)
+from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of, why_not_read
 from rootdata.io.files import state_of, state_of_open
 from rootdata.io.formats import rntuple, signatures
 from rootdata.io.formats.basket_index import Baskets, baskets_of
 from rootdata.io.formats.inflate import inflate
 from rootdata.io.formats.page_lists import Cluster, Group, clusters_of
+from rootdata.io.formats.parts import MOST_PARTS, BranchPart, ListsOfLists, parts_of, stem_of, stems_in, take
 from rootdata.io.formats.records import Records
 from rootdata.io.guard import Unusable, guarded
 from rootdata.io.local import ByteSource, LocalSource, Span
 from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
 from rootdata.io.tables.known import format_of
-from rootdata.jagged import Columns
+from rootdata.jagged import Column, Columns
 from rootdata.location import Location, State, is_remote
 
 if TYPE_CHECKING:
@@ -51,7 +64,10 @@ class Tree(Protocol):
 
     ``asked`` is the location that was to be opened, ``location`` the same with the tree's name, ``place`` the path at
     which it was opened: the location's or a replica's. ``state`` is that of the file when it was opened.
+    ``kind`` is ``TTree`` or ``RNTuple``.
     """
+
+    kind: str
 
     asked: Location
     location: Location
@@ -185,14 +201,21 @@ def _open_object(file: Any, location: Location, place: str) -> Tree:
     try:
         name, key = find_only(file, place) if name is None else (name, find_named(file, name, place))
         kind = _NTuple if kind_of(key) == "RNTuple" else _TTree
-        return kind(key.get(), location, dataclasses.replace(location, tree=name), file, place)
+        source = _sound(key, key.get(), name, place)
+        return kind(source, location, dataclasses.replace(location, tree=name), file, place)
     except (RootDataError, MemoryError):
         raise
     except Exception as error:
         what = f"{place}: tree {name!r} can't be read"
-        if cause_of(error) in {Cause.BYTES, Cause.FORMAT}:
+        if cause_of(error) is Cause.BYTES:
             raise PlaceError(f"{what} ({reason_of(error)}); replace the file, or read another tree") from error
         raise blamed(error, what, is_remote=is_remote(place)) from error
+
+
+def _sound(key: Any, source: Any, name: str, place: str) -> Any:
+    if why := why_not_read(key, source):
+        raise BranchError(f"tree {name!r} of {place} can't be used: {why}")
+    return source
 
 
 def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lambda _: None) -> Contents:
@@ -225,6 +248,8 @@ def trees_in(path: str) -> dict[str, int]:
 class _Named:
     """Look-up of branches by full path, by short name, and with dots for underscores."""
 
+    kind = "TTree"
+
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
         self.asked, self.location, self.place = asked, location, place
         self._source = source
@@ -242,6 +267,8 @@ class _Named:
         self._keys = self._list_keys()
         short = collections.Counter(_short(k) for k in self._keys)
         self._by_name = {_short(k): k for k in self._keys if short[_short(k)] == 1} | {k: k for k in self._keys}
+        self._by_stem = {stem_of(name): key for name, key in reversed(self._by_name.items())}
+        self._parts: dict[str, Mapping[str, BranchPart]] = {}  # by key: name of a column to what it is of the branch
 
     def _count_entries(self) -> int:
         raise NotImplementedError
@@ -250,15 +277,39 @@ class _Named:
         raise NotImplementedError
 
     def names(self) -> list[str]:
-        return [_short(k) if self._by_name.get(_short(k)) == k else k for k in self._keys]
+        return [name for key in self._keys for name in self._parts_of(key) or [self._name_of(key)]]
+
+    def _name_of(self, key: str) -> str:
+        return _short(key) if self._by_name.get(_short(key)) == key else key
 
     def key_of(self, name: str) -> str:
-        """Return the key in the file of a branch asked for by any of its names."""
+        """Return the key in the file of the branch that holds a column, asked for by any of its names."""
+        return self._find(name)[0]
+
+    def _find(self, name: str) -> tuple[str, BranchPart | None]:
+        """Find a column: the key of its branch, and which part of that it is."""
         for candidate in (name, name.replace("_", ".", 1)):
             if candidate in self._by_name:
-                return self._by_name[candidate]
+                return self._by_name[candidate], None
+            for stem in stems_in(candidate):
+                key = self._by_stem.get(stem)
+                part = None if key is None else self._parts_of(key, stem).get(candidate)
+                if key is not None and part is not None:
+                    return key, part
+        if (made := split_name(name)) is not None and (key := self._by_name.get(made[1])) is not None:
+            return key, BranchPart("", 0, how=made[0])
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
         raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
+
+    def _parts_of(self, key: str, stem: str | None = None) -> Mapping[str, BranchPart]:
+        """Name the columns that a branch is divided into; none where it is one."""
+        if key not in self._parts:
+            self._parts[key] = {part.suffix: part for part in self._divide(key)}
+        stem = stem_of(self._name_of(key)) if stem is None else stem
+        return {stem + suffix: part for suffix, part in self._parts[key].items() if stem + suffix not in self._by_name}
+
+    def _divide(self, key: str) -> Sequence[BranchPart]:
+        raise NotImplementedError
 
     def _check_range(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.num_entries:
@@ -289,7 +340,8 @@ class _Named:
 
 class _TTree(_Named):
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
-        self._tables: dict[str, BasketTable] = {}  # by name
+        self._tables: dict[str, BasketTable] = {}  # by name of a branch
+        self._readings: dict[str, Reading | Unusable] = {}  # by key
         super().__init__(source, asked, location, file, place)
 
     def _count_entries(self) -> int:
@@ -303,13 +355,33 @@ class _TTree(_Named):
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            key = self.key_of(name)
-            found = describe_branch(name, self._branches[key])
-            self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key)
+            key, part = self._find(name)
+            if part is None and (columns := self._parts_of(key)):
+                self._known[name] = divided(name, list(columns))
+            else:
+                reading = self._reading(key)
+                if (
+                    part is not None
+                    and isinstance(reading, Reading)
+                    and reading.is_nested
+                    and reading.dtype is not None
+                ):
+                    found = Branch(name, "jagged", reading.dtype.name)
+                else:
+                    found = describe_branch(name, self._branches[key], reading)
+                self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key, part)
         return self._known[name]
 
-    def _as_stored(self, branch: Branch, key: str) -> Branch:
-        """Describe a branch as its baskets can be read."""
+    def _reading(self, key: str) -> Reading | Unusable:
+        if key not in self._readings:
+            self._readings[key] = reading_of(self._branches[key])
+        return self._readings[key]
+
+    def _divide(self, key: str) -> Sequence[BranchPart]:
+        return columns_in(self._reading(key))
+
+    def _as_stored(self, branch: Branch, key: str, part: BranchPart | None) -> Branch:
+        """Describe a branch, or a part of it, as its baskets can be read."""
         from rootdata.io.formats.ttree import UnusualError
 
         source = self._branches[key]
@@ -324,9 +396,9 @@ class _TTree(_Named):
             baskets = guarded(lambda: (source.num_baskets, source.entry_offsets))
             if isinstance(baskets, Unusable):
                 return Branch(branch.name, "unusable", note=f"its baskets can't be found ({baskets.why})")
-            return branch
+            return branch if part is None else self._of_part(branch, part, branch.dtype)
         kind: BranchKind = "jagged" if table.width < 0 else "fixed" if table.width else "flat"
-        return dataclasses.replace(
+        whole = dataclasses.replace(
             branch,
             kind=kind,
             dtype=table.dtype,
@@ -334,6 +406,15 @@ class _TTree(_Named):
             counter=branch.counter if self._counts(branch.counter, source) else None,
             note=f"the first of {self._times[key]} branches of this name" if self._times[key] > 1 else "",
         )
+        return whole if part is None else self._of_part(whole, part, table.dtype)
+
+    def _of_part(self, whole: Branch, part: BranchPart, dtype: str) -> Branch:
+        if part.how:
+            reading = self._reading(self.key_of(whole.name))
+            return of_lists(whole, part.how, dtype, is_nested=isinstance(reading, Reading) and reading.is_nested)
+        kind: BranchKind = "jagged" if whole.kind == "jagged" else "fixed" if part.width else "flat"
+        name = np.dtype(part.dtype or dtype).newbyteorder("=").name
+        return dataclasses.replace(whole, kind=kind, dtype=name, width=part.width)
 
     def _counts(self, counter: str | None, source: Any) -> bool:
         """Say whether the branch called as a counter is the one that counts, which may be a leaf of another."""
@@ -364,7 +445,8 @@ class _TTree(_Named):
         return int(self.bytes_per_entry(names) * (stop - start))
 
     def bytes_per_entry(self, names: Sequence[str]) -> float:
-        total = sum(self._branches[self.key_of(n)].uncompressed_bytes for n in self._usable(names))
+        keys = {self.key_of(n) for n in self._usable(names)}
+        total = sum(self._branches[key].uncompressed_bytes for key in keys)
         return float(total) / max(1, self.num_entries)
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
@@ -375,7 +457,9 @@ class _TTree(_Named):
             if (branch := self.describe(name)).kind == "unusable":
                 raise self._unusable(name, branch.note)
         try:
-            return read_block(self._bytes, [self._table(n) for n in dict.fromkeys(names)], start, stop)
+            tables = {n: self._table(n) for n in dict.fromkeys(names)}
+            whole = read_block(self._bytes, list({t.name: t for t in tables.values()}.values()), start, stop)
+            return {n: self._column(n, whole[table.name]) for n, table in tables.items()}
         except RootDataError:
             raise
         except UnusualError as error:
@@ -385,11 +469,18 @@ class _TTree(_Named):
         except Exception as error:
             raise self._read_error(start, stop, error) from error
 
+    def _column(self, name: str, whole: Column | ListsOfLists) -> Column:
+        _, part = self._find(name)
+        return whole if part is None and not isinstance(whole, ListsOfLists) else take(whole, part or BranchPart("", 0))
+
     def _table(self, name: str) -> BasketTable:
+        """Describe the baskets of a branch, or of the one that a column is part of."""
+        key, part = self._find(name)
+        name = name if part is None else self._name_of(key)
         if name not in self._tables:
             from rootdata.io.formats.ttree import table_of
 
-            self._tables[name] = table_of(name, self._branches[self.key_of(name)], self._owners)
+            self._tables[name] = table_of(name, self._branches[key], self._owners)
         return self._tables[name]
 
     @functools.cached_property
@@ -402,6 +493,8 @@ class _TTree(_Named):
         if self._handle is None:
             return None
         try:
+            if any(self._find(n)[1] is not None for n in names):
+                return None
             tables = [self._table(n) for n in names]
             return baskets_of(self._handle, tables) if all(t.is_plain for t in tables) else None
         except Exception:  # noqa: BLE001 - whoever reads the file says what is wrong with it
@@ -409,8 +502,11 @@ class _TTree(_Named):
 
 
 class _NTuple(_Named):
+    kind = "RNTuple"
+
     def __init__(self, source: Any, asked: Location, location: Location, file: Any, place: str) -> None:
-        self._made_of: dict[str, rntuple.Field] = {}  # by name
+        self._fields: dict[str, Any] = {}  # by key, uproot's
+        self._simple: dict[str, rntuple.Field | Unusable | None] = {}  # by key, what a field is made of
         super().__init__(source, asked, location, file, place)
 
     def _count_entries(self) -> int:
@@ -439,32 +535,47 @@ class _NTuple(_Named):
 
     def _list_keys(self) -> list[str]:
         # The same as ``keys(recursive=True)``, which takes a time that is quadratic in the number of fields.
-        paths = (guarded(functools.partial(_path_of, field)) for field in self._source.all_fields)
-        return list(dict.fromkeys(path for path in paths if isinstance(path, str) and path))
+        paths = ((guarded(functools.partial(_path_of, field)), field) for field in self._source.all_fields)
+        for path, field in paths:
+            if isinstance(path, str) and path:
+                self._fields.setdefault(path, field)
+        return list(self._fields)
 
     def describe(self, name: str) -> Branch:
         if name not in self._known:
-            key = self.key_of(name)
-            field = guarded(lambda: self._source[key])
-            if isinstance(field, Unusable):
-                found = Branch(name, "unusable", note=f"uproot does not find it ({field.why})")
+            key, part = self._find(name)
+            if part is None and (columns := self._parts_of(key)):
+                self._known[name] = divided(name, list(columns))
             else:
-                found = self._as_stored(describe_field(name, field), field)
-            self._known[name] = found
+                self._known[name] = self._described(name, key, part)
         return self._known[name]
 
-    def _as_stored(self, branch: Branch, field: Any) -> Branch:
-        """Describe a field as its pages can be read."""
-        if branch.kind == "unusable":
-            return branch
-        try:
-            made_of = self._schema.find(field.field_id)
-        except ContradictionError as error:
-            return Branch(branch.name, "unusable", note=str(error))
-        if made_of is None or (made_of.kind, made_of.dtype) != (branch.kind, branch.dtype):
-            return Branch(branch.name, "unusable", note=f"it holds {type_of(field)}, stored in a way that is not known")
-        self._made_of[branch.name] = made_of
-        return branch
+    def _described(self, name: str, key: str, part: BranchPart | None) -> Branch:
+        made_of = self._made_of(key)
+        if isinstance(made_of, rntuple.Field) and part is not None and part.how:
+            whole = Branch(name, "jagged" if made_of.lists and not made_of.shape else "flat", made_of.dtype)
+            return of_lists(whole, part.how, made_of.dtype, is_nested=False)
+        if isinstance(made_of, rntuple.Field):
+            width = made_of.width if part is None else part.width
+            kind: BranchKind = "jagged" if made_of.lists else "fixed" if width else "flat"
+            return Branch(name, kind, made_of.dtype, width=width)
+        return Branch(name, "unusable", note=made_of.why if made_of else why_no_numbers(self._fields[key]))
+
+    def _made_of(self, key: str) -> rntuple.Field | Unusable | None:
+        """Say what a field is made of, in the file's own words: uproot looks at all its siblings to say it."""
+        if key not in self._simple:
+            number = guarded(lambda: int(self._fields[key].field_id))
+            try:
+                self._simple[key] = number if isinstance(number, Unusable) else self._schema.find(number)
+            except ContradictionError as error:
+                self._simple[key] = Unusable(str(error))
+        return self._simple[key]
+
+    def _divide(self, key: str) -> Sequence[BranchPart]:
+        made_of = self._made_of(key)
+        if not isinstance(made_of, rntuple.Field) or made_of.width > MOST_PARTS:
+            return ()
+        return parts_of(np.dtype((made_of.dtype, made_of.shape)), is_list=made_of.lists is not None)
 
     def edges(self, names: Sequence[str]) -> list[int]:  # noqa: ARG002 - clusters hold every field
         starts = [c.first for c in self._clusters if c.entries]
@@ -484,10 +595,12 @@ class _NTuple(_Named):
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
         self._check_range(start, stop)
         fields = {n: self._field(n) for n in names}
+        parts = {n: part for n in names if (part := self._find(n)[1]) is not None}
         try:
             far = [] if self._handle is not None else list(rntuple.places(fields.values(), self._clusters, start, stop))
             with self._ahead(far):
-                return rntuple.read(self._bytes.fetch, fields, self._clusters, start, stop, records=self._records)
+                whole = rntuple.read(self._bytes.fetch, fields, self._clusters, start, stop, records=self._records)
+                return {n: take(column, parts[n]) if n in parts else column for n, column in whole.items()}
         except RootDataError:
             raise
         except Exception as error:
@@ -497,7 +610,10 @@ class _NTuple(_Named):
         branch = self.describe(name)
         if branch.kind == "unusable":
             raise self._unusable(name, branch.note)
-        return self._made_of[name]
+        made_of = self._made_of(self.key_of(name))
+        if not isinstance(made_of, rntuple.Field):  # which would be unusable
+            raise self._unusable(name, "it is not simple")
+        return made_of
 
     @functools.cached_property
     def _records(self) -> Records:

@@ -3,16 +3,19 @@
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import uproot
-from files_for_tests import add, listed
+import xxhash
+from files_for_tests import add, listed, write
 from troubles_for_tests import OF_ALL, let_fail
 
 from rootdata.errors import BranchError
 from rootdata.inspection.files import inspect
 from rootdata.inspection.tables import tables
+from rootdata.io.contents import why_not_read
 from rootdata.io.retry import PlaceError
 from rootdata.io.trees import look_into, open_tree, trees_in
 from rootdata.location import Location
@@ -93,7 +96,8 @@ def test_a_tree_that_cant_be_read_takes_no_other_with_it(path, name, how):
             assert_works(path, other)
     (bad,) = {tree for tree in look_into(str(path)).trees if tree.note and tree.kind != "TChain"}
     assert (bad.name, bad.kind, bad.entries) == (name, "TTree", None)
-    with pytest.raises(PlaceError, match=rf"a\.root: tree '{name}' can't be read \(.*\); replace the file, or read"):
+    remedy = "it is written in a way that is not known" if how is name_another_codec else "replace the file, or read"
+    with pytest.raises(PlaceError, match=rf"a\.root: tree '{name}' can't be read \(.*\); {remedy}"):
         open_tree(Location(str(path), name))
 
 
@@ -215,3 +219,38 @@ def test_what_concerns_all_is_no_fault_of_a_tree(monkeypatch, error):
         look_into(str(AWKWARD))
     assert caught.value is error
     assert_works(AWKWARD, "Events")
+
+
+@pytest.mark.parametrize("name", ["t", None], ids=["named", "only"])
+def test_a_codec_that_is_not_known_here_is_no_damage(tmp_path, name):
+    path = write(tmp_path / "a.root", {"x": np.zeros(500)}, tree="t", compression=uproot.ZLIB(9))
+    path.write_bytes(path.read_bytes().replace(b"ZL\x08", b"Q7\x08"))
+    with pytest.raises(PlaceError, match=r"'?Q7'?.*written in a way that is not known here") as caught:
+        open_tree(Location(str(path), name)).read(["x"], 0, 500)
+    assert "damaged" not in str(caught.value)
+    assert "replace" not in str(caught.value)
+
+
+def test_a_preview_of_rntuple_is_no_damage_and_stands_beside_others(tmp_path):
+    path = write(tmp_path / "a.root", {"x": np.zeros(5)}, tree="t", kind="RNTuple")
+    with uproot.update(path) as file:
+        add(file, {"x": np.arange(5)}, tree="good")
+    begin, end = place_of(path, "t")
+    content = bytearray(path.read_bytes())
+    version = begin + 6  # of the format, behind the length and the version of the record: epoch, major, minor, patch
+    assert content[version : version + 4] == b"\0\1\0\0"
+    content[version : version + 2] = b"\0\0"
+    content[end - 8 : end] = struct.pack(">Q", xxhash.xxh3_64_intdigest(content[version : end - 8]))
+    path.write_bytes(content)
+    told = {tree.name: tree.note for tree in look_into(str(path)).trees}
+    assert "a preview of RNTuple" in told["t"]
+    assert "write it anew" in told["t"]
+    assert told["good"] == ""
+    with pytest.raises(BranchError, match=r"tree 't' of .* can't be used: it is a preview of RNTuple"):
+        open_tree(Location(str(path), "t"))
+    assert open_tree(Location(str(path), "good")).read(["x"], 0, 5)["x"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_rntuple_of_the_time_before_its_name_was_settled():
+    assert "a preview of RNTuple" in why_not_read(SimpleNamespace(fClassName="ROOT::Experimental::RNTuple"))
+    assert why_not_read(SimpleNamespace(fClassName="ROOT::RNTuple")) == ""

@@ -7,6 +7,7 @@ that were changed in an intact file nobody can tell from those that were meant.
 import collections
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,14 @@ def is_good(told):
     if kind == "values":
         return told["is_right"]
     file = told["what"].split(".root")[0]
-    return kind == "error" and f"{file}." in sentence and repr(told["named"]) in sentence
+    name = told["named"]
+    branch = repr(name) if stem(name) == name else f"'{stem(name)}"
+    return kind == "error" and f"{file}." in sentence and branch in sentence
+
+
+def stem(column):
+    """Return what the names of a column and of the branch that it is a part of begin with."""
+    return re.split(r"[.[]", column)[0]
 
 
 def check(told, count):

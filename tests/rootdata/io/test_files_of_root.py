@@ -180,6 +180,7 @@ LATE_LISTS = {
     "vi": lambda i: [-i] * (i % 5),
     "rv": lambda i: [i] * (i % 2),
     "vp.0": lambda i: [i] * (i % 3),
+    "vp.1": lambda i: [-i] * (i % 3),
     "set": lambda i: [i + k for k in range(i % 3)],
 }
 FIRST = {"between": 60, "inside": 50, "alone": 119}

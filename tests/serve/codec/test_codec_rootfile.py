@@ -46,6 +46,16 @@ def write(tmp_path: Path, write_tree: Callable[..., Path]) -> Callable[..., Path
     return write
 
 
+def test_columns_of_one_branch_are_read_by_their_names() -> None:
+    model = manifest_of(flat("jet.pt"), fixed("m[1]", 3), jagged("Jet_tau[4]", "jets"), jagged("Jet_tau[0]", "jets"))
+    path = Path(__file__).parents[2] / "data" / "divided.root"
+    table = concatenate(list(rootfile.tables(path, Schemas(model), tree="t", settings=SETTINGS)))
+    jets = table.columns["Jet_tau[4]"]
+    assert isinstance(jets, Jagged)
+    assert jets.content.tolist() == [100 * i + 10 * k + 4 for i in range(60) for k in range(i % 4)]
+    assert table.columns["jet.pt"].tolist() == list(range(60))  # type: ignore[union-attr]
+
+
 def tables(path: Path, tree: str | None = None, **changes: Any) -> Iterator[Table]:
     return rootfile.tables(path, Schemas(MODEL), tree=tree, settings=SETTINGS)
 
@@ -236,7 +246,7 @@ def test_what_a_model_needs_is_read_beside_branches_and_trees_that_cant_be_used(
 @pytest.mark.parametrize(
     ("tree", "branch", "reason"),
     [
-        ("Events", jagged("tau", "jets"), "it holds lists of arrays"),
+        ("Events", jagged("tau", "jets"), "it holds 2 columns, which have names of their own"),
         ("Events", flat("fn"), "uproot can't interpret fn"),
         ("Events", jagged("dn", "jets"), "its numbers are stored in the range"),
         ("Events", flat("m"), "it holds no numbers itself"),

@@ -151,6 +151,7 @@ class BasketIndex:
         if known is None or [kind[0] for kind in known.kinds if kind[0]] != list(names):
             return None
         from rootdata.causes import ContradictionError
+        from rootdata.io.formats.parts import ListsOfLists
         from rootdata.io.formats.ttree import read_block
         from rootdata.io.local import LocalSource
 
@@ -158,7 +159,10 @@ class BasketIndex:
             handle = os.open(place[0], os.O_RDONLY)
             try:
                 if state_of_open(handle) == known.state:
-                    return read_block(LocalSource(handle), known.tables(), start, stop)
+                    found = read_block(LocalSource(handle), known.tables(), start, stop)
+                    return {
+                        n: c for n, c in found.items() if not isinstance(c, ListsOfLists)
+                    }  # of which there are none
             finally:
                 os.close(handle)
         except (OSError, EOFError, ContradictionError):

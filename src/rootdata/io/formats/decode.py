@@ -140,6 +140,52 @@ def decode(positions: Bytes, nbytes: int, header: int, size: int, offsets: Ints)
     return -1
 
 
+@_compiled(numba.types.UniTuple(numba.int64, 3), _SOURCE, _INTS, numba.int64, _INTS, _INTS, _OUT)
+def nested(source: Bytes, starts: Ints, size: int, lists: Ints, lengths: Ints, out: Bytes) -> tuple[int, int, int]:
+    """Read vectors of lists, and turn the order of the bytes of their numbers.
+
+    Parameters
+    ----------
+    source : entries as they lie in the file, one behind the other
+    starts : (n,) where each begins
+    size : bytes of a number
+    lists : (n + 1,) is filled with the number of inner lists before each entry, and that of all
+    lengths : is filled with the numbers of objects of the inner lists; has room for all that fit into ``source``
+    out : is filled with the numbers; as long as ``source``
+
+    Returns
+    -------
+    The first entry that is not as long as it says, or -1; how many lists there are; and bytes of numbers.
+    """
+    filled, at, n = 0, 0, len(starts)
+    for i in range(n):
+        end = starts[i + 1] if i + 1 < n else len(source)
+        if starts[i] != at or end < at + 10 or end > len(source):
+            return i, lists[i], filled
+        nbytes = source[at] << 24 | source[at + 1] << 16 | source[at + 2] << 8 | source[at + 3]
+        count = source[at + 6] << 24 | source[at + 7] << 16 | source[at + 8] << 8 | source[at + 9]
+        if nbytes != 0x40000000 + end - at - 4 or count * 4 > end - at - 10:
+            return i, lists[i], filled
+        at += 10
+        for j in range(lists[i], lists[i] + count):
+            if at + 4 > end:
+                return i, lists[i], filled
+            length = source[at] << 24 | source[at + 1] << 16 | source[at + 2] << 8 | source[at + 3]
+            at += 4
+            if length * size > end - at:
+                return i, lists[i], filled
+            lengths[j] = length
+            for _ in range(length):
+                for b in range(size):
+                    out[filled + b] = source[at + size - 1 - b]
+                filled += size
+                at += size
+        if at != end:
+            return i, lists[i], filled
+        lists[i + 1] = lists[i] + count
+    return -1, lists[n], filled
+
+
 @compiled([numba.void(_SOURCE, numba.int64, numba.boolean, numba.types.Array(n, 1, "C")) for n in _UNSIGNED])
 def unsplit(raw: Bytes, skip: int, is_zigzag: bool, out: npt.NDArray[Any]) -> None:
     """Put the bytes of elements together that are stored as all first bytes, all second ones, and so on.

@@ -29,9 +29,9 @@ def inflate(stored: memoryview, size: int) -> Bytes:
     Raises
     ------
     ContradictionError
-        Where sizes or checksums disagree, or for an unknown algorithm.
+        Where sizes or checksums disagree, or for an algorithm whose name can't be one.
     NotImplementedError
-        For the algorithm that ROOT used twenty years ago.
+        For an unknown algorithm, and the one that ROOT used twenty years ago.
     ImportError
         Where the library that decompresses is absent.
     """
@@ -55,6 +55,8 @@ def _inflate_block(algorithm: bytes, packed: memoryview, size: int) -> Bytes:
     if algorithm == b"CS":
         raise NotImplementedError("compression 'CS', which ROOT used twenty years ago, can't be undone")
     if algorithm not in _ALGORITHMS:
+        if algorithm.isalnum():  # in front of sizes that agree with each other
+            raise NotImplementedError(f"compression {algorithm.decode()!r} is not known here")
         raise ContradictionError(f"the compression {algorithm!r} is unknown")
     if not size:
         raise ContradictionError("a compressed block of nothing")

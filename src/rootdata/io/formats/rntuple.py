@@ -17,6 +17,7 @@ import bisect
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -38,6 +39,10 @@ Fetch = Callable[[int, int], bytes | memoryview]
 """Return the bytes of a file from an offset, of a length, fewer where it ends; they last until the next call."""
 
 LEAF, COLLECTION, RECORD = 0, 1, 2  # roles of fields
+_MAYBE_NONE = (
+    "std::optional",
+    "std::unique_ptr",
+)  # collections of one object at most, which stand for what may be absent
 
 GAP = 16 * 1024  # bytes between two pages that are read along: less than a request costs
 REQUEST_BYTES = 400_000  # read at once: so few that they are in the processor's cache when they are decoded
@@ -113,14 +118,19 @@ class Field:
     ----------
     values : column of the numbers
     lists : column with where each list ends, counted in its cluster; none for flat fields
-    width : numbers an entry, of a field of fixed size; 0 otherwise
+    shape : of the numbers of an entry or an object, where there are several
     is_count : the numbers are the lengths of lists, and ``values`` says where those end
     """
 
     values: NTupleColumn
     lists: NTupleColumn | None = None
-    width: int = 0
+    shape: tuple[int, ...] = ()
     is_count: bool = False
+
+    @property
+    def width(self) -> int:
+        """Numbers an entry, or an object; 0 for one."""
+        return math.prod(self.shape) if self.shape else 0
 
     @property
     def kind(self) -> str:
@@ -172,25 +182,27 @@ class NTupleFields:
 
     def find(self, number: int) -> Field | None:
         """Say what a field is made of; none where that is not simple."""
-        line = [*self._outer(number), *self._inner(number)]
+        line = [*reversed(self._outer(number)), *self._inner(number)]
         leaf = line[-1]
         lists = [i for i in line if self._role(i) == COLLECTION]
-        widths = [int(self._fields[i].repetition) for i in line if self._fields[i].repetition]
+        arrays = [i for i in line if self._fields[i].repetition]
         if any(self._role(i) not in {COLLECTION, RECORD, LEAF} for i in line) or self._role(leaf) != LEAF:
             return None
-        if len(lists) + len(widths) > 1:
+        if len(lists) > 1 or any(self._fields[i].type_name.startswith(_MAYBE_NONE) for i in lists):
             return None
-        return self._leaf(leaf, lists[0] if lists else None, widths[0] if widths else 0)
+        if lists and arrays and line.index(arrays[0]) < line.index(lists[0]):
+            return None
+        return self._leaf(leaf, lists[0] if lists else None, tuple(int(self._fields[i].repetition) for i in arrays))
 
-    def _leaf(self, number: int, collection: int | None, width: int) -> Field | None:
+    def _leaf(self, number: int, collection: int | None, shape: tuple[int, ...]) -> Field | None:
         is_count = "RNTupleCardinality" in self._fields[number].type_name
         values = self._column(number, is_index=is_count)
-        if values is None or (is_count and (width or collection is not None)):
+        if values is None or (is_count and (shape or collection is not None)):
             return None
         if collection is None:
-            return Field(values, width=width, is_count=is_count)
+            return Field(values, shape=shape, is_count=is_count)
         lists = self._column(collection, is_index=True)
-        return None if lists is None or values.first else Field(values, lists)
+        return None if lists is None or values.first else Field(values, lists, shape)
 
     def _inner(self, number: int) -> list[int]:
         """Return a field, and what alone is in it: the objects of a collection or an array, the number of an atomic."""
@@ -419,9 +431,9 @@ def _ends_of(parts: Sequence[_WantedEntries]) -> list[_Span]:
 
 
 def _wanted(field: Field, name: str, parts: Sequence[_WantedEntries], lists: Mapping[NTupleColumn, _Lists]) -> _Wanted:
-    if field.lists:
-        return _Wanted(name, lists[field.lists].spans)
     n = field.width or 1
+    if field.lists:
+        return _Wanted(name, [_Span(s.low * n, s.high * n, s.total * n, s.first) for s in lists[field.lists].spans])
     spans = [_Span(p.low * n, p.high * n, p.cluster.entries * n, p.cluster.first * n) for p in parts]
     return _Wanted(name, spans)
 
@@ -432,9 +444,8 @@ def _assemble(
     if field.is_count:
         return np.diff(lists[field.values].offsets)
     found = values[field.values]
-    if field.lists:
-        return Jagged(lists[field.lists].offsets, found)
-    return found.reshape(-1, field.width) if field.width else found
+    found = found.reshape(-1, field.width) if field.width else found
+    return Jagged(lists[field.lists].offsets, found) if field.lists else found
 
 
 def _joined(ends: Array, parts: Sequence[_WantedEntries], wanted: _Wanted) -> _Lists:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 LENGTH = 64  # bytes that are looked at
 
+_VERSION = b"\0"  # the first byte of it, of four that follow the word; no text has one
+
 # First bytes, in lower case, to what such files are, and what can be done.
 _KNOWN = (
     (b"\x1f\x8b", "a gzip archive", "unpack it with gunzip"),
@@ -24,7 +26,7 @@ _KNOWN = (
 
 
 def why_not_root(head: bytes) -> str:
-    """Say why a file is no ROOT file, and what can be done; empty if it begins as one.
+    r"""Say why a file is no ROOT file, and what can be done; empty if it begins as one.
 
     Parameters
     ----------
@@ -34,10 +36,11 @@ def why_not_root(head: bytes) -> str:
     --------
     >>> why_not_root(b"")
     'the file is empty; replace or remove the file'
-    >>> why_not_root(b"root...")
-    ''
+    >>> why_not_root(b"root\0\1"), why_not_root(b"root:x:0:0")[:22]
+    ('', 'this is not a ROOT fil')
     """
-    return why_not(head, "ROOT", b"root")
+    # A text may begin with "root", too: the version that follows begins with a zero.
+    return why_not(head, "ROOT", b"root" + _VERSION if len(head) > 4 else b"root")
 
 
 def why_not(head: bytes, kind: str, start: bytes) -> str:

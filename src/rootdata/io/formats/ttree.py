@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,9 +20,11 @@ import numpy.typing as npt
 from rootdata.arena import shared
 from rootdata.causes import ContradictionError, reason_of
 from rootdata.io.formats.inflate import inflate
+from rootdata.io.formats.object_lists import ARRAY_HEADER, VECTOR_HEADER, object_list_of
+from rootdata.io.formats.parts import ListsOfLists, has_header, is_record, lengths_agree
 from rootdata.io.guard import Unusable, concerns_all, guarded
 from rootdata.io.local import ByteSource, Span
-from rootdata.jagged import Columns, Ints, Jagged, offsets_of
+from rootdata.jagged import Ints, Jagged, offsets_of
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -35,7 +38,6 @@ _MIN_KEY = _HEAD.size + 19
 _POSITION = struct.Struct(">i")
 _LONG_NAME = 255  # the length of a name that is as long or longer, followed by four bytes with the true one
 
-VECTOR_HEADER = 10  # bytes before the numbers of a std::vector: how many follow, a version, how many numbers
 POINTER_HEADER = 1  # a byte before the numbers of a C array of a class: whether there are any
 GENERATES_POSITIONS = 1  # bit of a branch whose lists do not say where they begin (kGenerateOffsetMap of ROOT)
 BITS = 15  # type of a member that holds bits (TVirtualStreamerInfo::kBits): more bytes where the object is referenced
@@ -84,6 +86,8 @@ class BasketTable:
     stored : bytes of a number as it is stored, 0 for as many as it has
     convert : turns the bytes of some numbers into these, where they are not stored as they are
     has_bits : of objects, which have more of them where others refer to them
+    is_nested : entries hold lists of lists, each with the number of its objects in front
+    record : of what a row holds, where that is more than numbers of one type; the column is then of bytes
     owner, owners : name of the branch in the tree, and of all branches
     """
 
@@ -100,6 +104,8 @@ class BasketTable:
     stored: int = 0
     convert: Callable[[Bytes], Array] | None = None
     has_bits: bool = False
+    record: np.dtype[Any] | None = None
+    is_nested: bool = False
     owner: bytes = b""
     owners: frozenset[bytes] = frozenset()
 
@@ -107,7 +113,8 @@ class BasketTable:
     def is_plain(self) -> bool:
         """Whether its first seven fields and the counter, which a basket index keeps, are enough to read it."""
         is_alone = self.counter is None or self.counter.is_plain
-        return is_alone and not self.embedded and not self.is_bare and not self.has_bits and self.convert is None
+        is_odd = self.is_bare or self.has_bits or self.is_nested or self.record is not None
+        return is_alone and not self.embedded and not is_odd and self.convert is None
 
     @property
     def size(self) -> int:
@@ -188,7 +195,7 @@ def table_of(name: str, branch: Any, owners: Owners) -> BasketTable:
             entry_offsets=np.array(branch.entry_offsets, np.int64),
             seeks=np.array(branch.member("fBasketSeek")[:n], np.int64),
             nbytes=np.array(branch.member("fBasketBytes")[:n], np.int64),
-            counter=_counter(branch, owners) if table.width < 0 and table.header != VECTOR_HEADER else None,
+            counter=_counter(branch, owners) if table.width < 0 and table.header < ARRAY_HEADER else None,
             embedded=embedded,
             owner=str(branch.member("fName")).encode(),
             owners=owners.names,
@@ -212,39 +219,47 @@ def _layout(name: str, branch: Any) -> BasketTable:
     seen = guarded(lambda: _seen(branch))
     if isinstance(seen, Unusable):
         raise UnusualError(name, f"uproot can't interpret it ({seen.why})")
-    content, wanted, header, typename = seen
+    content, wanted, header, typename, is_nested = seen
     is_list = header is not None
     header = header or 0
-    if wanted is None or wanted.base.kind not in "iufb" or len(wanted.shape) > 1:
+    record = wanted if wanted is not None and is_record(wanted) else None
+    if wanted is None or (record is None and wanted.base.kind not in "iufb"):
         raise UnusualError(name, f"it holds {typename}, neither numbers nor lists of numbers")
-    is_plain = _is_plain(content)
-    if header not in {0, POINTER_HEADER, VECTOR_HEADER} or (header and (wanted.shape or not is_plain)):
+    is_plain = record is None and _is_plain(content)
+    is_odd = header and (header == POINTER_HEADER or record is None) and (wanted.shape or not is_plain)
+    if header not in {0, POINTER_HEADER, ARRAY_HEADER, VECTOR_HEADER} or is_odd:
         raise UnusualError(name, f"its lists ({typename}) have {header} bytes before their numbers")
-    width = wanted.shape[0] if wanted.shape else 0
+    width = wanted.itemsize if record is not None else math.prod(wanted.shape) if wanted.shape else 0
     nothing = np.zeros(0, np.int64)
     return BasketTable(
         name=name,
-        dtype=wanted.base.newbyteorder("=").name,
+        dtype="uint8" if record is not None else wanted.base.newbyteorder("=").name,
         width=-max(1, width) if is_list else width,
         header=header,
         entry_offsets=nothing,
         seeks=nothing,
         nbytes=nothing,
         is_bare=is_list and not header and _is_bare(branch),
-        stored=0 if is_plain else content.from_dtype.base.itemsize,
-        convert=None if is_plain else _converter(content),
-        has_bits=branch.member("fStreamerType", none_if_missing=True) == BITS,
+        stored=0 if is_plain or record is not None else content.from_dtype.base.itemsize,
+        convert=None if is_plain or record is not None else _converter(content),
+        has_bits=_has_bits(branch) or (record is not None and has_header(record)),
+        record=record,
+        is_nested=is_nested,
     )
 
 
-def _seen(branch: Any) -> tuple[Any, np.dtype[Any] | None, int | None, str]:
-    """Return what uproot makes of numbers: them, their type, the bytes before a list, and the name in C++."""
+def _seen(branch: Any) -> tuple[Any, np.dtype[Any] | None, int | None, str, bool]:
+    """Return what uproot makes of numbers: them, their type, the bytes before a list, the name, if lists are nested."""
     reading = branch.interpretation
+    typename = str(branch.typename)
+    if (found := object_list_of(reading)) is not None:
+        return found, found.to_dtype, found.header, typename, found.is_nested
     is_list = type(reading).__name__ == "AsJagged"
     content = reading.content if is_list else reading
-    is_known = type(content).__name__ in {"AsDtype", "AsDouble32", "AsFloat16"}
-    wanted = content.to_dtype if is_known else None
-    return content, wanted, int(reading.header_bytes) if is_list else None, str(branch.typename)
+    known = {"AsDtype": "to_dtype", "AsDouble32": "to_dtype", "AsFloat16": "to_dtype", "AsStridedObjects": "from_dtype"}
+    wanted = getattr(content, known[type(content).__name__]) if type(content).__name__ in known else None
+    wanted = content.from_dtype if wanted is not None and is_record(wanted) else wanted
+    return content, wanted, int(reading.header_bytes) if is_list else None, typename, False
 
 
 def _is_plain(content: Any) -> bool:
@@ -252,7 +267,7 @@ def _is_plain(content: Any) -> bool:
     stored, wanted = content.from_dtype.base, content.to_dtype.base
     is_number = stored.kind in "iufb" and stored.itemsize in {1, 2, 4, 8}
     is_same = stored.byteorder in ">|" and stored.newbyteorder("=") == wanted.newbyteorder("=")
-    return type(content).__name__ == "AsDtype" and is_number and is_same
+    return type(content).__name__ in {"AsDtype", "ObjectList"} and is_number and is_same
 
 
 def _converter(content: Any) -> Callable[[Bytes], Array]:
@@ -267,6 +282,10 @@ def _converter(content: Any) -> Callable[[Bytes], Array]:
 
 def _is_bare(branch: Any) -> bool:
     return bool(_bits_of(branch) & GENERATES_POSITIONS) or not branch.member("fEntryOffsetLen")
+
+
+def _has_bits(branch: Any) -> bool:
+    return bool(branch.member("fStreamerType", none_if_missing=True) == BITS)
 
 
 def _bits_of(branch: Any) -> int:
@@ -322,7 +341,9 @@ def _check_sound(table: BasketTable, owners: Owners) -> None:
 # Reading
 
 
-def read_block(source: ByteSource, tables: Sequence[BasketTable], start: int, stop: int) -> Columns:
+def read_block(
+    source: ByteSource, tables: Sequence[BasketTable], start: int, stop: int
+) -> dict[str, Array | Jagged | ListsOfLists]:
     """Read some branches of a range of entries; lists of the same lengths share their offsets.
 
     Parameters
@@ -367,9 +388,13 @@ class _Basket:
         return _contradiction(self.table, self.index, why)
 
 
+_MORE_BITS = "it holds bits of objects, and more than these of objects that others refer to"
+_NOT_ALIKE = "its objects are not all stored alike, as where others refer to some of them"
+
+
 def _contradiction(table: BasketTable, index: int, why: str) -> Exception:
     if table.has_bits:
-        return UnusualError(table.name, "it holds bits of objects, and more than these of objects that others refer to")
+        return UnusualError(table.name, _NOT_ALIKE if table.record is not None else _MORE_BITS)
     first, following = table.entry_offsets[index : index + 2].tolist()
     return ContradictionError(f"branch {table.name!r}, basket {index} with entries {first} to {following}: {why}")
 
@@ -391,12 +416,19 @@ class _OpenEntries:
             seeks = table.seeks[span]
             yield from zip(seeks.tolist(), (seeks + table.nbytes[span]).tolist(), strict=True)
 
-    def read(self, table: BasketTable) -> Array | Jagged:
+    def read(self, table: BasketTable) -> Array | Jagged | ListsOfLists:
         """Read the column of a branch."""
         if table.width == 0:
             return self._number(table)
         baskets = self._baskets(table, self._start, self._stop)
-        return self._lists(table, baskets) if table.width < 0 else _numbers(table, baskets)
+        if table.is_nested:
+            return _nested(table, baskets, [self._positions(basket) for basket in baskets])
+        column = self._lists(table, baskets) if table.width < 0 else _numbers(table, baskets)
+        if table.record is not None:
+            rows = column.content if isinstance(column, Jagged) else column
+            if not lengths_agree(rows, table.record):
+                raise UnusualError(table.name, _NOT_ALIKE)
+        return column
 
     def _number(self, table: BasketTable) -> Array:
         """Read a column of one number an entry, once: it may count lists, and be asked for itself."""
@@ -573,13 +605,74 @@ def _content(table: BasketTable, baskets: Sequence[_Basket], positions: Sequence
     if not table.header:
         column = _column(table, wanted)
         return column.reshape(-1, -table.width) if table.width < -1 else column
+    if table.record is not None:
+        return _objects(table, baskets, wanted, offsets)
     column = shared().empty(int(offsets[-1]), table.dtype)
     out, at = column.view(np.uint8), 0
     for basket, stored in zip(baskets, wanted, strict=True):
         counts = offsets[at : at + basket.high - basket.low + 1]
         into = out[int(counts[0]) * table.size : int(counts[-1]) * table.size]
         bad = swap_lists(stored, table.header, table.size, counts, into)
+        if table.header == ARRAY_HEADER:
+            bad = _first_wrong(stored, table, counts)
         if bad >= 0:
             raise basket.contradicts(f"the list of entry {basket.first + basket.low + bad} is not as long as it says")
+        at += basket.high - basket.low
+    return column
+
+
+_MEMBERWISE = 0x40  # bit of the first byte of the version of a vector (kStreamedMemberWise of ROOT)
+
+
+def _first_wrong(stored: Bytes, table: BasketTable, counts: Ints) -> int:
+    """Find the first list that is not as long as the number in front of it says, or -1."""
+    heads = (counts[:-1] - counts[0]) * table.size + np.arange(len(counts) - 1) * table.header
+    said = np.ascontiguousarray(stored[heads[:, np.newaxis] + np.arange(4)]).view(">u4").reshape(-1)
+    wrong = np.flatnonzero(said != np.diff(counts))
+    return int(wrong[0]) if len(wrong) else -1
+
+
+def _nested(table: BasketTable, baskets: Sequence[_Basket], positions: Sequence[_Positions]) -> ListsOfLists:
+    """Read lists of lists: each entry says how long it is and how many lists it has, each list how many numbers."""
+    from rootdata.io.formats.decode import nested
+
+    parts = []
+    for basket, (begin, end, wanted) in zip(baskets, positions, strict=True):
+        starts = wanted.view(">i4").astype(np.int64) - basket.keylen
+        lists = np.zeros(len(starts) + 1, np.int64)
+        room = (end - begin) // table.header if len(starts) else 0
+        lengths = np.zeros((end - begin) // ARRAY_HEADER, np.int64)
+        out = np.zeros(end - begin, np.uint8)
+        bad, n, size = nested(basket.data[begin:end], starts - begin, table.size, lists, lengths, out)
+        if bad >= 0 or room < len(starts):
+            raise basket.contradicts(
+                f"the lists of entry {basket.first + basket.low + max(bad, 0)} are not as long as they say"
+            )
+        parts.append((lists, lengths[:n], out[:size].view(np.dtype(table.dtype))))
+    counts = [np.zeros(0, np.int64), *(np.diff(lists) for lists, _, _ in parts)]
+    lengths = np.concatenate([np.zeros(0, np.int64), *(found for _, found, _ in parts)])
+    content = np.concatenate([np.zeros(0, table.dtype), *(found for _, _, found in parts)])
+    return ListsOfLists(offsets_of(np.concatenate(counts)), lengths, content)
+
+
+def _objects(table: BasketTable, baskets: Sequence[_Basket], wanted: Sequence[Bytes], offsets: Ints) -> Bytes:
+    """Read the objects of vectors as bytes, (n, k), and compare what is in front of each vector with its length."""
+    column = np.empty((int(offsets[-1]), table.row), np.uint8)
+    at = 0
+    for basket, stored in zip(baskets, wanted, strict=True):
+        edges = offsets[at : at + basket.high - basket.low + 1]
+        heads = (edges[:-1] - edges[0]) * table.row + np.arange(len(edges) - 1) * table.header
+        front = stored[heads[:, np.newaxis] + np.arange(table.header)]
+        if (front[:, 4] & _MEMBERWISE).any():
+            raise UnusualError(table.name, "its objects are stored member by member")
+        counts = np.ascontiguousarray(front[:, 6:10]).view(">u4").reshape(-1)
+        wrong = np.flatnonzero(counts != np.diff(edges))
+        if len(wrong):
+            raise basket.contradicts(
+                f"the list of entry {basket.first + basket.low + wrong[0]} is not as long as it says"
+            )
+        is_member = np.ones(len(stored), bool)
+        is_member[heads[:, np.newaxis] + np.arange(table.header)] = False
+        column[edges[0] : edges[-1]] = stored[is_member].reshape(-1, table.row)
         at += basket.high - basket.low
     return column

@@ -9,7 +9,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.causes import ContradictionError
+from rootdata.causes import Cause, ContradictionError, cause_of
 from rootdata.io.formats.inflate import inflate
 
 
@@ -82,7 +82,10 @@ def test_sizes_that_disagree_are_refused(codec, step):
 
 
 def test_what_is_compressed_in_an_unknown_way_is_told():
-    with pytest.raises(ContradictionError, match="unknown"):
+    with pytest.raises(NotImplementedError, match="'QQ' is not known here") as caught:
         inflate(memoryview(block(b"QQ", b"whatever", 100)), 100)
+    assert cause_of(caught.value) is Cause.FORMAT
+    with pytest.raises(ContradictionError, match="unknown"):
+        inflate(memoryview(block(b"\xff\0", b"whatever", 100)), 100)
     with pytest.raises(ContradictionError, match="a compressed block of nothing"):
         inflate(memoryview(block(b"ZL", b"", 0) + block(b"ZL", zlib.compress(bytes(50)), 50)), 50)

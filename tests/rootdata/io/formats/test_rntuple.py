@@ -256,16 +256,20 @@ def test_every_encoding_comes_back(kind, index, steps, seed, algorithm, has_chec
     fields = {
         "lists": file.add_lists((0, 1), (index, kind), content, counts),
         "flat": Field(file.add(2, kind, np.split(flat, edges[1:-1]))),
-        "fixed": Field(file.add(3, kind, [f.reshape(-1) for f in np.split(fixed, edges[1:-1])]), width=3),
+        "fixed": Field(file.add(3, kind, [f.reshape(-1) for f in np.split(fixed, edges[1:-1])]), shape=(3,)),
     }
     fields["counts"] = Field(fields["lists"].lists, is_count=True)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    rows = numbers(dtype, (len(content), 2), rng)
+    pages = [page.reshape(-1) for page in np.split(rows, ends[edges[1:-1]])]
+    fields["arrays"] = Field(file.add(4, kind, pages), fields["lists"].lists, shape=(2,))
     start, stop = sorted(round(s * n) for s in shares)
     got = rntuple.read(file.fetch, fields, file.clusters, start, stop)
-    ends = np.concatenate([[0], np.cumsum(counts)])
     assert same(got["flat"], flat[start:stop])
     assert same(got["fixed"], fixed[start:stop])
     assert same(got["counts"], counts[start:stop])
     assert same(got["lists"], Jagged(ends[start : stop + 1] - ends[start], content[ends[start] : ends[stop]]))
+    assert same(got["arrays"], Jagged(ends[start : stop + 1] - ends[start], rows[ends[start] : ends[stop]]))
 
 
 def test_neighbouring_pages_are_read_at_once(monkeypatch):
@@ -336,10 +340,19 @@ def test_what_fields_are_made_of():
     assert schema.find(11) == Field(NTupleColumn(10, single), lists=ends)
     assert schema.find(14) == schema.find(15) == schema.find(11)
     assert schema.find(16) == Field(ends, is_count=True)
-    assert schema.find(18) == Field(NTupleColumn(12, double), width=4)
+    assert schema.find(18) == Field(NTupleColumn(12, double), shape=(4,))
     assert schema.find(20) == Field(NTupleColumn(13, double))
-    assert schema.find(24) == Field(NTupleColumn(14, single), width=3)
-    assert [schema.find(i) for i in (4, 5, 6, 7, 8, 9, 12, 13, 17, 22)] == [None] * 10
+    assert schema.find(24) == Field(NTupleColumn(14, single), shape=(3,))
+    assert schema.find(12) == schema.find(13) == Field(NTupleColumn(11, single), lists=ends, shape=(2,))
+    assert [schema.find(i) for i in (4, 5, 6, 7, 8, 9, 17, 22)] == [None] * 8
+
+
+@pytest.mark.parametrize("name", ["std::optional<float>", "std::unique_ptr<float>"])
+def test_what_may_be_absent_and_arrays_of_lists_are_not_simple(name):
+    fields = [record(0, 1, name=name), record(0, 0)]  # stored as a list is
+    assert rntuple.NTupleFields(fields, [column(0, 0x0F), column(1, 0x0C)]).find(0) is None
+    fields = [record(0, 0, repetition=3), record(0, 1), record(1, 0)]
+    assert rntuple.NTupleFields(fields, [column(1, 0x0F), column(2, 0x0C)]).find(0) is None
 
 
 def test_fields_that_lie_in_each_other_are_refused():

@@ -26,6 +26,8 @@ def zipped():
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b"PAR1", "Parquet"),
+        (b"root:x:0:0:root:/root:/bin/bash\n", "this is not a ROOT file; "),
+        (b"roots of polynomials", "this is not a ROOT file; "),
         (b"hello", "this is not a ROOT file; "),
         (b"", "the file is empty"),
     ],
