@@ -283,7 +283,7 @@ def _describe(tree: Tree, *, flags: bool) -> tuple[Location, int, dict[str, Bran
     """Describe the branches of a tree under the names that a configuration uses, and name the flags left out."""
     every = tree.names()
     names = dict.fromkeys(n for n in every if (flags or not FLAGS.match(n)) and not _ALIAS.match(n))
-    short = {n: _with_underscore(n) if tree.kind == "RNTuple" else n for n in names}  # a TTree's are those of ROOT
+    short = {n: _with_underscore(n) if tree.kind != "TTree" else n for n in names}  # a TTree's are those of ROOT
     branches = {
         s if s == n or s not in names else n: dataclasses.replace(tree.describe(n), name=s if s not in names else n)
         for n, s in short.items()

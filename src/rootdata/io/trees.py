@@ -64,7 +64,7 @@ class Tree(Protocol):
 
     ``asked`` is the location that was to be opened, ``location`` the same with the tree's name, ``place`` the path at
     which it was opened: the location's or a replica's. ``state`` is that of the file when it was opened.
-    ``kind`` is ``TTree`` or ``RNTuple``.
+    ``kind`` is ``TTree``, ``RNTuple`` or ``table``.
     """
 
     kind: str
@@ -146,9 +146,16 @@ def _open_tree(location: Location, place: str) -> Tree:
         raise
 
 
-def _open(place: str) -> Any:
+def _friends_in(place: str, tree: str) -> list[tuple[str, str]]:
+    """Name the friends of a tree, and the files that they are in where those are others."""
+    with _open(place, minimal_ttree_metadata=False) as file:
+        friends = file[tree].member("fFriends", none_if_missing=True) or ()
+        return [(str(friend.member("fName")), str(friend.member("fTitle"))) for friend in friends]
+
+
+def _open(place: str, **how: bool) -> Any:
     # No array cache: the same bytes would be kept twice.
-    plain = {"array_cache": None, "object_cache": None, "num_workers": 1}
+    plain = {"array_cache": None, "object_cache": None, "num_workers": 1, **how}
     try:
         if is_remote(place):
             return uproot.open({place: None}, handler=remote.RemoteSource, **plain)
@@ -299,7 +306,12 @@ class _Named:
         if (made := split_name(name)) is not None and (key := self._by_name.get(made[1])) is not None:
             return key, BranchPart("", 0, how=made[0])
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
-        raise BranchError(message + f"{self.place}); check the names of features, derived columns and cuts")
+        remedy = self._friends() or "check the names of features, derived columns and cuts"
+        raise BranchError(f"{message}{self.place}); {remedy}")
+
+    def _friends(self) -> str:
+        """Say that friends of the tree are not followed; nothing where it has none."""
+        return ""
 
     def _parts_of(self, key: str, stem: str | None = None) -> Mapping[str, BranchPart]:
         """Name the columns that a branch is divided into; none where it is one."""
@@ -415,6 +427,16 @@ class _TTree(_Named):
         kind: BranchKind = "jagged" if whole.kind == "jagged" else "fixed" if part.width else "flat"
         name = np.dtype(part.dtype or dtype).newbyteorder("=").name
         return dataclasses.replace(whole, kind=kind, dtype=name, width=part.width)
+
+    def _friends(self) -> str:
+        found = guarded(lambda: _friends_in(self.place, str(self.location.tree)))  # which an open tree has passed over
+        if isinstance(found, Unusable) or not found:
+            return ""
+        named = ", ".join(f"{name!r}" + (f" ({file})" if file else "") for name, file in found)
+        return (
+            f"its friend trees are not followed: {named}; write the branches of both into one tree, as RDataFrame's "
+            "Snapshot does, and name that file"
+        )
 
     def _counts(self, counter: str | None, source: Any) -> bool:
         """Say whether the branch called as a counter is the one that counts, which may be a leaf of another."""

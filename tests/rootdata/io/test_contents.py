@@ -120,7 +120,7 @@ def test_inspect_shows_the_other_trees_and_tells_what_is_wrong_with_one(path, na
 
     console = Console(width=300)
     with console.capture() as capture:
-        console.print(tables(found))
+        console.print(tables(found, width=160))
     assert notes[name][:40] in capture.get()
     assert list(inspect([f"{path}:memory"]).columns) == ["x", "v"]
     with pytest.raises(PlaceError, match=f"tree '{name}' can't be read"):

@@ -134,6 +134,8 @@ class TableTree:
     asked : the location that was to be opened
     """
 
+    kind = "table"
+
     def __init__(self, file: TableFile, content: Content, asked: Location) -> None:
         self._file, self._content = file, content
         unreal = next((rows for rows in file.groups if not 0 <= rows < MOST), None)
@@ -175,7 +177,13 @@ class TableTree:
         return self._sizes[wanted]
 
     def nbytes(self, names: Sequence[str], start: int, stop: int) -> int:
-        """Return about how many bytes reading entries takes."""
+        """Return about how many bytes reading entries ``start`` to ``stop`` takes.
+
+        Parameters
+        ----------
+        names : of the columns
+        start, stop : entries, within those of the file
+        """
         return int(self.bytes_per_entry(names) * (stop - start))
 
     def edges(self, names: Sequence[str]) -> list[int]:
@@ -190,7 +198,22 @@ class TableTree:
         return None
 
     def read(self, names: Sequence[str], start: int, stop: int) -> Columns:
-        """Read entries ``start`` to ``stop``."""
+        """Read entries ``start`` to ``stop``.
+
+        Parameters
+        ----------
+        names : of the columns
+        start, stop : entries, 0 <= start <= stop <= ``num_entries``
+
+        Raises
+        ------
+        BranchError
+            For a column that is absent, or holds no numbers.
+        DataError
+            For an integer or a truth value that is null.
+        FileError
+            For what can't be read.
+        """
         if not 0 <= start <= stop <= self.num_entries:
             raise PlaceError(
                 f"{self.place}: entries {start} to {stop} can't be read, it has {self.num_entries:,}; "

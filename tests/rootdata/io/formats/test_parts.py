@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rootdata.errors import BranchError
 from rootdata.expressions.grammar import parse
+from rootdata.inspection.choice import choose_features
 from rootdata.inspection.files import inspect
-from rootdata.inspection.suggest import choose_features
 from rootdata.io.branches import columns_in, reading_of
 from rootdata.io.formats.parts import MOST_PARTS, parts_of, stems_in, take
 from rootdata.io.trees import open_tree
