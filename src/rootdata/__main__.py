@@ -155,11 +155,14 @@ def run_inspect(arguments: argparse.Namespace) -> int:
     if is_long:
         wanted = tables.select(found, collections=arguments.collection, match=arguments.match)
         console.print(tables.tables(found, width=console.width, wanted=None if arguments.all else wanted))
-    elif not any(getattr(arguments, option) for option in _ENDINGS):
-        chosen = choice.choose(found, signal=arguments.signal)
+    is_written = any(getattr(arguments, option) for option in _ENDINGS)
+    if is_long and not is_written:
+        return 0
+    chosen = choice.choose(found, signal=arguments.signal)
+    if not is_written:
         console.print(tables.overview(found, chosen, width=console.width))
-    _write_reports(found, arguments, console)
-    return 0 if arguments.write is None else _write(found, arguments, console)
+    _write_reports(found, chosen, arguments, console)
+    return 0 if arguments.write is None else _write(found, chosen, arguments, console)
 
 
 _ENDINGS = {"write": (".yaml", ".yml"), "html": (".html", ".htm"), "json": (".json",)}
@@ -187,25 +190,24 @@ def _write_text(option: str, path: Path, text: str, console: Console) -> None:
     console.print(f"[bold]wrote {escape(str(path))}[/]", highlight=False, soft_wrap=True)
 
 
-def _write_reports(found: Any, arguments: argparse.Namespace, console: Console) -> None:
+def _write_reports(found: Any, chosen: Any, arguments: argparse.Namespace, console: Console) -> None:
     if arguments.html is None and arguments.json is None:
         return
-    from rootdata.inspection import choice, report
+    from rootdata.inspection import report
 
-    chosen = choice.choose(found, signal=arguments.signal)
     for option, write in (("html", report.as_page), ("json", report.as_json)):
         path = getattr(arguments, option)
         if path is not None:
             _write_text(option, path, write(found, chosen), console)
 
 
-def _write(found: Any, arguments: argparse.Namespace, console: Console) -> int:
+def _write(found: Any, chosen: Any, arguments: argparse.Namespace, console: Console) -> int:
     from rich.markup import escape
 
     from rootdata.inspection.suggest import suggest
 
     path = arguments.write
-    suggestion = suggest(found, signal=arguments.signal)
+    suggestion = suggest(found, chosen)
     _write_text("write", path, suggestion.text, console)
     for note in suggestion.notes:
         console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)

@@ -13,6 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import uproot
 
+from rootdata.inspection.choice import choose
+from rootdata.inspection.files import Inspection
+from rootdata.inspection.suggest import Suggestion
+from rootdata.inspection.suggest import suggest as suggestion_of
 from rootdata.io.files import states_of
 from rootdata.jagged import Jagged
 from rootdata.loading.dataset import RootDataset
@@ -166,3 +170,8 @@ def files_below(folder: Path) -> list[str]:
 def listed(column: Any) -> list[Any]:
     """Return a column of a block as a list, jagged ones as a list of lists."""
     return (column.to_awkward() if isinstance(column, Jagged) else column).tolist()
+
+
+def suggest(found: Inspection, *, signal: Sequence[str] = ()) -> Suggestion:
+    """Write a configuration of what is chosen without asking."""
+    return suggestion_of(found, choose(found, signal=signal))

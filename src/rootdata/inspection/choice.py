@@ -245,9 +245,8 @@ def choose_features(found: Inspection, labels: Labels | None = None) -> Features
     labels = labels or choose_labels(found)
     left_out: dict[str, list[str]] = {}
     usable: dict[str, BranchFacts] = {}
-    owners = {name: group for group, names in found.collections.items() for name in names}
     for name, column in found.columns.items():
-        why = reason(name, found, labels=labels, collection=owners.get(name, ""))
+        why = reason(name, found, labels=labels, collection=found.owners.get(name, ""))
         if why:
             left_out.setdefault(why, []).append(name)
         else:

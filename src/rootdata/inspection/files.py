@@ -90,7 +90,7 @@ class InspectedSource:
     columns: Mapping[str, BranchFacts]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Inspection:
     """What was found.
 
@@ -111,13 +111,18 @@ class Inspection:
     flags: tuple[str, ...]
     entries: int
 
-    @property
+    @functools.cached_property  # asked for with every branch
     def counters(self) -> dict[str, str]:
         """Branches that hold the number of objects of a collection, and its name."""
         known = {c.branch.counter: group for group, names in self.collections.items() for c in self._of(names)}
         guessed = {f"{n}{group}": group for group in self.collections for n in ("n", "N", "n_")}
         both = guessed | {counter: group for counter, group in known.items() if counter}
         return {name: group for name, group in both.items() if name in self.columns}
+
+    @functools.cached_property
+    def owners(self) -> dict[str, str]:
+        """Branches of collections, and the collection of each."""
+        return {name: group for group, names in self.collections.items() for name in names}
 
     def _of(self, names: Iterable[str]) -> list[BranchFacts]:
         return [self.columns[n] for n in names]

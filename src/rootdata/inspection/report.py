@@ -25,7 +25,6 @@ def as_json(found: Inspection, chosen: Choice) -> str:
     An object with ``schema``, ``entries``, ``trees``, ``samples``, ``collections``, ``branches`` by name, ``flags`` and
     ``choice``.
     """
-    owners = _owners(found)
     features, weight = chosen.features, chosen.weight
     return json.dumps(
         {
@@ -45,7 +44,7 @@ def as_json(found: Inspection, chosen: Choice) -> str:
                 for s in found.sources
             },
             "collections": {group: list(names) for group, names in found.collections.items()},
-            "branches": {name: _facts(c, found, owners.get(name, "")) for name, c in found.columns.items()},
+            "branches": {name: _facts(c, found, found.owners.get(name, "")) for name, c in found.columns.items()},
             "flags": list(found.flags),
             "choice": {
                 "label": chosen.labels.expression,
@@ -84,10 +83,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _owners(found: Inspection) -> dict[str, str]:
-    return {name: group for group, names in found.collections.items() for name in names}
-
-
 # The page
 
 
@@ -111,10 +106,10 @@ def _trees(found: Inspection) -> Iterator[str]:
 
 
 def _features(found: Inspection, chosen: Choice) -> Iterator[str]:
-    features, owners = chosen.features, _owners(found)
+    features = chosen.features
     yield f"<h2>Features that would be taken: {len(features.taken)}</h2>"
     yield from _table(
-        _HEADINGS, [_row(found.columns[n], found, owners.get(n, "")) for n in features.taken], numbers=_NUMBERS
+        _HEADINGS, [_row(found.columns[n], found, found.owners.get(n, "")) for n in features.taken], numbers=_NUMBERS
     )
 
 
@@ -127,10 +122,9 @@ def _left_out(found: Inspection, chosen: Choice) -> Iterator[str]:
 
 
 def _branches(found: Inspection) -> Iterator[str]:
-    owners = _owners(found)
     yield f"<h2>All branches: {len(found.columns):,}</h2>"
     yield '<label>show names with <input id="filter" type="search" placeholder="Jet_"></label>'
-    rows = [_row(column, found, owners.get(name, "")) for name, column in found.columns.items()]
+    rows = [_row(column, found, found.owners.get(name, "")) for name, column in found.columns.items()]
     yield from _table(_HEADINGS, rows, numbers=_NUMBERS, name="branches")
 
 

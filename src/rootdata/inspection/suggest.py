@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from rootdata.errors import DataError
-from rootdata.inspection.choice import Choice, Labels, choose, some
+from rootdata.inspection.choice import Choice, Labels, some
 from rootdata.inspection.files import InspectedSource, Inspection
 from rootdata.options.data import TAKEN
 
@@ -37,22 +37,19 @@ class Suggestion:
     is_complete: bool
 
 
-def suggest(found: Inspection, *, signal: Sequence[str] = ()) -> Suggestion:
+def suggest(found: Inspection, chosen: Choice) -> Suggestion:
     """Write a data configuration.
 
     Parameters
     ----------
     found : what was found in the files
-    signal : names of the samples that are class 1
+    chosen : what was decided of it
 
     Raises
     ------
-    ConfigError
-        For a signal that is no sample, or one that leaves no background.
     DataError
         Where no branch is left that could be a feature.
     """
-    chosen = choose(found, signal=signal)
     labels, features, taken = chosen.labels, chosen.features, chosen.features.taken
     if not taken:
         reasons = "; ".join(f"{', '.join(names[:3])}: {why}" for why, names in features.left_out.items())

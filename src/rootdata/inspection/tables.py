@@ -201,9 +201,8 @@ def _shorter(why: str) -> str:
 def _branch_table(found: Inspection, names: Collection[str], width: int) -> Table:
     trees = list(dict.fromkeys(p.tree or "" for s in found.sources for p in s.locations))
     table = _columns(f"branches of {', '.join(trees)}", width)
-    grouped = {name for members in found.collections.values() for name in members}
     for name, column in found.columns.items():
-        if name not in grouped and name in names:
+        if name not in found.owners and name in names:
             table.add_row(*_row(column, found, width=width))
     for group, members in found.collections.items():
         shown = [name for name in members if name in names]

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from files_for_tests import lists_of, make_events, write
+from files_for_tests import lists_of, make_events, suggest, write
 from omegaconf import OmegaConf
 from test_words import NAMES
 
 from rootdata.errors import ConfigError
 from rootdata.inspection.choice import MANY, MOST_COLLECTIONS, choose, choose_features, choose_weight, signals_of
 from rootdata.inspection.files import inspect, name_samples
-from rootdata.inspection.suggest import suggest
 
 EVENTS = 250
 

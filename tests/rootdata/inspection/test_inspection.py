@@ -9,7 +9,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from files_for_tests import SHARED, add, lists_of, make_events, write
+from files_for_tests import SHARED, add, lists_of, make_events, suggest, write
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -25,7 +25,6 @@ from rootdata.inspection.files import inspect
 from rootdata.inspection.grouping import collections_of
 from rootdata.inspection.measure import FEW, TYPICAL_SENTINELS, BranchFacts, find_sentinels, measure
 from rootdata.inspection.roles import finding, role_of
-from rootdata.inspection.suggest import suggest
 from rootdata.inspection.tables import tables
 from rootdata.io import trees
 from rootdata.io.branches import Branch

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import uproot
-from files_for_tests import SHARED, add, lists_of, make_events, write
+from files_for_tests import SHARED, add, lists_of, make_events, suggest, write
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -10,7 +10,6 @@ from rootdata.app import launch
 from rootdata.errors import ConfigError, DataError
 from rootdata.inspection.choice import MANY, MOST_BRANCHES, MOST_COLLECTIONS, MOST_FLAT
 from rootdata.inspection.files import inspect
-from rootdata.inspection.suggest import suggest
 
 REAL, FULL = SHARED / "real", SHARED / "tth_full"
 

@@ -1,5 +1,7 @@
 """Files that experiments and ROOT itself wrote, read through the whole chain and compared with bare uproot."""
 
+import re
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -37,6 +39,13 @@ def whole(name, tree, branches):
     """Read branches of a file by uproot alone: name to array."""
     with uproot.open(REAL / f"{name}.root") as file:
         return {b: file[tree][b].array() for b in branches}
+
+
+def part_of(values, path):
+    """Take a part of a branch: ``".fP.fX"`` of objects, ``"[1]"`` of arrays, ``""`` for all of it."""
+    for member, place in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        values = values[member] if member else values[:, int(place)]
+    return values
 
 
 def same(batch_values, mask, values):
@@ -94,7 +103,8 @@ def test_branches_are_described_and_those_of_numbers_are_read(name, opened):
     chosen = usable[:: max(1, len(usable) // 40)]
     got = tree.read(chosen, 0, tree.num_entries)
     for n in chosen:
-        expected = tree._source[tree.key_of(n)].array()
+        key = tree.key_of(n)
+        expected = part_of(tree._source[key].array(), n.removeprefix(key))
         if kinds[n].kind == "jagged":
             assert np.array_equal(got[n].counts, ak.num(expected))
         found = got[n].content if isinstance(got[n], Jagged) else got[n].reshape(-1)
