@@ -5,11 +5,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
-import functools
 import gc
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +18,8 @@ LARGE = 8_000_000  # bytes from which it is worth while to ask the allocator for
 _SHARE = 16  # of the memory; a body lies in an API process, in a worker, and there in columns too
 _LEAST = 1_000_000_000  # bytes; a worker with less would hardly run
 _CGROUPS = Path("/sys/fs/cgroup")
+_MAPPED = 1 << 22  # bytes from which the C library maps a block by itself
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def limit_of_bodies() -> int:
@@ -47,7 +48,11 @@ def bound_process(most: int) -> None:
     """Let this process have so many bytes of memory more than it has now; beyond that an allocation fails.
 
     What is mapped counts, used or not, so this is a stop for what runs away, and not what a request may take.
+    Large blocks go back to the system as soon as they are free: by itself the C library soon keeps them on its heap,
+    where slices of different sizes leave holes into which the next ones do not fit.
     """
+    for parameter, value in ((_MMAP_THRESHOLD, _MAPPED), (_TRIM_THRESHOLD, 2 * _MAPPED)):
+        _of_libc("mallopt", parameter, value)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + most
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
@@ -71,9 +76,7 @@ def _limits(root: Path, path: str) -> Iterator[int]:
 
 def give_back() -> None:
     """Give the system what the allocator keeps though nobody uses it."""
-    trim = _trim()
-    if trim is not None:
-        trim(0)
+    _of_libc("malloc_trim", 0)
 
 
 @contextlib.contextmanager
@@ -88,10 +91,11 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@functools.cache
-def _trim() -> Callable[[int], int] | None:
-    """Find the C library's function; that of glibc has it."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+def _of_libc(name: str, *arguments: int) -> None:
+    """Call a function that glibc has and other C libraries may lack."""
+    function = getattr(ctypes.CDLL(None), name, None)
+    if function is not None:
+        function(*arguments)
 
 
 class Room:

@@ -359,7 +359,6 @@ def test_large_runs_take_bounded_memory_and_give_it_back(start_server, tmp_path)
     worker = server.children()["worker"]
     peak, before = highest(worker[0]), resident(worker)
     assert ask_pairs(server, 1024, 300).status_code == 200  # 369 MB, if all went through the graph at once
-    print('GREW', (highest(worker[0]) - peak)/MB, peak/MB)
     assert highest(worker[0]) - peak < 100 * MB
     assert ask_pairs(server, 1, 9000).status_code == 200  # 324 MB, which can't be cut
     end, grown = time.monotonic() + 5, 1 << 60
