@@ -249,7 +249,9 @@ class TableTree:
         """Ask for the bytes of some groups at once where each request costs, unless they are many."""
         if not self._content.is_remote:
             return nullcontext()
-        spans = [span for group in groups for span in self._file.spans(group, leaves)]
+        size = self.bytes_per_entry([leaf.name for leaf in leaves])
+        whole = [group for group in groups if not _piece(self._file.groups[group], size)]  # others may be unpacked
+        spans = [span for group in whole for span in self._file.spans(group, leaves)]
         if any(not 0 <= low <= high <= self._content.size for low, high in spans):
             raise ContradictionError("columns lie outside of the file")
         return self._content.source.ahead(spans) if sum(b - a for a, b in spans) <= ASKED else nullcontext()

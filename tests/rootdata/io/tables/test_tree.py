@@ -396,3 +396,16 @@ def test_a_group_of_more_rows_than_can_be_is_damage(same, tmp_path):
         path.write_bytes(content.replace(rows, np.int64(wrong).tobytes()))
         with pytest.raises(FileError, match=r"d\.arrow: the file is truncated or damaged \(.*rows"):
             open_tree(Location(str(path)))
+
+
+def test_a_large_row_group_of_a_server_is_fetched_once(huge):
+    path, _ = huge
+    with HTTPServer(path.parent) as server, BlockReader() as reader:
+        found = reader.describe(Location(f"{server.url}/huge.parquet"), ["x"])
+        for start, stop in reversed(found.blocks):
+            assert reader.read(found.file, ["x"], start, stop)["x"].tolist() == list(range(start, stop))
+        tree = reader.use(found.file.location, lambda tree: tree)
+        asked = tree._content.source.num_requests
+        for start, stop in found.blocks[1:]:
+            reader.read(found.file, ["x"], start, stop)
+        assert tree._content.source.num_requests == asked
