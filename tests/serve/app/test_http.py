@@ -418,9 +418,8 @@ def test_idle_connections_make_room_for_others(start_toy):
             connection.close()
 
 
-def test_the_probe_gets_through_where_few_files_may_be_open(tmp_path):
-    temporary = tmp_path / "s"
-    temporary.mkdir()
+def test_the_probe_gets_through_where_few_files_may_be_open(tmp_path_factory):
+    temporary = tmp_path_factory.mktemp("s")
     words = [str(HERE / "toy.py"), "{}"]
     process = launch(words, temporary=temporary, first=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
     handle = Handle(process, "", temporary, temporary / "log")
