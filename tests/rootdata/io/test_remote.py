@@ -224,6 +224,7 @@ def test_events_come_through_a_long_line(server, folder, kind):
         assert time.monotonic() - began < 0.3 * len(BLOCKS)
 
 
+@pytest.mark.long
 @xrootd
 @pytest.mark.parametrize("kind", KINDS)
 def test_events_come_though_the_server_is_started_anew(folder, kind):
@@ -249,6 +250,7 @@ def test_events_come_though_connections_are_cut(request, folder, name):
         assert proxy.cuts >= 2
 
 
+@pytest.mark.long
 @xrootd
 def test_another_copy_is_read_where_one_server_is_dead(server, folder):
     dead = f"root://127.0.0.1:{free_port()}//data/sub/TTree.root"
@@ -401,6 +403,7 @@ def test_control_c_is_answered_while_a_dead_server_is_tried(folder):
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.long
 @xrootd
 def test_a_forked_process_reads_what_its_parent_has_read(server, folder):
     code = f"""

@@ -333,6 +333,7 @@ def test_keys_open_what_their_scope_allows(
         end(handle)
 
 
+@pytest.mark.long
 def test_a_restart_is_ridden_out(tmp_path: Path, bundle: Path) -> None:
     port, events = free_port(), columns(20)
     handle = start(tmp_path / "a", tmp_path / "models", "--publish", f"ttH={bundle}", port=port)
