@@ -212,7 +212,8 @@ class Scaled:
     ----------
     log : whether f is the logarithm
     dtype : in which that is computed; the result is float32
-    curve : name of the class of an f of somebody's own, which is in the graph alone
+    curve : name of an f that is learnt, or of the class of one of somebody's own, which is in the graph alone
+    clip : size at which what is scaled is cut off
     """
 
     shift: float
@@ -220,6 +221,7 @@ class Scaled:
     log: bool
     dtype: str
     curve: str = ""
+    clip: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -147,6 +147,7 @@ def _scaling(config: DataConfig, specs: Specs, types: Mapping[str, np.dtype[Any]
             factor=float(t.factor),
             log=t.curve == SIGNED_LOG,
             curve="" if t.curve == SIGNED_LOG else name_of(t.curve),
+            clip=t.clip,
             dtype="float32" if _tensor_type(types[name]) == "float32" else "float64",
         )
         for name, t in transforms_of(config, specs).items()

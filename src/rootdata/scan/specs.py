@@ -21,6 +21,7 @@ from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import name_of
 from rootdata.scaling.fit import kind_of
+from rootdata.scaling.kinds import ScalingKind
 
 VERSION = 3
 _HEAD = '{"checksum": "'  # of a file of specs
@@ -244,15 +245,19 @@ def key_of(config: DataConfig) -> str:
 def _needs(config: DataConfig, column: str) -> list[Any]:
     """Name what the scaling of a column asks the first pass for."""
     kind = kind_of(config.scaling_of(column))
-    return [False, None] if kind is None else [kind.needs_quantiles, name_of(kind.curve) or None]
+    curve = None if kind is None else name_of(kind.curve) or None
+    return [_needs_quantiles(config, kind), curve]
+
+
+def _needs_quantiles(config: DataConfig, kind: ScalingKind | None) -> bool:
+    return config.quantiles or (kind is not None and kind.needs_quantiles)
 
 
 def collects(config: DataConfig, column: str) -> dict[str, Any]:
     """Say which of the costlier statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
     kind = kind_of(config.scaling_of(column))
-    if kind is None:
-        return {}
-    return {"curve": None if kind.curve is None else kind.curve.apply, "quantiles": kind.needs_quantiles}
+    curve = None if kind is None or kind.curve is None else kind.curve.apply
+    return {"curve": curve, "quantiles": _needs_quantiles(config, kind)}
 
 
 def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequence[State]) -> str:
