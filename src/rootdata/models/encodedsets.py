@@ -13,7 +13,7 @@ from rootdata.models.encoded import EncodedClassifier, head
 
 
 class EncodedSets(EncodedClassifier):
-    """Encoded features, one network per collection over its objects, their mean and maximum, then one over the event.
+    """Encoded features, one network per collection over its objects, their sum and maximum, then one over the event.
 
     For ``layout="tokens"``. It is to :class:`rootdata.models.deepsets.DeepSets` as :class:`rootdata.models.mlp.MLP` to
     a plain multilayer perceptron. Padded objects have no influence; an empty collection pools to zero.
@@ -54,6 +54,7 @@ class EncodedSets(EncodedClassifier):
         super().__init__(features, classes=classes, bins=bins, lr=lr, weight_decay=weight_decay)
         self.save_hyperparameters()
         self.collections, self.has_flat = collections, "flat" in shapes
+        self.lengths = {name: shapes[name][0] for name in collections}
         self.objects = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(self.width_of(name), 2 * latent),
@@ -76,7 +77,24 @@ class EncodedSets(EncodedClassifier):
         for name, network in zip(self.collections, self.objects, strict=True):
             there = batch[f"{name}_mask"].unsqueeze(-1)
             values = torch.where(there, batch[name], torch.zeros_like(batch[name]))
-            latent = network(self.encoded(name, values, there.expand_as(values))) * there.to(values.dtype)
-            parts += [latent.mean(dim=1), latent.amax(dim=1)]
+            parts += pool(network(self.encoded(name, values, there.expand_as(values))), there, self.lengths[name])
         logits: Tensor = self.network(torch.cat(parts, dim=1))
         return logits.squeeze(1) if self.classes == 2 else logits
+
+
+def pool(latent: Tensor, there: Tensor, length: int) -> list[Tensor]:
+    """Take sum and maximum over the objects that are there.
+
+    Parameters
+    ----------
+    latent : (B, objects, width)
+    there : (B, objects, 1) bool
+    length : what the sum is divided by, so that it is about 1; the same for every event
+
+    Returns
+    -------
+    two of (B, width); zeros for an event without objects
+    """
+    total = torch.where(there, latent, torch.zeros_like(latent)).sum(dim=1) / length
+    highest = torch.where(there, latent, torch.full_like(latent, -torch.inf)).amax(dim=1)
+    return [total, torch.where(there.any(dim=1), highest, torch.zeros_like(highest))]
