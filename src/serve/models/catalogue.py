@@ -155,6 +155,7 @@ class Catalogue:
         if home.is_symlink():
             return Seen(), True
         stamp = stamp_around(home)
+        is_settled = time.time_ns() - stamp[0] > atomic.SETTLED_NS  # before anything is read
         if (kept := self._kept(name, stamp)) is not None:
             return kept, True
         versions = sorted(version_folders(home))
@@ -180,7 +181,7 @@ class Catalogue:
             config=config,
             problem=problem,
         )
-        if about is not None and not broken and problem is None and _is_settled(stamp):
+        if about is not None and not broken and problem is None and is_settled:
             self._index.put(name, stamp, seen.to_dict())
         return seen, not broken
 
@@ -255,10 +256,6 @@ def stamp_around(home: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return (own.st_mtime_ns, own.st_ino, own.st_nlink)
     return (own.st_mtime_ns, own.st_ino, own.st_nlink, config.st_ino, config.st_mtime_ns, config.st_size)
-
-
-def _is_settled(stamp: tuple[int, ...]) -> bool:
-    return time.time_ns() - stamp[0] > atomic.SETTLED_NS
 
 
 def _why(broken: Mapping[int, str]) -> str:
