@@ -103,6 +103,7 @@ def _after_space(text: bytes, at: int) -> int:
 
 def _value(text: bytes, at: int) -> Generator[None, None, tuple[Any, int]]:
     """Parse the value that begins somewhere; return it, and where what follows begins."""
+    value: Any
     if text.startswith(b"{", at):
         value, at = yield from _members(text, _after_space(text, at + 1))
     elif text.startswith(b"[", at):
