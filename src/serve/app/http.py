@@ -150,7 +150,7 @@ class ClientConnection(HttpToolsProtocol):
         self._hear()
         super().on_headers_complete()
         self.cycle.__class__ = _Cycle  # its task has not begun yet
-        self.scope[ARRIVED] = self.cycle.message_event  # type: ignore[typeddict-unknown-key]
+        self.scope[ARRIVED] = self.cycle.message_event  # type: ignore[literal-required]
         if version == "1.0" and self.parser.should_keep_alive():
             self.cycle.keep_alive = True
             self.cycle.default_headers = [*self.server_state.default_headers, (b"connection", b"keep-alive")]

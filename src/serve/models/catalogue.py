@@ -67,7 +67,7 @@ class Catalogue:
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).resolve()
         self._models: dict[str, Watched[Seen]] = {}
-        self._index = Index(root)
+        self._index = Index(self._root)
         self._manifests: dict[tuple[str, int], tuple[tuple[int, ...], Manifest]] = {}
 
     def resolve(self, name: str, reference: str | int | None = None) -> int:
