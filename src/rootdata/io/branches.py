@@ -250,7 +250,14 @@ def unknown_branch(name: str, known: Iterable[str], *, where: str, remedy: str |
 
 
 def unusable_branch(name: str, why: str, *, where: str) -> BranchError:
-    """Make the error for a branch that holds no numbers."""
+    """Make the error for a branch that holds no numbers.
+
+    Parameters
+    ----------
+    name : of the branch
+    why : what it holds
+    where : the file, and the tree
+    """
     return BranchError(
         f"branch {name!r} can't be used: {why} ({where}); remove it from features, derived columns and cuts"
     )

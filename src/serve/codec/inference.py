@@ -71,7 +71,15 @@ def datatype_of(dtype: str) -> str:
 
 
 def decode(body: bytes, header_length: int | None, manifest: Manifest, *, settings: Settings) -> InferenceRequest:
-    """Decode a request at once, as :func:`decode_in_pieces`."""
+    """Decode a request at once, as :func:`decode_in_pieces`.
+
+    Parameters
+    ----------
+    body : JSON, and behind it the tensors that are sent as bytes
+    header_length : bytes of JSON at the start of the body; None where there is nothing else
+    manifest : names the tensors that the model takes and gives
+    settings : with the limits of a request
+    """
     return finished(decode_in_pieces(body, header_length, manifest, settings=settings))
 
 
