@@ -22,6 +22,7 @@ BranchKind = Literal["flat", "jagged", "fixed", "unusable"]
 _FEW_BITS, _OF_ARRAYS = {9, 19}, 20
 _BRACKETS = re.compile(r"\[([^\]]*)\]")
 _BOUND = r"[-]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|twopi|2\*pi|pi(/[24])?)"
+NUMBERS = "the number of the entry in its tree"
 _STREAMED = 4  # role of a field of an RNTuple that has no parts
 _WIDTH = 60  # of a type that is shown
 _RANGE = re.compile(rf"{_BOUND},{_BOUND}(,\d+)?", re.IGNORECASE)
@@ -240,8 +241,8 @@ def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch]
 
     Parameters
     ----------
-    branches : name to what this file holds
-    other : the same of the first file; has at least these names
+    branches : name to what the first file holds
+    other : the same of this file; has at least these names
     first : path of the first file, for the error
     path : of this file, for the error
 
@@ -251,6 +252,12 @@ def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch]
         Naming both files, the branch and both kinds.
     """
     for name, branch in branches.items():
+        if NUMBERS in {branch.note, other[name].note} and branch.note != other[name].note:
+            has, lacks = (path, first) if branch.note == NUMBERS else (first, path)
+            raise BranchError(
+                f"{name!r} is a branch in {has}, but {lacks} has none, where it would be {NUMBERS}: leave it out, or "
+                "make the files anew"
+            )
         if (branch.kind, branch.width) != (other[name].kind, other[name].width):
             raise BranchError(
                 f"branch {name!r} is {other[name].kind} in {path} but {branch.kind} in {first}; "

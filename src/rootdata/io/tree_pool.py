@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 from rootdata.errors import FileError
 from rootdata.io.contents import Contents
 from rootdata.io.files import state_of
+from rootdata.io.friends.friended import FriendedTree
 from rootdata.io.retry import PlaceError, failed, is_passing, persist, within
 from rootdata.io.trees import Tree, look_into, open_tree
 from rootdata.location import Location, State, is_remote
@@ -124,7 +125,7 @@ class TreePool:
         return result
 
     def _borrow(self, location: Location, place: str) -> Tree:
-        tree = self._take(location, place) or open_tree(location, place=place)
+        tree = self._take(location, place) or FriendedTree(open_tree(location, place=place))
         with self._lock:
             first, uuid = self._first.setdefault(location.path, (place, tree.uuid))
         if place != first and tree.uuid != uuid:
