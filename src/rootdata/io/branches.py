@@ -174,14 +174,17 @@ def _why_not_numbers(reading: Reading) -> str:
     if len(reading.parts) > MOST_PARTS:
         return f"it holds {_cut(reading.typename)}, more than {MOST_PARTS} columns"
     if reading.is_nested:
-        return (
-            f"it holds lists of lists ({reading.typename}): flatten(...) of its name joins them, num(...) counts them"
-        )
+        return why_nested(reading.typename)
     if reading.dtype is None and not reading.parts:
         return f"it holds {reading.typename}, neither a number nor a list of numbers"
     if reading.range and not (reading.has_range and _RANGE.fullmatch(reading.range)):
         return f"its numbers are stored in the range [{reading.range}], which uproot takes for another"
     return ""
+
+
+def why_nested(typename: str) -> str:
+    """Say why lists of lists are no column, and what can be made of them."""
+    return f"it holds lists of lists ({typename}): flatten(...) of its name joins them, num(...) counts them"
 
 
 def _is_group(branch: Any) -> bool:

@@ -30,6 +30,8 @@ from rootdata.io.branches import (
     divided,
     of_lists,
     reading_of,
+    type_of,
+    why_nested,
     why_no_numbers,
 )
 from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of, why_not_read
@@ -303,8 +305,10 @@ class _Named:
                 part = None if key is None else self._parts_of(key, stem).get(candidate)
                 if key is not None and part is not None:
                     return key, part
-        if (made := split_name(name)) is not None and (key := self._by_name.get(made[1])) is not None:
-            return key, BranchPart("", 0, how=made[0])
+        if (made := split_name(name)) is not None:
+            for candidate in (made[1], made[1].replace("_", ".", 1)):
+                if candidate in self._by_name:
+                    return self._by_name[candidate], BranchPart("", 0, how=made[0])
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
         remedy = self._friends() or "check the names of features, derived columns and cuts"
         raise BranchError(f"{message}{self.place}); {remedy}")
@@ -322,6 +326,9 @@ class _Named:
 
     def _divide(self, key: str) -> Sequence[BranchPart]:
         raise NotImplementedError
+
+    def _column(self, whole: Column | ListsOfLists, part: BranchPart | None) -> Column:
+        return whole if part is None and not isinstance(whole, ListsOfLists) else take(whole, part or BranchPart("", 0))
 
     def _check_range(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.num_entries:
@@ -481,7 +488,7 @@ class _TTree(_Named):
         try:
             tables = {n: self._table(n) for n in dict.fromkeys(names)}
             whole = read_block(self._bytes, list({t.name: t for t in tables.values()}.values()), start, stop)
-            return {n: self._column(n, whole[table.name]) for n, table in tables.items()}
+            return {n: self._column(whole[table.name], self._find(n)[1]) for n, table in tables.items()}
         except RootDataError:
             raise
         except UnusualError as error:
@@ -490,10 +497,6 @@ class _TTree(_Named):
             raise DataError(f"{error} of {self.place}; the file is damaged: make it anew") from error
         except Exception as error:
             raise self._read_error(start, stop, error) from error
-
-    def _column(self, name: str, whole: Column | ListsOfLists) -> Column:
-        _, part = self._find(name)
-        return whole if part is None and not isinstance(whole, ListsOfLists) else take(whole, part or BranchPart("", 0))
 
     def _table(self, name: str) -> BasketTable:
         """Describe the baskets of a branch, or of the one that a column is part of."""
@@ -576,7 +579,9 @@ class _NTuple(_Named):
         made_of = self._made_of(key)
         if isinstance(made_of, rntuple.Field) and part is not None and part.how:
             whole = Branch(name, "jagged" if made_of.lists and not made_of.shape else "flat", made_of.dtype)
-            return of_lists(whole, part.how, made_of.dtype, is_nested=False)
+            return of_lists(whole, part.how, made_of.dtype, is_nested=made_of.inner is not None)
+        if isinstance(made_of, rntuple.Field) and made_of.inner is not None:
+            return Branch(name, "unusable", note=why_nested(type_of(self._fields[key])))
         if isinstance(made_of, rntuple.Field):
             width = made_of.width if part is None else part.width
             kind: BranchKind = "jagged" if made_of.lists else "fixed" if width else "flat"
@@ -622,7 +627,7 @@ class _NTuple(_Named):
             far = [] if self._handle is not None else list(rntuple.places(fields.values(), self._clusters, start, stop))
             with self._ahead(far):
                 whole = rntuple.read(self._bytes.fetch, fields, self._clusters, start, stop, records=self._records)
-                return {n: take(column, parts[n]) if n in parts else column for n, column in whole.items()}
+                return {n: self._column(column, parts.get(n)) for n, column in whole.items()}
         except RootDataError:
             raise
         except Exception as error:
