@@ -185,8 +185,7 @@ PITFALLS = (
     ),
     (
         re.compile(r"(Entries|Iteration|EvtNumber)\$"),
-        "an event is told by its number in the tree of its file, which is written entry here, or by a branch such as "
-        "event",
+        "an event is told by its number in the tree of its file, written entry here, or by a branch such as event",
     ),
     (re.compile(r"(@|\.)\s*@?size\s*\(\s*\)"), "write count(x), of a branch x of the collection"),
     (re.compile(r"[A-Za-z_]\w*::"), "names have no prefix here: TMath::Abs and std::abs are abs, TMath::Pi() is pi"),

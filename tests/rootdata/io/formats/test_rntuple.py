@@ -543,7 +543,7 @@ def test_lists_of_lists_are_no_column_themselves(nested):
 def test_lists_of_lists_that_root_wrote_are_joined_and_counted(path):
     place = Path(__file__).parents[3] / "data" / path
     with uproot.open(place) as file:
-        trees = [n for n, kind in file.classnames(cycle=False).items() if "RNTuple" in kind and "vv" in file[n].keys()]
+        trees = [n for n, kind in file.classnames(cycle=False).items() if "RNTuple" in kind and "vv" in file[n]]
         for name in trees:
             tree, column = open_tree(Location(str(place), name)), file[name]["vv"].array()
             for start, stop in ((0, len(column)), (3, len(column) - 2), (5, 6)):

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from files_for_tests import epoch_of, make_events, options, scanned, write
 
-from rootdata.errors import BranchError, SpecsError
+from rootdata.errors import BranchError
 from rootdata.io.reader import BlockReader
-from rootdata.loading.datamodule import RootDataModule
 from rootdata.loading.dataset import RootDataset
 from rootdata.location import Location
 
