@@ -56,7 +56,7 @@ def tables(path: str | Path, schemas: Schemas, *, tree: str | None, settings: Se
     if why_not:
         raise BadRequest(f"the file: {why_not}")
     try:
-        with BlockReader(limit=1) as reader:
+        with BlockReader(limit=1, follow=False) as reader:  # whoever sends a file shall not choose what is opened
             file, blocks = reader.use(Location(str(path), tree), functools.partial(_look, wanted))
             for start, stop in blocks:
                 read = reader.read(file, list(wanted.specs), start, stop)

@@ -256,15 +256,3 @@ def test_the_shared_case_of_late_fields(one, other):
     tree.close()
     assert got["late"].tolist() == [2 * i if i >= 3000 else 0 for i in range(start, stop)]
     assert listed(got["late_list"]) == [[i] * (i % 3) if i >= 3000 else [] for i in range(start, stop)]
-
-
-def test_friends_of_a_tree_are_named_where_a_branch_is_not_found():
-    tree = open_tree(Location(str(DATA / "friends.root"), "Events"))
-    assert tree.names() == ["i", "x"]
-    for name in ("z", "extra.z"):
-        with pytest.raises(
-            BranchError, match=r"friend trees are not followed: 'extra' \(friends_extra.root\), 'near', "
-        ):
-            tree.read([name], 0, 1)
-    with pytest.raises(BranchError, match=r"not found.*check the names of features"):
-        open_tree(Location(str(DATA / "friends.root"), "near")).read(["z"], 0, 1)
