@@ -197,6 +197,7 @@ def test_columns_that_are_parts_of_branches_give_the_scores_of_torch(tmp_path: P
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     names = [b["name"] for b in manifest["branches"]]
     assert {"Jet_tau[0]", "jet.pt", "flatten(vv)", "num(vv)", "entry"} <= {*names}
+    assert manifest["selection"]["trees"] == ["t"]
     assert "in its tree" in manifest["rules"]["entry"]
     with BlockReader() as reader:
         file = reader.describe(Location(str(DIVIDED), "t"), names).file

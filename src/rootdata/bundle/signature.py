@@ -106,7 +106,7 @@ def draft(
         outputs=(output,),
         branches=_branches(config, table),
         features=_options(config, {c.name: c.length for c in layout.collections}),
-        selection=_selection(config, table, cut_columns or {}),
+        selection=_selection(config, specs, table, cut_columns or {}),
         computed=_computed(config, table),
         scaling=scaling,
         rules=RULES | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
@@ -114,7 +114,7 @@ def draft(
     )
 
 
-def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
+def _selection(config: DataConfig, specs: Specs, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
     """Say which events the network is trained on."""
     others = {name: column for name, column in cut_columns.items() if name not in table.columns}
     known = _branches(config, Table(num_events=table.num_events, columns={**table.columns, **others}))
@@ -125,6 +125,7 @@ def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Colum
         weight=config.weight,
         split=described(config, "specs")["split"],
         branches=tuple(branch for branch in known if branch.name in others),
+        trees=tuple(dict.fromkeys(file.tree for file in specs.files)),
     )
 
 

@@ -38,6 +38,7 @@ class Branch:
     dtype : numpy name of the number type, empty where unusable
     note : why it is unusable, or what is strange about it
     counter : name of the branch that holds the counts of a jagged branch, where the file says so
+    friend : what the friend tree is called that it is of
     """
 
     name: str
@@ -46,6 +47,7 @@ class Branch:
     width: int = 0
     note: str = ""
     counter: str | None = None
+    friend: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -164,10 +164,8 @@ class FriendedTree:
         if origin.tree is None:
             return Branch(ENTRY, "flat", "int64", note=NUMBERS)
         branch = dataclasses.replace(origin.tree.describe(origin.name), name=name)
-        if origin.tree is self.main:
-            return branch
-        friend = next(friend for friend, tree in self._friends.items() if tree is origin.tree)
-        return dataclasses.replace(branch, note="; ".join(filter(None, [branch.note, f"of friend {friend.alias!r}"])))
+        alias = next((friend.alias for friend, tree in self._friends.items() if tree is origin.tree), "")
+        return dataclasses.replace(branch, friend=alias) if alias else branch
 
     def _groups(self, names: Sequence[str]) -> Iterator[tuple[Tree, list[str]]]:
         """Say which branches are read of which tree; of the main one even if there are none."""

@@ -14,7 +14,7 @@ from rootdata.io.friends.friended import open_friended
 from rootdata.io.reader import BlockReader
 from rootdata.io.trees import has_index, open_tree
 from rootdata.loading.dataset import RootDataset
-from rootdata.location import Location
+from rootdata.location import Friend, Location
 
 DATA = Path(__file__).parents[3] / "data"
 BY_ENTRY = {"by": "entry % 3", "val": [1], "test": [2]}
@@ -107,7 +107,7 @@ def test_friends_that_a_file_names_are_followed_where_they_are_aligned():
                              "num(extra.zs)": at % 3, "entry": at}.items():  # fmt: skip
             assert np.array_equal(got[name], wanted), name
         assert listed(got["zs"]) == [[i] * (i % 3) for i in at]
-    assert "friend 'extra'" in tree.describe("z").note
+    assert [tree.describe(name).friend for name in ("x", "z", "extra.x", "w")] == ["", "extra", "extra", "near"]
     with pytest.raises(
         BranchError,
         match=r"'v' not found.*'few'.* has 50 entries, tree 'Events' of .* has 60: .*"
@@ -152,7 +152,16 @@ def test_a_friend_that_a_file_names_and_that_changed_is_read_anew(tmp_path):
 
 
 def test_a_friend_that_root_would_find_by_an_index_is_refused():
-    assert not has_index(open_tree(Location(str(DATA / "friends.root"), "near")))
+    main = Location(str(DATA / "friends.root"), "Events", friends=(Friend(str(DATA / "indexed.root")),))
+    with pytest.raises(FileError, match=r"tree 'indexed' of .*indexed.root has an index \(TTreeIndex\)"):
+        open_friended(main)
+
+
+def test_a_word_is_no_index(tmp_path):
+    path = write(tmp_path / "a.root", {"TTreeIndex": np.arange(3.0)}, tree="TTreeIndex")
+    tree = open_tree(Location(str(path)))
+    assert not has_index(tree)
+    tree.close()
 
 
 # Friends of one's own
