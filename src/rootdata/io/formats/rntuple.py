@@ -208,10 +208,10 @@ class NTupleFields:
             return None
         if not collections:
             return Field(values, shape=shape, is_count=is_count)
-        lists = [self._column(collection, is_index=True) for collection in collections]
-        if None in lists or values.first or any(column is not None and column.first for column in lists[1:]):
+        lists = [column for i in collections if (column := self._column(i, is_index=True)) is not None]
+        if len(lists) < len(collections) or values.first or any(column.first for column in lists[1:]):
             return None
-        return Field(values, *lists, shape=shape)
+        return Field(values, lists[0], lists[1] if len(lists) > 1 else None, shape=shape)
 
     def _inner(self, number: int) -> list[int]:
         """Return a field, and what alone is in it: the objects of a collection or an array, the number of an atomic."""
