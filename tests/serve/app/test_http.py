@@ -393,6 +393,7 @@ def test_scores_that_nobody_waits_for_are_removed(tmp_path, accept):
     assert path.with_name("body.scores").samefile(reply.path)  # that of a finished job stays
 
 
+@pytest.mark.long
 def test_a_client_that_does_not_read_its_answer_is_cut_off(server):
     body = bytes(64_000_000)
     with connect(server) as connection:
@@ -418,9 +419,8 @@ def test_idle_connections_make_room_for_others(start_toy):
             connection.close()
 
 
-def test_the_probe_gets_through_where_few_files_may_be_open(tmp_path):
-    temporary = tmp_path / "s"
-    temporary.mkdir()
+def test_the_probe_gets_through_where_few_files_may_be_open(tmp_path_factory):
+    temporary = tmp_path_factory.mktemp("s")
     words = [str(HERE / "toy.py"), "{}"]
     process = launch(words, temporary=temporary, first=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
     handle = Handle(process, "", temporary, temporary / "log")
@@ -435,6 +435,7 @@ def test_the_probe_gets_through_where_few_files_may_be_open(tmp_path):
         process.stdout.close()
 
 
+@pytest.mark.long
 def test_a_body_that_trickles_is_given_up(start_server, tmp_path):
     Repository(tmp_path / "repo").publish(make_bundle(tmp_path / "flat"), "flat")
     server = start_server(["-m", "serve", str(tmp_path / "repo"), "--port", "0", "--timeout", "1"])

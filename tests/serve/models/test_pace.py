@@ -214,6 +214,7 @@ def beside(url: str, body: bytes, *, path: str) -> tuple[float, list[float]]:
     return took[0], waited
 
 
+@pytest.mark.long
 def test_70_000_events_do_not_hold_up_others_of_the_same_worker(start_server, tmp_path, repository):
     models = Repository(tmp_path / "repo")
     models.publish(make_bundle(tmp_path / "flat"), "flat")

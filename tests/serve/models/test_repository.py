@@ -9,8 +9,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -21,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from crashes_for_tests import crash
 from rootdata.bundle.manifest import open_bundle
 from serve import atomic
 from serve.errors import BadRequest, Conflict, InvalidModel, NotFound, Overloaded
@@ -447,41 +446,6 @@ def test_a_lock_that_nobody_gives_back_is_an_answer(repository, made, tmp_path, 
 REPOSITORY_CODE = ("serve/models/", "serve/atomic.py", "rootdata/disk.py")
 
 
-def die_at_line(count):
-    """Kill this process, as -9 does, when it is about to run so many lines of the repository's code."""
-    left = [count]
-
-    def trace(frame, event, argument):
-        if not any(part in frame.f_code.co_filename for part in REPOSITORY_CODE):
-            return None
-        if event == "line":
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
-
-
-def crash(change, *, line):
-    """Do something in a child that dies at a line; tell whether it came to its end before."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            die_at_line(line)
-            change()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
-    assert os.WEXITSTATUS(status) == 0
-    return True
-
-
 CHANGES = {
     "publish the first": lambda r, folder: r.publish(folder, "new"),
     "publish another": lambda r, folder: r.publish(folder, "ttH"),
@@ -525,7 +489,7 @@ def try_crashes(made, tmp_path, kind, *, step):
         line += random.Random(line).randint(1, step)
         root = tmp_path / f"at{line}"
         shutil.copytree(start_root, root)
-        is_over = crash(lambda root=root: CHANGES[kind](Repository(root), made[0]), line=line)
+        is_over = crash(lambda root=root: CHANGES[kind](Repository(root), made[0]), line=line, code=REPOSITORY_CODE)
         seen.append(state(root))
         check_all(root)
         again = Repository(root)
