@@ -73,7 +73,14 @@ def tells_apart(
 
 
 def tells_label(column: BranchFacts, label: BranchFacts, *, weight: BranchFacts | None = None) -> str:
-    """Say the same of a branch beside one that holds the label, 1 or 0, of each entry."""
+    """Say the same of a branch beside one that holds the label, 1 or 0, of each entry.
+
+    Parameters
+    ----------
+    column : what was measured of the branch
+    label : of that with the label
+    weight : of that with the nominal weight, where there is one
+    """
     if len(column.kept) != len(label.kept):
         return ""
     sizes = _sizes(column.kept, weight)

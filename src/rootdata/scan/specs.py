@@ -286,8 +286,10 @@ def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequenc
 
 def _places(location: Location, *, is_certain: bool) -> list[str | None]:
     """List paths and trees of a file and its friends; where versions tell contents, without the queries of URLs."""
-    trees = [(location.path, location.tree), *((f.path, f.tree, f.alias) for f in location.friends)]
-    return [part for path, *rest in trees for part in (without_query(path) if is_certain else path, *rest)]
+    found: list[str | None] = []
+    for path, *names in ((location.path, location.tree), *((f.path, f.tree, f.alias) for f in location.friends)):
+        found += [without_query(str(path)) if is_certain else path, *names]
+    return found
 
 
 def _is_whole(text: str, plain: Mapping[str, Any]) -> bool:
