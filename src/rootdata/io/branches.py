@@ -90,6 +90,12 @@ def columns_in(reading: Reading | Unusable) -> tuple[BranchPart, ...]:
     return reading.parts
 
 
+def members_of(reading: Reading | Unusable, how: str) -> dict[str, BranchPart]:
+    """Return what ``flatten`` or ``num`` makes of members of lists of lists, by what is behind the branch's name."""
+    parts = reading.parts if isinstance(reading, Reading) and reading.is_nested else ()
+    return {part.suffix: dataclasses.replace(part, how=how) for part in parts}
+
+
 def describe_branch(name: str, branch: Any, reading: Reading | Unusable) -> Branch:
     """Describe a branch of a TTree, or what the columns have in common that it is divided into.
 
@@ -128,7 +134,7 @@ def _reading_of(branch: Any) -> Reading:
             counter=None,
             range=None,
             has_range=False,
-            parts=(),
+            parts=parts_of(lists.dtype, is_list=True) if lists.dtype.names else (),
             is_nested=lists.is_nested,
         )
     is_list = kind == "AsJagged"
@@ -176,7 +182,7 @@ def _why_not_numbers(reading: Reading) -> str:
     if len(reading.parts) > MOST_PARTS:
         return f"it holds {_cut(reading.typename)}, more than {MOST_PARTS} columns"
     if reading.is_nested:
-        return why_nested(reading.typename)
+        return why_nested(reading.typename, [part.suffix for part in reading.parts])
     if reading.dtype is None and not reading.parts:
         return f"it holds {reading.typename}, neither a number nor a list of numbers"
     if reading.range and not (reading.has_range and _RANGE.fullmatch(reading.range)):
@@ -184,9 +190,16 @@ def _why_not_numbers(reading: Reading) -> str:
     return ""
 
 
-def why_nested(typename: str) -> str:
-    """Say why lists of lists are no column, and what can be made of them."""
-    return f"it holds lists of lists ({typename}): flatten(...) of its name joins them, num(...) counts them"
+def why_nested(typename: str, members: Sequence[str] = ()) -> str:
+    """Say why lists of lists are no column, and what can be made of them.
+
+    Parameters
+    ----------
+    typename : of what an entry holds
+    members : what stands behind the name of the branch for each member of the objects, where they have some
+    """
+    of = f"its name and {' or '.join(members)}" if members else "its name"
+    return f"it holds lists of lists ({typename}): flatten(...) of {of} joins them, num(...) counts them"
 
 
 def _is_group(branch: Any) -> bool:

@@ -18,7 +18,7 @@ import uproot
 
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
 from rootdata.errors import BranchError, DataError, RootDataError, nearest
-from rootdata.expressions.nested import split_name
+from rootdata.expressions.nested import FLATTEN, split_name
 from rootdata.io import remote
 from rootdata.io.block_size import BLOCK_ENTRIES, entries_of_block
 from rootdata.io.branches import (
@@ -28,6 +28,7 @@ from rootdata.io.branches import (
     columns_in,
     describe_branch,
     divided,
+    members_of,
     of_lists,
     reading_of,
     type_of,
@@ -330,6 +331,11 @@ class _Named:
             for candidate in (made[1], made[1].replace("_", ".", 1)):
                 if candidate in self._by_name:
                     return self._by_name[candidate], BranchPart("", 0, how=made[0])
+                for stem in stems_in(candidate):
+                    key = self._by_stem.get(stem)
+                    part = None if key is None else self._members_of(key, made[0]).get(candidate.removeprefix(stem))
+                    if key is not None and part is not None:
+                        return key, part
         message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
         raise BranchError(f"{message}{self.place}); check the names of features, derived columns and cuts")
 
@@ -342,6 +348,10 @@ class _Named:
 
     def _divide(self, key: str) -> Sequence[BranchPart]:
         raise NotImplementedError
+
+    def _members_of(self, key: str, how: str) -> Mapping[str, BranchPart]:  # noqa: ARG002 - in an RNTuple fields are
+        """Name what can be made of the members of lists of lists."""
+        return {}
 
     def _column(self, whole: Column | ListsOfLists, part: BranchPart | None) -> Column:
         return whole if part is None and not isinstance(whole, ListsOfLists) else take(whole, part or BranchPart("", 0))
@@ -401,7 +411,7 @@ class _TTree(_Named):
                     and reading.is_nested
                     and reading.dtype is not None
                 ):
-                    found = Branch(name, "jagged", reading.dtype.name)
+                    found = Branch(name, "jagged", np.dtype(part.dtype or reading.dtype).newbyteorder("=").name)
                 else:
                     found = describe_branch(name, self._branches[key], reading)
                 self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key, part)
@@ -414,6 +424,9 @@ class _TTree(_Named):
 
     def _divide(self, key: str) -> Sequence[BranchPart]:
         return columns_in(self._reading(key))
+
+    def _members_of(self, key: str, how: str) -> Mapping[str, BranchPart]:
+        return members_of(self._reading(key), how)
 
     def _as_stored(self, branch: Branch, key: str, part: BranchPart | None) -> Branch:
         """Describe a branch, or a part of it, as its baskets can be read."""
@@ -446,6 +459,12 @@ class _TTree(_Named):
     def _of_part(self, whole: Branch, part: BranchPart, dtype: str) -> Branch:
         if part.how:
             reading = self._reading(self.key_of(whole.name))
+            if part.how == FLATTEN and not part.dtype and isinstance(reading, Reading) and reading.parts:
+                members = " or ".join(part.suffix for part in reading.parts)
+                return Branch(
+                    whole.name, "unusable", note=f"it is made of objects; put {members} behind the name in it"
+                )
+            dtype = np.dtype(part.dtype or dtype).newbyteorder("=").name
             return of_lists(whole, part.how, dtype, is_nested=isinstance(reading, Reading) and reading.is_nested)
         kind: BranchKind = "jagged" if whole.kind == "jagged" else "fixed" if part.width else "flat"
         name = np.dtype(part.dtype or dtype).newbyteorder("=").name
