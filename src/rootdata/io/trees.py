@@ -17,7 +17,7 @@ import numpy as np
 import uproot
 
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
-from rootdata.errors import BranchError, DataError, RootDataError, nearest
+from rootdata.errors import BranchError, DataError, RootDataError
 from rootdata.expressions.nested import FLATTEN, split_name
 from rootdata.io import remote
 from rootdata.io.block_size import BLOCK_ENTRIES, entries_of_block
@@ -32,6 +32,8 @@ from rootdata.io.branches import (
     of_lists,
     reading_of,
     type_of,
+    unknown_branch,
+    unusable_branch,
     why_nested,
     why_no_numbers,
 )
@@ -45,7 +47,7 @@ from rootdata.io.formats.parts import MOST_PARTS, BranchPart, ListsOfLists, part
 from rootdata.io.formats.records import Records
 from rootdata.io.guard import Unusable, guarded
 from rootdata.io.local import ByteSource, LocalSource, Span
-from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
+from rootdata.io.retry import PlaceError, blamed, check_range, why_not_open
 from rootdata.io.tables.known import format_of
 from rootdata.jagged import Column, Columns
 from rootdata.location import Location, State, is_remote
@@ -163,16 +165,7 @@ def _open(place: str, **how: bool) -> Any:
     except RootDataError:
         raise
     except Exception as error:  # uproot has no common base for what broken bytes raise
-        raise _why_not_open(place, error) from error
-
-
-def _why_not_open(place: str, error: Exception) -> RootDataError:
-    if is_absent(error):
-        return PlaceError(f"{place} does not exist; check the path")
-    if cause_of(error) is Cause.BYTES:
-        return PlaceError(f"{place}: the file is truncated or damaged ({reason_of(error)}); replace or remove the file")
-    what = f"{place} can't be {'reached' if is_passing(error) else 'opened'}"
-    return blamed(error, what, is_remote=is_remote(place))
+        raise why_not_open(place, error) from error
 
 
 def _check_local(path: str) -> None:
@@ -336,8 +329,7 @@ class _Named:
                     part = None if key is None else self._members_of(key, made[0]).get(candidate.removeprefix(stem))
                     if key is not None and part is not None:
                         return key, part
-        message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
-        raise BranchError(f"{message}{self.place}); check the names of features, derived columns and cuts")
+        raise unknown_branch(name, self._by_name, where=f"tree {self.location.tree!r}, {self.place}")
 
     def _parts_of(self, key: str, stem: str | None = None) -> Mapping[str, BranchPart]:
         """Name the columns that a branch is divided into; none where it is one."""
@@ -357,21 +349,14 @@ class _Named:
         return whole if part is None and not isinstance(whole, ListsOfLists) else take(whole, part or BranchPart("", 0))
 
     def _check_range(self, start: int, stop: int) -> None:
-        if not 0 <= start <= stop <= self.num_entries:
-            raise PlaceError(
-                f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read, it has "
-                f"{self.num_entries:,}; scan the file anew"
-            )
+        check_range(start, stop, num_entries=self.num_entries, place=self.place, tree=self.location.tree)
 
     def _read_error(self, start: int, stop: int, error: Exception) -> RootDataError:
         what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read"
         return blamed(error, what, is_remote=is_remote(self.place))
 
     def _unusable(self, name: str, why: str) -> BranchError:
-        return BranchError(
-            f"branch {name!r} can't be used: {why} ({self.place}, tree {self.location.tree!r}); remove it from "
-            "features, derived columns and cuts"
-        )
+        return unusable_branch(name, why, where=f"{self.place}, tree {self.location.tree!r}")
 
     def baskets(self, names: Sequence[str]) -> Baskets | None:  # noqa: ARG002 - of most kinds there is none
         return None
