@@ -91,7 +91,13 @@ def columns_in(reading: Reading | Unusable) -> tuple[BranchPart, ...]:
 
 
 def members_of(reading: Reading | Unusable, how: str) -> dict[str, BranchPart]:
-    """Return what ``flatten`` or ``num`` makes of members of lists of lists, by what is behind the branch's name."""
+    """Return what is made of members of lists of lists, by what stands behind the branch's name.
+
+    Parameters
+    ----------
+    reading : of the branch
+    how : ``flatten`` or ``num``
+    """
     parts = reading.parts if isinstance(reading, Reading) and reading.is_nested else ()
     return {part.suffix: dataclasses.replace(part, how=how) for part in parts}
 
@@ -263,14 +269,19 @@ def unknown_branch(name: str, known: Iterable[str], *, where: str) -> BranchErro
     known : names that there are
     where : the file, and the tree
     """
-    return BranchError(
-        f"branch {name!r} not found; {nearest(name, known)} ({where}); check the names of features, derived columns and "
-        "cuts"
-    )
+    remedy = "check the names of features, derived columns and cuts"
+    return BranchError(f"branch {name!r} not found; {nearest(name, known)} ({where}); {remedy}")
 
 
 def unusable_branch(name: str, why: str, *, where: str) -> BranchError:
-    """Make the error for a branch that holds no numbers."""
+    """Make the error for a branch that holds no numbers.
+
+    Parameters
+    ----------
+    name : that was asked for
+    why : it can't be used
+    where : the file, and the tree
+    """
     return BranchError(
         f"branch {name!r} can't be used: {why} ({where}); remove it from features, derived columns and cuts"
     )
