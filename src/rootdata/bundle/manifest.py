@@ -163,6 +163,7 @@ class Selection:
     samples : sample name to what holds for its events beside that
     label, weight, split : as in :class:`rootdata.options.data.DataConfig`
     branches : that the cuts on events need and the features do not; a client may send them, to be told what is cut
+    trees : names of the trees of its files, one of which is read of a file that holds several
     """
 
     cut: str | None = None
@@ -171,6 +172,7 @@ class Selection:
     weight: str | float | None = None
     split: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     branches: tuple[BranchSpec, ...] = ()
+    trees: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

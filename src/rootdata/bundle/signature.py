@@ -23,6 +23,7 @@ from rootdata.bundle.manifest import (
 )
 from rootdata.errors import BundleError
 from rootdata.events import selection
+from rootdata.expressions.vocabulary import ENTRY
 from rootdata.jagged import Column, Jagged, same_offsets
 from rootdata.options.data import Collection, DataConfig
 from rootdata.options.parsed import described
@@ -47,6 +48,11 @@ RULES = {
     "inside the graph": "scaling, the pad value, the layout and the activation: send raw values",
 }
 """What a manifest says of how inputs are made, for those who make them."""
+NUMBERED = {
+    ENTRY: "a branch like others, but of files without one the number of the event in its tree, from 0: a ROOT file "
+    "that is sent has it of itself, other events bring it along",
+}
+"""The same, where features or cuts ask for the number of the event."""
 
 
 def draft(
@@ -100,15 +106,15 @@ def draft(
         outputs=(output,),
         branches=_branches(config, table),
         features=_options(config, {c.name: c.length for c in layout.collections}),
-        selection=_selection(config, table, cut_columns or {}),
+        selection=_selection(config, specs, table, cut_columns or {}),
         computed=_computed(config, table),
         scaling=scaling,
-        rules=RULES,
+        rules=RULES | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
         ranges=_ranges(specs),
     )
 
 
-def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
+def _selection(config: DataConfig, specs: Specs, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
     """Say which events the network is trained on."""
     others = {name: column for name, column in cut_columns.items() if name not in table.columns}
     known = _branches(config, Table(num_events=table.num_events, columns={**table.columns, **others}))
@@ -119,6 +125,7 @@ def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Colum
         weight=config.weight,
         split=described(config, "specs")["split"],
         branches=tuple(branch for branch in known if branch.name in others),
+        trees=tuple(dict.fromkeys(file.tree for file in specs.files)),
     )
 
 

@@ -54,6 +54,32 @@ def _file(value: Any, where: str) -> str | tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FriendFiles:
+    """Files with trees that are read beside those of a sample.
+
+    Parameters
+    ----------
+    files : paths, URLs, globs, folders, ``path:tree``
+    alias : what their branches are called by, ``alias.branch``; empty for the name of their tree
+    """
+
+    files: tuple[str, ...]
+    alias: str = ""
+
+
+def _friends(value: Any, where: str) -> tuple[FriendFiles, ...]:
+    if isinstance(value, (list, tuple)) and any(isinstance(one, FriendFiles) for one in value):
+        return tuple(value)  # taken apart from a sample that was checked
+    if isinstance(value, Mapping):
+        return tuple(FriendFiles(files=_paths(v, f"{where}.{k}"), alias=str(k)) for k, v in value.items())
+    return (FriendFiles(files=_paths(value, where)),) if value else ()
+
+
+def _paths(value: Any, where: str) -> tuple[str, ...]:
+    return tuple(values.path(one, where) for one in values.listed(value, where))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """A physics process and its files.
 
@@ -64,6 +90,7 @@ class Sample:
     label : class number of every event of the sample
     cut : expression; events where it is false are left out
     weight : number or expression that multiplies the weight of every event
+    friends : files with trees that are read beside those of ``files``, entry by entry; or name to files of such
     """
 
     name: str
@@ -72,6 +99,7 @@ class Sample:
     label: int | None = option(values.natural, None, is_optional=True)
     cut: str | None = option(_expression, None)
     weight: str | float | None = option(_weight, None)
+    friends: tuple[FriendFiles, ...] = option(_friends, (), decides=())  # as of files
 
 
 def _samples(value: Any, where: str) -> tuple[Sample, ...]:
@@ -298,8 +326,9 @@ class DataConfig:
 
     Parameters
     ----------
-    samples : name to ``{"files": ..., "tree": ..., "label": ..., "cut": ..., "weight": ...}``; files are paths, URLs,
-        globs, folders, ``path:tree``, lists of those (text or JSON), or several; a list within holds places of one file
+    samples : name to ``{"files": ..., "tree": ..., "friends": ..., "label": ..., "cut": ..., "weight": ...}``; files
+        are paths, URLs, globs, folders, ``path:tree``, lists of those (text or JSON), or several; a list within holds
+        places of one file
     flat : branches with one number an event, and fixed-size arrays
     jagged : collection name to ``{"branches": [...], "length": 10 | "auto", "sort": "-Jet_pt", "cut": "Jet_pt > 30"}``
     derived : new columns as expressions of branches, usable wherever a branch is

@@ -16,7 +16,7 @@ from rootdata import cache_folder
 from rootdata.errors import DataError, SpecsError, version_remedy
 from rootdata.events.statistics import ColumnStats
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
-from rootdata.location import KnownFile, Location, State, without_query
+from rootdata.location import Friend, KnownFile, Location, State, without_query
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import name_of
@@ -40,6 +40,7 @@ class FileSpecs:
     digests : of what was read of every block, see :func:`rootdata.jagged.digest`: what is delivered must have the same
     measured : of every block, whether all that training reads was read; else the branches of cuts and the like alone
     replicas : other places at which copies lie
+    friends : trees that are read beside it, those that the file names among them
     """
 
     path: str
@@ -53,11 +54,12 @@ class FileSpecs:
     digests: tuple[str, ...]
     measured: tuple[bool, ...]
     replicas: tuple[str, ...] = ()
+    friends: tuple[Friend, ...] = ()
 
     @property
     def location(self) -> Location:
         """Where it lies."""
-        return Location(self.path, self.tree, self.replicas)
+        return Location(self.path, self.tree, self.replicas, self.friends)
 
     @property
     def known(self) -> KnownFile:
@@ -221,13 +223,24 @@ class Specs:
 
 def _plain(known: FileSpecs | SkippedFile) -> dict[str, Any]:
     plain = {f.name: getattr(known, f.name) for f in dataclasses.fields(known)}  # not a copy, as of `asdict`
-    return plain | ({"state": [known.state.size, known.state.version]} if isinstance(known, FileSpecs) else {})
+    if isinstance(known, FileSpecs):
+        plain |= {
+            "state": [known.state.size, known.state.version],
+            "friends": list(map(dataclasses.astuple, known.friends)),
+        }
+    return plain
 
 
 def _file(plain: Mapping[str, Any]) -> FileSpecs:
     lists = {k: tuple(plain[k]) for k in ("before", "replicas", "digests", "measured")}
     return FileSpecs(
-        **{**plain, **lists, "blocks": tuple(map(tuple, plain["blocks"])), "state": State(*plain["state"])}
+        **{
+            **plain,
+            **lists,
+            "blocks": tuple(map(tuple, plain["blocks"])),
+            "state": State(*plain["state"]),
+            "friends": tuple(Friend(*friend) for friend in plain.get("friends", ())),
+        }
     )
 
 
@@ -270,10 +283,18 @@ def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequenc
     states : of these files; where a server tells a version, the query of a URL does not count
     """
     found = [
-        (sample, without_query(w.path) if state.version else w.path, w.tree, state.size, state.version)
+        (sample, *_places(w, is_certain=bool(state.version)), state.size, state.version)
         for (sample, w), state in zip(files, states, strict=True)
     ]
     return _hash([VERSION, BLOCK_BYTES, BLOCK_ENTRIES, key, found])
+
+
+def _places(location: Location, *, is_certain: bool) -> list[str | None]:
+    """List paths and trees of a file and its friends; where versions tell contents, without the queries of URLs."""
+    found: list[str | None] = []
+    for path, *names in ((location.path, location.tree), *((f.path, f.tree, f.alias) for f in location.friends)):
+        found += [without_query(str(path)) if is_certain else path, *names]
+    return found
 
 
 def _is_whole(text: str, plain: Mapping[str, Any]) -> bool:
