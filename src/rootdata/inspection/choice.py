@@ -320,10 +320,14 @@ def _brief(words: str) -> str:
 
 
 def _is_variation(name: str, found: Inspection) -> bool:
-    """Say whether there is the same name with the other direction: `PuppiMET_ptJESUp` and `PuppiMET_ptJESDown`."""
+    """Say whether there is the same name with the other direction: `PuppiMET_ptJESUp` and `PuppiMET_ptJESDown`.
+
+    A word must end there: `NumUpstreamTracks` is no variation of `NumDownstreamTracks`.
+    """
     pairs = (("Up", "Down"), ("up", "down"), ("UP", "DOWN"), ("Up", "Dn"))
     found_in = [(a, b) for pair in pairs for a, b in (pair, pair[::-1]) if a in name]
-    return any(name.replace(a, b) in found.columns for a, b in found_in)
+    others = (re.sub(rf"{a}(?![a-z])", b, name) for a, b in found_in)
+    return any(other != name and other in found.columns for other in others)
 
 
 def _is_truth(found: Inspection, group: str) -> bool:

@@ -224,7 +224,7 @@ VOCABULARIES = (
         ),
         trigger=(
             r"(l ?0|hlt ?\d)\w*( \w+)* (decision|global|phys)( (tos|tis|dec))?", r"\w*decision (tos|tis|dec)$",
-            r"(tos|tis)$", r"stripping( \w+)* decision", r"^routing bits$",
+            r"(tos|tis)$", r"stripping( \w+)* decision", r"^(max )?routing bits$",
         ),
         exact=(("identifier", r"nCandidate|totCandidates"),),
         ordinary=(r"mc \d+ tune( v \d+)?", r"mcorr\w*", r"tag ?decision( \w+)*"),
