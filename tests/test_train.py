@@ -190,7 +190,9 @@ def test_absent_files_are_one_sentence_with_the_remedy(tmp_path, data):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not (SHARED / "tth_pythia").is_dir(), reason="the data set 'tth_pythia' is not beside the repository")
+@pytest.mark.skipif(
+    not (SHARED / "tth_pythia").is_dir(), reason="the data set 'tth_pythia' is not beside the repository"
+)
 def test_real_files(tmp_path):
     words = ["data=ttH_pythia", f"data.folder={SHARED / 'tth_pythia'}", "model=dnn", "data.batch_size=64"]
     train(tmp_path, *words, *QUICK, *FEW)

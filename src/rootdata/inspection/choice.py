@@ -31,7 +31,8 @@ _FLAT = (
     r"(rho|.*rho fastjet all|rho rho)",
 )  # fmt: skip
 _KINEMATIC = (
-    r"pt|met|ht", r"eta", r"phi", r"(mass|m|mm)", r"m?p ?[xyz]|(mom|momentum) [xyz]", r"(e|energy|et)", r"p", r"m ?soft ?drop|sd ?mass",
+    r"pt|met|ht", r"eta", r"phi", r"(mass|m|mm)", r"m?p ?[xyz]|(mom|momentum) [xyz]", r"(e|energy|et)", r"p",
+    r"m ?soft ?drop|sd ?mass",
     r"btag (u par tak 4 b|p net b|deep flav b)|b ?tag|\w*dl 1\w*( pb)?|gn 2( ?x? ?v \d+)? (pb|phbb)|mv 2 c 10",
     r"(particle net xbb vs qcd|btag ddb.*|global par t \d xbb.*)", r"tau \d( wta)?", r"charge|(d 0|z 0)",
     r"(mini )?pf ?rel ?iso \d*( all)?|.*pf rel iso \d+ all|(pt|et|topoet|ptvar) ?cone ?\d+|isolation var",
@@ -43,14 +44,15 @@ _KINEMATIC = (
 # what is fitted afterwards.
 _CANDIDATE = (
     r"pt", r"(min )?ip ?chi 2( ownpv)?", r"fd ?chi 2( ownpv)?", r"dira( ownpv)?", r"(endvertex|vtx) chi 2",
-    r"pid [kpemu]+|(mc \d+ tune v \d )?prob n ?n\w*|(pion|kaon|proton|muon|electron) id", r"eta", r"track chi 2( ndof)?",
-    *_KINEMATIC,
+    r"pid [kpemu]+|(mc \d+ tune v \d )?prob n ?n\w*|(pion|kaon|proton|muon|electron) id", r"eta",
+    r"track chi 2( ndof)?", *_KINEMATIC,
 )  # fmt: skip
 # Words of names of reconstructed objects, most wanted first.
 _OBJECTS = (
     ("jet", "jets", "ak", "akt"), ("fatjet", "fat", "large", "rjet"), ("muon", "muons", "mu"),
     ("electron", "electrons", "el", "ele", "lep", "lepton", "leptons"), ("tau", "taus"), ("photon", "photons", "gamma"),
-    ("missing", "met", "scalar"), ("boosted",), ("subjet", "sub"), ("reconstructed", "pfos", "candidates"), ("track", "tracks"),
+    ("missing", "met", "scalar"), ("boosted",), ("subjet", "sub"), ("reconstructed", "pfos", "candidates"),
+    ("track", "tracks"),
 )  # fmt: skip
 _UNCOMMON = frozenset(
     {"corr", "soft", "low", "calo", "track", "trk", "raw", "assoc", "si", "forward", "btagging", "loose"}
@@ -382,7 +384,7 @@ def _best(names: Sequence[str], words: Sequence[str], patterns: Sequence[str], m
 
 
 def _in_group(name: str, group: str) -> str:
-    """Return what is said of the objects, as "pt" of ``Jet_pt`` and, as ROOT's vectors call it, ``Jets.fCoordinates.fPt``.
+    """Return what is said of the objects: "pt" of ``Jet_pt``, and of ``Jets.fCoordinates.fPt`` of a ROOT vector.
 
     Examples
     --------

@@ -32,7 +32,7 @@ ENTRIES = 10_000  # of a file that are read
 MEASURED_FILES = 3  # of each argument; of the others only the names and kinds of branches are looked at
 _WITH_TREE = re.compile(r"(?P<path>.+\.root(?:\.\d+)?):(?P<tree>[^:/]+)$")
 _NAMED = re.compile(r"(?P<name>[A-Za-z]\w*)=(?P<pattern>.+)$")
-# Trees of events, as formats call them in any case, most wanted first: CMS and EDM4hep, ATLAS (TTree, RNTuple), Delphes.
+# Trees of events, as formats call them in lower case, most wanted first: CMS and EDM4hep, ATLAS (two), Delphes.
 _EVENTS = ("events", "collectiontree", "eventdata", "delphes")
 # Trees that keep books of a file: of POOL (ATLAS), CMS, podio (EDM4hep), LHCb and others.
 _BOOKS = re.compile(
