@@ -137,7 +137,8 @@ NAMES = {
         "B0_OSCIL B0_TRUE_FD Lb_TRUEDecayTime D0_TRUEP_PT Bs_TRUE_ID Jpsi_MC_ID MC_pid",
         "identifier": "GpsTime runNumber eventNumber BCID BCType OdinTCK L0DUTCK HLT1TCK EventInSequence nCandidate "
         "totCandidates Polarity Kplus_TRACK_Key RUNNUMBER GPSTIME",
-        "trigger": "RoutingBits MaxRoutingBits B0_L0HadronDecision_TOS B0_Hlt1TrackMVADecision_TOS B0_Hlt2Topo2BodyDecision_TIS L0MuonDecision "
+        "trigger": "RoutingBits MaxRoutingBits "
+        "B0_L0HadronDecision_TOS B0_Hlt1TrackMVADecision_TOS B0_Hlt2Topo2BodyDecision_TIS L0MuonDecision "
         "B0_L0Global_TIS B0_Hlt1Phys_TOS Hlt1TrackMVADecision",
         "weight": "sweight nsig_sw sig_sw",
         "feature": "B0_PT B0_M B0_MM B0_P B0_ETA B0_IPCHI2_OWNPV B0_FDCHI2_OWNPV B0_DIRA_OWNPV B0_ENDVERTEX_CHI2 "
