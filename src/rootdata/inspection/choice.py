@@ -345,7 +345,7 @@ def _common(
     events = _best(flat, [phrase_of(n) for n in flat], _FLAT, MOST_FLAT)
     taken_flat = events or _best(list(objects), list(objects.values()), _CANDIDATE, MOST_FLAT) or list(flat[:MOST_FLAT])
     best = {g: _best(names, [_in_group(n, g) for n in names], _KINEMATIC, MOST_BRANCHES) for g, names in groups.items()}
-    filled = {g: names for g, names in best.items() if names} or {g: n[:MOST_BRANCHES] for g, n in groups.items()}
+    filled = {g: names for g, names in best.items() if names} or {g: list(n[:MOST_BRANCHES]) for g, n in groups.items()}
     chosen = _common_groups(filled, found)
     taken = {g: filled[g] for g in chosen}
     rest = {"flat, not among the common ones": [n for n in flat if n not in taken_flat]}
