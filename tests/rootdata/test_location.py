@@ -175,6 +175,7 @@ def server(request, tmp_path):
         yield running
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cache", ["memory"])
 def test_a_file_that_changes_on_a_server_gives_its_new_content_or_a_refusal(tmp_path, cache, server):
     run_all(tmp_path, cache, [replaced, rewritten], STEPS, server)

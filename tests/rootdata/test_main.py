@@ -306,6 +306,7 @@ def test_simulate_is_declared():
     assert (str(arguments.folder), arguments.n_events) == ("somewhere", 10)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (SHARED / "real").is_dir(), reason="the folder of real files, shared/data/real, is absent")
 def test_nanoaod_becomes_a_configuration_that_scans(rootdata, project):
     files = [SHARED / "real" / f"{name}.root" for name in ("ttH_M125_2017", "GJet_v11_Skim")]

@@ -275,6 +275,7 @@ def check(start_server: Any, tmp_path: Any, *, number: int, seed: int) -> None:
     assert server.is_ready("/health/ready")
 
 
+@pytest.mark.long
 def test_1000_spoilt_requests(start_server, tmp_path):
     check(start_server, tmp_path, number=1000, seed=1)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from rootdata.errors import BranchError
+from rootdata.errors import BranchError, nearest
 from rootdata.expressions.nested import FLATTEN, NUM
 from rootdata.io.formats.object_lists import object_list_of
 from rootdata.io.formats.parts import MOST_PARTS, BranchPart, is_record, parts_of
@@ -233,6 +233,27 @@ def type_of(field: Any) -> str:
     """Return the type of a field of an RNTuple, as the file spells it."""
     typename = guarded(lambda: str(field.typename or ""))
     return "records" if isinstance(typename, Unusable) or not typename else typename
+
+
+def unknown_branch(name: str, known: Iterable[str], *, where: str, remedy: str | None = None) -> BranchError:
+    """Make the error for a name that no branch has.
+
+    Parameters
+    ----------
+    name : that was asked for
+    known : names that there are
+    where : the file, and the tree
+    remedy : in place of the usual one
+    """
+    remedy = remedy or "check the names of features, derived columns and cuts"
+    return BranchError(f"branch {name!r} not found; {nearest(name, known)} ({where}); {remedy}")
+
+
+def unusable_branch(name: str, why: str, *, where: str) -> BranchError:
+    """Make the error for a branch that holds no numbers."""
+    return BranchError(
+        f"branch {name!r} can't be used: {why} ({where}); remove it from features, derived columns and cuts"
+    )
 
 
 def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import uproot
 
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
-from rootdata.errors import BranchError, DataError, RootDataError, nearest
+from rootdata.errors import BranchError, DataError, RootDataError
 from rootdata.expressions.nested import split_name
 from rootdata.io import remote
 from rootdata.io.block_size import BLOCK_ENTRIES, entries_of_block
@@ -30,6 +30,8 @@ from rootdata.io.branches import (
     divided,
     of_lists,
     reading_of,
+    unknown_branch,
+    unusable_branch,
     why_no_numbers,
 )
 from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of, why_not_read
@@ -42,7 +44,7 @@ from rootdata.io.formats.parts import MOST_PARTS, BranchPart, ListsOfLists, part
 from rootdata.io.formats.records import Records
 from rootdata.io.guard import Unusable, guarded
 from rootdata.io.local import ByteSource, LocalSource, Span
-from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
+from rootdata.io.retry import PlaceError, blamed, check_range, why_not_open
 from rootdata.io.tables.known import format_of
 from rootdata.jagged import Column, Columns
 from rootdata.location import Location, State, is_remote
@@ -164,16 +166,7 @@ def _open(place: str, **how: bool) -> Any:
     except RootDataError:
         raise
     except Exception as error:  # uproot has no common base for what broken bytes raise
-        raise _why_not_open(place, error) from error
-
-
-def _why_not_open(place: str, error: Exception) -> RootDataError:
-    if is_absent(error):
-        return PlaceError(f"{place} does not exist; check the path")
-    if cause_of(error) is Cause.BYTES:
-        return PlaceError(f"{place}: the file is truncated or damaged ({reason_of(error)}); replace or remove the file")
-    what = f"{place} can't be {'reached' if is_passing(error) else 'opened'}"
-    return blamed(error, what, is_remote=is_remote(place))
+        raise why_not_open(place, error) from error
 
 
 def _check_local(path: str) -> None:
@@ -305,9 +298,8 @@ class _Named:
                     return key, part
         if (made := split_name(name)) is not None and (key := self._by_name.get(made[1])) is not None:
             return key, BranchPart("", 0, how=made[0])
-        message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
-        remedy = self._friends() or "check the names of features, derived columns and cuts"
-        raise BranchError(f"{message}{self.place}); {remedy}")
+        where = f"tree {self.location.tree!r}, {self.place}"
+        raise unknown_branch(name, self._by_name, where=where, remedy=self._friends() or None)
 
     def _friends(self) -> str:
         """Say that friends of the tree are not followed; nothing where it has none."""
@@ -324,21 +316,14 @@ class _Named:
         raise NotImplementedError
 
     def _check_range(self, start: int, stop: int) -> None:
-        if not 0 <= start <= stop <= self.num_entries:
-            raise PlaceError(
-                f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read, it has "
-                f"{self.num_entries:,}; scan the file anew"
-            )
+        check_range(start, stop, num_entries=self.num_entries, place=self.place, tree=self.location.tree)
 
     def _read_error(self, start: int, stop: int, error: Exception) -> RootDataError:
         what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read"
         return blamed(error, what, is_remote=is_remote(self.place))
 
     def _unusable(self, name: str, why: str) -> BranchError:
-        return BranchError(
-            f"branch {name!r} can't be used: {why} ({self.place}, tree {self.location.tree!r}); remove it from "
-            "features, derived columns and cuts"
-        )
+        return unusable_branch(name, why, where=f"{self.place}, tree {self.location.tree!r}")
 
     def baskets(self, names: Sequence[str]) -> Baskets | None:  # noqa: ARG002 - of most kinds there is none
         return None

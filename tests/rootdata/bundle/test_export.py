@@ -87,6 +87,7 @@ def softmax(logits: Any) -> Any:
 # From the file to the score, by both roads
 
 
+@pytest.mark.long
 def test_deep_sets_score_as_in_torch(sets: Any) -> None:
     logits, index = by_torch(sets.network, sets.data, sets.network)
     table = branches_of(sets.data, index, [b.name for b in sets.manifest.branches])
@@ -97,6 +98,7 @@ def test_deep_sets_score_as_in_torch(sets: Any) -> None:
     assert found.std() > 0.005
 
 
+@pytest.mark.long
 def test_vectors_with_masks_score_as_in_torch(dense: Any) -> None:
     logits, index = by_torch(dense.network, dense.data, dense.network)
     table = branches_of(dense.data, index, [b.name for b in dense.manifest.branches])
@@ -105,6 +107,7 @@ def test_vectors_with_masks_score_as_in_torch(dense: Any) -> None:
     assert np.abs(found - softmax(logits)).max() < TINY
 
 
+@pytest.mark.long
 def test_attention_scores_as_in_torch_where_there_are_jets(attention: Any) -> None:
     network, data, folder, manifest = attention
     logits, index = by_torch(network, data, lambda b: network(b["flat"], b["jets"], b["jets_mask"]))

@@ -10,10 +10,8 @@ import pickle
 import random
 import resource
 import shutil
-import signal
 import struct
 import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -26,6 +24,7 @@ from files_for_tests import listed, make_events, options, write
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crashes_for_tests import crash, in_child
 from rootdata.__main__ import main
 from rootdata.cache import blocks
 from rootdata.cache.blocks import open_store
@@ -523,21 +522,6 @@ def test_a_store_can_be_sent_to_another_process(store):
     )
 
 
-def in_child(action):
-    """Run something in a forked child, and return its exit status."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            warnings.simplefilter("error")
-            signal.alarm(20)  # a child that hangs is a failure, not a hanging test
-            action()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def test_a_process_forked_while_a_thread_uses_the_memory_does_not_wait_for_it():
     store = in_memory(PLENTY)
     with store._lock:
@@ -582,29 +566,6 @@ def test_a_lock_that_nobody_gives_back_holds_nobody_up(folder, monkeypatch):
 # Crashes
 
 
-def die_at_line(count):
-    """Kill this process, as -9 does, when it is about to run so many lines of the store's code."""
-    left = [count]
-
-    def trace(frame, event, argument):
-        if not frame.f_code.co_filename.endswith("rootdata/cache/blocks.py"):
-            return None
-        if event == "line":
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
-
-
-def crash(change, *, line):
-    """Do something in a child that dies at a line; tell whether it came to its end before."""
-    status = in_child(lambda: (die_at_line(line), change()))
-    assert status in {0, -signal.SIGKILL}
-    return status == 0
-
-
 BOUND = sum(SIZES[:4]) + 100
 
 CHANGES = {
@@ -641,7 +602,7 @@ def try_crashes(tmp_path, kind, *, step):
         line += random.Random(line).randint(1, step)
         folder = tmp_path / f"at{line}"
         shutil.copytree(begin, folder)
-        is_over = crash(lambda folder=folder: CHANGES[kind](folder), line=line)
+        is_over = crash(lambda folder=folder: CHANGES[kind](folder), line=line, code=["rootdata/cache/blocks.py"])
         crashes += not is_over
         place = folder / "new" if kind == "put the first" else folder
         assert bytes_in(place) <= BOUND

@@ -414,6 +414,7 @@ def test_a_server_that_never_answers_ends_in_a_sentence(protocol):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.long
 def test_a_server_that_falls_silent_while_it_is_asked_ends_in_a_sentence(tmp_path, monkeypatch):
     shutil.copy(AWKWARD, tmp_path / "a.root")
     with HTTPServer(tmp_path) as server, Proxy(server.port) as proxy:

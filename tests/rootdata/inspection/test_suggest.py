@@ -270,6 +270,7 @@ def test_an_awkward_name_is_read_back(tmp_path):
 # Real files
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not REAL.is_dir(), reason="the folder of real files, shared/data/real, is absent")
 @pytest.mark.parametrize(
     "names",

@@ -224,6 +224,7 @@ def test_events_come_through_a_long_line(server, folder, kind):
         assert time.monotonic() - began < 0.3 * len(BLOCKS)
 
 
+@pytest.mark.long
 @xrootd
 @pytest.mark.parametrize("kind", KINDS)
 def test_events_come_though_the_server_is_started_anew(folder, kind):
@@ -249,6 +250,7 @@ def test_events_come_though_connections_are_cut(request, folder, name):
         assert proxy.cuts >= 2
 
 
+@pytest.mark.long
 @xrootd
 def test_another_copy_is_read_where_one_server_is_dead(server, folder):
     dead = f"root://127.0.0.1:{free_port()}//data/sub/TTree.root"
@@ -401,10 +403,11 @@ def test_control_c_is_answered_while_a_dead_server_is_tried(folder):
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.long
 @xrootd
 def test_a_forked_process_reads_what_its_parent_has_read(server, folder):
     code = f"""
-import os, sys
+import faulthandler, os, sys
 from rootdata.location import Location
 from rootdata.io.tree_pool import TreePool
 from rootdata.options.read import ReadConfig
@@ -415,6 +418,7 @@ def look():
 first = look()
 pid = os.fork()
 if not pid:
+    faulthandler.dump_traceback_later(60, exit=True)  # says where it hangs, if it does
     os._exit(0 if look() == first else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), first)
 """
@@ -423,7 +427,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), first)
         env={**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])},
     )  # fmt: skip
     status, total = done.stdout.split()
-    assert status == "0"
+    assert status == "0", done.stderr
     assert float(total) == pytest.approx(np.sum(local(folder, "TTree")["met"]), rel=1e-5)
 
 

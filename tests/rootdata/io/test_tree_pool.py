@@ -55,6 +55,7 @@ def test_an_opener_takes_trees_back_after_an_error(locations):
     assert not is_open(tree)
 
 
+@pytest.mark.long
 def test_the_trees_of_a_file_are_listed_where_a_copy_can_be_read(tmp_path, locations):
     path = locations[3].path
     for bad in (str(tmp_path / "absent.root"), f"http://127.0.0.1:{free_port()}/3.root"):

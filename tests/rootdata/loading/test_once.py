@@ -81,6 +81,7 @@ class Silent:
         self._socket.close()
 
 
+@pytest.mark.long
 def test_patience_and_deadline_are_those_of_everything_that_waits_for_a_server():
     with Silent() as server:
         begun = time.monotonic()

@@ -402,6 +402,7 @@ print(usage(folder)[0])
 """
 
 
+@pytest.mark.long
 def test_another_run_finds_the_blocks_that_this_one_kept(several, tmp_path):
     plain = several | {"scale": {"met": "log", "Jet_pt": "own_scaling.Asinh"}}
     command = [sys.executable, "-c", ANOTHER_RUN, json.dumps(plain), str(tmp_path / "kept")]

@@ -121,6 +121,7 @@ def test_what_came_while_an_object_was_cleared_up_is_raised_again_without_a_word
     assert seconds < 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("step", "is_done"), [(1, True), (60, False)])
 def test_a_step_may_finish_for_half_of_the_time(step, is_done):
     program = f"""

@@ -92,6 +92,7 @@ def log_until_killed(folder):
         os._exit(1)
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_leaves_whole_files(tmp_path):
     moments, rows = random.Random(3), 0
     for number in range(20):

@@ -238,6 +238,7 @@ def ask_until(is_over, url):
     return told
 
 
+@pytest.mark.long
 def test_a_socket_that_a_dead_server_left_is_used_again_and_a_living_one_is_not(start_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("s")
     path = folder / "socket"
@@ -294,6 +295,7 @@ def test_a_path_that_can_not_be_listened_on_is_told(tmp_path, host):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_hang_up_lets_requests_finish(start_toy):
     server = start_toy(grace=10)
     pids = server.all_pids()

@@ -185,6 +185,7 @@ async def send(server: Handle, size: int, *, chunked: bool, go: asyncio.Event) -
         writer.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunked", [False, True])
 def test_40_bodies_of_45_mb_take_what_they_may_and_give_it_back(server, chunked):
     go = asyncio.Event()
@@ -351,6 +352,7 @@ def ask_pairs(server: Handle, events: int, objects: int) -> httpx.Response:
     return httpx.post(f"{server.url}/v2/models/pairs/infer", content=body, headers=headers, timeout=60)
 
 
+@pytest.mark.long
 def test_large_runs_take_bounded_memory_and_give_it_back(start_server, tmp_path):
     Repository(tmp_path / "repo").publish(pairs_bundle(tmp_path / "pairs"), "pairs")
     options = ["--worker-memory", str(1_000 * MB), "--max-objects", "100000"]
@@ -392,6 +394,7 @@ def heavy_bundle(folder: Path) -> Path:
     return made
 
 
+@pytest.mark.long
 def test_models_are_kept_by_bytes_and_unloading_gives_memory_back(start_server, tmp_path):
     made = heavy_bundle(tmp_path / "heavy")
     repository = Repository(tmp_path / "repo")

@@ -309,12 +309,15 @@ def test_both_clients_have_the_same_surface() -> None:
     assert all(inspect.iscoroutinefunction(getattr(AsyncClient, n)) for n in surface(Client) if n != "__init__")
 
 
-def test_keys_open_what_their_scope_allows(tmp_path: Path, bundle: Path) -> None:
+def test_keys_open_what_their_scope_allows(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, bundle: Path
+) -> None:
     from serve.keys import Keys
 
     keys = Keys(tmp_path / "keys")
     key = keys.create("marie", scope="predict")
-    handle = start(tmp_path / "s", tmp_path / "models", "--publish", f"ttH={bundle}", "--keys", str(tmp_path / "keys"))
+    words = [tmp_path / "models", "--publish", f"ttH={bundle}", "--keys", str(tmp_path / "keys")]
+    handle = start(tmp_path_factory.mktemp("s"), *words)
     try:
         with Client(handle.url, key=key) as client:
             client.wait_until_ready(60)
@@ -330,6 +333,7 @@ def test_keys_open_what_their_scope_allows(tmp_path: Path, bundle: Path) -> None
         end(handle)
 
 
+@pytest.mark.long
 def test_a_restart_is_ridden_out(tmp_path: Path, bundle: Path) -> None:
     port, events = free_port(), columns(20)
     handle = start(tmp_path / "a", tmp_path / "models", "--publish", f"ttH={bundle}", port=port)

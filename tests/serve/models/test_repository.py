@@ -9,8 +9,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -21,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from crashes_for_tests import crash
 from rootdata.bundle.manifest import open_bundle
 from serve import atomic
 from serve.errors import BadRequest, Conflict, InvalidModel, NotFound, Overloaded
@@ -161,6 +160,24 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path):
     assert watched.get() == "b"  # settled: a stat is enough
     os.utime(path, ns=(now, now))
     assert watched.get() == "c"
+
+
+def test_a_change_while_a_read_takes_its_time_is_seen(tmp_path):
+    # A process that stands still between its look and its read: the clock has gone on, the folder looks the same.
+    path, found = tmp_path / "x", ["a"]
+    path.mkdir()
+
+    def read():
+        value, found[0] = found[0], "b"
+        while time.time_ns() - path.stat().st_mtime_ns <= atomic.SETTLED_NS:
+            pass
+        return value, True
+
+    nearly_settled = time.time_ns() - atomic.SETTLED_NS + 50_000_000
+    os.utime(path, ns=(nearly_settled, nearly_settled))
+    watched = atomic.Watched(path, read)
+    assert watched.get() == "a"
+    assert watched.get() == "b"
 
 
 # Deleting
@@ -447,41 +464,6 @@ def test_a_lock_that_nobody_gives_back_is_an_answer(repository, made, tmp_path, 
 REPOSITORY_CODE = ("serve/models/", "serve/atomic.py", "rootdata/disk.py")
 
 
-def die_at_line(count):
-    """Kill this process, as -9 does, when it is about to run so many lines of the repository's code."""
-    left = [count]
-
-    def trace(frame, event, argument):
-        if not any(part in frame.f_code.co_filename for part in REPOSITORY_CODE):
-            return None
-        if event == "line":
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
-
-
-def crash(change, *, line):
-    """Do something in a child that dies at a line; tell whether it came to its end before."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            die_at_line(line)
-            change()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
-    assert os.WEXITSTATUS(status) == 0
-    return True
-
-
 CHANGES = {
     "publish the first": lambda r, folder: r.publish(folder, "new"),
     "publish another": lambda r, folder: r.publish(folder, "ttH"),
@@ -525,7 +507,7 @@ def try_crashes(made, tmp_path, kind, *, step):
         line += random.Random(line).randint(1, step)
         root = tmp_path / f"at{line}"
         shutil.copytree(start_root, root)
-        is_over = crash(lambda root=root: CHANGES[kind](Repository(root), made[0]), line=line)
+        is_over = crash(lambda root=root: CHANGES[kind](Repository(root), made[0]), line=line, code=REPOSITORY_CODE)
         seen.append(state(root))
         check_all(root)
         again = Repository(root)

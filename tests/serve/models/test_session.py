@@ -206,6 +206,7 @@ def check_loads_beside(start_server: Any, tmp_path: Path, graph: Any) -> None:
     assert len(server.children()["worker"]) == 1
 
 
+@pytest.mark.long
 def test_a_model_that_loads_slowly_holds_up_no_other_one(start_server, tmp_path):
     check_loads_beside(start_server, tmp_path, slow_graph(1500))
 

@@ -155,6 +155,7 @@ def test_running_requests_are_finished_before_the_end(start_toy, number):
     assert not list(server.temporary.glob("serve-*"))
 
 
+@pytest.mark.long
 def test_running_requests_are_finished_where_all_processes_are_told_to_stop(start_toy):
     server = start_toy(workers=2)
 
@@ -170,6 +171,7 @@ def test_running_requests_are_finished_where_all_processes_are_told_to_stop(star
     assert server.process.wait(10) == 0
 
 
+@pytest.mark.long
 def test_new_connections_are_refused_while_running_requests_are_finished(start_toy):
     server = start_toy()
 
@@ -212,6 +214,7 @@ def test_ctrl_c_twice_stops_at_once(start_toy):
     poll(lambda: not any(is_alive(pid) for pid in pids), seconds=1)
 
 
+@pytest.mark.long
 def test_the_grace_is_short_where_work_is_long(start_toy):
     server = start_toy(grace=1.0)
 

@@ -103,6 +103,7 @@ def test_the_deadline_holds_where_the_worker_hangs_and_the_worker_is_replaced(st
     poll(lambda: "stuck" in server.log.read_text())
 
 
+@pytest.mark.long
 def test_a_request_that_waited_too_long_is_not_worked_on(start_toy):
     server = start_toy(workers=1)
 
@@ -119,6 +120,7 @@ def test_a_request_that_waited_too_long_is_not_worked_on(start_toy):
     assert httpx.post(f"{server.url}/echo", content=b"x").status_code == 200
 
 
+@pytest.mark.long
 def test_a_stopped_worker_takes_nobodys_time_and_is_replaced(start_toy):
     server = start_toy(workers=2, stalled=1.0)
     stopped = server.children()["worker"][0]
@@ -129,6 +131,7 @@ def test_a_stopped_worker_takes_nobodys_time_and_is_replaced(start_toy):
     poll(lambda: "took no work" in server.log.read_text())
 
 
+@pytest.mark.long
 def test_while_no_worker_makes_progress_the_server_is_not_ready_and_says_so_at_once(start_toy):
     server = start_toy(stalled=0.5)
 
@@ -199,6 +202,7 @@ def file(tmp_path):
     return path
 
 
+@pytest.mark.long
 def test_a_long_job_does_not_hold_up_small_requests(start_toy, file):
     server = start_toy()
 
@@ -216,6 +220,7 @@ def test_a_long_job_does_not_hold_up_small_requests(start_toy, file):
     assert answered >= 10
 
 
+@pytest.mark.long
 def test_jobs_take_turns(start_toy, file):
     server = start_toy()
 

@@ -363,6 +363,7 @@ def endless():
     return small_graph(nodes, {"count": np.int64(2**62), "yes": np.bool_(True), "zero": np.float32(0)})
 
 
+@pytest.mark.long
 def test_a_graph_that_never_ends_is_ended(tmp_path):
     begin = time.monotonic()
     with pytest.raises(InvalidModel, match="more than 3 s; the graph is too slow"):
