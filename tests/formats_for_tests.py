@@ -22,7 +22,7 @@ TREES = {
 _LISTS: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "nanoaod": {
         "Jet_": {"pt": 50, "eta": 1, "phi": 1, "mass": 9, "btagDeepFlavB": 0.3},
-        "FatJet_": {"pt": 300, "eta": 1, "phi": 1, "msoftdrop": 80, "tau1": 0.3, "tau2": 0.2},
+        "FatJet_": {"pt": 300, "eta": 1, "phi": 1, "mass": 80, "tau1": 0.3, "tau2": 0.2},
         "Muon_": {"pt": 30, "eta": 1, "phi": 1, "charge": 1, "pfRelIso04_all": 0.1},
         "Electron_": {"pt": 30, "eta": 1, "phi": 1, "charge": 1, "pfRelIso03_all": 0.1},
         "GenJet_": {"pt": 50, "eta": 1, "phi": 1},
