@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rootdata.bundle import manifest
+from serve.models.cards import Card
 from serve.models.index import Summary
-from serve.models.repository import Card
 from serve.page import files
 
 ROOT = Path(__file__).parents[2]

@@ -54,9 +54,9 @@ class PiecewiseLinear(nn.Module):
             raise ConfigError(f"edges of an encoding: got shape {tuple(edges.shape)}; expected {wanted}")
         wide = edges.double()
         widths = wide.diff(dim=1)
-        inverse = torch.where(widths > 0, 1.0 / widths, torch.zeros_like(widths))
+        inverse = torch.where(widths > 0, 1.0 / widths, torch.zeros_like(widths)).float()
         self.low.copy_(wide[:, :-1])
-        self.inverse.copy_(torch.where(inverse.isfinite(), inverse, torch.zeros_like(inverse)))
+        self.inverse.copy_(torch.where(inverse.isfinite(), inverse, torch.zeros_like(inverse)))  # of a bin too narrow
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Encode (..., features), of which ``mask`` says what is real: (..., features * bins), 0 where nothing is."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rootdata.errors import ConfigError
 from rootdata.models.encodings import PiecewiseLinear, edges_from
 
-numbers = st.floats(-1e3, 1e3, width=32)
+numbers = st.floats(-1000, 1000, width=16)
 
 
 @given(st.lists(numbers, min_size=2, max_size=9), st.lists(numbers, min_size=1, max_size=9))

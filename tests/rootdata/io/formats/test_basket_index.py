@@ -76,8 +76,8 @@ def many(tmp_path, monkeypatch):
     for i in range(tree_pool.OPEN_TREES + 5):
         write(tmp_path / f"{i:02}.root", make_events(10, i))
     opened = []
-    original = tree_pool.open_tree
-    monkeypatch.setattr(tree_pool, "open_tree", lambda *a, **k: opened.append(a) or original(*a, **k))
+    original = tree_pool.open_friended
+    monkeypatch.setattr(tree_pool, "open_friended", lambda *a, **k: opened.append(a) or original(*a, **k))
     return options(tmp_path, batch_size=32), opened
 
 

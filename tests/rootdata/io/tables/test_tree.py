@@ -404,7 +404,7 @@ def test_a_large_row_group_of_a_server_is_fetched_once(huge):
         found = reader.describe(Location(f"{server.url}/huge.parquet"), ["x"])
         for start, stop in reversed(found.blocks):
             assert reader.read(found.file, ["x"], start, stop)["x"].tolist() == list(range(start, stop))
-        tree = reader.use(found.file.location, lambda tree: tree)
+        tree = reader.use(found.file.location, lambda tree: tree.main)
         asked = tree._content.source.num_requests
         for start, stop in found.blocks[1:]:
             reader.read(found.file, ["x"], start, stop)
