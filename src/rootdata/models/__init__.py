@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rootdata.models.classifier import Classifier
+    from rootdata.models.cnn import CNN
     from rootdata.models.deepsets import DeepSets
     from rootdata.models.dnn import DNN
 
-__all__ = ["DNN", "Classifier", "DeepSets"]
+__all__ = ["CNN", "DNN", "Classifier", "DeepSets"]
 
 
 def __getattr__(name: str) -> object:
