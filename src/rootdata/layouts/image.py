@@ -143,7 +143,7 @@ def _drawn(layout: Layout, part: Padded, made: Mapping[str, Tensor]) -> Tensor:
     for channel, source, nothing in zip(grid.channels, grid.sources, empty, strict=True):
         there = real[..., source].to(values.dtype).unsqueeze(1)
         value = torch.where(real[..., source], values[..., source], 0.0).unsqueeze(1)
-        image = values.new_zeros((len(values), 1, grid.num_cells + 1))
+        image = values.new_zeros((values.shape[0], 1, grid.num_cells + 1))
         if channel.how == "count":
             made_of = image.scatter_add(2, cells, torch.ones_like(there))
         elif channel.how == "sum":
@@ -158,7 +158,7 @@ def _drawn(layout: Layout, part: Padded, made: Mapping[str, Tensor]) -> Tensor:
             least = torch.where(there > 0, value, lowest)
             made_of = torch.where(number > 0, (image + lowest).scatter_reduce(2, cells, least, "amax"), nothing)
         channels.append(made_of[:, :, : grid.num_cells])
-    return torch.cat(channels, dim=1).reshape(len(values), len(channels), grid.y.bins, grid.x.bins)
+    return torch.cat(channels, dim=1).reshape(values.shape[0], len(channels), grid.y.bins, grid.x.bins)
 
 
 @numba.njit(nogil=True, inline="always")
