@@ -80,7 +80,10 @@ def _features(title: str, names: Sequence[str], config: DataConfig, specs: Specs
         share = stats.missing / max(1, stats.missing + stats.count)
         numbers = (stats.low, stats.moments.mean, stats.high, stats.moments.std)
         table.add_row(
-            name, *(f"{x:.4g}" for x in numbers), f"{share:.2%}" if share else "", config.scaling_of(name).kind
+            name,
+            *(f"{x:.4g}" for x in numbers),
+            f"{share:.2%}" if share else "",
+            "axis" if name in config.coordinates else config.scaling_of(name).kind,
         )
     return table
 
