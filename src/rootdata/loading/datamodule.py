@@ -314,7 +314,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return module
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - every stage needs the same
-        """Load the specs, fit the scaling and look at the mixture: what can't be trained on is refused here.
+        """Load the specs, fit scaling and grids and look at the mixture: what can't be trained on is refused here.
 
         A trainer of several ranks gets an :class:`~rootdata.shutdown.ranks.EndOnSignal` where it has none: Lightning
         hangs when one of them is stopped.
@@ -326,7 +326,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         ConfigError
             For a fit within another trainer's run, or where ``mix`` leaves a class without events.
         """
-        _ = self.scanned.transforms
+        _ = self.scanned.transforms, self.scanned.layout
         shares_of(self.data, self.specs, self.order)
         if self.trainer is not None:
             self._trainers.add(self.trainer)
