@@ -38,7 +38,7 @@ LAYOUTS = {"vector": DNN, "tokens": DeepSets, "image": CNN}
 
 IMAGE = {
     "x": {"column": "Jet_eta", "bins": 8}, "y": {"column": "Jet_pt", "bins": 4, "range": [20, 120]},
-    "channels": ["count", "sum(Jet_pt)", "mean(Jet_btag * Jet_eta)", "max(Jet_btag)"],
+    "channels": ["count", "sum(Jet_pt)", "sum(Jet_pt * Jet_eta)", "mean(Jet_btag)", "max(Jet_btag)"],
 }  # fmt: skip
 
 
