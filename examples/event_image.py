@@ -21,7 +21,7 @@ CHANNELS = ["count", "sum(Jet_pt)", "max(Jet_btag)"]
 BRANCHES = ["Jet_eta", "Jet_phi", "Jet_pt", "Jet_btag"]
 
 
-def data_of(folder):
+def data_of(folder: Path) -> RootDataModule:
     """Read the same jets twice: as objects, and as an image."""
     image = {"branches": BRANCHES, "image": {**AXES, "channels": CHANNELS}, "form": "image"}
     return RootDataModule(
@@ -33,7 +33,7 @@ def data_of(folder):
     )
 
 
-def draw(data, path):
+def draw(data: RootDataModule, path: Path) -> None:
     """Draw the event of the first batch that has most jets."""
     from matplotlib.figure import Figure
 
@@ -56,7 +56,7 @@ def draw(data, path):
     figure.savefig(path, dpi=80)
 
 
-def main():
+def main() -> None:
     """Make the events, and the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("event_image.png"))

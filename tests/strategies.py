@@ -164,11 +164,11 @@ def drawn(draw: st.DrawFn, layout: Layout) -> Layout:
         reduced = st.builds(Channel, st.sampled_from(HOWS[1:]), of) | st.just(Channel("count", ""))
         channels = tuple(draw(st.lists(reduced, min_size=1, max_size=4, unique=True)))
         lines = {a: dataclasses.replace(draw(axes), column=draw(of)) for a in ("x", "y")}
-        grid = Grid(**lines, channels=channels)
+        grid = Grid(x=lines["x"], y=lines["y"], channels=channels)
         below = made[0].grid if made else None
         if below is not None and draw(st.booleans()):
-            own = {a: dataclasses.replace(getattr(below, a), column=lines[a].column) for a in lines}
-            grid = Grid(**own, channels=channels, onto=made[0].name)
+            x, y = (dataclasses.replace(getattr(below, a), column=lines[a].column) for a in ("x", "y"))
+            grid = Grid(x=x, y=y, channels=channels, onto=made[0].name)
         made.append(dataclasses.replace(c, form="image", grid=grid) if is_image else c)
     return dataclasses.replace(layout, kind="image", collections=tuple(made))
 

@@ -90,7 +90,8 @@ def draft(
     held = {name: single if float32 else _held(name, dtype, config) for name, dtype in types.items()}
     inputs = _inputs(None, {name: held[name] for name in layout.flat}, None)
     for c in layout.collections:
-        axis = c.length if is_fixed or c.length == 1 else c.name
+        takes_any = c.grid is not None or f"{c.name}_mask" in layout.shapes  # a form may need all places, else
+        axis = c.name if takes_any and not is_fixed and c.length > 1 else c.length
         inputs += _inputs(c.name, {b: held[b] for b in c.branches}, axis)
         inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
     output = OutputSpec(name=SCORES, dtype="float32", shape=(EVENTS, len(columns)), columns=tuple(columns))

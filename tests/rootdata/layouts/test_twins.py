@@ -22,7 +22,8 @@ from rootdata.scaling.fit import fit, kind_of
 from rootdata.scaling.transform import Transform
 from strategies import SENTINEL, blocks, drawn, masked, ordinary, raw_of
 
-LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst")
+FORM = "own_form.Leading"
+LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst", FORM)
 KEEP_EVERYTHING = {"vector", "tokens", "image", "own_layout.ChannelsFirst"}
 SCALING_NAMES = (*SCALINGS.names(), "own_scaling.Asinh")
 
@@ -51,6 +52,12 @@ def specs_of(block):
 
 def in_layout(block, kind, data):
     """Give a block another layout; images are drawn anyhow."""
+    if kind == FORM:  # of the first collection, beside tokens
+        first = [dataclasses.replace(c, form=FORM) for c in block.layout.collections[:1]]
+        collections = (*first, *block.layout.collections[1:])
+        return dataclasses.replace(
+            block, layout=dataclasses.replace(block.layout, kind="tokens", collections=collections)
+        )
     layout = dataclasses.replace(block.layout, kind=kind)
     return dataclasses.replace(block, layout=data.draw(drawn(layout)) if kind == "image" else layout)
 
