@@ -47,8 +47,7 @@ def draw(data: RootDataModule, path: Path) -> None:
     first.scatter(cells.Jet_eta, cells.Jet_phi, marker="x", color="black", label="decoded")
     first.set(title="the event, and decoded", xlabel="Jet_eta", ylabel="Jet_phi")
     first.legend(loc="upper right", fontsize="small")
-    grid = data.scanned.layout.collections[1].grid
-    edges = (grid.x.low, grid.x.high, grid.y.low, grid.y.high)
+    edges = (-2.5, 2.5, -np.pi, np.pi)
     for axes, channel, name in zip(others, channels.numpy(), CHANNELS, strict=True):
         shown = axes.imshow(channel, origin="lower", extent=edges, aspect="auto", cmap="viridis")
         figure.colorbar(shown, ax=axes)

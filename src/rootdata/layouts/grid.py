@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.errors import DataError
-from rootdata.options.image import Axis, Image, reduction_of
+from rootdata.options.image import Axis, ImageConfig, reduction_of
 from rootdata.scaling.transform import Transform
 
 Floats = npt.NDArray[np.float32]
@@ -156,7 +156,7 @@ Extent = Callable[[str], tuple[float, float]]
 """Gives the smallest and the largest value of a column."""
 
 
-def grids(images: Mapping[str, Image], extent: Extent) -> dict[str, Grid]:
+def grids(images: Mapping[str, ImageConfig], extent: Extent) -> dict[str, Grid]:
     """Make the grids of collections that are drawn.
 
     Parameters
@@ -183,7 +183,7 @@ def grids(images: Mapping[str, Image], extent: Extent) -> dict[str, Grid]:
     return made
 
 
-def _line(which: str, image: Image, drawn: list[Image], name: str, extent: Extent) -> Line:
+def _line(which: str, image: ImageConfig, drawn: list[ImageConfig], name: str, extent: Extent) -> Line:
     """Make an axis of an image, on which there is room for all that is drawn into it."""
     axis: Axis = getattr(image, which)
     columns = [str(getattr(i, which).column) for i in drawn]

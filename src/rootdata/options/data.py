@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
 from rootdata.options import typed, values
-from rootdata.options.image import Image, check_onto, completed, expressions_of, parse_image, reduction_of
+from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, parse_image, reduction_of
 from rootdata.options.typed import option
 from rootdata.registry import FORMS, LAYOUTS, SCALINGS
 
@@ -121,7 +121,7 @@ class Collection:
     sort : column that orders the objects, descending with a leading ``-``
     cut : expression with one value an object; objects where it is false are left out
     form : ``tokens``, ``image``, or the dotted name of a class of one's own; by default that of ``layout``
-    image : how it is drawn where its form is ``image``, see :class:`rootdata.options.image.Image`
+    image : how it is drawn where its form is ``image``, see :class:`rootdata.options.image.ImageConfig`
     """
 
     name: str
@@ -130,7 +130,7 @@ class Collection:
     sort: str | None = option(_sort, None)
     cut: str | None = option(_expression, None)
     form: str | None = option(FORMS.check, None, is_optional=True, decides=("inputs",))
-    image: Image | None = option(parse_image, None, decides=("inputs",))
+    image: ImageConfig | None = option(parse_image, None, decides=("inputs",))
 
 
 def _collections(value: Any, where: str) -> tuple[Collection, ...]:
@@ -343,7 +343,7 @@ class DataConfig:
         return collection.form or (self.layout if self.layout in FORMS.names() else "tokens")
 
     @property
-    def images(self) -> dict[str, Image]:
+    def images(self) -> dict[str, ImageConfig]:
         """How collections are drawn, of those that are, by name."""
         drawn = ((c.name, c.image) for c in self.jagged if self.form_of(c) == "image")
         return {name: image for name, image in drawn if image is not None}
@@ -406,7 +406,7 @@ def _with_images(config: DataConfig) -> DataConfig:
         if config.form_of(c) != "image":
             made.append(c)
             continue
-        image = completed(c.image or Image(), c.branches, f"jagged.{c.name}.image")
+        image = completed(c.image or ImageConfig(), c.branches, f"jagged.{c.name}.image")
         derived |= {text: text for text in expressions_of(image) if text not in derived}
         made.append(dataclasses.replace(c, image=image, branches=image.columns))
     config = dataclasses.replace(config, jagged=tuple(made), derived=derived)

@@ -88,7 +88,7 @@ def _onto(value: Any, where: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
+class ImageConfig:
     """How the objects of a collection are drawn.
 
     Parameters
@@ -113,7 +113,7 @@ class Image:
         return tuple(dict.fromkeys(names))
 
 
-def parse_image(value: Any, where: str) -> Image | None:
+def parse_image(value: Any, where: str) -> ImageConfig | None:
     """Check the options of an image, as far as that is possible without the rest.
 
     Raises
@@ -123,10 +123,10 @@ def parse_image(value: Any, where: str) -> Image | None:
     """
     if value is None:
         return None
-    if isinstance(value, Image):
-        value = {name: getattr(value, name) for name in typed.names_of(Image)}
+    if isinstance(value, ImageConfig):
+        value = {name: getattr(value, name) for name in typed.names_of(ImageConfig)}
     plain = values.mapping(value, where, EXAMPLE)
-    return typed.parse(Image, plain, where=where, prefix=f"{where}.")
+    return typed.parse(ImageConfig, plain, where=where, prefix=f"{where}.")
 
 
 def reduction_of(text: str) -> tuple[str, str] | None:
@@ -143,7 +143,7 @@ def reduction_of(text: str) -> tuple[str, str] | None:
     return (found[1], _QUOTED.sub(r"\1", found[2].strip())) if found else None
 
 
-def expressions_of(image: Image) -> tuple[str, ...]:
+def expressions_of(image: ImageConfig) -> tuple[str, ...]:
     """Return what channels are made of that is no column: such expressions become derived columns of that name."""
     inner = [re.sub(r"^\s*\w+\s*\(|\)\s*$", "", text).strip() for text in image.channels if text.strip() != COUNT]
     return tuple(text for text in inner if not _QUOTED.fullmatch(text) and parse_expression(text).names != {text})
@@ -154,7 +154,7 @@ def last_word(column: str) -> str:
     return re.split(r"[_.]|(?<=[a-z])(?=[A-Z])", column)[-1].lower()
 
 
-def completed(image: Image, branches: Sequence[str], where: str) -> Image:
+def completed(image: ImageConfig, branches: Sequence[str], where: str) -> ImageConfig:
     """Fill in what the names of branches tell: columns of the axes, their periods, channels.
 
     Parameters
@@ -211,7 +211,7 @@ def _usual_channel(branch: str) -> str:
     return f"{'sum' if last_word(branch) in ADDED else 'max'}({branch})"
 
 
-def check_onto(images: Mapping[str, Image]) -> None:
+def check_onto(images: Mapping[str, ImageConfig]) -> None:
     """Refuse images that are drawn onto what is no image of its own.
 
     Parameters

@@ -10,7 +10,8 @@ from bundles_for_tests import make_data, write_samples
 from rootdata.errors import ShapeError
 
 IMAGE = {
-    "x": {"column": "Jet_eta", "bins": 900, "range": [-9, 9]}, "y": {"column": "Jet_pt", "bins": 1000, "range": [0, 2000]},
+    "x": {"column": "Jet_eta", "bins": 900, "range": [-9, 9]},
+    "y": {"column": "Jet_pt", "bins": 1000, "range": [0, 2000]},
     "channels": ["sum(Jet_pt)", "count"],
 }  # fmt: skip
 JETS = {"branches": ["Jet_eta", "Jet_pt"], "length": 4, "image": IMAGE}
