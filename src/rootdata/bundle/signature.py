@@ -23,6 +23,7 @@ from rootdata.bundle.manifest import (
 )
 from rootdata.errors import BundleError
 from rootdata.events import selection
+from rootdata.expressions.vocabulary import ENTRY
 from rootdata.jagged import Column, Jagged, same_offsets
 from rootdata.layouts.layout import Layout
 from rootdata.options.data import Collection, DataConfig
@@ -49,6 +50,11 @@ RULES = {
     "scaled, and sums in them of values that are not shifted) and the activation: send raw values",
 }
 """What a manifest says of how inputs are made, for those who make them."""
+NUMBERED = {
+    ENTRY: "a branch like others, but of files without one the number of the event in its tree, from 0: a ROOT file "
+    "that is sent has it of itself, other events bring it along",
+}
+"""The same, where features or cuts ask for the number of the event."""
 
 
 def draft(
@@ -103,15 +109,15 @@ def draft(
         outputs=(output,),
         branches=_branches(config, table),
         features=_options(config, layout),
-        selection=_selection(config, table, cut_columns or {}),
+        selection=_selection(config, specs, table, cut_columns or {}),
         computed=_computed(config, table),
         scaling=scaling,
-        rules=RULES,
+        rules=RULES | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
         ranges=_ranges(specs),
     )
 
 
-def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
+def _selection(config: DataConfig, specs: Specs, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
     """Say which events the network is trained on."""
     others = {name: column for name, column in cut_columns.items() if name not in table.columns}
     known = _branches(config, Table(num_events=table.num_events, columns={**table.columns, **others}))
@@ -122,6 +128,7 @@ def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Colum
         weight=config.weight,
         split=described(config, "specs")["split"],
         branches=tuple(branch for branch in known if branch.name in others),
+        trees=tuple(dict.fromkeys(file.tree for file in specs.files)),
     )
 
 
@@ -150,6 +157,7 @@ def _scaling(config: DataConfig, specs: Specs, types: Mapping[str, np.dtype[Any]
             factor=float(t.factor),
             log=t.curve == SIGNED_LOG,
             curve="" if t.curve == SIGNED_LOG else name_of(t.curve),
+            clip=t.clip,
             dtype="float32" if _tensor_type(types[name]) == "float32" else "float64",
         )
         for name, t in transforms_of(config, specs).items()

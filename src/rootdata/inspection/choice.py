@@ -123,6 +123,11 @@ class Weight:
     entries: int
     negative: float
 
+    @property
+    def branch(self) -> str:
+        """The branch that holds it, as the first of a list where that is what it is."""
+        return self.name.removesuffix("[0]")
+
     def __str__(self) -> str:
         share = f"{self.negative:.1%} of them negative" if self.negative else "none negative"
         return f"{self.name}: Σw = {self.total:.6g} of {self.entries:,} entries, {share}"
@@ -242,11 +247,11 @@ def _label_branches(found: Inspection) -> list[str]:
 
 def choose_features(found: Inspection, labels: Labels | None = None) -> Features:
     """Decide which branches to train on: all that can be, or the common ones where there are very many."""
-    labels = labels or choose_labels(found)
+    labels, weight = labels or choose_labels(found), choose_weight(found)
     left_out: dict[str, list[str]] = {}
     usable: dict[str, BranchFacts] = {}
     for name, column in found.columns.items():
-        why = reason(name, found, labels=labels, collection=found.owners.get(name, ""))
+        why = reason(name, found, labels=labels, weight=weight, collection=found.owners.get(name, ""))
         if why:
             left_out.setdefault(why, []).append(name)
         else:
@@ -264,7 +269,7 @@ def choose_features(found: Inspection, labels: Labels | None = None) -> Features
     )
 
 
-def reason(name: str, found: Inspection, *, labels: Labels, collection: str = "") -> str:
+def reason(name: str, found: Inspection, *, labels: Labels, weight: Weight | None = None, collection: str = "") -> str:
     """Say why a branch is not taken as a feature; nothing if it is.
 
     Parameters
@@ -272,6 +277,7 @@ def reason(name: str, found: Inspection, *, labels: Labels, collection: str = ""
     name : of the branch
     found : what was found in the files
     labels : how events get their class: what tells it by itself is not taken
+    weight : the nominal one, with which that is judged
     collection : name of the one that the branch belongs to
     """
     column = found.columns[name]
@@ -293,16 +299,20 @@ def reason(name: str, found: Inspection, *, labels: Labels, collection: str = ""
         return "variations of others within a systematic uncertainty"
     if column.branch.kind == "fixed" and column.branch.width > WIDEST:
         return f"arrays of more than {WIDEST} numbers an event"
-    return _brief(finding(column)) or _gives_away(column, found, labels)
+    return _brief(finding(column)) or _gives_away(column, found, labels, weight)
 
 
-def _gives_away(column: BranchFacts, found: Inspection, labels: Labels) -> str:
-    name = column.branch.name
+def _gives_away(column: BranchFacts, found: Inspection, labels: Labels, weight: Weight | None) -> str:
+    name, of_weight = column.branch.name, weight.branch if weight is not None else ""
     if labels.numbers:
         return tells_apart(
-            [s.columns.get(name) for s in found.sources], [labels.numbers[s.name] for s in found.sources]
+            [s.columns.get(name) for s in found.sources],
+            [labels.numbers[s.name] for s in found.sources],
+            weights=[s.columns.get(of_weight) for s in found.sources],
         )
-    return tells_label(column, found.columns[labels.branch]) if labels.branch else ""
+    if not labels.branch:
+        return ""
+    return tells_label(column, found.columns[labels.branch], weight=found.columns.get(of_weight))
 
 
 def _brief(words: str) -> str:

@@ -137,17 +137,17 @@ def _side_by_side(columns: Sequence[tuple[str, Array | Masked, Transform]], n: i
     for name, values, transform in columns:
         if len(values) != n:
             raise ShapeError(f"{name}: got {len(values)} values for {n} places")
-        shift, factor = transform.shift, transform.factor
+        scale = (transform.shift, transform.factor, np.inf if transform.clip is None else transform.clip)
         if isinstance(values, Masked) or values.dtype != np.float32 or transform.curve is not None:
             column = np.empty(n, np.float32)
             transform.apply(values, column)
-            shift, factor = 0.0, 1.0
+            scale = (0.0, 1.0, np.inf)
         else:
             column = np.ascontiguousarray(values)
         ready.append(column)
-        scales.append((shift, factor))
-    shifts, factors = np.array(scales, np.float32).reshape(-1, 2).T.copy()
-    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, out)
+        scales.append(scale)
+    shifts, factors, clips = np.array(scales, np.float32).reshape(-1, 3).T.copy()
+    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, clips, out)
     return out
 
 

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from rootdata.models.cnn import CNN
     from rootdata.models.deepsets import DeepSets
     from rootdata.models.dnn import DNN
+    from rootdata.models.encodedsets import EncodedSets
+    from rootdata.models.mlp import MLP
 
-__all__ = ["CNN", "DNN", "Classifier", "DeepSets"]
+__all__ = ["CNN", "DNN", "MLP", "Classifier", "DeepSets", "EncodedSets"]
 
 
 def __getattr__(name: str) -> object:
