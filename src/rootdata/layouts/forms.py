@@ -26,15 +26,44 @@ class Form(Protocol):
         """Return the shape of one event in every tensor of the collection; names that end in ``mask`` are bool."""
 
     def gather(self, layout: Layout, collection: Padded, rows: Rows, arrays: Arrays) -> None:
-        """Fill these tensors for some events."""
+        """Fill these tensors for some events.
+
+        Parameters
+        ----------
+        layout : says which collections there are
+        collection : the one that is meant
+        rows : the events, scaled
+        arrays : the tensors of the collection, with the events in front
+        """
 
     def tensors(self, layout: Layout, collection: Padded, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make the same of what is scaled and padded, see :meth:`rootdata.layouts.layout.LayoutKind.tensors`."""
+        """Make the same of what is scaled and padded.
+
+        Parameters
+        ----------
+        layout : says which collections there are
+        collection : the one that is meant
+        made : as for :meth:`rootdata.layouts.layout.LayoutKind.tensors`
+        """
 
     def unpack(self, layout: Layout, collection: Padded, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Unpacked]:
-        """Take the tensors apart: the collection's name to its objects, or nothing where it has no tensor of its own.
+        """Take the tensors apart.
 
-        The numbers of an object are those of :meth:`rootdata.layouts.layout.Layout.unpacked`.
+        Parameters
+        ----------
+        layout : says which collections there are
+        collection : the one that is meant
+        arrays : the tensors of the collection, at least
+
+        Returns
+        -------
+        the collection's name to its objects, or nothing where it has no tensor of its own; the numbers of an object are
+        those of :meth:`rootdata.layouts.layout.Layout.unpacked`
+
+        Raises
+        ------
+        ShapeError
+            For a form that does not keep them.
         """
 
 

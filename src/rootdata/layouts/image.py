@@ -80,7 +80,14 @@ class ImageForm:
             first += len(grid.channels)
 
     def tensors(self, layout: Layout, collection: Padded, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Draw the same in the graph, object by object; the twin of :meth:`gather`."""
+        """Draw the same in the graph; the twin of :meth:`gather`.
+
+        Parameters
+        ----------
+        layout : says which collections there are
+        collection : the one that is meant
+        made : as for :meth:`rootdata.layouts.layout.LayoutKind.tensors`
+        """
         import torch  # here, so that who trains with another framework does not load it
 
         drawn = [_drawn(layout, part, made) for part in layout.drawn_into(collection)]
@@ -91,6 +98,12 @@ class ImageForm:
 
         What an image does not keep: where in a cell an object was, which objects shared one, their order, what was not
         drawn, and cells in which all channels are as in an empty one.
+
+        Parameters
+        ----------
+        layout : says which collections there are
+        collection : the one that is meant
+        arrays : the tensors of the collection, at least
         """
         grid = collection.grid
         if grid is None or grid.onto is not None:

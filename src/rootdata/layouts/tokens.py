@@ -44,7 +44,14 @@ class TokenForm:
         rows.objects(number, arrays[name], arrays[f"{name}_mask"])
 
     def tensors(self, layout: Layout, collection: Padded, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of the collection, unchanged; the twin of :meth:`gather`."""
+        """Return the tensors of the collection, unchanged; the twin of :meth:`gather`.
+
+        Parameters
+        ----------
+        layout : says which collections there are
+        collection : the one that is meant
+        made : as for :meth:`rootdata.layouts.layout.LayoutKind.tensors`
+        """
         return {name: made[name] for name in self.shapes(layout, collection)}
 
     def unpack(
@@ -53,6 +60,13 @@ class TokenForm:
         collection: Padded,
         arrays: Mapping[str, npt.NDArray[Any]],
     ) -> dict[str, Unpacked]:
-        """Return the tensors; which features of an object were missing is not known any more."""
+        """Return the tensors; which features of an object were missing is not known any more.
+
+        Parameters
+        ----------
+        layout : says which collections there are
+        collection : the one that is meant
+        arrays : the tensors of the collection, at least
+        """
         name = collection.name
         return {name: (arrays[name], arrays[f"{name}_mask"] > 0.5)}
