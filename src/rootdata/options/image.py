@@ -183,7 +183,8 @@ def _completed_axis(axis: Axis, branches: Sequence[str], word: str, where: str, 
     column = axis.column or next((b for b in branches if last_word(b) == word), None)
     if column is None:
         raise ConfigError(
-            f"{where}: none of {', '.join(branches)} is called {word!r}; name the column of the axis, image={EXAMPLE}"
+            f"{where}: none of {', '.join(branches)} is called {word!r}; name the column of the axis, "
+            f"image={EXAMPLE}, or leave the collection as it is by form='tokens'"
         )
     if not is_own:
         given = next((n for n in ("bins", "range", "period") if getattr(axis, n) is not None), None)
