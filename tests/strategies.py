@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from rootdata.bundle.manifest import TensorSpec
 from rootdata.events.selection import Events, Objects
 from rootdata.jagged import Jagged, offsets_of
+from rootdata.layouts.grid import HOWS, Channel, Grid, Line
 from rootdata.layouts.layout import Layout, Padded
 from rootdata.missing import mask_sentinels, values_of
 from rootdata.order.plan import Plan, Source, make_plan
@@ -144,6 +145,32 @@ def blocks(draw: st.DrawFn, *, kind: str | None = None, elements: st.SearchStrat
     names = [*flat, *(b for c in padded for b in c.branches)]
     scaling = {name: draw(transforms) for name in names}
     return Block(_events(n, flat, objects), layout, scaling)
+
+
+axes = st.builds(
+    lambda column, bins, low, width, wraps: Line(column=column, bins=bins, low=low, high=low + width, wraps=wraps),
+    column=st.none(), bins=st.integers(1, 5), low=st.sampled_from([-2.5, 0.0, -3.0, -1e5]),
+    width=st.sampled_from([5.0, 2 * math.pi, 2e5]), wraps=st.booleans(),
+)  # fmt: skip
+"""Axes of images, of no column yet."""
+
+
+@st.composite
+def drawn(draw: st.DrawFn, layout: Layout) -> Layout:
+    """The same layout with images of some of its collections, one of which may go onto the other's."""
+    made: list[Padded] = []
+    for c in layout.collections:
+        is_image, of = draw(st.booleans()), st.sampled_from(c.branches)
+        reduced = st.builds(Channel, st.sampled_from(HOWS[1:]), of) | st.just(Channel("count", ""))
+        channels = tuple(draw(st.lists(reduced, min_size=1, max_size=4, unique=True)))
+        lines = {a: dataclasses.replace(draw(axes), column=draw(of)) for a in ("x", "y")}
+        grid = Grid(x=lines["x"], y=lines["y"], channels=channels)
+        below = made[0].grid if made else None
+        if below is not None and draw(st.booleans()):
+            x, y = (dataclasses.replace(getattr(below, a), column=lines[a].column) for a in ("x", "y"))
+            grid = Grid(x=x, y=y, channels=channels, onto=made[0].name)
+        made.append(dataclasses.replace(c, form="image", grid=grid) if is_image else c)
+    return dataclasses.replace(layout, kind="image", collections=tuple(made))
 
 
 def _row(elements: st.SearchStrategy[Any], size: int) -> st.SearchStrategy[list[Any]]:

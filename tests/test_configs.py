@@ -109,6 +109,7 @@ def test_samples_are_physics_processes(composed):
         ("data.prepare=null", "data.prepare", None),
         ("model.hidden=[32]", "model.hidden", [32]),
         ("model=deepsets", "data.layout", "tokens"),
+        ("model=cnn", "data.layout", "image"),
         ("trainer.limit_train_batches=0.5", "trainer.limit_train_batches", 0.5),
         ("+trainer.benchmark=true", "trainer.benchmark", True),
         ("callbacks.early_stopping.patience=2", "callbacks.early_stopping.patience", 2),

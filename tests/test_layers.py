@@ -53,7 +53,7 @@ HOMES = {
     "isal": ("io.formats.inflate", "cache.blocks"),
     "cramjam": ("io.formats.inflate",),
     "xxhash": ("io.formats.page_lists", "io.formats.inflate", "jagged", "io.formats.rntuple", "io.tables.unpacked"),
-    "numba": ("layouts.kernels", "order.kernels", "io.formats.decode", "events.moments", "compiling"),
+    "numba": ("layouts.kernels", "layouts.image", "order.kernels", "io.formats.decode", "events.moments", "compiling"),
     "llvmlite": ("layouts.kernels",),  # comes with numba
     "hydra": ("app.launch", "app.checking", "app.composing"),
     "omegaconf": ("app.launch", "app.checking", "app.composing", "app.rebuild", "training.resume"),
@@ -133,7 +133,8 @@ LOADS = {
     "io.formats.decode": {"numba"},
     "events.moments": {"numba"},
     "layouts.kernels": {"numba"}, "layouts.packed": {"numba"}, "layouts.pool": {"numba"},
-    "layouts.vector": {"numba"}, "layouts.tokens": {"numba"}, "order.kernels": {"numba"},
+    "layouts.vector": {"numba"}, "layouts.tokens": {"numba"}, "layouts.forms": {"numba"},
+    "layouts.image": {"numba"}, "order.kernels": {"numba"},
     "scan.sources": READS, "scan.tasks": READS, "scan.first_pass": READS,
     "scan.scanned": READS | {"numba"}, "scan.lookup": READS | {"numba"}, "scan.summary": READS | {"numba", "rich"},
     "shutdown.ranks": {"torch", "pytorch_lightning"},

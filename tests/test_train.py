@@ -144,6 +144,15 @@ def test_deep_sets_train_on_the_same_files(own, tmp_path):
 
 
 @pytest.mark.long
+def test_images_of_the_simulated_samples_train(tmp_path):
+    words = ["data=ttH", "model=cnn", "data.n_events=4000", "model.channels=[8, 8]", "data.batch_size=100"]
+    train(tmp_path, *words, *QUICK, "trainer.max_epochs=1")
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["auc"] > 0.8
+    features = json.loads((tmp_path / "out" / "bundle" / "manifest.json").read_text())["features"]
+    assert features["jagged"]["jets"]["image"]["channels"] == ["count", "sum(Jet_pt)", "max(Jet_btag)"]
+
+
+@pytest.mark.long
 def test_two_processes_share_the_events(own, trained, tmp_path):
     words = [
         "trainer=ddp",

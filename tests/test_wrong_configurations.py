@@ -56,6 +56,7 @@ WRONG = {
     "model.lr=nan": r"model\.lr: got nan",
     "model.weight_decay=-1": r"model\.weight_decay: got -1",
     "model=deepsets": r"DeepSets needs a batch with collections",
+    "model=cnn": r"CNN needs a batch with images",
     "ckpt_path=nope.ckpt": r"ckpt_path=nope\.ckpt: there is no such file",
     "ckpt_path=other_0.root": r"ckpt_path=other_0\.root is no checkpoint",
     "train=false ckpt_path=nope.ckpt": r"ckpt_path=nope\.ckpt: there is no such file",

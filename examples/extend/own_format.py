@@ -40,11 +40,11 @@ class NpzFile:
         """Return the bytes that columns take."""
         return float(self._table.select(paths_of(leaves)).nbytes)
 
-    def spans(self, group: int, leaves: Sequence[Leaf]) -> list[tuple[int, int]]:  # noqa: ARG002
+    def spans(self, group: int, leaves: Sequence[Leaf]) -> list[tuple[int, int]]:
         """Say which bytes are needed: none, as all are here."""
         return []
 
-    def batches(self, group: int, leaves: Sequence[Leaf], *, rows: int) -> Iterator[Any]:  # noqa: ARG002
+    def batches(self, group: int, leaves: Sequence[Leaf], *, rows: int) -> Iterator[Any]:
         """Give the rows of a group, from its start."""
         yield from self._table.select(paths_of(leaves)).to_batches(max_chunksize=rows)
 

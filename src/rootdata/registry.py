@@ -87,7 +87,16 @@ SCALINGS = Registry(
 LAYOUTS = Registry(
     "layout",
     group="rootdata.layouts",
-    built_in={"vector": "rootdata.layouts.vector:Vector", "tokens": "rootdata.layouts.tokens:Tokens"},
+    built_in={
+        "vector": "rootdata.layouts.vector:Vector",
+        "tokens": "rootdata.layouts.tokens:Tokens",
+        "image": "rootdata.layouts.image:Images",
+    },
+)
+FORMS = Registry(
+    "form",
+    group="rootdata.forms",
+    built_in={"tokens": "rootdata.layouts.tokens:TokenForm", "image": "rootdata.layouts.image:ImageForm"},
 )
 FILE_FORMATS = Registry(
     "file format",

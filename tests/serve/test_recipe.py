@@ -28,6 +28,7 @@ from rootdata.bundle.manifest import open_bundle
 from rootdata.io.reader import BlockReader
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.location import Location
+from rootdata.models.cnn import CNN
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
 from rootdata.table import Table, take
@@ -252,9 +253,9 @@ def data_of(files: Mapping[str, Path], layout: str) -> RootDataModule:
         jagged={
             "jets": {
                 "branches": ["Jet_eta", "relative", "Jet_pt", "Jet_tag"], "length": 4, "sort": "-Jet_tag",
-                "cut": "Jet_pt > 12",
+                "cut": "Jet_pt > 12", "image": {"x": {"bins": 4}, "y": {"column": "Jet_pt", "bins": 5}},
             },
-            "charges": {"branches": ["Muon_charge"], "length": 2},
+            "charges": {"branches": ["Muon_charge"], "length": 2, "form": "tokens" if layout == "image" else None},
         },
         scale={"met": "log", "ht": "minmax", "cov": "none"}, missing=[-999], pad=-0.5, layout=layout,
         split={"train": ["*learn*"], "val": [], "test": ["*score*"]},
@@ -283,6 +284,7 @@ NETWORKS: dict[str, tuple[str, Callable[..., Any]]] = {
     "dnn": ("vector", lambda shapes: DNN(shapes, hidden=[16, 8], use_mask=True)),
     "deepsets": ("tokens", lambda shapes: DeepSets(shapes, phi=[8], rho=[8])),
     "custom": ("tokens", Pairs),
+    "cnn": ("image", lambda shapes: CNN(shapes, channels=[4, 8], phi=[4], hidden=[8])),
 }
 
 
@@ -312,11 +314,14 @@ def by_torch(network: nn.Module, data: RootDataModule) -> tuple[npt.NDArray[Any]
     return np.concatenate(entries), np.concatenate(scores)
 
 
+OTHERS = (("deepsets", True), ("custom", True), ("deepsets", False), ("cnn", True), ("cnn", False))
+
+
 @pytest.fixture(
     scope="module",
     params=[
         ("dnn", True),
-        *(pytest.param(p, marks=pytest.mark.long) for p in (("deepsets", True), ("custom", True), ("deepsets", False))),
+        *(pytest.param(p, marks=pytest.mark.long) for p in OTHERS),
     ],
     ids=lambda p: f"{p[0]}{'-float32' * p[1]}",
 )

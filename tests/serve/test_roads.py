@@ -22,6 +22,7 @@ from rootdata.bundle.export import export, run
 from rootdata.bundle.manifest import Manifest, open_bundle
 from rootdata.jagged import Jagged
 from rootdata.loading.datamodule import RootDataModule
+from rootdata.models.cnn import CNN
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
 from rootdata.table import Table
@@ -32,7 +33,13 @@ pytestmark = pytest.mark.long
 
 NUM_EVENTS = 1000
 CLOSE = 1e-6
-LAYOUTS = {"vector": DNN, "tokens": DeepSets}
+LAYOUTS = {"vector": DNN, "tokens": DeepSets, "image": CNN}
+
+
+IMAGE = {
+    "x": {"column": "Jet_eta", "bins": 8}, "y": {"column": "Jet_pt", "bins": 4, "range": [20, 120]},
+    "channels": ["count", "sum(Jet_pt)", "sum(Jet_pt * Jet_eta)", "mean(Jet_btag)", "max(Jet_btag)"],
+}  # fmt: skip
 
 
 def collisions(seed: int) -> dict[str, Any]:
@@ -64,7 +71,9 @@ def data_of(files: dict[str, Path], layout: str) -> RootDataModule:
         {"all": {"files": [str(path) for path in files.values()], "label": 1}},
         flat=["MET_pt", "event", "nPV", "lead"],
         derived={"lead": "max(Jet_pt, fill=0.0)"},
-        jagged={"jets": {"branches": ["Jet_pt", "Jet_eta", "Jet_btag"], "length": 6, "sort": "-Jet_pt"}},
+        jagged={
+            "jets": {"branches": ["Jet_pt", "Jet_eta", "Jet_btag"], "length": 6, "sort": "-Jet_pt", "image": IMAGE}
+        },
         scale={"Jet_pt": "log", "MET_pt": "robust"},
         missing=[-999],
         layout=layout,

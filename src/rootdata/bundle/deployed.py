@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from rootdata.bundle.manifest import TensorSpec
 from rootdata.errors import BundleError
+from rootdata.layouts.grid import Column
 from rootdata.layouts.layout import Layout
 from rootdata.scaling.transform import Transform
 
@@ -161,12 +163,23 @@ class Deployed(nn.Module):
         self._dtype = dtype
         self.network, self._call, self._layout, self._specs = network, call, layout, tuple(specs)
         self._activation, self._reveals = activation, reveal_empty and layout.form.masks_objects
-        values = {f"of_{s.name}": s for s in specs if not s.is_mask}  # a plain "items" or "keys" is taken
-        self.scalers = nn.ModuleDict(
-            {k: Scaler(s, [transforms[f] for f in s.features], missing, derived, wide=wide) for k, s in values.items()}
-        )
-        for name, features in (("flat", layout.flat), *((c.name, c.branches) for c in layout.collections)):
-            self.register_buffer(f"fill_{name}", torch.from_numpy(layout.fill(features)))
+        self._columns: dict[str | None, tuple[Column, ...]] = {None: tuple(map(Column, layout.flat))}
+        self._columns |= {c.name: c.columns for c in layout.collections}
+        self._taken = {s.name: self._places(s) for s in specs if not s.is_mask}
+        self.scalers = nn.ModuleDict()
+        for spec in (s for s in specs if not s.is_mask):
+            columns = [self._columns[spec.collection][i] for i in self._taken[spec.name]]
+            scaled = dataclasses.replace(spec, features=tuple(column.branch for column in columns))
+            scaling = [column.transform(transforms) for column in columns]
+            # a plain "items" or "keys" is taken
+            self.scalers[f"of_{spec.name}"] = Scaler(scaled, scaling, missing, derived, wide=wide)
+        for name, made in self._columns.items():
+            fill = torch.from_numpy(layout.fill([column.branch for column in made]))
+            self.register_buffer(f"fill_{name or 'flat'}", fill)
+
+    def _places(self, spec: TensorSpec) -> list[int]:
+        """List the columns that are made of an input."""
+        return [i for i, column in enumerate(self._columns[spec.collection]) if column.branch in spec.features]
 
     def forward(self, *raw: Tensor) -> Tensor:
         """Give the scores, (events, columns) float32."""
@@ -175,7 +188,8 @@ class Deployed(nn.Module):
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
         """Give the scores of a batch as training makes it, (events, columns) float32."""
         if self._reveals:
-            batch = batch | {f"{c.name}_mask": _revealed(batch[f"{c.name}_mask"]) for c in self._layout.collections}
+            masks = [f"{c.name}_mask" for c in self._layout.collections]
+            batch = batch | {mask: _revealed(batch[mask]) for mask in masks if mask in batch}
         outputs = self._call(self.network, in_type(batch, self._dtype)).to(torch.float32)
         rows = outputs.unsqueeze(1) if outputs.ndim == 1 else outputs
         if self._activation == "sigmoid":
@@ -187,28 +201,34 @@ class Deployed(nn.Module):
         given = {spec.name: values for spec, values in zip(self._specs, raw, strict=True)}
         made: dict[str, Tensor] = {}
         if self._layout.flat:
-            values, real = self._values(given, None, self._layout.flat)
+            values, real = self._values(given, None)
             made["flat"], made["flat_mask"] = _filled(values, real, self.get_buffer("fill_flat")), real
         for c in self._layout.collections:
             objects = given[f"{c.name}_mask"] > 0.5
-            values, real = self._values(given, c.name, c.branches)
+            values, real = self._values(given, c.name)
             values, real = values.transpose(1, 2), real.transpose(1, 2) & objects.unsqueeze(2)
             made[c.name] = _filled(values, real, self.get_buffer(f"fill_{c.name}"))
             made[f"{c.name}_real"], made[f"{c.name}_mask"] = real, objects
         return self._layout.form.tensors(self._layout, made)
 
-    def _values(
-        self, given: Mapping[str, Tensor], collection: str | None, features: Sequence[str]
-    ) -> tuple[Tensor, Tensor]:
-        """Join the inputs of one collection in the order of its features: values, and which are real; others are 0."""
+    def _values(self, given: Mapping[str, Tensor], collection: str | None) -> tuple[Tensor, Tensor]:
+        """Join the inputs of one collection in the order of its columns: values, and which are real; others are 0."""
         specs = [s for s in self._specs if s.collection == collection and not s.is_mask]
-        parts = [self.scalers[f"of_{s.name}"](given[s.name]) for s in specs]
+        parts = [self.scalers[f"of_{s.name}"](self._picked(s, given[s.name])) for s in specs]
         values, missing = (torch.cat([p[i] for p in parts], dim=1) if len(parts) > 1 else parts[0][i] for i in (0, 1))
-        names = [f for s in specs for f in s.features]
-        if names != list(features):
-            order = torch.tensor([names.index(f) for f in features], device=values.device)
+        places = [i for s in specs for i in self._taken[s.name]]
+        if places != sorted(places):
+            order = torch.tensor(np.argsort(places), device=values.device)
             values, missing = values.index_select(1, order), missing.index_select(1, order)
         return values, ~missing
+
+    def _picked(self, spec: TensorSpec, raw: Tensor) -> Tensor:
+        """Take the features of an input as its columns want them, some of them twice."""
+        columns = self._columns[spec.collection]
+        wanted = [spec.features.index(columns[i].branch) for i in self._taken[spec.name]]
+        if wanted == list(range(len(spec.features))):
+            return raw
+        return raw.index_select(1, torch.tensor(wanted, device=raw.device))
 
 
 def _filled(values: Tensor, real: Tensor, fill: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from rootdata.errors import BundleError
 from rootdata.events import selection
 from rootdata.expressions.vocabulary import ENTRY
 from rootdata.jagged import Column, Jagged, same_offsets
+from rootdata.layouts.layout import Layout
 from rootdata.options.data import Collection, DataConfig
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import SIGNED_LOG, name_of
@@ -45,7 +46,8 @@ RULES = {
     "length": "after the sort the first `length` objects are kept",
     "mask": "1 where there is an object, 0 where there is none; values there are ignored",
     "missing in inputs": "NaN in float32 and float64; in int64 the number of features.missing that was read",
-    "inside the graph": "scaling, the pad value, the layout and the activation: send raw values",
+    "inside the graph": "scaling, the pad value, the layout (images are drawn there, by coordinates that are not "
+    "scaled, and sums in them of values that are not shifted) and the activation: send raw values",
 }
 """What a manifest says of how inputs are made, for those who make them."""
 NUMBERED = {
@@ -94,7 +96,8 @@ def draft(
     held = {name: single if float32 else _held(name, dtype, config) for name, dtype in types.items()}
     inputs = _inputs(None, {name: held[name] for name in layout.flat}, None)
     for c in layout.collections:
-        axis = c.length if is_fixed or c.length == 1 else c.name
+        takes_any = c.grid is not None or f"{c.name}_mask" in layout.shapes  # a form may need all places, else
+        axis = c.name if takes_any and not is_fixed and c.length > 1 else c.length
         inputs += _inputs(c.name, {b: held[b] for b in c.branches}, axis)
         inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
     output = OutputSpec(name=SCORES, dtype="float32", shape=(EVENTS, len(columns)), columns=tuple(columns))
@@ -105,7 +108,7 @@ def draft(
         inputs=tuple(inputs),
         outputs=(output,),
         branches=_branches(config, table),
-        features=_options(config, {c.name: c.length for c in layout.collections}),
+        features=_options(config, layout),
         selection=_selection(config, specs, table, cut_columns or {}),
         computed=_computed(config, table),
         scaling=scaling,
@@ -215,11 +218,15 @@ def _tensor_type(dtype: np.dtype[Any]) -> str:
     return "float64" if dtype.kind == "f" or dtype == np.uint64 else "int64"
 
 
-def _options(config: DataConfig, lengths: Mapping[str, int]) -> dict[str, Any]:
-    """Write the options that turn branches into features, as plain data."""
+def _options(config: DataConfig, layout: Layout) -> dict[str, Any]:
+    """Write the options that turn branches into features, as plain data, with what was learnt of lengths and grids."""
     plain = {name: value for name, value in described(config, "inputs").items() if name not in IN_THE_GRAPH}
-    jagged = {c["name"]: {n: v for n, v in c.items() if n != "name"} for c in plain["jagged"]}
-    return {**plain, "jagged": {name: {**c, "length": lengths[name]} for name, c in jagged.items()}}
+    jagged = {}
+    for given, c in zip(plain["jagged"], layout.collections, strict=True):
+        own = {n: v for n, v in given.items() if n not in {"name", "form", "image"}} | {"length": c.length}
+        form = {} if given["form"] is None else {"form": c.form}
+        jagged[c.name] = own | form | ({} if c.grid is None else {"image": c.grid.described()})
+    return {**plain, "jagged": jagged}
 
 
 def _branches(config: DataConfig, table: Table) -> tuple[BranchSpec, ...]:

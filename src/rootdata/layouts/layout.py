@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.layouts.grid import Column, Grid
 from rootdata.missing import Bools
 from rootdata.registry import LAYOUTS
 
@@ -26,11 +27,24 @@ Empty = Callable[[int | tuple[int, ...], Any], npt.NDArray[Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Padded:
-    """A collection in rectangular form: its features, and how many objects are kept of an event."""
+    """A collection: its features, how many objects are kept of an event, and what form they are brought into.
+
+    Parameters
+    ----------
+    form : name of a :class:`rootdata.layouts.forms.Form`; layouts that have no forms take no notice of it
+    grid : of one that is drawn
+    """
 
     name: str
     branches: tuple[str, ...]
     length: int
+    form: str = "tokens"
+    grid: Grid | None = None
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The numbers that are kept of an object, in their order."""
+        return tuple(map(Column, self.branches)) if self.grid is None else self.grid.columns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +83,25 @@ class Layout:
         objects = (f"{b}[{i}]" for c in self.collections for i in range(c.length) for b in c.branches)
         return (*self.flat, *objects)
 
+    def drawn_into(self, collection: Padded) -> tuple[Padded, ...]:
+        """Return the collections that are drawn into the image of one: itself, then those that go onto it."""
+        others = (c for c in self.collections if c.grid is not None and c.grid.onto == collection.name)
+        return (*([collection] if collection.grid and collection.grid.onto is None else []), *others)
+
+    def unpacked(self, collection: Padded) -> dict[str, Column]:
+        """Name the numbers of an object that :meth:`LayoutKind.unpack` gives, and say how they were made.
+
+        Of an image an object is a cell: where it is, and its channels; those that another collection has drawn, and
+        that are called as one before, have its name in front.
+        """
+        if collection.grid is None:
+            return {column.branch: column for column in collection.columns}
+        found = {column.branch: column for column in collection.columns[:2]}
+        for part in self.drawn_into(collection):
+            for channel in part.grid.channels if part.grid else ():
+                found[channel.name if channel.name not in found else f"{part.name}.{channel.name}"] = channel.column
+        return found
+
     def fill(self, features: Sequence[str], length: int = 1) -> Floats:
         """Return what takes the place of what is missing or not there, after scaling: (length, features).
 
@@ -87,7 +120,7 @@ class Layout:
         -------
         (features, k) for ``flat``, for every collection, and for all columns of the vector layout as ``x``
         """
-        parts = {"flat": self.flat} | {c.name: c.branches for c in self.collections}
+        parts = {"flat": self.flat} | {c.name: c.branches for c in self.collections if c.grid is None}
         found = {name: np.stack([of[f] for f in features]) for name, features in parts.items() if features}
         lengths = {c.name: c.length for c in self.collections}
         rows = [np.tile(values, (lengths.get(name, 1), 1)) for name, values in found.items()]
@@ -135,7 +168,8 @@ class LayoutKind(Protocol):
         ----------
         layout : as for :meth:`gather`
         made : scaled and padded: ``flat`` (events, features) and ``flat_mask``, for every collection ``<name>``
-            (events, length, features), ``<name>_real`` of the same shape, and ``<name>_mask`` (events, length)
+            (events, length, features), ``<name>_real`` of the same shape, and ``<name>_mask`` (events, length);
+            features are :attr:`Padded.columns`
         """
 
     def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class Packed:
 
     def is_of(self, layout: Layout) -> bool:
         """Say whether there are as many features as a layout has."""
-        wanted = {c.name: len(c.branches) for c in layout.collections}
+        wanted = {c.name: len(c.columns) for c in layout.collections}
         widths = {name: jagged.content.shape[1] for name, jagged in self.objects.items()}
         return self.flat.shape[1] == len(layout.flat) and widths == wanted
 
@@ -116,11 +116,11 @@ def pack(
     objects = {}
     for collection in layout.collections:
         source = events.objects[collection.name]
-        columns = {name: source.columns[name] for name in collection.branches}
-        rows = _side_by_side(columns, transforms, int(source.offsets[-1]), make)
+        columns = [(c.branch, source.columns[c.branch], c.transform(transforms)) for c in collection.columns]
+        rows = _side_by_side(columns, int(source.offsets[-1]), make)
         objects[collection.name] = Jagged(_checked(source.offsets, len(events)), rows)
     return Packed(
-        flat=_side_by_side({name: events.flat[name] for name in layout.flat}, transforms, len(events), make),
+        flat=_side_by_side([(n, events.flat[n], transforms[n]) for n in layout.flat], len(events), make),
         objects=objects,
         label=events.label,
         weight=events.weight,
@@ -130,27 +130,22 @@ def pack(
     )
 
 
-def _side_by_side(
-    columns: Mapping[str, Array | Masked],
-    transforms: Mapping[str, Transform],
-    n: int,
-    make: Empty,
-) -> Floats:
-    """Scale columns (n,) into the columns of one array."""
+def _side_by_side(columns: Sequence[tuple[str, Array | Masked, Transform]], n: int, make: Empty) -> Floats:
+    """Scale columns (n,), each with its name and its scaling, into the columns of one array."""
     out = make((n, len(columns)), np.float32)
     ready, scales = [], []
-    for name, values in columns.items():
+    for name, values, transform in columns:
         if len(values) != n:
             raise ShapeError(f"{name}: got {len(values)} values for {n} places")
-        transform = transforms[name]
+        scale = (transform.shift, transform.factor, np.inf if transform.clip is None else transform.clip)
         if isinstance(values, Masked) or values.dtype != np.float32 or transform.curve is not None:
             column = np.empty(n, np.float32)
             transform.apply(values, column)
-            transform = Transform()
+            scale = (0.0, 1.0, np.inf)
         else:
             column = np.ascontiguousarray(values)
         ready.append(column)
-        scales.append((transform.shift, transform.factor, np.inf if transform.clip is None else transform.clip))
+        scales.append(scale)
     shifts, factors, clips = np.array(scales, np.float32).reshape(-1, 3).T.copy()
     lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, clips, out)
     return out

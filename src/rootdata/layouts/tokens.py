@@ -5,52 +5,68 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from rootdata.layouts.layout import Arrays, Floats, Layout, Unpacked
+from rootdata.layouts.forms import ByForm
+from rootdata.layouts.layout import Arrays, Layout, Padded, Unpacked
 from rootdata.layouts.pool import Rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Tokens:
-    """``flat`` (events, features), and for every collection ``<name>`` and ``<name>_mask``.
+class Tokens(ByForm):
+    """``flat`` (events, features), and for every collection ``<name>`` and ``<name>_mask``, if it has no other form."""
 
-    Objects are (events, length, features); the mask (events, length) is True where there is one, whatever its features.
+
+class TokenForm:
+    """``<name>`` (events, length, features) and ``<name>_mask`` (events, length).
+
+    The mask is True where there is an object, whatever its features.
     """
 
-    masks_objects = True
+    def shapes(self, layout: Layout, collection: Padded) -> dict[str, tuple[int, ...]]:  # noqa: ARG002
+        """Return the shapes of the collection and its mask."""
+        name, length = collection.name, collection.length
+        return {name: (length, len(collection.branches)), f"{name}_mask": (length,)}
 
-    def shapes(self, layout: Layout) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of ``flat``, if there is any, of the collections and their masks."""
-        shapes: dict[str, tuple[int, ...]] = {"flat": (len(layout.flat),)} if layout.flat else {}
-        for c in layout.collections:
-            shapes |= {c.name: (c.length, len(c.branches)), f"{c.name}_mask": (c.length,)}
-        return shapes
-
-    def gather(self, layout: Layout, rows: Rows, arrays: Arrays) -> None:
-        """Fill the tensors and their masks; the twin of :meth:`tensors`.
+    def gather(self, layout: Layout, collection: Padded, rows: Rows, arrays: Arrays) -> None:
+        """Fill the tensor and its mask; the twin of :meth:`tensors`.
 
         Parameters
         ----------
-        layout : says which features and collections there are, and how long these are
+        layout : says which collections there are
+        collection : one of them
         rows : the events, scaled
-        arrays : ``flat`` (n, features), where there are flat features; for every collection ``<name>`` (n, length,
-            features) and ``<name>_mask`` (n, length), True where there is an object
+        arrays : ``<name>`` (n, length, features) and ``<name>_mask`` (n, length), True where there is an object
         """
-        if layout.flat:
-            rows.flat(arrays["flat"])
-        for i, c in enumerate(layout.collections):
-            rows.objects(i, arrays[c.name], arrays[f"{c.name}_mask"])
+        name, number = collection.name, layout.collections.index(collection)
+        rows.objects(number, arrays[name], arrays[f"{name}_mask"])
 
-    def tensors(self, layout: Layout, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors that the layout has, unchanged; the twin of :meth:`gather`."""
-        return {name: made[name] for name in self.shapes(layout)}
+    def tensors(self, layout: Layout, collection: Padded, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of the collection, unchanged; the twin of :meth:`gather`.
 
-    def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:
-        """Return the tensors; which features of an object were missing is not known any more."""
-        num_events = len(next(iter(arrays.values())))
-        flat = arrays.get("flat", np.empty((num_events, 0), np.float32))
-        return flat, {c.name: (arrays[c.name], arrays[f"{c.name}_mask"].astype(bool)) for c in layout.collections}
+        Parameters
+        ----------
+        layout : says which collections there are
+        collection : the one that is meant
+        made : as for :meth:`rootdata.layouts.layout.LayoutKind.tensors`
+        """
+        return {name: made[name] for name in self.shapes(layout, collection)}
+
+    def unpack(
+        self,
+        layout: Layout,  # noqa: ARG002
+        collection: Padded,
+        arrays: Mapping[str, npt.NDArray[Any]],
+    ) -> dict[str, Unpacked]:
+        """Return the tensors; which features of an object were missing is not known any more.
+
+        Parameters
+        ----------
+        layout : says which collections there are
+        collection : the one that is meant
+        arrays : the tensors of the collection, at least
+        """
+        name = collection.name
+        return {name: (arrays[name], arrays[f"{name}_mask"] > 0.5)}

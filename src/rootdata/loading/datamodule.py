@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytorch_lightning
+import torch
 from pytorch_lightning.utilities import rank_zero_info
 
 from rootdata.cache.blocks import open_store
 from rootdata.errors import ConfigError
+from rootdata.layouts.inverse import to_awkward
 from rootdata.loading.dataset import Batch, RootDataset
 from rootdata.loading.part import Part
 from rootdata.loading.position import identity_of
@@ -140,7 +142,8 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     Batches are dicts of packed tensors. Layout ``vector``: ``x`` (batch, width) float32 and ``mask`` of the same shape,
     True where the value is real. Layout ``tokens``: ``flat`` (batch, features), and for every collection ``<name>``
-    (batch, length, features) and ``<name>_mask`` (batch, length). Always ``label`` (batch,) int64 (-1 without labels)
+    (batch, length, features) and ``<name>_mask`` (batch, length). Layout ``image``: for every collection ``<name>``
+    (batch, channels, rows, columns). Always ``label`` (batch,) int64 (-1 without labels)
     and ``weight`` (batch,) float32; in test, in predict and with ``index=True`` also ``index`` (batch, 3) int64:
     sample, file, entry.
 
@@ -293,6 +296,27 @@ class RootDataModule(_Base):  # type: ignore[misc]
         """Names of the samples, in the order of their numbers in ``index``."""
         return [s.name for s in self.data.samples]
 
+    def decode(self, batch: Mapping[str, Any]) -> Any:
+        """Turn a batch, or a network's output of the same tensors, into awkward records in physical units.
+
+        Parameters
+        ----------
+        batch : the input tensors of a batch by name, as torch tensors or arrays; others are passed over
+
+        Returns
+        -------
+        one record an event: flat features, and a list of records for every collection, see
+        :func:`rootdata.layouts.inverse.to_awkward`; its parameter ``__doc__`` says what could not come back
+
+        Raises
+        ------
+        ShapeError
+            For a tensor that is absent or of another shape, or a layout that can't be taken apart.
+        """
+        wanted = {name: batch[name] for name in self.shapes if name in batch}
+        arrays = {n: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v for n, v in wanted.items()}
+        return to_awkward(self.scanned.layout, arrays, self.scanned.transforms)
+
     def summary(self) -> RenderableType:
         """Return a table for people: samples, files, events before and after cuts, features, lengths, truncation."""
         return summarize(self.data, self.specs)
@@ -311,7 +335,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return module
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - every stage needs the same
-        """Load the specs, fit the scaling and look at the mixture: what can't be trained on is refused here.
+        """Load the specs, fit scaling and grids and look at the mixture: what can't be trained on is refused here.
 
         A trainer of several ranks gets an :class:`~rootdata.shutdown.ranks.EndOnSignal` where it has none: Lightning
         hangs when one of them is stopped.
@@ -323,7 +347,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         ConfigError
             For a fit within another trainer's run, or where ``mix`` leaves a class without events.
         """
-        _ = self.scanned.transforms
+        _ = self.scanned.transforms, self.scanned.layout
         shares_of(self.data, self.specs, self.order)
         if self.trainer is not None:
             self._trainers.add(self.trainer)

@@ -26,7 +26,7 @@ def bytes_per_event(layout: Layout, specs: Specs) -> float:
         histogram = specs.multiplicity[collection.name]
         events = max(1, sum(histogram))
         objects = sum(n * count for n, count in enumerate(histogram)) / events
-        size += 8 + 4 * len(collection.branches) * objects
+        size += 8 + 4 * len(collection.columns) * objects
     return size
 
 

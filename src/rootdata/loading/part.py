@@ -53,7 +53,7 @@ class Part:
         self.is_training = name == "train" and not ordered
         self._store = store
         self._lender = shared()  # so that it lives from one epoch to the next
-        _ = scanned.transforms  # what can't be scaled is refused now
+        _ = scanned.transforms, scanned.layout  # what can't be scaled, or drawn, is refused now
         self._recipe = Recipe(scanned=scanned, part=PARTS.index(name), read=options.read)
         self._plan = plan_of(self._recipe, options.order, training=self.is_training, world_size=world_size)
         self._check_size()

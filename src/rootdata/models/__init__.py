@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rootdata.models.classifier import Classifier
+    from rootdata.models.cnn import CNN
     from rootdata.models.deepsets import DeepSets
     from rootdata.models.dnn import DNN
     from rootdata.models.encodedsets import EncodedSets
     from rootdata.models.mlp import MLP
 
-__all__ = ["DNN", "MLP", "Classifier", "DeepSets", "EncodedSets"]
+__all__ = ["CNN", "DNN", "MLP", "Classifier", "DeepSets", "EncodedSets"]
 
 
 def __getattr__(name: str) -> object:

@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
 from rootdata.options import typed, values
+from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, parse_image, reduction_of
 from rootdata.options.typed import option
-from rootdata.registry import LAYOUTS, SCALINGS
+from rootdata.registry import FORMS, LAYOUTS, SCALINGS
 
 T = TypeVar("T")
 
@@ -149,6 +150,8 @@ class Collection:
     length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects
     sort : column that orders the objects, descending with a leading ``-``
     cut : expression with one value an object; objects where it is false are left out
+    form : ``tokens``, ``image``, or the dotted name of a class of one's own; by default that of ``layout``
+    image : how it is drawn where its form is ``image``, see :class:`rootdata.options.image.ImageConfig`
     """
 
     name: str
@@ -156,6 +159,8 @@ class Collection:
     length: int | Literal["auto"] = option(_length, "auto", decides=("inputs",))
     sort: str | None = option(_sort, None)
     cut: str | None = option(_expression, None)
+    form: str | None = option(FORMS.check, None, is_optional=True, decides=("inputs",))
+    image: ImageConfig | None = option(parse_image, None, decides=("inputs",))
 
 
 def _collections(value: Any, where: str) -> tuple[Collection, ...]:
@@ -330,13 +335,15 @@ class DataConfig:
         are paths, URLs, globs, folders, ``path:tree``, lists of those (text or JSON), or several; a list within holds
         places of one file
     flat : branches with one number an event, and fixed-size arrays
-    jagged : collection name to ``{"branches": [...], "length": 10 | "auto", "sort": "-Jet_pt", "cut": "Jet_pt > 30"}``
+    jagged : collection name to ``{"branches": [...], "length": 10 | "auto", "sort": "-Jet_pt", "cut": "Jet_pt > 30"}``,
+        with ``"form"`` and ``"image"`` where it is drawn
     derived : new columns as expressions of branches, usable wherever a branch is
     cut : expression; events where it is false are left out
     label : expression that gives the class number of an event; by default the sample's ``label``
     weight : expression or number, multiplied by the sample's
     classes : names of the classes, class 0 first
-    layout : ``vector``, ``tokens``, or the dotted name of a class of one's own
+    layout : ``vector``; ``tokens`` or ``image``, the form of collections that name none; or the dotted name of a class
+        of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
         of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``
     missing : numbers that stand for "no value", such as -999; NaN and infinities always do
@@ -400,6 +407,25 @@ class DataConfig:
         is_element = branch in table and column not in self.features
         return table[branch] if is_element else table.get("default", usual)
 
+    def form_of(self, collection: Collection) -> str:
+        """Return the form of a collection: its own, or that of the layout."""
+        return collection.form or (self.layout if self.layout in FORMS.names() else "tokens")
+
+    @property
+    def images(self) -> dict[str, ImageConfig]:
+        """How collections are drawn, of those that are, by name."""
+        drawn = ((c.name, c.image) for c in self.jagged if self.form_of(c) == "image")
+        return {name: image for name, image in drawn if image is not None}
+
+    @property
+    def coordinates(self) -> frozenset[str]:
+        """Columns that are nothing but axes of images, and are not scaled."""
+        images = self.images
+        values = {r[1] for image in images.values() for text in image.channels if (r := reduction_of(text))}
+        values |= {b for c in self.jagged if c.name not in images for b in c.branches}
+        axes = {str(axis.column) for image in images.values() for axis in (image.x, image.y)}
+        return frozenset(axes - values - set(self.flat))
+
     @property
     def cuts(self) -> tuple[str, ...]:
         """Every cut on events once, that of all samples first."""
@@ -428,13 +454,47 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
     config = typed.parse(DataConfig, plain, where=where)
     if not config.flat and not config.jagged:
         raise ConfigError("no features: got neither flat nor jagged branches; name at least one branch in either")
+    named, config = config.features, _with_images(config)
     for name, table in (("scale", config.scale), ("clip", config.clip), ("pad", config.pad)):
         if isinstance(table, Mapping):
-            elements = [k for k in table if k.rsplit("[", 1)[0] in config.features and re.search(r"\[\d+\]$", k)]
-            values.reject_unknown(table, [*config.features, *elements, "default"], where=name)
+            elements = [k for k in table if k.rsplit("[", 1)[0] in named and re.search(r"\[\d+\]$", k)]
+            values.reject_unknown(table, [*named, *config.features, *elements, "default"], where=name)
     if config.label is None:
         _check_labels(config.samples, config.classes)
     return config
+
+
+def _with_images(config: DataConfig) -> DataConfig:
+    """Complete the images; a collection that is drawn has the columns of its image, and no others."""
+    formed = next((c for c in config.jagged if c.form is not None), None)
+    if formed is not None and config.layout not in FORMS.names():
+        raise ConfigError(
+            f"jagged.{formed.name}.form: got {formed.form!r}, and the layout {config.layout!r} has no forms; leave "
+            f"`form` out, or choose a layout that has: {', '.join(FORMS.names())}"
+        )
+    made, derived = [], dict(config.derived)
+    for c in config.jagged:
+        if config.form_of(c) != "image":
+            made.append(c)
+            continue
+        image = completed(c.image or ImageConfig(), c.branches, f"jagged.{c.name}.image")
+        derived |= {text: text for text in expressions_of(image) if text not in derived}
+        made.append(dataclasses.replace(c, image=image, branches=image.columns))
+    config = dataclasses.replace(config, jagged=tuple(made), derived=derived)
+    check_onto(config.images)
+    _check_maxima(config)
+    return config
+
+
+def _check_maxima(config: DataConfig) -> None:
+    for name, image in config.images.items():
+        for text in image.channels:
+            how, column = reduction_of(text) or ("", "")
+            if how == "max" and config.scaling_of(column).factor < 0:
+                raise ConfigError(
+                    f"jagged.{name}.image.channels: got {text!r}, and scale.{column}.factor is negative, which makes "
+                    "the largest value the smallest; give a positive one"
+                )
 
 
 def _check_labels(samples: Sequence[Sample], classes: Sequence[str]) -> None:

@@ -315,6 +315,7 @@ def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
     weights = np.zeros((len(config.samples), len(PARTS), len(config.classes) + 1, 2))
     columns: dict[str, ColumnStats] = {}
     multiplicity: dict[str, tuple[int, ...]] = {c.name: () for c in config.jagged}
+    drawn: dict[str, tuple[int, int, int]] = dict.fromkeys(config.images, (0, 0, 0))
     flat: tuple[str, ...] = ()
     for file in files:
         for block in file.measured:
@@ -325,6 +326,8 @@ def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
                 columns[name] = columns[name].merge(stats) if name in columns else stats
             for name, histogram in block.multiplicity.items():
                 multiplicity[name] = add_histograms(multiplicity[name], histogram)
+            for name, (objects, outside, shared) in block.drawn.items():
+                drawn[name] = (drawn[name][0] + objects, drawn[name][1] + outside, drawn[name][2] + shared)
     return Specs(
         key=key_of(config),
         fingerprint="",
@@ -336,6 +339,7 @@ def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
         labels=as_tuples(labels.tolist()),
         weights=as_tuples(weights.tolist()),
         estimated=config.fraction < 1.0,
+        drawn=drawn,
     )
 
 

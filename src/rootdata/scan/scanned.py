@@ -12,6 +12,7 @@ import numpy.typing as npt
 from rootdata import cache_folder
 from rootdata.errors import ConfigError
 from rootdata.io.formats.basket_index import BasketIndex
+from rootdata.layouts.grid import grids
 from rootdata.layouts.layout import Layout, Padded, kept_fraction
 from rootdata.options.data import DataConfig
 from rootdata.scaling.fit import fit
@@ -82,27 +83,48 @@ class Scanned:
 
 
 def layout_of(config: DataConfig, specs: Specs) -> Layout:
-    """Decide the lengths, and with them where every number goes."""
+    """Decide the lengths and the grids, and with them where every number goes.
+
+    An image is no larger for more objects, so that it keeps all that the training events have.
+
+    Raises
+    ------
+    DataError
+        As :func:`rootdata.layouts.grid.grids`.
+    """
+    drawn = grids(config.images, lambda column: (specs.columns[column].low, specs.columns[column].high))
     collections = tuple(
-        Padded(name=c.name, branches=c.branches, length=_length(c.length, specs.multiplicity[c.name]))
+        Padded(
+            name=c.name,
+            branches=c.branches,
+            length=_length(c.length, specs.multiplicity[c.name], keeps=1.0 if c.name in drawn else AUTO_KEEPS),
+            form=config.form_of(c),
+            grid=drawn.get(c.name),
+        )
         for c in config.jagged
     )
     pads = {name: config.pad_of(name) for name in _features(config, specs)}
     return Layout(kind=config.layout, flat=specs.flat, collections=collections, pads=pads)
 
 
-def _length(asked: int | str, histogram: Sequence[int]) -> int:
+def _length(asked: int | str, histogram: Sequence[int], *, keeps: float) -> int:
     if isinstance(asked, int):
         return asked
     longest = max((m for m, n in enumerate(histogram) if n), default=0)
-    fits = (m for m in range(1, longest + 1) if kept_fraction(histogram, m) >= AUTO_KEEPS)
+    fits = (m for m in range(1, longest + 1) if kept_fraction(histogram, m) >= keeps)
     return next(fits, max(1, longest))
 
 
 def transforms_of(config: DataConfig, specs: Specs) -> dict[str, Transform]:
-    """Fit the scaling of every feature; see :func:`rootdata.scaling.fit.fit` for what is refused."""
+    """Fit the scaling of every feature; see :func:`rootdata.scaling.fit.fit` for what is refused.
+
+    What is nothing but an axis of an image stays as it is.
+    """
+    unscaled = config.coordinates
     return {
-        name: fit(name, config.scaling_of(name), specs.columns[name], clip=config.clip_of(name))
+        name: Transform()
+        if name in unscaled
+        else fit(name, config.scaling_of(name), specs.columns[name], clip=config.clip_of(name))
         for name in _features(config, specs)
     }
 

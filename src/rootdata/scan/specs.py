@@ -112,6 +112,8 @@ class Specs:
         the last class those of events without a label
     estimated : whether statistics come from a fraction of the blocks
     skipped : the bad ones, where they are left out instead of refused
+    drawn : of every collection that is drawn, the training objects, those that fall into no cell, and those into a cell
+        that one before them fills
     """
 
     key: str
@@ -125,6 +127,7 @@ class Specs:
     weights: tuple[tuple[tuple[tuple[float, float], ...], ...], ...]
     estimated: bool = False
     skipped: tuple[SkippedFile, ...] = ()
+    drawn: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     version: int = VERSION
 
     def num_events(self, part: str) -> int:
@@ -196,7 +199,8 @@ class Specs:
         plain |= {k: [_plain(f) for f in plain[k]] for k in ("files", "skipped")}
         plain["columns"] = {name: stats.to_dict() for name, stats in self.columns.items()}
         plain["multiplicity"] = {k: list(v) for k, v in self.multiplicity.items()}
-        return plain
+        drawn = {k: list(v) for k, v in plain.pop("drawn").items()}
+        return plain | ({"drawn": drawn} if drawn else {})  # specs without images are as they were before these
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -207,16 +211,18 @@ class Specs:
         KeyError, TypeError, ValueError
             For anything else, a field that is absent or unknown among it.
         """
-        wrong = {f.name for f in dataclasses.fields(cls)} ^ (plain.keys() - {"checksum"})
+        wrong = ({f.name for f in dataclasses.fields(cls)} - {"drawn"}) ^ (plain.keys() - {"checksum", "drawn"})
         if wrong:
             raise ValueError(f"absent or unknown: {', '.join(sorted(wrong))}")
-        rest = {k: v for k, v in plain.items() if k not in {"checksum", "files", "skipped", "columns", "multiplicity"}}
+        own = {"checksum", "files", "skipped", "columns", "multiplicity", "drawn"}
+        rest = {k: v for k, v in plain.items() if k not in own}
         rest |= {k: as_tuples(rest[k]) for k in ("samples", "flat", "labels", "weights")}
         return cls(
             files=tuple(_file(f) for f in plain["files"]),
             skipped=tuple(SkippedFile(**f) for f in plain["skipped"]),
             columns={name: ColumnStats.from_dict(c) for name, c in plain["columns"].items()},
             multiplicity={k: tuple(v) for k, v in plain["multiplicity"].items()},
+            drawn={k: (v[0], v[1], v[2]) for k, v in plain.get("drawn", {}).items()},
             **rest,
         )
 
@@ -252,7 +258,8 @@ def as_tuples(value: Any) -> Any:
 def key_of(config: DataConfig) -> str:
     """Hash the options that the specs depend on."""
     wanted = {c: _needs(config, c) for c in (*config.features, *sorted(config.scale))}
-    return _hash([described(config, "specs", "files"), wanted])
+    drawn = {name: dataclasses.asdict(image) for name, image in config.images.items()}
+    return _hash([described(config, "specs", "files"), wanted, *([drawn] if drawn else [])])
 
 
 def _needs(config: DataConfig, column: str) -> list[Any]:
@@ -336,6 +343,28 @@ def check_complete(specs: Specs, config: DataConfig) -> None:
         wanted = asked is None or (bool(asked) if not isinstance(asked, float) else asked > 0)
         if wanted and not specs.num_events(part):
             raise DataError(f"split: no selected event falls to {part!r} ({asked!r}); change the split or the cuts")
+
+    _check_drawn(specs, config)
+
+
+def _check_drawn(specs: Specs, config: DataConfig) -> None:
+    """Refuse images in which nothing is."""
+    for name, (objects, outside, _) in specs.drawn.items():
+        if not objects or outside < objects:
+            continue
+        image = config.images[name]
+        grid = config.images[image.onto or name]
+        axes = [(str(own.column), of.range) for own, of in ((image.x, grid.x), (image.y, grid.y))]
+        found = [(column, specs.columns[column], limits) for column, limits in axes]
+        shown = ", ".join(
+            f"{column} goes from {s.low:g} to {s.high:g}"
+            + (f", the grid from {limits[0]:g} to {limits[1]:g}" if limits else "")
+            for column, s, limits in found
+        )
+        raise DataError(
+            f"jagged.{name}.image: all {objects} objects of the training events are outside the grid, or have no "
+            f"coordinates ({shown}); give other ranges, or other columns"
+        )
 
 
 def add_histograms(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:

@@ -31,7 +31,8 @@ def summarize(config: DataConfig, specs: Specs) -> RenderableType:
         tables.append(_features("flat", specs.flat, config, specs))
     for collection in layout.collections:
         table = _features(collection.name, collection.branches, config, specs)
-        table.caption = _truncation(collection, specs.multiplicity[collection.name])
+        facts = [*_truncation_facts(collection, specs.multiplicity[collection.name])]
+        table.caption = ", ".join([*facts, *_image_facts(collection, config, specs)])
         tables.append(table)
     return Group(*tables)
 
@@ -79,13 +80,12 @@ def _features(title: str, names: Sequence[str], config: DataConfig, specs: Specs
         share = stats.missing / max(1, stats.missing + stats.count)
         numbers = (stats.low, stats.moments.mean, stats.high, stats.moments.std)
         table.add_row(
-            name, *(f"{x:.4g}" for x in numbers), f"{share:.2%}" if share else "", config.scaling_of(name).kind
+            name,
+            *(f"{x:.4g}" for x in numbers),
+            f"{share:.2%}" if share else "",
+            "axis" if name in config.coordinates else config.scaling_of(name).kind,
         )
     return table
-
-
-def _truncation(collection: Padded, histogram: Sequence[int]) -> str:
-    return ", ".join(_truncation_facts(collection, histogram))
 
 
 def _truncation_facts(collection: Padded, histogram: Sequence[int]) -> Iterator[str]:
@@ -95,3 +95,17 @@ def _truncation_facts(collection: Padded, histogram: Sequence[int]) -> Iterator[
     yield f"length {collection.length}"
     dropped = 1.0 - kept_fraction(histogram, collection.length)
     yield f"truncation drops {dropped:.3%} of the objects" if dropped else "truncation drops nothing"
+
+
+def _image_facts(collection: Padded, config: DataConfig, specs: Specs) -> Iterator[str]:
+    grid = collection.grid
+    if grid is None:
+        return
+    objects, outside, shared = specs.drawn[collection.name]
+    of = max(1, objects)
+    # the range of an axis that is learnt is known after the pass alone; blocks are counted with their own
+    image = config.images[grid.onto or collection.name]
+    about = "" if image.x.range and image.y.range else "about "
+    yield f"drawn into {grid.x.bins} x {grid.y.bins} cells of {grid.x.column} and {grid.y.column}"
+    yield f"{outside / of:.3%} of the objects outside"
+    yield f"{about}{shared / of:.3%} in a cell that another one fills"

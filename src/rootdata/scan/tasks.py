@@ -15,9 +15,11 @@ from rootdata.expressions.objects import Flat
 from rootdata.io.branches import Branch, check_same_kinds
 from rootdata.io.reader import BlockReader, ChangedError, Described
 from rootdata.jagged import digest
+from rootdata.layouts.grid import grids
 from rootdata.location import KnownFile, Location
 from rootdata.missing import values_of
 from rootdata.options.data import PARTS, DataConfig, Sample
+from rootdata.scaling.transform import Transform
 from rootdata.scan.specs import collects
 
 T_co = TypeVar("T_co", covariant=True)
@@ -46,6 +48,7 @@ class Measured:
     labels : events of each class in each part
     weights : (parts, classes + 1, 2) sum of the weights and of their sizes, of each class in each part; the last class
         is that of the events without a label
+    drawn : as in :class:`rootdata.scan.specs.Specs`
     """
 
     counts: tuple[int, ...]
@@ -57,6 +60,7 @@ class Measured:
     flat: tuple[str, ...]
     columns: Mapping[str, ColumnStats]
     multiplicity: Mapping[str, tuple[int, ...]]
+    drawn: Mapping[str, tuple[int, int, int]]
 
 
 class Task(Protocol[T_co]):
@@ -183,6 +187,7 @@ def _statistics(config: DataConfig, events: Events, block: Block, *, digest: str
             stats = _column(config, name, values, owned)
             # Two collections may share a branch: central and forward jets. It has one scaling, learnt from both.
             columns[name] = columns[name].merge(stats) if name in columns else stats
+    drawn = _drawn(config, events, columns, train)
     by_part = np.bincount(events.part, minlength=len(PARTS))
     labels, weights = _by_class(events, len(config.classes))
     return Measured(
@@ -195,7 +200,37 @@ def _statistics(config: DataConfig, events: Events, block: Block, *, digest: str
         flat=tuple(events.flat),
         columns=columns,
         multiplicity=multiplicity,
+        drawn=drawn,
     )
+
+
+def _drawn(
+    config: DataConfig, events: Events, columns: Mapping[str, ColumnStats], train: np.ndarray[Any, Any]
+) -> dict[str, tuple[int, int, int]]:
+    """Count for each image the training objects, those outside the grid, and those in a cell that was filled before.
+
+    An axis without a given range is taken from the smallest to the largest value of this block.
+    """
+
+    def extent(column: str) -> tuple[float, float]:
+        stats = columns[column]
+        low, high = (float(stats.low), float(stats.high)) if stats.count else (0.0, 0.0)
+        return (low, high) if np.float32(low) < np.float32(high) else (low - 0.5 - abs(low), high + 0.5 + abs(high))
+
+    made = {}
+    for name, grid in grids(config.images, extent).items():
+        objects = events.objects[name]
+        counts = np.diff(objects.offsets)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        of_training = train[owner]
+        where = np.empty((2, len(owner)), np.float32)
+        for values, line in zip(where, (grid.x, grid.y), strict=True):
+            Transform().apply(objects.columns[line.column], values)
+        cells = grid.cells_of(*where[:, of_training])
+        inside = cells >= 0
+        filled = np.unique(owner[of_training][inside] * grid.num_cells + cells[inside])
+        made[name] = (len(cells), int((~inside).sum()), int(inside.sum()) - len(filled))
+    return made
 
 
 def _by_class(events: Events, num_classes: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -121,8 +121,8 @@ def test_the_inverse_gives_back_what_was_put_in(block):
         objects = block.events.objects[c.name]
         for name in c.branches:
             expected = Jagged(objects.offsets, objects.columns[name]).to_awkward()[:, : c.length]
-            assert ak.num(record[name]).to_list() == ak.num(expected).to_list()
-            np.testing.assert_allclose(ak.flatten(record[name]), ak.flatten(expected), rtol=1e-4, atol=1e-4)
+            assert ak.num(record[c.name, name]).to_list() == ak.num(expected).to_list()
+            np.testing.assert_allclose(ak.flatten(record[c.name, name]), ak.flatten(expected), rtol=1e-4, atol=1e-4)
 
 
 @given(blocks(kind="vector"))
@@ -136,9 +136,9 @@ def test_the_inverse_of_a_vector_has_nan_for_what_is_missing(block):
         some = ~np.isnan(values).all(axis=2)
         last = np.where(some.any(axis=1), c.length - np.argmax(some[:, ::-1], axis=1), 0)
         for i, name in enumerate(c.branches):
-            assert ak.num(record[name]).to_list() == last.tolist()
+            assert ak.num(record[c.name, name]).to_list() == last.tolist()
             expected = [np.isnan(row[:n, i]).tolist() for row, n in zip(values, last, strict=True)]
-            assert ak.to_list(np.isnan(record[name])) == expected
+            assert ak.to_list(np.isnan(record[c.name, name])) == expected
 
 
 @given(blocks())
@@ -225,7 +225,7 @@ def test_padding_is_put_in_after_scaling():
     arrays = {"jets": np.array([[[0.5], [-9], [-9]], [[-9], [-9], [-9]]], np.float32)}
     arrays["jets_mask"] = np.array([[True, False, False], [False] * 3])
     transforms = {"pt": Transform(shift=4.0, factor=0.5)}
-    assert to_awkward(layout, arrays, transforms).pt.to_list() == [[5.0], []]
+    assert to_awkward(layout, arrays, transforms).jets.pt.to_list() == [[5.0], []]
     packed = Packed(
         flat=np.empty((2, 0), np.float32),
         objects={"jets": Jagged(jets.offsets, (jets.content - 4) * 0.5)},

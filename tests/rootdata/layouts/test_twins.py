@@ -20,10 +20,11 @@ from rootdata.options.data import Scaling, parse_data
 from rootdata.registry import LAYOUTS, SCALINGS, Registry
 from rootdata.scaling.fit import fit, kind_of
 from rootdata.scaling.transform import Transform
-from strategies import SENTINEL, blocks, masked, ordinary, raw_of
+from strategies import SENTINEL, blocks, drawn, masked, ordinary, raw_of
 
-LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst")
-KEEP_EVERYTHING = {"vector", "tokens", "own_layout.ChannelsFirst"}
+FORM = "own_form.Leading"
+LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst", FORM)
+KEEP_EVERYTHING = {"vector", "tokens", "image", "own_layout.ChannelsFirst"}
 SCALING_NAMES = (*SCALINGS.names(), "own_scaling.Asinh")
 
 
@@ -49,8 +50,16 @@ def specs_of(block):
     return specs
 
 
-def in_layout(block, kind):
-    return dataclasses.replace(block, layout=dataclasses.replace(block.layout, kind=kind))
+def in_layout(block, kind, data):
+    """Give a block another layout; images are drawn anyhow."""
+    if kind == FORM:  # of the first collection, beside tokens
+        first = [dataclasses.replace(c, form=FORM) for c in block.layout.collections[:1]]
+        collections = (*first, *block.layout.collections[1:])
+        return dataclasses.replace(
+            block, layout=dataclasses.replace(block.layout, kind="tokens", collections=collections)
+        )
+    layout = dataclasses.replace(block.layout, kind=kind)
+    return dataclasses.replace(block, layout=data.draw(drawn(layout)) if kind == "image" else layout)
 
 
 class Filled(Layout):
@@ -64,9 +73,9 @@ class Filled(Layout):
 
 @pytest.mark.parametrize("kind", LAYOUT_NAMES)
 @pytest.mark.parametrize("form", [Layout, Filled])
-@given(block=blocks())
-def test_a_graph_makes_what_training_gathers(kind, form, block):
-    block = in_layout(block, kind)
+@given(block=blocks(), data=st.data())
+def test_a_graph_makes_what_training_gathers(kind, form, block, data):
+    block = in_layout(block, kind, data)
     layout = form(**{f.name: getattr(block.layout, f.name) for f in dataclasses.fields(Layout)})
     block = dataclasses.replace(block, layout=layout)
     specs = specs_of(block)
@@ -83,16 +92,16 @@ def test_a_graph_makes_what_training_gathers(kind, form, block):
 
 
 @pytest.mark.parametrize("kind", LAYOUT_NAMES)
-@given(block=blocks(elements=ordinary))
-def test_what_was_gathered_is_taken_apart_again(kind, block):
-    block = in_layout(block, kind)
+@given(block=blocks(elements=ordinary), data=st.data())
+def test_what_was_gathered_is_taken_apart_again(kind, block, data):
+    block = in_layout(block, kind, data)
     try:
         flat, objects = block.layout.form.unpack(block.layout, gathered(block))
     except ShapeError:  # one that counts, say
         assert kind not in KEEP_EVERYTHING
         return
     assert flat.shape == (len(block.events), len(block.layout.flat))
-    for c in block.layout.collections:
+    for c in (c for c in block.layout.collections if c.grid is None):  # for images see test_image.py
         source, (values, there) = block.events.objects[c.name], objects[c.name]
         counts = np.minimum(np.diff(source.offsets), c.length)
         assert there.sum(axis=1).tolist() == counts.tolist()
@@ -150,7 +159,10 @@ def test_those_of_ones_own_are_named_by_where_they_are():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layout": "vectr"}, r"layout: got 'vectr'; allowed: 'vector', 'tokens', or the dotted name .*nearest: 'vect"),
+        (
+            {"layout": "vectr"},
+            r"layout: got 'vectr'; allowed: 'vector', 'tokens', 'image', or the dotted name .*nearest: 'vect",
+        ),
         ({"layout": "own_layout.Nothing"}, r"layout: the layout 'own_layout\.Nothing' can't be made \(.*Nothing"),
         ({"scale": "nowhere.Asinh"}, r"scale: the scaling 'nowhere\.Asinh' can't be made \(No module named 'nowhere'"),
         ({"scale": {"met": "standart"}}, r"scale\.met: got 'standart'; .*nearest: 'standard'"),

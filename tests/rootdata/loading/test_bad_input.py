@@ -128,6 +128,8 @@ def jets(**changes):
     return {"jagged": {"jets": {"branches": ["Jet_pt"], **changes}}}
 
 
+GRID = {"x": "Jet_eta", "y": "Jet_pt", "channels": ["count"]}
+
 FILES = [
     Case(
         "absent file",
@@ -433,6 +435,42 @@ OPTIONS = [
     Case("sample absent from mix", ConfigError, ("mix", "'two'"), two_samples() | {"mix": {"one": 1.0}}),
     Case("misspelt split part", ConfigError, ("'tain'", "split", "nearest: 'train'"), {"split": {"tain": 1.0}}),
     Case("misspelt layout", ConfigError, ("layout", "'token'", "nearest: 'tokens'"), {"layout": "token"}),
+    Case(
+        "misspelt form",
+        ConfigError,
+        ("jagged.jets.form", "'imag'", "nearest: 'image'"),
+        jets(form="imag") | {"layout": "tokens"},
+    ),
+    *[
+        Case(f"image: {name}", error, words, jets(form="image", image=image) | {"layout": "tokens"})
+        for name, image, error, words in (
+            (
+                "outside",
+                GRID | {"x": {"column": "Jet_eta", "range": [90, 91]}},
+                DataError,
+                ("jagged.jets.image", "all", "outside the grid", "Jet_eta goes from", "from 90 to 91", "other ranges"),
+            ),
+            ("no cells", GRID | {"x": {"column": "Jet_eta", "bins": 0}}, ConfigError, ("image.x.bins: got 0",)),
+            (
+                "half a turn",
+                GRID | {"y": {"column": "Jet_pt", "range": [0, 3], "period": 6}},
+                ConfigError,
+                ("image.y.range", "no full period of 'Jet_pt' (6)", "period=0"),
+            ),
+            ("unknown axis", GRID | {"x": "Jet_etta"}, BranchError, ("'Jet_etta'", "Jet_eta")),
+            ("an axis of one number an event", GRID | {"x": "met"}, DataError, ("jagged.jets", "'met'", "flat")),
+        )
+    ],
+    Case(
+        "image: an axis of one value",
+        DataError,
+        ("jagged.same.image.x", "'Same_x' goes from 3 to 3", "no axis"),
+        {
+            "layout": "image",
+            "jagged": {"same": {"branches": ["Same_x"], "image": {"x": "Same_x", "y": "twice"}}},
+            "derived": {"twice": "Same_x * 2"},
+        },
+    ),
     Case("misspelt scaling", ConfigError, ("scale", "'standrad'", "nearest: 'standard'"), {"scale": "standrad"}),
     Case("scale of an unknown column", ConfigError, ("'mett'", "scale", "nearest: 'met'"), {"scale": {"mett": "log"}}),
     Case("shares that do not add to 1", ConfigError, ("split", "add up to 0.9"), {"split": {"train": 0.8, "val": 0.1}}),
