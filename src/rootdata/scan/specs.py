@@ -17,12 +17,13 @@ from rootdata.errors import DataError, SpecsError, version_remedy
 from rootdata.events.statistics import ColumnStats
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
 from rootdata.location import KnownFile, Location, State, without_query
-from rootdata.options.data import PARTS, DataConfig
+from rootdata.options.data import PARTS, DataConfig, Scaling
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import name_of
 from rootdata.scaling.fit import kind_of
 
 VERSION = 3
+_APART = {"checksum", "files", "skipped", "columns", "targets", "multiplicity"}  # what is no plain list
 _HEAD = '{"checksum": "'  # of a file of specs
 
 
@@ -109,6 +110,7 @@ class Specs:
         the last class those of events without a label
     estimated : whether statistics come from a fraction of the blocks
     skipped : the bad ones, where they are left out instead of refused
+    targets : statistics of every target, of training events
     """
 
     key: str
@@ -122,6 +124,7 @@ class Specs:
     weights: tuple[tuple[tuple[tuple[float, float], ...], ...], ...]
     estimated: bool = False
     skipped: tuple[SkippedFile, ...] = ()
+    targets: Mapping[str, ColumnStats] = dataclasses.field(default_factory=dict)
     version: int = VERSION
 
     def num_events(self, part: str) -> int:
@@ -192,6 +195,9 @@ class Specs:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain |= {k: [_plain(f) for f in plain[k]] for k in ("files", "skipped")}
         plain["columns"] = {name: stats.to_dict() for name, stats in self.columns.items()}
+        plain["targets"] = {name: stats.to_dict() for name, stats in self.targets.items()}
+        if not self.targets:  # specs without any are what they were before there were targets
+            del plain["targets"]
         plain["multiplicity"] = {k: list(v) for k, v in self.multiplicity.items()}
         return plain
 
@@ -204,15 +210,16 @@ class Specs:
         KeyError, TypeError, ValueError
             For anything else, a field that is absent or unknown among it.
         """
-        wrong = {f.name for f in dataclasses.fields(cls)} ^ (plain.keys() - {"checksum"})
+        wrong = {f.name for f in dataclasses.fields(cls)} ^ (plain.keys() - {"checksum"} | {"targets"})
         if wrong:
             raise ValueError(f"absent or unknown: {', '.join(sorted(wrong))}")
-        rest = {k: v for k, v in plain.items() if k not in {"checksum", "files", "skipped", "columns", "multiplicity"}}
+        rest = {k: v for k, v in plain.items() if k not in _APART}
         rest |= {k: as_tuples(rest[k]) for k in ("samples", "flat", "labels", "weights")}
         return cls(
             files=tuple(_file(f) for f in plain["files"]),
             skipped=tuple(SkippedFile(**f) for f in plain["skipped"]),
             columns={name: ColumnStats.from_dict(c) for name, c in plain["columns"].items()},
+            targets={name: ColumnStats.from_dict(c) for name, c in plain.get("targets", {}).items()},
             multiplicity={k: tuple(v) for k, v in plain["multiplicity"].items()},
             **rest,
         )
@@ -249,7 +256,12 @@ def _needs(config: DataConfig, column: str) -> list[Any]:
 
 def collects(config: DataConfig, column: str) -> dict[str, Any]:
     """Say which of the costlier statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
-    kind = kind_of(config.scaling_of(column))
+    return collected(config.scaling_of(column))
+
+
+def collected(scaling: Scaling) -> dict[str, Any]:
+    """Say the same of a scaling."""
+    kind = kind_of(scaling)
     if kind is None:
         return {}
     return {"curve": None if kind.curve is None else kind.curve.apply, "quantiles": kind.needs_quantiles}
