@@ -228,7 +228,7 @@ class Classifier(pl.LightningModule):
         """Log the figures of regressions, of all ranks."""
         if self.val_residuals is None:
             return
-        figures = self.val_residuals.compute()
+        figures = {name: found.reshape(-1) for name, found in self.val_residuals.compute().items()}
         for column, names in enumerate(figure_names(self.targets)):
             for figure, name in names.items():
                 value = figures[figure][column].float()

@@ -35,7 +35,9 @@ def _kind(value: Any, where: str) -> str:
 def _weight(value: Any, where: str) -> float:
     weight = values.number(value, where)
     if weight <= 0:
-        raise ConfigError(f"{where}: got {weight:g}, with which the head has no loss; give a number above 0, or no head")
+        raise ConfigError(
+            f"{where}: got {weight:g}, with which the head has no loss; give a number above 0, or no head"
+        )
     return weight
 
 
