@@ -83,7 +83,7 @@ class Block:
 def needed_branches(config: DataConfig, sample: Sample) -> tuple[str, ...]:
     """Return the branches that a sample's blocks must read, derived columns resolved, in a stable order."""
     texts = [config.cut, config.label, config.weight, sample.cut, sample.weight]
-    texts += [one.value for one in (*config.targets, *config.observers)]
+    texts += [*(target.value for target in config.targets), *(observer.value for observer in config.observers)]
     names = [*feature_branches(config), *(n for t in texts if isinstance(t, str) for n in sorted(parse(t).names))]
     return _resolved([*names, *sorted(split.branches_of(config.split))], config)
 

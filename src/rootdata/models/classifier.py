@@ -25,12 +25,12 @@ from rootdata.models.heads import (
     Regression,
     ResidualSums,
     check_targets,
-    figure_names,
     parse_heads,
     regression_loss,
 )
 from rootdata.options.data import OBSERVED
 from rootdata.training.metrics import ScoreSums
+from rootdata.training.responses import figure_names
 
 MOST_SCORES = 1 << 22  # different scores of a class that are kept apart: 84 MB a process
 
@@ -140,7 +140,7 @@ class Classifier(pl.LightningModule):
         """Take the outputs apart: logits of the classes, and scaled values of the targets, (B, targets)."""
         if self.regression is None:
             return outputs, None
-        found = dict(zip(self._names, outputs.split(self._widths, dim=1), strict=True))
+        found = dict(zip(self._names, torch.split(outputs, self._widths, dim=1), strict=True))
         logits = next((found[head.name] for head in self.heads if not head.is_regression), None)
         if logits is not None and self.classes == 2:
             logits = logits.squeeze(1)
@@ -167,8 +167,8 @@ class Classifier(pl.LightningModule):
         logits, scaled = self.split(outputs)
         if self.regression is None or scaled is None:
             return weighted_loss(outputs, batch["label"], weight=weight, mean_weight=mean_weight)
-        columns = scaled.split([len(head.target) for head in self.regressions], dim=1)
-        truths = self.regression.truth(batch).split([len(head.target) for head in self.regressions], dim=1)
+        widths = [len(head.target) for head in self.regressions]
+        columns, truths = (torch.split(v, widths, dim=1) for v in (scaled, self.regression.truth(batch)))
         losses = [
             head.weight * regression_loss(head, found, truth, weight=weight, mean_weight=mean_weight)
             for head, found, truth in zip(self.regressions, columns, truths, strict=True)

@@ -60,7 +60,7 @@ class DeepSets(Classifier):
         self.rho = nn.Sequential(*mlp(widths, dropout=dropout), nn.Linear(widths[-1], self.width))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Give the logits of a batch: (B,), or (B, classes) where there are more than two; (B, ``width``) of several heads."""
+        """Give the logits of a batch: (B,), or (B, classes) of more than two; of several heads (B, ``width``)."""
         parts = [batch["flat"]] if self.has_flat else []
         for name, phi in zip(self.collections, self.phi, strict=True):
             parts.append(pool(phi, batch[name], mask=batch[f"{name}_mask"]))

@@ -55,7 +55,7 @@ class DNN(Classifier):
         self.network = nn.Sequential(*mlp(widths, dropout=dropout), nn.Linear(widths[-1], self.width))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Give the logits of a batch: (B,), or (B, classes) where there are more than two; (B, ``width``) of several heads."""
+        """Give the logits of a batch: (B,), or (B, classes) of more than two; of several heads (B, ``width``)."""
         x = batch["x"]
         if self.use_mask:
             x = torch.cat([x, batch["mask"].to(x.dtype)], dim=1)

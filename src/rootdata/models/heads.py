@@ -6,7 +6,7 @@ A head is so many of the last layer's columns, with a loss and a weight. All of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from rootdata.scaling.transform import Transform
 
 KINDS = ("classification", "regression")
-LOSSES = {"huber": functional.huber_loss, "mse": functional.mse_loss, "mae": functional.l1_loss}
-FIGURES = ("rmse", "mae", "bias", "resolution")
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "huber": functional.huber_loss,
+    "mse": functional.mse_loss,
+    "mae": functional.l1_loss,
+}
 LARGEST_LOG = 80.0  # of what a logarithm is undone: e**80 is still a float32
 
 
@@ -263,14 +266,3 @@ class ResidualSums(Metric):
         bias, square = first / total, second / total
         found = {"rmse": square.clamp(min=0).sqrt(), "mae": size / total, "bias": bias}
         return found | {"resolution": (square - bias.square()).clamp(min=0).sqrt()}
-
-
-def figure_names(targets: Sequence[str]) -> list[dict[str, str]]:
-    """Return how the figures of each target are called: ``rmse``, or ``mass/rmse`` where there are several targets.
-
-    Examples
-    --------
-    >>> figure_names(["mass"])[0]["rmse"], figure_names(["mass", "pt"])[1]["bias"]
-    ('rmse', 'pt/bias')
-    """
-    return [{figure: figure if len(targets) == 1 else f"{name}/{figure}" for figure in FIGURES} for name in targets]

@@ -349,7 +349,8 @@ class DataConfig:
     weight : expression or number, multiplied by the sample's
     classes : names of the classes, class 0 first
     targets : numbers to predict, ``{"mass": "GenHiggs_mass"}`` or ``{"mass": {"value": ..., "scale": ..., "unit":
-        "GeV"}}``, scaled by ``standard``, ``minmax``, ``robust``, ``log``, ``none`` or ``{"shift": ..., "factor": ...}``
+        "GeV"}}``; scaled by ``standard``, ``minmax``, ``robust``, ``log``, ``none``, or as ``{"shift": ..., "factor":
+        ...}`` say
     observers : branches, derived columns or expressions that go with the events without being inputs; a list, or name
         to expression
     observe_training : whether training batches hold the observers, too

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from files_for_tests import make_events, write
 
 from rootdata.errors import ConfigError, DataError, RootDataError
 from rootdata.loading.dataset import RootDataset
 from rootdata.scan.specs import Specs
-from tests.rootdata.files_for_tests import make_events, write
 
 OBSERVERS = {"event": "event", "w": "weight", "n": "count(Jet_pt)", "is_hard": "met > 40", "twice": "2 * met"}
 TARGETS = {"mass": {"value": "2 * met + sum(Jet_pt)"}, "size": {"value": "met + 1", "scale": "log"}}
@@ -109,7 +109,7 @@ def test_inputs_are_the_same_with_and_without(files: Path) -> None:
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_cached_blocks_hold_them(files: Path, tmp_path: Path, where: str) -> None:
     cache = {"dir": str(tmp_path)} if where == "disk" else "memory"
-    expected = [rows(iter(RootDataset(options(files, seed=3), "train"))) for _ in range(1)][0]
+    expected = rows(iter(RootDataset(options(files, seed=3), "train")))
     cached = RootDataset(options(files, seed=3, cache=cache), "train")
     for epoch in range(2):
         cached.epoch = 0

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 import pytorch_lightning as pl
 import torch
+from files_for_tests import make_events, write
 from torch.nn import functional
 
 from rootdata.bundle.assemble import Assembler
@@ -22,8 +23,7 @@ from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.classifier import Classifier, weighted_loss
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
-from rootdata.models.heads import LOSSES, ResidualSums, parse_heads
-from tests.rootdata.files_for_tests import make_events, write
+from rootdata.models.heads import ResidualSums, parse_heads
 
 TARGETS = {"mass": {"value": "2 * met + sum(Jet_pt)", "unit": "GeV"}, "size": {"value": "met + 1", "scale": "log"}}
 HEADS = {
