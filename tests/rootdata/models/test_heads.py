@@ -278,3 +278,22 @@ def test_regressions_need_neither_labels_nor_classes(files: Path) -> None:
     assert {"val/loss", "val/rmse", "val/mae", "val/bias", "val/resolution"} <= trainer.callback_metrics.keys()
     assert "val/auc" not in trainer.callback_metrics
     assert isinstance(network, Classifier)
+
+
+def test_a_resumed_training_ends_as_an_unbroken_one(files: Path, tmp_path: Path) -> None:
+    def trained(folder: Path, epochs: int, ckpt_path: Path | None = None) -> tuple[dict[str, Any], pl.Trainer]:
+        torch.manual_seed(5)
+        data = make_data(files, observe_training=True)
+        network = DeepSets(data.shapes, heads=HEADS, dropout=0.0)
+        options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", default_root_dir=folder, **options)
+        trainer.fit(network, data, ckpt_path=ckpt_path)
+        trainer.save_checkpoint(folder / "end.ckpt")
+        return network.state_dict(), trainer
+
+    unbroken, _ = trained(tmp_path / "a", 3)
+    trained(tmp_path / "b", 2)
+    resumed, _ = trained(tmp_path / "c", 3, tmp_path / "b" / "end.ckpt")
+    for name, values in unbroken.items():
+        same = torch.equal(values, resumed[name]) if isinstance(values, torch.Tensor) else values == resumed[name]
+        assert same, name
