@@ -24,8 +24,8 @@ interface OutputSpec {
   dtype: string;
   shape: (number | string)[];
   columns: string[];
-  kind?: string;
-  units?: string[];
+  kind: string;
+  units: string[];
 }
 
 interface FeatureRange {

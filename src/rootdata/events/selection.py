@@ -19,7 +19,7 @@ from rootdata.io.branches import Branch
 from rootdata.jagged import Ints, Jagged, same_offsets
 from rootdata.location import Location
 from rootdata.missing import Bools, Masked
-from rootdata.options.data import PARTS, Collection, DataConfig, Observer, Sample, Target
+from rootdata.options.data import PARTS, Collection, DataConfig, Observer, Sample, TargetColumn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -418,7 +418,7 @@ def _weights(
     return single
 
 
-def _target(target: Target, columns: _ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
+def _target(target: TargetColumn, columns: _ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
     what = f"target {target.name!r},"
     return _known(target.value, columns, keep, block, what=what, wrong="is missing or not finite")
 

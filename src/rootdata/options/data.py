@@ -213,7 +213,7 @@ def _target_scale(value: Any, where: str) -> Scaling:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class TargetColumn:
     """A number that a network learns to predict.
 
     Parameters
@@ -229,12 +229,12 @@ class Target:
     unit: str | None = option(values.text, None, is_optional=True, decides=())
 
 
-def _targets(value: Any, where: str) -> tuple[Target, ...]:
+def _targets(value: Any, where: str) -> tuple[TargetColumn, ...]:
     table = values.mapping(value or {}, where, "{'mass': 'GenHiggs_mass'}")
     for name in map(str, table):
         if not name.isidentifier():
             raise ConfigError(f"{where}.{name}: a target's name becomes that of a column; {name!r} is no plain word")
-    return tuple(_named(Target, name, one, where, short="value") for name, one in table.items())
+    return tuple(_named(TargetColumn, name, one, where, short="value") for name, one in table.items())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -374,7 +374,7 @@ class DataConfig:
     label: str | None = option(_expression, None, decides=("specs",))
     weight: str | float | None = option(_weight, None, decides=("specs",))
     classes: tuple[str, ...] = option(_classes, ("background", "signal"), takes=Sequence[str] | None, is_optional=True)
-    targets: tuple[Target, ...] = option(
+    targets: tuple[TargetColumn, ...] = option(
         _targets, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
     )
     observers: tuple[Observer, ...] = option(

@@ -11,7 +11,7 @@ from rootdata.errors import DataError
 from rootdata.events.statistics import ColumnStats
 from rootdata.io.formats.basket_index import BasketIndex
 from rootdata.layouts.layout import Layout, Padded, kept_fraction
-from rootdata.options.data import DataConfig, Target
+from rootdata.options.data import DataConfig, TargetColumn
 from rootdata.scaling.fit import fit
 from rootdata.scaling.transform import Transform
 from rootdata.scan.specs import Specs
@@ -65,7 +65,7 @@ class Scanned:
         return BasketIndex.load(cache_folder.baskets_path(self.specs.fingerprint))
 
 
-def _of_target(target: Target, stats: ColumnStats) -> Transform:
+def _of_target(target: TargetColumn, stats: ColumnStats) -> Transform:
     where = f"targets.{target.name}: {target.value!r}"
     if stats.count and stats.low == stats.high:
         raise DataError(

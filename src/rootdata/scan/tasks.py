@@ -17,7 +17,7 @@ from rootdata.io.reader import BlockReader, ChangedError, Described
 from rootdata.jagged import digest
 from rootdata.location import KnownFile, Location
 from rootdata.missing import values_of
-from rootdata.options.data import PARTS, DataConfig, Sample, Target
+from rootdata.options.data import PARTS, DataConfig, Sample, TargetColumn
 from rootdata.scan.specs import collected, collects
 
 T_co = TypeVar("T_co", covariant=True)
@@ -210,7 +210,7 @@ def _by_class(events: Events, num_classes: int) -> tuple[np.ndarray[Any, Any], n
     return counts[:, :-1], np.stack(sums, axis=1).reshape(*shape, 2)
 
 
-def _target(target: Target, values: np.ndarray[Any, Any], chosen: np.ndarray[Any, Any] | None) -> ColumnStats:
+def _target(target: TargetColumn, values: np.ndarray[Any, Any], chosen: np.ndarray[Any, Any] | None) -> ColumnStats:
     """Measure a target, or only its values at the positions ``chosen``."""
     return ColumnStats.of(values if chosen is None else values.take(chosen), **collected(target.scale))
 

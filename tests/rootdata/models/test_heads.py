@@ -286,7 +286,7 @@ def test_a_resumed_training_ends_as_an_unbroken_one(files: Path, tmp_path: Path)
         data = make_data(files, observe_training=True)
         network = DeepSets(data.shapes, heads=HEADS, dropout=0.0)
         options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", default_root_dir=folder, **options)
+        trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", enable_checkpointing=False, **options)
         trainer.fit(network, data, ckpt_path=ckpt_path)
         trainer.save_checkpoint(folder / "end.ckpt")
         return network.state_dict(), trainer
