@@ -127,7 +127,7 @@ READS = {"uproot", "fsspec"}
 LOADS = {
     "compiling": {"numba"},
     "io.files": READS, "io.remote": READS, "io.trees": READS, "io.tree_pool": READS, "io.reader": READS,
-    "io.formats.basket_index": READS,
+    "io.formats.basket_index": READS, "io.friends.friended": READS,
     "io.tables.known": READS, "io.tables.content": READS, "io.tables.tree": READS, "io.tables.parquet": READS,
     "io.tables.arrow": READS, "io.tables.text": READS,
     "io.formats.decode": {"numba"},

@@ -181,7 +181,7 @@ def test_a_misspelt_option_is_one_sentence(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("data", ["ttH_pythia", "nanoaod"])
+@pytest.mark.parametrize("data", ["ttH_pythia", "nanoaod", "lhcb"])
 def test_absent_files_are_one_sentence_with_the_remedy(tmp_path, data):
     message = train(tmp_path, f"data={data}", status=2)
     assert "no ROOT files" in message
@@ -190,12 +190,10 @@ def test_absent_files_are_one_sentence_with_the_remedy(tmp_path, data):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("data", "folder", "model"), [("ttH_pythia", "tth_pythia", "dnn"), ("nanoaod", "real", "deepsets")]
+@pytest.mark.skipif(
+    not (SHARED / "tth_pythia").is_dir(), reason="the data set 'tth_pythia' is not beside the repository"
 )
-def test_real_files(tmp_path, data, folder, model):
-    if not (SHARED / folder).is_dir():
-        pytest.skip(f"the data set {folder!r} is not beside the repository")
-    words = [f"data={data}", f"data.folder={SHARED / folder}", f"model={model}", "data.batch_size=64"]
+def test_real_files(tmp_path):
+    words = ["data=ttH_pythia", f"data.folder={SHARED / 'tth_pythia'}", "model=dnn", "data.batch_size=64"]
     train(tmp_path, *words, *QUICK, *FEW)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["events"] > 30

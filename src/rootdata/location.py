@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 import re
+from collections.abc import Sequence
 
 
 def is_remote(path: str) -> bool:
@@ -29,17 +30,40 @@ def without_query(path: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Friend:
+    """A tree whose branches are read as if they stood in another one, entry by entry.
+
+    Parameters
+    ----------
+    alias : what its branches are called by where another has their names, ``alias.branch``; by default the tree's name
+    is_named : whether the file of the other tree names it, and nobody else
+    """
+
+    path: str
+    tree: str | None = None
+    alias: str = ""
+    is_named: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Location:
     """A file and, where it was given, the name of the tree in it.
 
     Parameters
     ----------
     replicas : other places at which copies of the file lie
+    friends : trees that are read beside this one
     """
 
     path: str
     tree: str | None = None
     replicas: tuple[str, ...] = ()
+    friends: tuple[Friend, ...] = ()
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether it, or a friend, lies on another machine."""
+        return is_remote(self.path) or any(is_remote(friend.path) for friend in self.friends)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,6 +86,17 @@ class State:
         """Say whether two states of a file are known to be of different contents."""
         pairs = ((self.size, other.size), (self.version, other.version))
         return any(a and b and a != b for a, b in pairs)
+
+
+def together(states: Sequence[State]) -> State:
+    """Return the state of several files that are read as one; what is not known of one is not known of all."""
+    if len(states) == 1:
+        return states[0]
+    return State(
+        size=sum(s.size for s in states) if all(s.size for s in states) else 0,
+        version="+".join(s.version for s in states) if all(s.version for s in states) else "",
+        is_settled=all(s.is_settled for s in states),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

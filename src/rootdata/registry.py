@@ -79,6 +79,8 @@ SCALINGS = Registry(
         "minmax": "rootdata.scaling.kinds:MinMax",
         "robust": "rootdata.scaling.kinds:Robust",
         "log": "rootdata.scaling.kinds:Log",
+        "uniform": "rootdata.scaling.kinds:Uniform",
+        "normal": "rootdata.scaling.kinds:Normal",
         "none": "rootdata.scaling.kinds:Unscaled",
     },
 )

@@ -54,8 +54,9 @@ class Watched(Generic[T]):
         kept = self._kept
         if kept is not None and kept[0] == stamp:
             return kept[1]
-        value, may_keep = self._read()
+        # Now, not after reading: what changes while a read takes its time may leave the stamp as it is.
         is_settled = time.time_ns() - seen.st_mtime_ns > SETTLED_NS
+        value, may_keep = self._read()
         self._kept = (stamp, value) if may_keep and is_settled else None
         return value
 

@@ -5,6 +5,7 @@ Only ASCII letters, digits and ``. _ -`` are taken, so no name is a path, looks 
 
 from __future__ import annotations
 
+import functools
 import re
 
 from serve.errors import BadRequest
@@ -16,6 +17,7 @@ _WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
+@functools.lru_cache(maxsize=256)  # the same few are asked for again and again
 def is_word(text: str) -> bool:
     """Tell whether ``text`` may name a model.
 

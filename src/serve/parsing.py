@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import contextlib
+import functools
+import re
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import orjson
 
@@ -11,6 +14,12 @@ from rootdata.errors import nearest
 from serve.app.memory import LARGE, uncollected
 from serve.errors import BadRequest, InvalidEvents
 
+T = TypeVar("T")
+
+PIECE = 1 << 17  # bytes of a long text that are parsed at a time
+_SPACE = re.compile(rb"[ \t\n\r]*")  # as JSON has it
+_PLAIN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^ \t\n\r\[\]{},:"]+', re.DOTALL)
+_OPENING = re.compile(rb"(?:\[[ \t\n\r]*){1,8}")
 _SHOWN = 60  # characters of what a client sent that an error repeats
 _NOT_JSON = (b"NaN", b"nan", b"Infinity", b"-Infinity", b"inf", b"-inf")
 
@@ -48,10 +57,133 @@ def parse_object(body: bytes | memoryview, *, what: str = "body") -> dict[str, A
     BadRequest
         Where it is malformed or something else.
     """
-    document = parse_json(body, what=what)
+    return _object(parse_json(body, what=what), what)
+
+
+def _object(document: Any, what: str) -> dict[str, Any]:
     if type(document) is not dict:
         raise BadRequest(f"{what}: got {kind_of(document)}; expected an object, {{...}}")
     return document
+
+
+def parse_object_in_pieces(text: bytes, *, what: str = "body") -> Generator[None, None, dict[str, Any]]:
+    """Parse JSON as :func:`parse_object`, and give others a turn after each piece of a long text.
+
+    Lists are cut where an element seems to end. A text up to a cut is a list of whole values, or it is no JSON, so
+    that a cut in the wrong place, inside a string say, is noticed; then elements are read one by one.
+
+    Raises
+    ------
+    BadRequest
+        As :func:`parse_object`.
+    """
+    if len(text) > PIECE:
+        with contextlib.suppress(ValueError, RecursionError), uncollected():
+            value, end = yield from _value(text, _after_space(text, 0))
+            if end == len(text):
+                return _object(value, what)
+        # What is wrong, and where, is said of the whole text.
+    return parse_object(text, what=what)
+
+
+def finished(steps: Generator[Any, None, T]) -> T:
+    """Take all steps at once, and return what they lead to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def _after_space(text: bytes, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
+def _value(text: bytes, at: int) -> Generator[None, None, tuple[Any, int]]:
+    """Parse the value that begins somewhere; return it, and where what follows begins."""
+    value: Any
+    if text.startswith(b"{", at):
+        value, at = yield from _members(text, _after_space(text, at + 1))
+    elif text.startswith(b"[", at):
+        value, at = yield from _elements(text, _after_space(text, at + 1))
+    else:
+        value, at = _plain(text, at)
+    return value, _after_space(text, at)
+
+
+def _plain(text: bytes, at: int) -> tuple[Any, int]:
+    found = _PLAIN.match(text, at, at + PIECE)
+    if found is None:
+        raise ValueError(at)
+    return orjson.loads(found[0]), found.end()
+
+
+def _members(text: bytes, at: int) -> Generator[None, None, tuple[dict[str, Any], int]]:
+    """Parse an object from behind its bracket on."""
+    members: dict[str, Any] = {}
+    is_over = text.startswith(b"}", at)
+    while not is_over:
+        key, at = _plain(text, at)
+        at = _after_space(text, at)
+        if type(key) is not str or not text.startswith(b":", at):
+            raise ValueError(at)
+        members[key], at = yield from _value(text, _after_space(text, at + 1))
+        is_over, at = _separated(text, at, b"}")
+        yield
+    return members, at + (not members)
+
+
+def _elements(text: bytes, at: int) -> Generator[None, None, tuple[list[Any], int]]:
+    """Parse a list from behind its bracket on."""
+    elements: list[Any] = []
+    is_over = text.startswith(b"]", at)
+    while not is_over:
+        for cut in _cuts(text, at):
+            try:
+                elements += orjson.loads(b"[" + text[at:cut] + b"]")
+            except orjson.JSONDecodeError:
+                continue
+            at = _after_space(text, cut)
+            break
+        else:
+            element, at = yield from _value(text, at)
+            elements.append(element)
+        is_over, at = _separated(text, at, b"]")
+        yield
+    return elements, at + (not elements)
+
+
+def _cuts(text: bytes, at: int) -> Iterator[int]:
+    """Say where a list may end, or an element of it about a piece further on, if elements are alike."""
+    deep = _OPENING.match(text, at)
+    if text.startswith(b"{", at):
+        end, between = _boundaries(rb"\{", rb"\}")
+    else:
+        end, between = _boundaries(rb"\[", rb"\]", times=deep[0].count(b"[") if deep else 0)
+    for boundary, low, high in ((end, at, at + PIECE), (between, at + PIECE, at + 2 * PIECE)):
+        found = boundary.search(text, low, high)
+        if found is not None and (cut := found.end("before") if found.re.groups else found.start()) > at:
+            yield cut
+
+
+@functools.cache
+def _boundaries(opening: bytes, closing: bytes, *, times: int = 1) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Describe the end of a list, and the place between two elements, that open and close so many times."""
+    if times == 0:
+        return re.compile(rb"\]"), re.compile(rb",")
+    space = _SPACE.pattern
+    before = b"(?P<before>" + space.join([closing] * times) + b")" + space
+    return re.compile(before + rb"\]"), re.compile(before + b"," + space + space.join([opening] * times))
+
+
+def _separated(text: bytes, at: int, closing: bytes) -> tuple[bool, int]:
+    """Go on behind a comma, or behind the end of a list or an object; tell which it was."""
+    is_over = text.startswith(closing, at)
+    if not is_over and not text.startswith(b",", at):
+        raise ValueError(at)
+    return is_over, at + 1 if is_over else _after_space(text, at + 1)
 
 
 def check_keys(found: Iterable[str], *, known: Iterable[str], needed: Iterable[str] = (), what: str = "body") -> None:

@@ -90,12 +90,23 @@ void friends()
    t.Write();
 }
 
+// A friend that ROOT finds by an index, whatever its order.
+void indexed()
+{
+   TFile file("indexed.root", "RECREATE", "", 101);
+   TTree t("indexed", ""); int i; float y;
+   t.Branch("i", &i); t.Branch("y", &y);
+   for (int k = 59; k >= 0; --k) { i = k; y = 3 * k; t.Fill(); }
+   t.BuildIndex("i"); t.Write();
+}
+
 void write()
 {
    TFile file("divided.root", "RECREATE", "", 101);
    divided(); twice();
    file.Close();
    friends();
+   indexed();
 }
 """
 
@@ -119,5 +130,5 @@ if __name__ == "__main__":
         ROOT.gInterpreter.Declare('#include "hit.h"\n' + CODE)
         ROOT.write()
     Path("not_there.root").unlink()
-    for name in ("divided.root", "friends.root", "friends_extra.root"):
+    for name in ("divided.root", "friends.root", "friends_extra.root", "indexed.root"):
         print(name, Path(name).stat().st_size)

@@ -1,4 +1,4 @@
-"""A server that is shown by jupyter-server-proxy, as in a notebook of a JupyterHub."""
+"""A server that is shown by jupyter-server-proxy, alone and behind the proxy of a JupyterHub, as in its notebooks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.skipif(
     reason="NO JUPYTER: needs jupyter-server-proxy; nothing was tested behind it",
 )
 HUB = "hub.cern.ch"
+HUB_PROXY = Path(__file__).parents[2] / ".ci/page/node_modules/.bin/configurable-http-proxy"
 EVENTS = {"events": [{"HT": 400.0, "MET_pt": 30.0}]}
 
 
@@ -36,35 +38,60 @@ def jupyter(tmp_path_factory):
         process = subprocess.Popen([sys.executable, "-m", "jupyter_server", *words], env=environment, stderr=log)
     address = f"http://127.0.0.1:{port}/user/anna"
     try:
-        poll(lambda: is_up(address), seconds=60, every=0.1)
+        poll(lambda: is_up(f"{address}/api"), seconds=60, every=0.1)
         yield address
     finally:
         process.terminate()
         process.wait(20)
 
 
-def is_up(address):
+@pytest.fixture(scope="module")
+def hub(jupyter):
+    """Give the proxy that a JupyterHub has in front of its users' servers, told of one as the hub tells it."""
+    if not HUB_PROXY.exists():
+        pytest.skip("NO HUB PROXY: needs configurable-http-proxy, which `make page` installs")
+    port, api = free_port(), free_port()
+    words = [f"--ip=127.0.0.1 --port={port}", f"--api-ip=127.0.0.1 --api-port={api}", "--log-level=error"]
+    environment = {**os.environ, "CONFIGPROXY_AUTH_TOKEN": "t"}
+    process = subprocess.Popen([HUB_PROXY, *" ".join(words).split()], env=environment)
+    routes, headers = f"http://127.0.0.1:{api}/api/routes", {"Authorization": "token t"}
     try:
-        return httpx.get(f"{address}/api").is_success
+        poll(lambda: is_up(routes, headers), seconds=60, every=0.1)
+        target = {"target": jupyter.removesuffix("/user/anna")}
+        assert httpx.post(f"{routes}/user/anna", json=target, headers=headers).status_code == 201
+        yield f"http://127.0.0.1:{port}/user/anna"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def is_up(address, headers=None):
+    try:
+        return httpx.get(address, headers=headers).is_success
     except httpx.TransportError:
         return False
 
 
-def through(jupyter, server, host):
+def through(front, server, host):
     """Talk as a page at ``host`` does, to the server behind the proxy."""
-    port, own = server.url.rsplit(":", 1)[1], jupyter.rsplit(":", 1)[1].partition("/")[0]
+    port, own = server.url.rsplit(":", 1)[1], front.rsplit(":", 1)[1].partition("/")[0]
     headers = {"Authorization": "token t", "Host": f"{host}:{own}", "Origin": f"http://{host}:{own}"}
-    return httpx.Client(base_url=f"{jupyter}/proxy/{port}", headers=headers, timeout=30)
+    return httpx.Client(base_url=f"{front}/proxy/{port}", headers=headers, timeout=30)
+
+
+@pytest.fixture(params=["jupyter", pytest.param("hub", marks=pytest.mark.long)])
+def front(request):
+    return request.getfixturevalue(request.param)
 
 
 @pytest.mark.parametrize(
     ("host", "options", "status"),
     [("127.0.0.1", [], 200), (HUB, ["--allow-host", HUB], 200), (HUB, [], 403)],
 )
-def test_pages_of_the_hub_may_ask_if_its_name_is_known(jupyter, start_server, tmp_path, host, options, status):
+def test_pages_of_the_hub_may_ask_if_its_name_is_known(front, start_server, tmp_path, host, options, status):
     Repository(tmp_path / "repo").publish(make_bundle(tmp_path / "bundle"), "flat")
     server = start_server(["-m", "serve", str(tmp_path / "repo"), "--port", "0", *options])
-    with through(jupyter, server, host) as client:
+    with through(front, server, host) as client:
         answer = client.post("/models/flat/predict", json=EVENTS)
         assert answer.status_code == status, answer.text
         if status == 403:

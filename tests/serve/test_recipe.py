@@ -22,13 +22,19 @@ import torch
 from servers import Handle
 from torch import Tensor, nn
 
+from rootdata.bundle.assemble import Assembler, lists_of
 from rootdata.bundle.export import export
+from rootdata.bundle.manifest import open_bundle
+from rootdata.io.reader import BlockReader
 from rootdata.loading.datamodule import RootDataModule
+from rootdata.location import Location
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
+from rootdata.table import Table, take
 from sofie_for_tests import Compiled
 
 CLOSE = 1e-6
+DIVIDED = Path(__file__).parents[1] / "data" / "divided.root"
 NUM_EVENTS = 300
 CUT = "met < 120 and nJet >= 1 and trigger == 1"
 
@@ -99,7 +105,16 @@ def each(function: Callable[[Any], Any], value: Any, *, missing: Any = None) -> 
 
 def compute(steps: Sequence[Mapping[str, Any]], known: Mapping[str, Any]) -> Any:
     """Compute an expression for one event, every part of it in the type that the manifest says."""
-    text, types = steps[-1]["text"], {step["text"]: np.dtype(step["dtype"]).type for step in steps}
+    # A name with brackets or points, as a branch may have, is one word: in backticks, or as it is.
+    odd = {name: f"odd{i}" for i, name in enumerate(sorted(known, key=len, reverse=True)) if not name.isidentifier()}
+    known = known | {word: known[name] for name, word in odd.items()}
+
+    def plain(text: str) -> str:
+        for name, word in odd.items():
+            text = text.replace(f"`{name}`", word).replace(name, word)
+        return text
+
+    text, types = plain(steps[-1]["text"]), {plain(step["text"]): np.dtype(step["dtype"]).type for step in steps}
 
     def value_of(node: ast.expr) -> Any:
         kind = types.get(ast.get_source_segment(text, node) or "")
@@ -153,6 +168,49 @@ OPERATORS: dict[type, Callable[..., Any]] = {
     ast.FloorDiv: in_type(floor),
     ast.Gt: lambda a, b, kind: None if a is None else kind(a > b),
 }
+
+
+# Columns that are parts of branches
+
+
+def test_columns_that_are_parts_of_branches_give_the_scores_of_torch(tmp_path: Path) -> None:
+    """Parts of lists of arrays, leaves, lists of lists and the number of the event go all the way."""
+    data = RootDataModule(
+        {"all": {"files": str(DIVIDED), "tree": "t"}}, label="jet.q > 0",
+        flat=["MET", "jet.pt", "m[0]", "nested.k", "entry", "total", "lead", "third"],
+        derived={
+            "total": "sum(flatten(vv)) + count(num(vv))", "lead": "max(`Jet_tau[1]`) * 2", "third": "entry // 3",
+            "far": "`Jet_tau[2]` / jet.pt",
+        },
+        jagged={
+            "jets": {"branches": ["Jet_pt", "Jet_tau[0]", "far", "num(vv)"], "length": 3, "sort": "-`Jet_tau[4]`",
+                     "cut": "`grid[1][2]` > 1100"},
+            "links": {"branches": ["flatten(links)"], "length": 4},
+        },
+        layout="vector", scale="standard", split={"by": "entry % 2", "train": [0], "val": [], "test": [1]},
+    )  # fmt: skip
+    torch.manual_seed(7)
+    network = DNN(data.shapes, hidden=[8], use_mask=True).eval()
+    export(network, data, tmp_path / "bundle")
+    entries, scores = by_torch(network, data)
+    assert sorted(entries.tolist()) == list(range(1, 60, 2))
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    names = [b["name"] for b in manifest["branches"]]
+    assert {"Jet_tau[0]", "jet.pt", "flatten(vv)", "num(vv)", "entry"} <= {*names}
+    assert manifest["selection"]["trees"] == ["t"]
+    assert "in its tree" in manifest["rules"]["entry"]
+    with BlockReader() as reader:
+        file = reader.describe(Location(str(DIVIDED), "t"), names).file
+        columns = reader.read(file, names, 0, file.entries)
+    table = take(Table(num_events=60, columns=columns), entries)
+    graph = onnxruntime.InferenceSession(str(tmp_path / "bundle" / "model.onnx"), providers=["CPUExecutionProvider"])
+    (by_bundle,) = graph.run(None, Assembler(open_bundle(tmp_path / "bundle"))(table))
+    lists = lists_of(table)
+    events = [{name: values[i] for name, values in lists.items()} for i in range(len(entries))]
+    (by_recipe,) = graph.run(None, Recipe(manifest).inputs(events))
+    for found in (by_bundle, by_recipe):
+        np.testing.assert_allclose(found[:, 0], scores, rtol=0, atol=CLOSE)
+    assert scores.std() > 0.01
 
 
 # Data, networks

@@ -594,13 +594,21 @@ def outcome(trainer: Any, *, folder: str | Path) -> Any:
     return table
 
 
-def require(folder: str | Path, *, remedy: str) -> None:
+def require(folder: str | Path, *, files: Sequence[object] = (), remedy: str) -> None:
     """Check that there is a folder of ROOT files, for use as ``prepare`` of a data module.
+
+    Parameters
+    ----------
+    folder : where files lie by default
+    files : what the samples name; where that lies elsewhere, the folder is not wanted
+    remedy : how to get the files, or name others
 
     Raises
     ------
     FileError
         Saying how to get the files.
     """
+    if files and not any(str(place).startswith(str(folder)) for place in files):
+        return
     if not any(Path(folder).glob("*.root")):
         raise FileError(f"no ROOT files in {str(Path(folder).absolute())!r}; {remedy}")

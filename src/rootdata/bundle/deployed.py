@@ -45,6 +45,7 @@ class Scaler(nn.Module):
     shift: Tensor
     rest: Tensor
     factor: Tensor
+    clip: Tensor
     sentinels: Tensor
 
     def __init__(
@@ -60,19 +61,21 @@ class Scaler(nn.Module):
         self._dtype = torch.float32 if spec.dtype == "float32" else torch.float64
         is_branch = [f not in derived for f in spec.features]
         held = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)] if any(is_branch) else []
-        self._curves = list(dict.fromkeys(t.curve for t in transforms if t.curve is not None))
+        curves = dict.fromkeys(t.curve for t in transforms if t.curve is not None)
+        self._curves = {curve: [i for i, t in enumerate(transforms) if t.curve == curve] for curve in curves}
+        self._straight = [i for i, t in enumerate(transforms) if t.curve is None]
         ones = (1,) * (len(spec.shape) - 2)
         # what float32 can't say of a shift is taken off after it, where training has all of its digits
         rests = [
             t.shift - float(np.float32(t.shift)) if self._dtype == torch.float32 and f in wide else 0.0
             for f, t in zip(spec.features, transforms, strict=True)
         ]
-        self._has_rest = any(rests)
+        self._has_rest, self._clips = any(rests), any(t.clip is not None for t in transforms)
         for name, kind, values in (
             ("shift", self._dtype, [t.shift for t in transforms]),
             ("rest", self._dtype, rests),
             ("factor", self._dtype, [t.factor for t in transforms]),
-            *((f"bent_{i}", torch.bool, [t.curve == c for t in transforms]) for i, c in enumerate(self._curves)),
+            ("clip", torch.float32, [math.inf if t.clip is None else t.clip for t in transforms]),
         ):
             self.register_buffer(name, torch.tensor(values, dtype=kind).reshape(len(transforms), *ones))
         # An infinity is missing anyway. Beside branches of whole numbers there is no computed feature: those travel as
@@ -84,10 +87,7 @@ class Scaler(nn.Module):
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Return scaled values, float32 and 0 where missing, and which are missing, both of the shape of ``raw``."""
-        wide = raw.to(self._dtype)
-        for i, curve in enumerate(self._curves):
-            wide = torch.where(self.get_buffer(f"bent_{i}"), curve.torch(wide), wide)
-        wide = wide - self.shift
+        wide = self._bent(raw.to(self._dtype)) - self.shift
         if self._has_rest:
             wide = wide - self.rest
         scaled = (wide * self.factor).to(torch.float32)
@@ -95,7 +95,26 @@ class Scaler(nn.Module):
         missing = torch.isnan(scaled) | torch.isinf(scaled)
         for sentinel in (*self._missing, *self.sentinels):
             missing = missing | (raw == sentinel)
+        if self._clips:
+            scaled = torch.minimum(torch.maximum(scaled, -self.clip), self.clip)
         return torch.where(missing, torch.zeros_like(scaled), scaled), missing
+
+    def _bent(self, values: Tensor) -> Tensor:
+        """Apply each curve to its own features."""
+        if not self._curves:
+            return values
+        if not self._straight and len(self._curves) == 1:
+            return next(iter(self._curves)).torch(values)
+        groups = {curve: columns for curve, columns in ((None, self._straight), *self._curves.items()) if columns}
+        taken = {curve: values.index_select(1, _on(values, columns)) for curve, columns in groups.items()}
+        bent = [part if curve is None else curve.torch(part) for curve, part in taken.items()]
+        order = [column for columns in groups.values() for column in columns]
+        places = [order.index(column) for column in range(len(order))]
+        return torch.cat(bent, dim=1).index_select(1, _on(values, places))
+
+
+def _on(values: Tensor, places: Sequence[int]) -> Tensor:
+    return torch.tensor(places, dtype=torch.int64, device=values.device)
 
 
 def _can_hold(sentinel: float, dtype: str) -> bool:

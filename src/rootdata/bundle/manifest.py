@@ -176,6 +176,7 @@ class Selection:
     samples : sample name to what holds for its events beside that
     label, weight, split : as in :class:`rootdata.options.data.DataConfig`
     branches : that the cuts on events need and the features do not; a client may send them, to be told what is cut
+    trees : names of the trees of its files, one of which is read of a file that holds several
     """
 
     cut: str | None = None
@@ -184,6 +185,7 @@ class Selection:
     weight: str | float | None = None
     split: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     branches: tuple[BranchSpec, ...] = ()
+    trees: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,7 +227,8 @@ class Scaled:
     ----------
     log : whether f is the logarithm
     dtype : in which that is computed; the result is float32
-    curve : name of the class of an f of somebody's own, which is in the graph alone
+    curve : name of an f that is learnt, or of the class of one of somebody's own, which is in the graph alone
+    clip : size at which what is scaled is cut off
     """
 
     shift: float
@@ -233,6 +236,7 @@ class Scaled:
     log: bool
     dtype: str
     curve: str = ""
+    clip: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

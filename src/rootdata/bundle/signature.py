@@ -25,6 +25,7 @@ from rootdata.bundle.manifest import (
 )
 from rootdata.errors import BundleError
 from rootdata.events import selection
+from rootdata.expressions.vocabulary import ENTRY
 from rootdata.jagged import Column, Jagged, same_offsets
 from rootdata.options.data import Collection, DataConfig
 from rootdata.options.parsed import described
@@ -48,6 +49,11 @@ RULES = {
     "inside the graph": "scaling, the pad value, the layout and the activation: send raw values",
 }
 """What a manifest says of how inputs are made, for those who make them."""
+NUMBERED = {
+    ENTRY: "a branch like others, but of files without one the number of the event in its tree, from 0: a ROOT file "
+    "that is sent has it of itself, other events bring it along",
+}
+"""The same, where features or cuts ask for the number of the event."""
 
 
 def draft(
@@ -102,10 +108,10 @@ def draft(
         outputs=_outputs(config, columns, targets),
         branches=_branches(config, table),
         features=_options(config, {c.name: c.length for c in layout.collections}),
-        selection=_selection(config, table, cut_columns or {}),
+        selection=_selection(config, specs, table, cut_columns or {}),
         computed=_computed(config, table),
         scaling=scaling,
-        rules=RULES,
+        rules=RULES | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
         ranges=_ranges(specs),
     )
 
@@ -125,7 +131,7 @@ def _outputs(config: DataConfig, columns: Sequence[str], targets: Sequence[str])
     return (*([scores] if columns else []), *([predicted] if targets else []))
 
 
-def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
+def _selection(config: DataConfig, specs: Specs, table: Table, cut_columns: Mapping[str, Column]) -> Selection:
     """Say which events the network is trained on."""
     others = {name: column for name, column in cut_columns.items() if name not in table.columns}
     known = _branches(config, Table(num_events=table.num_events, columns={**table.columns, **others}))
@@ -136,6 +142,7 @@ def _selection(config: DataConfig, table: Table, cut_columns: Mapping[str, Colum
         weight=config.weight,
         split=described(config, "specs")["split"],
         branches=tuple(branch for branch in known if branch.name in others),
+        trees=tuple(dict.fromkeys(file.tree for file in specs.files)),
     )
 
 
@@ -164,6 +171,7 @@ def _scaling(config: DataConfig, specs: Specs, types: Mapping[str, np.dtype[Any]
             factor=float(t.factor),
             log=t.curve == SIGNED_LOG,
             curve="" if t.curve == SIGNED_LOG else name_of(t.curve),
+            clip=t.clip,
             dtype="float32" if _tensor_type(types[name]) == "float32" else "float64",
         )
         for name, t in transforms_of(config, specs).items()

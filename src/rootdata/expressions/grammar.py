@@ -6,6 +6,8 @@ refused.
 
 Numbers, ``True``, ``False`` and branch names (dots included, any other name in backticks)
     ``30``, ``1.5e3``, ``Jet_pt``, ``jets.pt``, ```muons/muons.pt#1```
+The number of an event in the tree of its file, from 0
+    ``entry``, where the tree has no branch of that name
 Arithmetic and comparisons
     ``+ - * / // % **``, ``< <= > >= == !=``, also chained: ``0 < x < 5``; ``abs(id) in (11, 13)``. Integers give
     integers, exact, whatever their size; but for ``/``

@@ -119,6 +119,7 @@ LOGIC: Mapping[type[ast.boolop], ValueFunction] = MappingProxyType(
 
 WHERE = elementwise(logic.where)
 OPPOSITE = elementwise(logic.opposite)
+ENTRY = "entry"  # the number of an event in the tree of its file, read as a branch is
 CONSTANTS: Mapping[str, float] = MappingProxyType({"pi": math.pi})
 
 # Words of ROOT, C++ and others for what has a name here.
@@ -179,8 +180,12 @@ PITFALLS = (
     (re.compile(r"Max\$|Min\$"), "write max(x) or min(x), of an event's objects"),
     (re.compile(r"Alt\$"), "write at(x, 0, fill=-1) for an object that may not be there"),
     (
-        re.compile(r"(Entry|Entries|LocalEntry|Iteration|EvtNumber)\$"),
-        "no expression knows where an event stands in its file: take a branch such as event",
+        re.compile(r"(Local)?Entry\$|\brdfentry_"),
+        "the number of an event in the tree of its file, from 0, is written entry here",
+    ),
+    (
+        re.compile(r"(Entries|Iteration|EvtNumber)\$"),
+        "an event is told by its number in the tree of its file, written entry here, or by a branch such as event",
     ),
     (re.compile(r"(@|\.)\s*@?size\s*\(\s*\)"), "write count(x), of a branch x of the collection"),
     (re.compile(r"[A-Za-z_]\w*::"), "names have no prefix here: TMath::Abs and std::abs are abs, TMath::Pi() is pi"),

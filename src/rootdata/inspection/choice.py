@@ -31,7 +31,8 @@ _FLAT = (
     r"(rho|.*rho fastjet all|rho rho)",
 )  # fmt: skip
 _KINEMATIC = (
-    r"pt", r"eta", r"phi", r"(mass|m|mm)", r"p [xyz]|p[xyz]", r"(e|energy|et)", r"p", r"m ?soft ?drop|sd ?mass",
+    r"pt|met|ht", r"eta", r"phi", r"(mass|m|mm)", r"m?p ?[xyz]|(mom|momentum) [xyz]", r"(e|energy|et)", r"p",
+    r"m ?soft ?drop|sd ?mass",
     r"btag (u par tak 4 b|p net b|deep flav b)|b ?tag|\w*dl 1\w*( pb)?|gn 2( ?x? ?v \d+)? (pb|phbb)|mv 2 c 10",
     r"(particle net xbb vs qcd|btag ddb.*|global par t \d xbb.*)", r"tau \d( wta)?", r"charge|(d 0|z 0)",
     r"(mini )?pf ?rel ?iso \d*( all)?|.*pf rel iso \d+ all|(pt|et|topoet|ptvar) ?cone ?\d+|isolation var",
@@ -39,11 +40,19 @@ _KINEMATIC = (
     r"pid [kpemu]+|(mc \d+ tune v \d )?prob n ?n\w*", r"btag (deep b|csv.*)", r"(qgl|btag .*qg|width|em ?frac|jvt)",
     r"(iso|rel iso|pf rel iso .*)", r"(sip 3 d|dxy|dz)", r"mva( \w+)*",
 )  # fmt: skip
+# Of ntuples of candidates, where a branch is one number of one particle: how it decays comes before its mass, which is
+# what is fitted afterwards.
+_CANDIDATE = (
+    r"pt", r"(min )?ip ?chi 2( ownpv)?", r"fd ?chi 2( ownpv)?", r"dira( ownpv)?", r"(endvertex|vtx) chi 2",
+    r"pid [kpemu]+|(mc \d+ tune v \d )?prob n ?n\w*|(pion|kaon|proton|muon|electron) id", r"eta",
+    r"track chi 2( ndof)?", *_KINEMATIC,
+)  # fmt: skip
 # Words of names of reconstructed objects, most wanted first.
 _OBJECTS = (
     ("jet", "jets", "ak", "akt"), ("fatjet", "fat", "large", "rjet"), ("muon", "muons", "mu"),
     ("electron", "electrons", "el", "ele", "lep", "lepton", "leptons"), ("tau", "taus"), ("photon", "photons", "gamma"),
-    ("boosted",), ("subjet", "sub"), ("reconstructed", "pfos", "candidates"), ("track", "tracks"),
+    ("missing", "met", "scalar"), ("boosted",), ("subjet", "sub"), ("reconstructed", "pfos", "candidates"),
+    ("track", "tracks"),
 )  # fmt: skip
 _UNCOMMON = frozenset(
     {"corr", "soft", "low", "calo", "track", "trk", "raw", "assoc", "si", "forward", "btagging", "loose"}
@@ -122,6 +131,11 @@ class Weight:
     total: float
     entries: int
     negative: float
+
+    @property
+    def branch(self) -> str:
+        """The branch that holds it, as the first of a list where that is what it is."""
+        return self.name.removesuffix("[0]")
 
     def __str__(self) -> str:
         share = f"{self.negative:.1%} of them negative" if self.negative else "none negative"
@@ -242,11 +256,11 @@ def _label_branches(found: Inspection) -> list[str]:
 
 def choose_features(found: Inspection, labels: Labels | None = None) -> Features:
     """Decide which branches to train on: all that can be, or the common ones where there are very many."""
-    labels = labels or choose_labels(found)
+    labels, weight = labels or choose_labels(found), choose_weight(found)
     left_out: dict[str, list[str]] = {}
     usable: dict[str, BranchFacts] = {}
     for name, column in found.columns.items():
-        why = reason(name, found, labels=labels, collection=found.owners.get(name, ""))
+        why = reason(name, found, labels=labels, weight=weight, collection=found.owners.get(name, ""))
         if why:
             left_out.setdefault(why, []).append(name)
         else:
@@ -264,7 +278,7 @@ def choose_features(found: Inspection, labels: Labels | None = None) -> Features
     )
 
 
-def reason(name: str, found: Inspection, *, labels: Labels, collection: str = "") -> str:
+def reason(name: str, found: Inspection, *, labels: Labels, weight: Weight | None = None, collection: str = "") -> str:
     """Say why a branch is not taken as a feature; nothing if it is.
 
     Parameters
@@ -272,6 +286,7 @@ def reason(name: str, found: Inspection, *, labels: Labels, collection: str = ""
     name : of the branch
     found : what was found in the files
     labels : how events get their class: what tells it by itself is not taken
+    weight : the nominal one, with which that is judged
     collection : name of the one that the branch belongs to
     """
     column = found.columns[name]
@@ -293,16 +308,20 @@ def reason(name: str, found: Inspection, *, labels: Labels, collection: str = ""
         return "variations of others within a systematic uncertainty"
     if column.branch.kind == "fixed" and column.branch.width > WIDEST:
         return f"arrays of more than {WIDEST} numbers an event"
-    return _brief(finding(column)) or _gives_away(column, found, labels)
+    return _brief(finding(column)) or _gives_away(column, found, labels, weight)
 
 
-def _gives_away(column: BranchFacts, found: Inspection, labels: Labels) -> str:
-    name = column.branch.name
+def _gives_away(column: BranchFacts, found: Inspection, labels: Labels, weight: Weight | None) -> str:
+    name, of_weight = column.branch.name, weight.branch if weight is not None else ""
     if labels.numbers:
         return tells_apart(
-            [s.columns.get(name) for s in found.sources], [labels.numbers[s.name] for s in found.sources]
+            [s.columns.get(name) for s in found.sources],
+            [labels.numbers[s.name] for s in found.sources],
+            weights=[s.columns.get(of_weight) for s in found.sources],
         )
-    return tells_label(column, found.columns[labels.branch]) if labels.branch else ""
+    if not labels.branch:
+        return ""
+    return tells_label(column, found.columns[labels.branch], weight=found.columns.get(of_weight))
 
 
 def _brief(words: str) -> str:
@@ -313,10 +332,14 @@ def _brief(words: str) -> str:
 
 
 def _is_variation(name: str, found: Inspection) -> bool:
-    """Say whether there is the same name with the other direction: `PuppiMET_ptJESUp` and `PuppiMET_ptJESDown`."""
+    """Say whether there is the same name with the other direction: `PuppiMET_ptJESUp` and `PuppiMET_ptJESDown`.
+
+    A word must end there: `NumUpstreamTracks` is no variation of `NumDownstreamTracks`.
+    """
     pairs = (("Up", "Down"), ("up", "down"), ("UP", "DOWN"), ("Up", "Dn"))
     found_in = [(a, b) for pair in pairs for a, b in (pair, pair[::-1]) if a in name]
-    return any(name.replace(a, b) in found.columns for a, b in found_in)
+    others = (re.sub(rf"{a}(?![a-z])", b, name) for a, b in found_in)
+    return any(other != name and other in found.columns for other in others)
 
 
 def _is_truth(found: Inspection, group: str) -> bool:
@@ -330,9 +353,9 @@ def _common(
     """Take the common features, and say which were not taken."""
     objects = {name: phrase for name in flat if (phrase := _last_words(name))}
     events = _best(flat, [phrase_of(n) for n in flat], _FLAT, MOST_FLAT)
-    taken_flat = events or _best(list(objects), list(objects.values()), _KINEMATIC, MOST_FLAT) or list(flat[:MOST_FLAT])
+    taken_flat = events or _best(list(objects), list(objects.values()), _CANDIDATE, MOST_FLAT) or list(flat[:MOST_FLAT])
     best = {g: _best(names, [_in_group(n, g) for n in names], _KINEMATIC, MOST_BRANCHES) for g, names in groups.items()}
-    filled = {g: names for g, names in best.items() if names}
+    filled = {g: names for g, names in best.items() if names} or {g: list(n[:MOST_BRANCHES]) for g, n in groups.items()}
     chosen = _common_groups(filled, found)
     taken = {g: filled[g] for g in chosen}
     rest = {"flat, not among the common ones": [n for n in flat if n not in taken_flat]}
@@ -371,7 +394,14 @@ def _best(names: Sequence[str], words: Sequence[str], patterns: Sequence[str], m
 
 
 def _in_group(name: str, group: str) -> str:
-    return phrase_of(name.removeprefix(group))
+    """Return what is said of the objects: "pt" of ``Jet_pt``, and of ``Jets.fCoordinates.fPt`` of a ROOT vector.
+
+    Examples
+    --------
+    >>> _in_group("Jets.fCoordinates.fPt", "Jets"), _in_group("muonp4.fP.fX", "muonp4")
+    ('pt', 'p x')
+    """
+    return re.sub(r"\bf (coordinates f )?", "", phrase_of(name.removeprefix(group)))
 
 
 def _last_words(name: str) -> str:

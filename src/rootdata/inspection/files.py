@@ -32,6 +32,13 @@ ENTRIES = 10_000  # of a file that are read
 MEASURED_FILES = 3  # of each argument; of the others only the names and kinds of branches are looked at
 _WITH_TREE = re.compile(r"(?P<path>.+\.root(?:\.\d+)?):(?P<tree>[^:/]+)$")
 _NAMED = re.compile(r"(?P<name>[A-Za-z]\w*)=(?P<pattern>.+)$")
+# Trees of events, as formats call them in lower case, most wanted first: CMS and EDM4hep, ATLAS (two), Delphes.
+_EVENTS = ("events", "collectiontree", "eventdata", "delphes")
+# Trees that keep books of a file: of POOL (ATLAS), CMS, podio (EDM4hep), LHCb and others.
+_BOOKS = re.compile(
+    r"##.*|(POOL|DataHeader|EventTag|MetaData).*|(.*/)?(Runs|LuminosityBlocks|ParameterSets|LumiTuple|navigator)|"
+    r"(run|col|evt)?_?metadata|podio_metadata"
+)
 _ALIAS = re.compile(r"_collection\d+(\.|$)")  # ROOT's importer keeps a second name for the branches of a collection
 
 
@@ -142,7 +149,8 @@ def inspect(
     Parameters
     ----------
     arguments : paths, globs, folders, ``path:tree``, text files of those; each may be named, ``ttH=files``
-    tree : its name, for all files; by default the only one, ``Events``, or the one with most entries
+    tree : its name, for all files; by default the only one, one that formats call their events (``Events``,
+        ``CollectionTree``), or the one with most entries that keeps no books of the file
     entries : read of a file, from its start
     flags : whether to look at trigger bits and the like, too
     patience, deadline : seconds, see :class:`rootdata.options.read.ReadConfig`; an attempt reads as much as a block
@@ -245,7 +253,7 @@ def _look(reader: BlockReader, location: Location, *, flags: bool) -> _Inspected
     # The chosen tree is opened once, below: with 1,600 branches it takes a second.
     contents = reader.look_into(location, leave=lambda names: given or _likely(names))
     counted = {tree.name: tree.entries or 0 for tree in contents.usable}
-    name = given or _likely(counted) or max(counted, key=counted.__getitem__, default=None)
+    name = given or _likely(counted) or _largest(counted)
     chosen = dataclasses.replace(location, tree=location.tree or name)
     found, entries, branches, hidden = reader.use(chosen, functools.partial(_describe, flags=flags))
     infos = (
@@ -264,9 +272,22 @@ def _look(reader: BlockReader, location: Location, *, flags: bool) -> _Inspected
 
 
 def _likely(names: Collection[str]) -> str | None:
-    """Choose the only tree, or the one called ``Events``."""
-    likely = [name for name in names if name.lower() == "events"]
-    return next(iter(names if len(names) == 1 else likely), None)
+    """Choose the only tree, one that formats call their events, or the only one that keeps no books of the file.
+
+    Examples
+    --------
+    >>> _likely(["##Links", "CollectionTree", "POOLContainer"]), _likely(["a", "b"])
+    ('CollectionTree', None)
+    """
+    known = sorted((name for name in names if name.lower() in _EVENTS), key=lambda name: _EVENTS.index(name.lower()))
+    others = [name for name in names if not _BOOKS.fullmatch(name)]
+    alone = next((several for several in (others, names) if len(several) == 1), ())
+    return next(iter(known or alone), None)
+
+
+def _largest(entries: Mapping[str, int]) -> str | None:
+    """Choose the tree with most entries, and one that keeps books only where there is no other."""
+    return max(entries, key=lambda name: (not _BOOKS.fullmatch(name), entries[name]), default=None)
 
 
 def _check_once(sources: Sequence[InspectedSource]) -> None:

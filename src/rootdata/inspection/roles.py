@@ -6,10 +6,13 @@ import re
 from collections.abc import Collection
 from typing import Literal
 
+import numpy as np
+
 from rootdata.inspection.measure import FEW, BranchFacts
 from rootdata.inspection.words import Kind, is_named, phrase_of
 
 SPREAD = 1e-3  # of a value: less is rounding, as in the mass of a muon
+NEARLY_ONE = 1 - 1e-3
 
 Role = Literal["feature", "counter", "label", "identifier", "index", "weight", "truth", "trigger", "flag"]
 
@@ -87,7 +90,7 @@ def finding(column: BranchFacts) -> str:
         return "always empty" if column.entries else "no entries"
     if not stats.count:
         return "no value in it but NaN, infinities and sentinels"
-    if stats.high - stats.low <= SPREAD * max(abs(stats.low), abs(stats.high)):
+    if stats.high - stats.low <= SPREAD * max(abs(stats.low), abs(stats.high)) and not _is_close_to_one(column):
         return f"constant, {_number(stats.low)}"
     if column.varied < FEW:
         if column.objects <= 2 * FEW:
@@ -95,6 +98,11 @@ def finding(column: BranchFacts) -> str:
             return f"only {column.objects} {noun}"
         return f"{_number(column.middle)} but for {column.varied} values"
     return ""
+
+
+def _is_close_to_one(column: BranchFacts) -> bool:
+    """Say whether it is a cosine or a probability near 1: by how much it misses 1 is what it tells."""
+    return NEARLY_ONE < column.stats.high <= 1 and len(np.unique(column.kept)) > FEW
 
 
 def _number(value: float) -> str:

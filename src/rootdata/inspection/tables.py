@@ -129,7 +129,8 @@ def note_of(column: BranchFacts, found: Inspection, *, collection: str = "") -> 
     """
     role = role_of(column, found.counters, collection=collection)
     what = "" if column.branch.kind == "unusable" else finding(column)  # the reason is a sentence, for another table
-    return "; ".join(n for n in (role, what, found.absent.get(column.branch.name, "")) if n and n != "feature")
+    friend = column.branch.friend and f"of friend {column.branch.friend!r}"
+    return "; ".join(n for n in (role, what, friend, found.absent.get(column.branch.name, "")) if n and n != "feature")
 
 
 def multiplicity_of(column: BranchFacts) -> str:

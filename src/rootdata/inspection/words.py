@@ -224,7 +224,7 @@ VOCABULARIES = (
         ),
         trigger=(
             r"(l ?0|hlt ?\d)\w*( \w+)* (decision|global|phys)( (tos|tis|dec))?", r"\w*decision (tos|tis|dec)$",
-            r"(tos|tis)$", r"stripping( \w+)* decision",
+            r"(tos|tis)$", r"stripping( \w+)* decision", r"^(max )?routing bits$",
         ),
         exact=(("identifier", r"nCandidate|totCandidates"),),
         ordinary=(r"mc \d+ tune( v \d+)?", r"mcorr\w*", r"tag ?decision( \w+)*"),
@@ -269,6 +269,7 @@ VOCABULARIES = (
         identifier=(r"^event (number|read time|proc time)$", r"f unique id", r"f bits"),
         weight=(r"^event (weight|cross section)( \w+)*", r"^weight weight$"),
         exact=(
+            ("index", r".*[./]refs?"),
             ("truth", r"(.*/)?(BeamSpot)?Particle[.#/].*|BeamSpotParticle(_.*)?"),
             ("truth", r"Particle(_([A-Z]\w*|size|charge|mass|time|spin.*|vertex.*|endpoint.*|momentum.*|\w*Status))?"),
         ),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from rootdata.errors import BranchError
+from rootdata.errors import BranchError, nearest
 from rootdata.expressions.nested import FLATTEN, NUM
 from rootdata.io.formats.object_lists import object_list_of
 from rootdata.io.formats.parts import MOST_PARTS, BranchPart, is_record, parts_of
@@ -22,6 +22,7 @@ BranchKind = Literal["flat", "jagged", "fixed", "unusable"]
 _FEW_BITS, _OF_ARRAYS = {9, 19}, 20
 _BRACKETS = re.compile(r"\[([^\]]*)\]")
 _BOUND = r"[-]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|twopi|2\*pi|pi(/[24])?)"
+NUMBERS = "the number of the entry in its tree"
 _STREAMED = 4  # role of a field of an RNTuple that has no parts
 _WIDTH = 60  # of a type that is shown
 _RANGE = re.compile(rf"{_BOUND},{_BOUND}(,\d+)?", re.IGNORECASE)
@@ -37,6 +38,7 @@ class Branch:
     dtype : numpy name of the number type, empty where unusable
     note : why it is unusable, or what is strange about it
     counter : name of the branch that holds the counts of a jagged branch, where the file says so
+    friend : what the friend tree is called that it is of
     """
 
     name: str
@@ -45,6 +47,7 @@ class Branch:
     width: int = 0
     note: str = ""
     counter: str | None = None
+    friend: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +90,18 @@ def columns_in(reading: Reading | Unusable) -> tuple[BranchPart, ...]:
     return reading.parts
 
 
+def members_of(reading: Reading | Unusable, how: str) -> dict[str, BranchPart]:
+    """Return what is made of members of lists of lists, by what stands behind the branch's name.
+
+    Parameters
+    ----------
+    reading : of the branch
+    how : ``flatten`` or ``num``
+    """
+    parts = reading.parts if isinstance(reading, Reading) and reading.is_nested else ()
+    return {part.suffix: dataclasses.replace(part, how=how) for part in parts}
+
+
 def describe_branch(name: str, branch: Any, reading: Reading | Unusable) -> Branch:
     """Describe a branch of a TTree, or what the columns have in common that it is divided into.
 
@@ -125,7 +140,7 @@ def _reading_of(branch: Any) -> Reading:
             counter=None,
             range=None,
             has_range=False,
-            parts=(),
+            parts=parts_of(lists.dtype, is_list=True) if lists.dtype.names else (),
             is_nested=lists.is_nested,
         )
     is_list = kind == "AsJagged"
@@ -173,14 +188,24 @@ def _why_not_numbers(reading: Reading) -> str:
     if len(reading.parts) > MOST_PARTS:
         return f"it holds {_cut(reading.typename)}, more than {MOST_PARTS} columns"
     if reading.is_nested:
-        return (
-            f"it holds lists of lists ({reading.typename}): flatten(...) of its name joins them, num(...) counts them"
-        )
+        return why_nested(reading.typename, [part.suffix for part in reading.parts])
     if reading.dtype is None and not reading.parts:
         return f"it holds {reading.typename}, neither a number nor a list of numbers"
     if reading.range and not (reading.has_range and _RANGE.fullmatch(reading.range)):
         return f"its numbers are stored in the range [{reading.range}], which uproot takes for another"
     return ""
+
+
+def why_nested(typename: str, members: Sequence[str] = ()) -> str:
+    """Say why lists of lists are no column, and what can be made of them.
+
+    Parameters
+    ----------
+    typename : of what an entry holds
+    members : what stands behind the name of the branch for each member of the objects, where they have some
+    """
+    of = f"its name and {' or '.join(members)}" if members else "its name"
+    return f"it holds lists of lists ({typename}): flatten(...) of {of} joins them, num(...) counts them"
 
 
 def _is_group(branch: Any) -> bool:
@@ -235,13 +260,40 @@ def type_of(field: Any) -> str:
     return "records" if isinstance(typename, Unusable) or not typename else typename
 
 
+def unknown_branch(name: str, known: Iterable[str], *, where: str) -> BranchError:
+    """Make the error for a name that no branch has.
+
+    Parameters
+    ----------
+    name : that was asked for
+    known : names that there are
+    where : the file, and the tree
+    """
+    remedy = "check the names of features, derived columns and cuts"
+    return BranchError(f"branch {name!r} not found; {nearest(name, known)} ({where}); {remedy}")
+
+
+def unusable_branch(name: str, why: str, *, where: str) -> BranchError:
+    """Make the error for a branch that holds no numbers.
+
+    Parameters
+    ----------
+    name : that was asked for
+    why : it can't be used
+    where : the file, and the tree
+    """
+    return BranchError(
+        f"branch {name!r} can't be used: {why} ({where}); remove it from features, derived columns and cuts"
+    )
+
+
 def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch], *, first: str, path: str) -> None:
     """Raise where a branch is of another kind in this file than in the first one.
 
     Parameters
     ----------
-    branches : name to what this file holds
-    other : the same of the first file; has at least these names
+    branches : name to what the first file holds
+    other : the same of this file; has at least these names
     first : path of the first file, for the error
     path : of this file, for the error
 
@@ -251,6 +303,12 @@ def check_same_kinds(branches: Mapping[str, Branch], other: Mapping[str, Branch]
         Naming both files, the branch and both kinds.
     """
     for name, branch in branches.items():
+        if NUMBERS in {branch.note, other[name].note} and branch.note != other[name].note:
+            has, lacks = (path, first) if branch.note == NUMBERS else (first, path)
+            raise BranchError(
+                f"{name!r} is a branch in {has}, but {lacks} has none, where it would be {NUMBERS}: leave it out, or "
+                "make the files anew"
+            )
         if (branch.kind, branch.width) != (other[name].kind, other[name].width):
             raise BranchError(
                 f"branch {name!r} is {other[name].kind} in {path} but {branch.kind} in {first}; "

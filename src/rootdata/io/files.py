@@ -22,7 +22,7 @@ from rootdata.io import remote
 from rootdata.io.lists.entries import Entry, ListError, entries_of, is_list
 from rootdata.io.retry import is_absent
 from rootdata.io.tables.known import endings, has_trees
-from rootdata.location import Location, State, is_remote
+from rootdata.location import Location, State, is_remote, together
 from rootdata.options.read import ReadConfig
 
 _REDIRECTOR = "root://cms-xrd-global.cern.ch/"
@@ -95,10 +95,9 @@ def has_glob(path: str) -> bool:
 
 
 def identity(location: Location) -> Location:
-    """Return the location with its path in the one form that all ways to write it share."""
-    if is_remote(location.path):
-        return location
-    return dataclasses.replace(location, path=os.path.realpath(location.path))
+    """Return the location with its path in the one form that all ways to write it share, and without its friends."""
+    path = location.path if is_remote(location.path) else os.path.realpath(location.path)
+    return dataclasses.replace(location, path=path, friends=())
 
 
 def _expand(pattern: str, tree: str | None, where: str, read: ReadConfig, lists: tuple[str, ...]) -> list[Location]:
@@ -240,7 +239,7 @@ def state_of(
     read: ReadConfig = ReadConfig(),
     closed: threading.Event | None = None,
 ) -> State:
-    """Return the state of a file now: of a local one by a look at its folder, of a remote one by a request.
+    """Return the state of a file and its friends now: here by a look at the folder, elsewhere by a request.
 
     Parameters
     ----------
@@ -248,6 +247,9 @@ def state_of(
     read : how long a server that fails is asked again, and an answer waited for; what it does not tell is not known
     closed : makes waiting for a server end at once
     """
+    if location.friends:
+        files = [dataclasses.replace(location, friends=()), *(Location(friend.path) for friend in location.friends)]
+        return together([state_of(file, read=read, closed=closed) for file in files])
     if is_remote(location.path):
         return remote.state_of((location.path, *location.replicas), read=read, closed=closed)
     try:
@@ -268,7 +270,7 @@ def _state(status: os.stat_result) -> State:
 
 def states_of(locations: Sequence[Location], *, read: ReadConfig = ReadConfig()) -> list[State]:
     """Return the states of files, asking many servers at a time; see :func:`state_of`."""
-    if not any(is_remote(w.path) for w in locations):
+    if not any(w.needs_network for w in locations):
         return [state_of(w) for w in locations]
     with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="rootdata-state") as pool:
         return list(pool.map(functools.partial(state_of, read=read), locations))

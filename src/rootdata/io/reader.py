@@ -16,7 +16,7 @@ from rootdata.io.store import Store, key_of, through
 from rootdata.io.tree_pool import OPEN_TREES, TreePool
 from rootdata.io.trees import Tree, blocks_of
 from rootdata.jagged import Columns
-from rootdata.location import KnownFile, Location, State, is_remote
+from rootdata.location import KnownFile, Location, State
 from rootdata.options.read import ReadConfig
 
 T = TypeVar("T")
@@ -56,6 +56,7 @@ class BlockReader:
     store : where blocks of remote files are looked for first, and kept
     index : where baskets lie in files that were opened before
     limit : trees that are kept open
+    follow : whether friends that a file names are read; they lead to other files
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class BlockReader:
         store: Store | None = None,
         index: BasketIndex | None = None,
         limit: int = OPEN_TREES,
+        follow: bool = True,
     ) -> None:
         self._store = store
         self._index = index
-        self._trees = TreePool(read, limit=limit)
+        self._trees = TreePool(read, limit=limit, follow=follow)
 
     def describe(self, location: Location, names: Sequence[str]) -> Described:
         """Open a file, and say what some branches hold and how their entries are cut into blocks.
@@ -111,7 +113,7 @@ class BlockReader:
             As :meth:`use`.
         """
         # A file of this machine is read again as quickly as a store gives it.
-        store = self._store if keep and is_remote(file.location.path) else None
+        store = self._store if keep and file.location.needs_network else None
         # Servers tell times in seconds: what was kept may be of a file that was replaced within one.
         is_certain = bool(file.state.is_settled and file.state.version)
 
@@ -168,6 +170,7 @@ class BlockReader:
 
 def _key_of(file: KnownFile, names: Sequence[str], start: int, stop: int) -> str:
     content: list[Any] = [file.uuid, file.entries, file.state.size, file.state.version, str(file.location.tree)]
+    content += [[friend.path, friend.tree, friend.alias] for friend in file.location.friends]
     return key_of(content, names=names, start=start, stop=stop)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from rootdata.causes import OF_THE_MACHINE, Cause, cause_of, reason_of, told
 from rootdata.errors import FileError, MachineError, RootDataError
+from rootdata.location import is_remote
 
 T = TypeVar("T")
 
@@ -55,6 +56,36 @@ def is_absent(error: BaseException) -> bool:
 def is_passing(error: BaseException) -> bool:
     """Say whether an error may be gone when the same is tried again: what the network and servers do, not the data."""
     return cause_of(error) is Cause.NETWORK
+
+
+def why_not_open(place: str, error: Exception) -> RootDataError:
+    """Say why a file can't be opened."""
+    if is_absent(error):
+        return PlaceError(f"{place} does not exist; check the path")
+    if cause_of(error) is Cause.BYTES:
+        return PlaceError(f"{place}: the file is truncated or damaged ({reason_of(error)}); replace or remove the file")
+    what = f"{place} can't be {'reached' if is_passing(error) else 'opened'}"
+    return blamed(error, what, is_remote=is_remote(place))
+
+
+def check_range(start: int, stop: int, *, num_entries: int, place: str, tree: str | None = None) -> None:
+    """Check that entries are within those of a file.
+
+    Parameters
+    ----------
+    start, stop : entries to be read
+    num_entries : that there are
+    place : of the file
+    tree : in the file; None where it has but one table
+
+    Raises
+    ------
+    PlaceError
+        If not: the file is not the one that was scanned.
+    """
+    if not 0 <= start <= stop <= num_entries:
+        what = f"entries {start} to {stop}" + ("" if tree is None else f" of tree {tree!r}")
+        raise PlaceError(f"{place}: {what} can't be read, it has {num_entries:,}; scan the file anew")
 
 
 def blamed(error: Exception, what: str, *, is_remote: bool = False) -> RootDataError:

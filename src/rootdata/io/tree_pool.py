@@ -14,8 +14,9 @@ from typing import Self, TypeVar
 from rootdata.errors import FileError
 from rootdata.io.contents import Contents
 from rootdata.io.files import state_of
+from rootdata.io.friends.friended import open_friended
 from rootdata.io.retry import PlaceError, failed, is_passing, persist, within
-from rootdata.io.trees import Tree, look_into, open_tree
+from rootdata.io.trees import Tree, look_into
 from rootdata.location import Location, State, is_remote
 from rootdata.options.read import ReadConfig
 
@@ -31,10 +32,11 @@ class TreePool:
     ----------
     read : how long remote files that fail are tried again, and what one attempt may take
     limit : trees that are kept open
+    follow : whether friends that a file names are read; they lead to other files
     """
 
-    def __init__(self, read: ReadConfig = ReadConfig(), *, limit: int = OPEN_TREES) -> None:
-        self._limit, self._read_config = limit, read
+    def __init__(self, read: ReadConfig = ReadConfig(), *, limit: int = OPEN_TREES, follow: bool = True) -> None:
+        self._limit, self._read_config, self._follow = limit, read, follow
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._idle: list[Tree] = []
@@ -102,7 +104,8 @@ class TreePool:
 
     def _attempt(self, location: Location, attempt: Callable[[str], T], place: str) -> T:
         try:
-            result = attempt(place) if not is_remote(place) else self._in_time(attempt, place)
+            is_here = not is_remote(place) and not any(is_remote(friend.path) for friend in location.friends)
+            result = attempt(place) if is_here else self._in_time(attempt, place)
         except Exception as error:
             if is_passing(error) or isinstance(error, PlaceError):
                 raise failed(error, place) from error
@@ -124,7 +127,7 @@ class TreePool:
         return result
 
     def _borrow(self, location: Location, place: str) -> Tree:
-        tree = self._take(location, place) or open_tree(location, place=place)
+        tree = self._take(location, place) or open_friended(location, place=place, follow=self._follow)
         with self._lock:
             first, uuid = self._first.setdefault(location.path, (place, tree.uuid))
         if place != first and tree.uuid != uuid:
@@ -167,7 +170,7 @@ class TreePool:
 
 
 def _is_here(location: Location) -> bool:
-    return not location.replicas and not is_remote(location.path)
+    return not location.replicas and not location.needs_network
 
 
 def _close(tree: Tree) -> None:

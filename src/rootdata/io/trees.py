@@ -17,8 +17,8 @@ import numpy as np
 import uproot
 
 from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
-from rootdata.errors import BranchError, DataError, RootDataError, nearest
-from rootdata.expressions.nested import split_name
+from rootdata.errors import BranchError, DataError, RootDataError
+from rootdata.expressions.nested import FLATTEN, split_name
 from rootdata.io import remote
 from rootdata.io.block_size import BLOCK_ENTRIES, entries_of_block
 from rootdata.io.branches import (
@@ -28,8 +28,13 @@ from rootdata.io.branches import (
     columns_in,
     describe_branch,
     divided,
+    members_of,
     of_lists,
     reading_of,
+    type_of,
+    unknown_branch,
+    unusable_branch,
+    why_nested,
     why_no_numbers,
 )
 from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of, why_not_read
@@ -42,7 +47,7 @@ from rootdata.io.formats.parts import MOST_PARTS, BranchPart, ListsOfLists, part
 from rootdata.io.formats.records import Records
 from rootdata.io.guard import Unusable, guarded
 from rootdata.io.local import ByteSource, LocalSource, Span
-from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
+from rootdata.io.retry import PlaceError, blamed, check_range, why_not_open
 from rootdata.io.tables.known import format_of
 from rootdata.jagged import Column, Columns
 from rootdata.location import Location, State, is_remote
@@ -70,11 +75,14 @@ class Tree(Protocol):
     kind: str
 
     asked: Location
-    location: Location
     place: str
     num_entries: int
     uuid: str
-    state: State
+
+    @property
+    def location(self) -> Location: ...  # noqa: D102
+    @property
+    def state(self) -> State: ...  # noqa: D102
 
     def names(self) -> list[str]:
         """Return the names of all branches."""
@@ -146,13 +154,6 @@ def _open_tree(location: Location, place: str) -> Tree:
         raise
 
 
-def _friends_in(place: str, tree: str) -> list[tuple[str, str]]:
-    """Name the friends of a tree, and the files that they are in where those are others."""
-    with _open(place, minimal_ttree_metadata=False) as file:
-        friends = file[tree].member("fFriends", none_if_missing=True) or ()
-        return [(str(friend.member("fName")), str(friend.member("fTitle"))) for friend in friends]
-
-
 def _open(place: str, **how: bool) -> Any:
     # No array cache: the same bytes would be kept twice.
     plain = {"array_cache": None, "object_cache": None, "num_workers": 1, **how}
@@ -164,16 +165,7 @@ def _open(place: str, **how: bool) -> Any:
     except RootDataError:
         raise
     except Exception as error:  # uproot has no common base for what broken bytes raise
-        raise _why_not_open(place, error) from error
-
-
-def _why_not_open(place: str, error: Exception) -> RootDataError:
-    if is_absent(error):
-        return PlaceError(f"{place} does not exist; check the path")
-    if cause_of(error) is Cause.BYTES:
-        return PlaceError(f"{place}: the file is truncated or damaged ({reason_of(error)}); replace or remove the file")
-    what = f"{place} can't be {'reached' if is_passing(error) else 'opened'}"
-    return blamed(error, what, is_remote=is_remote(place))
+        raise why_not_open(place, error) from error
 
 
 def _check_local(path: str) -> None:
@@ -223,6 +215,31 @@ def _sound(key: Any, source: Any, name: str, place: str) -> Any:
     if why := why_not_read(key, source):
         raise BranchError(f"tree {name!r} of {place} can't be used: {why}")
     return source
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NamedFriend:
+    """A friend tree as a file names it: what it is called there, its tree, and its file where that is another."""
+
+    alias: str
+    tree: str
+    file: str
+
+
+def friends_in(tree: Tree) -> list[NamedFriend]:
+    """Name the friends that a tree has in its file."""
+    if not isinstance(tree, _TTree) or not tree.holds_a("TFriendElement"):
+        return []
+    with _open(tree.place, minimal_ttree_metadata=False) as file:
+        friends = file[str(tree.location.tree)].member("fFriends", none_if_missing=True) or ()
+        return [
+            NamedFriend(*(str(friend.member(name)) for name in ("fName", "fTreeName", "fTitle"))) for friend in friends
+        ]
+
+
+def has_index(tree: Tree) -> bool:
+    """Say whether ROOT finds the entries of a friend by an index, and not by their number."""
+    return isinstance(tree, _TTree) and tree.holds_a("TTreeIndex")
 
 
 def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lambda _: None) -> Contents:
@@ -303,15 +320,16 @@ class _Named:
                 part = None if key is None else self._parts_of(key, stem).get(candidate)
                 if key is not None and part is not None:
                     return key, part
-        if (made := split_name(name)) is not None and (key := self._by_name.get(made[1])) is not None:
-            return key, BranchPart("", 0, how=made[0])
-        message = f"branch {name!r} not found; {nearest(name, self._by_name)} (tree {self.location.tree!r}, "
-        remedy = self._friends() or "check the names of features, derived columns and cuts"
-        raise BranchError(f"{message}{self.place}); {remedy}")
-
-    def _friends(self) -> str:
-        """Say that friends of the tree are not followed; nothing where it has none."""
-        return ""
+        if (made := split_name(name)) is not None:
+            for candidate in (made[1], made[1].replace("_", ".", 1)):
+                if candidate in self._by_name:
+                    return self._by_name[candidate], BranchPart("", 0, how=made[0])
+                for stem in stems_in(candidate):
+                    key = self._by_stem.get(stem)
+                    part = None if key is None else self._members_of(key, made[0]).get(candidate.removeprefix(stem))
+                    if key is not None and part is not None:
+                        return key, part
+        raise unknown_branch(name, self._by_name, where=f"tree {self.location.tree!r}, {self.place}")
 
     def _parts_of(self, key: str, stem: str | None = None) -> Mapping[str, BranchPart]:
         """Name the columns that a branch is divided into; none where it is one."""
@@ -323,22 +341,22 @@ class _Named:
     def _divide(self, key: str) -> Sequence[BranchPart]:
         raise NotImplementedError
 
+    def _members_of(self, key: str, how: str) -> Mapping[str, BranchPart]:  # noqa: ARG002 - in an RNTuple fields are
+        """Name what can be made of the members of lists of lists."""
+        return {}
+
+    def _column(self, whole: Column | ListsOfLists, part: BranchPart | None) -> Column:
+        return whole if part is None and not isinstance(whole, ListsOfLists) else take(whole, part or BranchPart("", 0))
+
     def _check_range(self, start: int, stop: int) -> None:
-        if not 0 <= start <= stop <= self.num_entries:
-            raise PlaceError(
-                f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read, it has "
-                f"{self.num_entries:,}; scan the file anew"
-            )
+        check_range(start, stop, num_entries=self.num_entries, place=self.place, tree=self.location.tree)
 
     def _read_error(self, start: int, stop: int, error: Exception) -> RootDataError:
         what = f"{self.place}: entries {start} to {stop} of tree {self.location.tree!r} can't be read"
         return blamed(error, what, is_remote=is_remote(self.place))
 
     def _unusable(self, name: str, why: str) -> BranchError:
-        return BranchError(
-            f"branch {name!r} can't be used: {why} ({self.place}, tree {self.location.tree!r}); remove it from "
-            "features, derived columns and cuts"
-        )
+        return unusable_branch(name, why, where=f"{self.place}, tree {self.location.tree!r}")
 
     def baskets(self, names: Sequence[str]) -> Baskets | None:  # noqa: ARG002 - of most kinds there is none
         return None
@@ -378,7 +396,7 @@ class _TTree(_Named):
                     and reading.is_nested
                     and reading.dtype is not None
                 ):
-                    found = Branch(name, "jagged", reading.dtype.name)
+                    found = Branch(name, "jagged", np.dtype(part.dtype or reading.dtype).newbyteorder("=").name)
                 else:
                     found = describe_branch(name, self._branches[key], reading)
                 self._known[name] = found if found.kind == "unusable" else self._as_stored(found, key, part)
@@ -391,6 +409,9 @@ class _TTree(_Named):
 
     def _divide(self, key: str) -> Sequence[BranchPart]:
         return columns_in(self._reading(key))
+
+    def _members_of(self, key: str, how: str) -> Mapping[str, BranchPart]:
+        return members_of(self._reading(key), how)
 
     def _as_stored(self, branch: Branch, key: str, part: BranchPart | None) -> Branch:
         """Describe a branch, or a part of it, as its baskets can be read."""
@@ -423,20 +444,25 @@ class _TTree(_Named):
     def _of_part(self, whole: Branch, part: BranchPart, dtype: str) -> Branch:
         if part.how:
             reading = self._reading(self.key_of(whole.name))
+            if part.how == FLATTEN and not part.dtype and isinstance(reading, Reading) and reading.parts:
+                members = " or ".join(part.suffix for part in reading.parts)
+                return Branch(
+                    whole.name, "unusable", note=f"it is made of objects; put {members} behind the name in it"
+                )
+            dtype = np.dtype(part.dtype or dtype).newbyteorder("=").name
             return of_lists(whole, part.how, dtype, is_nested=isinstance(reading, Reading) and reading.is_nested)
         kind: BranchKind = "jagged" if whole.kind == "jagged" else "fixed" if part.width else "flat"
         name = np.dtype(part.dtype or dtype).newbyteorder("=").name
         return dataclasses.replace(whole, kind=kind, dtype=name, width=part.width)
 
-    def _friends(self) -> str:
-        found = guarded(lambda: _friends_in(self.place, str(self.location.tree)))  # which an open tree has passed over
-        if isinstance(found, Unusable) or not found:
-            return ""
-        named = ", ".join(f"{name!r}" + (f" ({file})" if file else "") for name, file in found)
-        return (
-            f"its friend trees are not followed: {named}; write the branches of both into one tree, as RDataFrame's "
-            "Snapshot does, and name that file"
-        )
+    def holds_a(self, classname: str) -> bool:
+        """Say whether an object of a class belongs to the tree, at a hundredth of the time that reading it takes."""
+        content = guarded(self._told_of_it)
+        return isinstance(content, bytes) and b"\xff\xff\xff\xff%b\0" % classname.encode() in content
+
+    def _told_of_it(self) -> bytes:
+        chunk, _ = find_named(self._file, str(self.location.tree), self.place).get_uncompressed_chunk_cursor()
+        return bytes(chunk.raw_data)
 
     def _counts(self, counter: str | None, source: Any) -> bool:
         """Say whether the branch called as a counter is the one that counts, which may be a leaf of another."""
@@ -481,7 +507,7 @@ class _TTree(_Named):
         try:
             tables = {n: self._table(n) for n in dict.fromkeys(names)}
             whole = read_block(self._bytes, list({t.name: t for t in tables.values()}.values()), start, stop)
-            return {n: self._column(n, whole[table.name]) for n, table in tables.items()}
+            return {n: self._column(whole[table.name], self._find(n)[1]) for n, table in tables.items()}
         except RootDataError:
             raise
         except UnusualError as error:
@@ -490,10 +516,6 @@ class _TTree(_Named):
             raise DataError(f"{error} of {self.place}; the file is damaged: make it anew") from error
         except Exception as error:
             raise self._read_error(start, stop, error) from error
-
-    def _column(self, name: str, whole: Column | ListsOfLists) -> Column:
-        _, part = self._find(name)
-        return whole if part is None and not isinstance(whole, ListsOfLists) else take(whole, part or BranchPart("", 0))
 
     def _table(self, name: str) -> BasketTable:
         """Describe the baskets of a branch, or of the one that a column is part of."""
@@ -576,7 +598,9 @@ class _NTuple(_Named):
         made_of = self._made_of(key)
         if isinstance(made_of, rntuple.Field) and part is not None and part.how:
             whole = Branch(name, "jagged" if made_of.lists and not made_of.shape else "flat", made_of.dtype)
-            return of_lists(whole, part.how, made_of.dtype, is_nested=False)
+            return of_lists(whole, part.how, made_of.dtype, is_nested=made_of.inner is not None)
+        if isinstance(made_of, rntuple.Field) and made_of.inner is not None:
+            return Branch(name, "unusable", note=why_nested(type_of(self._fields[key])))
         if isinstance(made_of, rntuple.Field):
             width = made_of.width if part is None else part.width
             kind: BranchKind = "jagged" if made_of.lists else "fixed" if width else "flat"
@@ -622,7 +646,7 @@ class _NTuple(_Named):
             far = [] if self._handle is not None else list(rntuple.places(fields.values(), self._clusters, start, stop))
             with self._ahead(far):
                 whole = rntuple.read(self._bytes.fetch, fields, self._clusters, start, stop, records=self._records)
-                return {n: take(column, parts[n]) if n in parts else column for n, column in whole.items()}
+                return {n: self._column(column, parts.get(n)) for n, column in whole.items()}
         except RootDataError:
             raise
         except Exception as error:

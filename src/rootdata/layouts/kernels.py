@@ -122,24 +122,25 @@ def fetch_ahead(table: Ints, which: Ints, rows: Ints, i: int, collection: int, w
             _prefetch(first + line)
 
 
-@kernel(INTS, SINGLES, SINGLES, OUT)
-def lay_out(columns: Ints, shifts: Singles, factors: Singles, out: Singles) -> None:
+@kernel(INTS, SINGLES, SINGLES, SINGLES, OUT)
+def lay_out(columns: Ints, shifts: Singles, factors: Singles, clips: Singles, out: Singles) -> None:
     """Scale columns of float32 and put them side by side: ``(x - shift) * factor``, NaN where that is not finite.
 
     Parameters
     ----------
     columns : (k,) addresses of the columns, each (n,)
     shifts, factors : (k,)
+    clips : (k,) sizes at which what is scaled is cut off
     out : (n, k)
     """
     for low in range(0, len(out), STRIP):
         high = min(low + STRIP, len(out))
         for c in range(len(columns)):
             values = numba.carray(_singles_at(columns[c]), (len(out),))[low:high]
-            strip, shift, factor = out[low:high, c], shifts[c], factors[c]
+            strip, shift, factor, clip = out[low:high, c], shifts[c], factors[c], clips[c]
             for i in range(len(values)):
                 scaled = (values[i] - shift) * factor
-                strip[i] = scaled if abs(scaled) < np.inf else np.nan
+                strip[i] = min(max(scaled, -clip), clip) if abs(scaled) < np.inf else np.nan
 
 
 @kernel(TABLE, numba.int64, INTS, INTS, numba.int64, numba.int64, SINGLES, OUT, BOOLS)

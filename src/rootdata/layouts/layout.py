@@ -43,12 +43,14 @@ class Layout:
     flat : flat features
     collections : in their order
     pad : what a padded or missing input becomes, after scaling
+    pads : the same of single features, where another number is meant
     """
 
     kind: str
     flat: tuple[str, ...]
     collections: tuple[Padded, ...]
     pad: float = 0.0
+    pads: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def form(self) -> LayoutKind:
@@ -72,7 +74,24 @@ class Layout:
 
         Training and the exported graph take it from here alone.
         """
-        return np.full((length, len(features)), self.pad, np.float32)
+        return np.tile(np.array([self.pads.get(f, self.pad) for f in features], np.float32), (length, 1))
+
+    def arranged(self, of: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Arrange what is known of every feature, (k,), as input tensors have their features.
+
+        Parameters
+        ----------
+        of : feature to its numbers
+
+        Returns
+        -------
+        (features, k) for ``flat``, for every collection, and for all columns of the vector layout as ``x``
+        """
+        parts = {"flat": self.flat} | {c.name: c.branches for c in self.collections}
+        found = {name: np.stack([of[f] for f in features]) for name, features in parts.items() if features}
+        lengths = {c.name: c.length for c in self.collections}
+        rows = [np.tile(values, (lengths.get(name, 1), 1)) for name, values in found.items()]
+        return {**found, "x": np.concatenate(rows)}
 
     def empty(self, num_events: int, *, make: Empty = np.empty) -> Arrays:
         """Allocate the arrays of ``num_events`` events."""

@@ -169,9 +169,9 @@ def _side_by_side(
         else:
             column = np.ascontiguousarray(values)
         ready.append(column)
-        scales.append((transform.shift, transform.factor))
-    shifts, factors = np.array(scales, np.float32).reshape(-1, 2).T.copy()
-    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, out)
+        scales.append((transform.shift, transform.factor, np.inf if transform.clip is None else transform.clip))
+    shifts, factors, clips = np.array(scales, np.float32).reshape(-1, 3).T.copy()
+    lay_out(np.array([c.ctypes.data for c in ready], np.int64), shifts, factors, clips, out)
     return out
 
 

@@ -37,6 +37,8 @@ from rootdata.scan.summary import summarize
 from rootdata.shutdown.ranks import end_together
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from rich.console import RenderableType
 
     from rootdata.scaling.transform import Transform
@@ -252,6 +254,25 @@ class RootDataModule(_Base):  # type: ignore[misc]
     def feature_names(self) -> tuple[str, ...]:
         """Name of every column of the vector layout; in the tokens layout objects have the same names."""
         return self.scanned.layout.feature_names
+
+    def edges(self, bins: int) -> dict[str, npt.NDArray[np.float32]]:
+        """Return edges of bins that hold as many training values each, in the units of the inputs.
+
+        Parameters
+        ----------
+        bins : of every feature
+
+        Returns
+        -------
+        (features, bins + 1) float32, not falling, of ``flat``, of every collection, and of all columns of the vector
+        layout as ``x``, where all objects of a collection have the edges of its features
+
+        Raises
+        ------
+        ConfigError
+            Where the first pass kept no quantiles: ``quantiles=True`` asks for them.
+        """
+        return self.scanned.edges(bins)
 
     @property
     def classes(self) -> list[str]:

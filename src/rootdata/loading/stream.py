@@ -276,7 +276,11 @@ class EventReader:
         if not file.measured[k] and self._state(i).differs_from(file.state):
             self._raw(number - k)  # of what was not measured nothing is known: the file's first block always was
         is_as_scanned = functools.partial(self._is_as_scanned, file=file, k=k)
-        is_kept = is_remote(file.path) and self._store_of(i) is not None and not self._state(i).differs_from(file.state)
+        is_kept = (
+            file.location.needs_network
+            and self._store_of(i) is not None
+            and not self._state(i).differs_from(file.state)
+        )
         try:
             return self._files.read(
                 file.known, self._names[file.sample], start, stop, is_good=is_as_scanned, last=True, keep=is_kept

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from rootdata.models.classifier import Classifier
     from rootdata.models.deepsets import DeepSets
     from rootdata.models.dnn import DNN
+    from rootdata.models.encodedsets import EncodedSets
+    from rootdata.models.mlp import MLP
 
-__all__ = ["DNN", "Classifier", "DeepSets"]
+__all__ = ["DNN", "MLP", "Classifier", "DeepSets", "EncodedSets"]
 
 
 def __getattr__(name: str) -> object:

@@ -68,12 +68,12 @@ class DeepSets(Classifier):
         return self.shaped(logits)
 
 
-def find_collections(shapes: Mapping[str, Sequence[int]]) -> list[str]:
-    """Name the collections among the shapes: those that have a mask."""
+def find_collections(shapes: Mapping[str, Sequence[int]], *, who: str = "DeepSets") -> list[str]:
+    """Name the collections among the shapes, those that have a mask, for a network of some name."""
     found = [key for key, shape in shapes.items() if f"{key}_mask" in shapes and len(shape) == 2]
     if not found:
         raise ConfigError(
-            f"DeepSets needs a batch with collections and masks: got {', '.join(map(repr, shapes)) or 'nothing'}; "
+            f"{who} needs a batch with collections and masks: got {', '.join(map(repr, shapes)) or 'nothing'}; "
             "allowed: layout 'tokens' with jagged branches; set data.layout=tokens, or model=dnn for layout 'vector'"
         )
     return found

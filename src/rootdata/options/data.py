@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
 from rootdata.options import typed, values
 from rootdata.options.typed import option
 from rootdata.registry import LAYOUTS, SCALINGS
+
+T = TypeVar("T")
 
 PARTS = ("train", "val", "test")
 TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores", "targets")  # in batches, and in exported graphs
@@ -61,6 +63,32 @@ def _file(value: Any, where: str) -> str | tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FriendFiles:
+    """Files with trees that are read beside those of a sample.
+
+    Parameters
+    ----------
+    files : paths, URLs, globs, folders, ``path:tree``
+    alias : what their branches are called by, ``alias.branch``; empty for the name of their tree
+    """
+
+    files: tuple[str, ...]
+    alias: str = ""
+
+
+def _friends(value: Any, where: str) -> tuple[FriendFiles, ...]:
+    if isinstance(value, (list, tuple)) and any(isinstance(one, FriendFiles) for one in value):
+        return tuple(value)  # taken apart from a sample that was checked
+    if isinstance(value, Mapping):
+        return tuple(FriendFiles(files=_paths(v, f"{where}.{k}"), alias=str(k)) for k, v in value.items())
+    return (FriendFiles(files=_paths(value, where)),) if value else ()
+
+
+def _paths(value: Any, where: str) -> tuple[str, ...]:
+    return tuple(values.path(one, where) for one in values.listed(value, where))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """A physics process and its files.
 
@@ -71,6 +99,7 @@ class Sample:
     label : class number of every event of the sample
     cut : expression; events where it is false are left out
     weight : number or expression that multiplies the weight of every event
+    friends : files with trees that are read beside those of ``files``, entry by entry; or name to files of such
     """
 
     name: str
@@ -79,6 +108,7 @@ class Sample:
     label: int | None = option(values.natural, None, is_optional=True)
     cut: str | None = option(_expression, None)
     weight: str | float | None = option(_weight, None)
+    friends: tuple[FriendFiles, ...] = option(_friends, (), decides=())  # as of files
 
 
 def _samples(value: Any, where: str) -> tuple[Sample, ...]:
@@ -170,8 +200,8 @@ class Scaling:
 
     Parameters
     ----------
-    kind : ``standard``, ``minmax``, ``robust``, ``log``, ``none``, one of somebody's own (learnt from training events),
-        or ``given``
+    kind : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, one of somebody's own
+        (learnt from training events), or ``given``
     shift, factor : used as they are where ``kind`` is ``given``
     """
 
@@ -187,6 +217,28 @@ def _scale(value: Any, where: str) -> dict[str, Scaling]:
     if not isinstance(value, Mapping):
         return {"default": _scaling(value, where)}
     return {"default": STANDARD, **{str(k): _scaling(v, f"{where}.{k}") for k, v in value.items()}}
+
+
+def _by_feature(check: Callable[[Any, str], float], value: Any, where: str) -> float | Mapping[str, float]:
+    """Check a number for all features, or one for each and a ``default``."""
+    if isinstance(value, Mapping):
+        return {str(k): check(v, f"{where}.{k}") for k, v in value.items()}
+    return check(value, where)
+
+
+def _pad(value: Any, where: str) -> float | Mapping[str, float]:
+    return _by_feature(values.number, value, where)
+
+
+def _clip(value: Any, where: str) -> float | Mapping[str, float] | None:
+    return None if value is None else _by_feature(_size, value, where)
+
+
+def _size(value: Any, where: str) -> float:
+    size = values.number(value, where)
+    if not size > 0:
+        raise ConfigError(f"{where}: got {size:g}; expected the largest size of a scaled value, above 0")
+    return size
 
 
 def _scaling(value: Any, where: str) -> Scaling:
@@ -339,8 +391,9 @@ class DataConfig:
 
     Parameters
     ----------
-    samples : name to ``{"files": ..., "tree": ..., "label": ..., "cut": ..., "weight": ...}``; files are paths, URLs,
-        globs, folders, ``path:tree``, lists of those (text or JSON), or several; a list within holds places of one file
+    samples : name to ``{"files": ..., "tree": ..., "friends": ..., "label": ..., "cut": ..., "weight": ...}``; files
+        are paths, URLs, globs, folders, ``path:tree``, lists of those (text or JSON), or several; a list within holds
+        places of one file
     flat : branches with one number an event, and fixed-size arrays
     jagged : collection name to ``{"branches": [...], "length": 10 | "auto", "sort": "-Jet_pt", "cut": "Jet_pt > 30"}``
     derived : new columns as expressions of branches, usable wherever a branch is
@@ -355,10 +408,13 @@ class DataConfig:
         to expression
     observe_training : whether training batches hold the observers, too
     layout : ``vector``, ``tokens``, or the dotted name of a class of one's own
-    scale : ``standard``, ``minmax``, ``robust``, ``log``, ``none``, the dotted name of a class of one's own, or a
-        mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``
+    scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
+        of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``
     missing : numbers that stand for "no value", such as -999; NaN and infinities always do
-    pad : what a padded or missing input becomes, after scaling
+    quantiles : whether the first pass keeps quantiles of every feature, as encodings of networks need them
+    clip : largest size of a scaled value, beyond which it is cut off: a number, or a mapping of columns (and
+        ``default``) to one
+    pad : what a padded or missing input becomes, after scaling: a number, or a mapping of columns (and ``default``)
     fraction : share of the blocks whose features the first pass reads
     on_bad_file : ``error``, or ``skip``: the first pass leaves files out that can't be read, and says so
     split : shares ``{"train": 0.64, "val": 0.16, "test": 0.2}``, by a hash of file and entry, or with
@@ -390,7 +446,9 @@ class DataConfig:
         decides=("inputs",),
     )
     missing: tuple[float, ...] = option(_missing, (), takes=Sequence[float])
-    pad: float = option(values.number, 0.0, decides=("inputs",))
+    quantiles: bool = option(values.flag, False, decides=())  # specs with more are as good
+    clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",))
+    pad: float | Mapping[str, float] = option(_pad, 0.0, decides=("inputs",))
     fraction: float = option(_fraction, 1.0, decides=("specs",))
     on_bad_file: str = option(_on_bad_file, "error", decides=("files",))
     split: Split = option(
@@ -403,11 +461,22 @@ class DataConfig:
 
     def scaling_of(self, column: str) -> Scaling:
         """Return the scaling of a column: its own, that of its fixed-size branch, or the default one."""
-        if column in self.scale:
-            return self.scale[column]
+        return self._of(column, self.scale, STANDARD)
+
+    def pad_of(self, column: str) -> float:
+        """Return what a padded or missing value of a column becomes, after scaling."""
+        return self._of(column, self.pad, 0.0) if isinstance(self.pad, Mapping) else self.pad
+
+    def clip_of(self, column: str) -> float | None:
+        """Return the largest size of a scaled value of a column; ``None`` where nothing is cut off."""
+        return self._of(column, self.clip, None) if isinstance(self.clip, Mapping) else self.clip
+
+    def _of(self, column: str, table: Mapping[str, T], usual: T) -> T:
+        if column in table:
+            return table[column]
         branch = column.rsplit("[", 1)[0]
-        is_element = branch in self.scale and column not in self.features
-        return self.scale[branch] if is_element else self.scale.get("default", STANDARD)
+        is_element = branch in table and column not in self.features
+        return table[branch] if is_element else table.get("default", usual)
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -446,8 +515,10 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
     config = typed.parse(DataConfig, plain, where=where)
     if not config.flat and not config.jagged:
         raise ConfigError("no features: got neither flat nor jagged branches; name at least one branch in either")
-    elements = [k for k in config.scale if k.rsplit("[", 1)[0] in config.features and re.search(r"\[\d+\]$", k)]
-    values.reject_unknown(config.scale, [*config.features, *elements, "default"], where="scale")
+    for name, table in (("scale", config.scale), ("clip", config.clip), ("pad", config.pad)):
+        if isinstance(table, Mapping):
+            elements = [k for k in table if k.rsplit("[", 1)[0] in config.features and re.search(r"\[\d+\]$", k)]
+            values.reject_unknown(table, [*config.features, *elements, "default"], where=name)
     if config.label is None:
         _check_labels(config.samples, config.classes)
     return config

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 class Curve(Protocol):
     """A function of one number that never falls, with its inverse.
 
-    What is kept is kept under its name (see :func:`name_of`): one that computes something else has another name. Its
-    twins :meth:`apply`, in training, and :meth:`torch`, in the exported graph, must agree to rounding.
+    What is kept is kept under its name (see :func:`name_of`): one that computes something else has another name; one
+    that is learnt gives itself a ``name``. Its twins :meth:`apply`, in training, and :meth:`torch`, in the exported
+    graph, must agree to rounding.
     """
 
     def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -61,6 +64,49 @@ class SignedLog:
 SIGNED_LOG = SignedLog()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Segments:
+    """Straight lines from knot to knot; what lies outside goes to the first or the last one, infinities become NaN.
+
+    Parameters
+    ----------
+    knots : (k,) values, rising
+    heights : (k,) what they become, rising
+    """
+
+    knots: tuple[float, ...]
+    heights: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """Its class and a digest of its knots."""
+        content = np.array([self.knots, self.heights], np.float64).tobytes()
+        return f"{__name__}.Segments:{hashlib.sha256(content).hexdigest()[:16]}"
+
+    def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Compute it in float64."""
+        heights: npt.NDArray[Any] = np.interp(values, self.knots, self.heights)
+        heights[~np.isfinite(values)] = np.nan
+        return heights.astype(values.dtype)
+
+    def invert(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Undo it, for what lies between the first knot and the last."""
+        return np.interp(values, self.heights, self.knots)
+
+    def torch(self, values: Tensor) -> Tensor:
+        """Compute it in float64, as a sum over the segments: ONNX has no search in a sorted list."""
+        import torch  # here, as above
+
+        points = torch.tensor([self.knots, self.heights], dtype=torch.float64, device=values.device)
+        knots, heights = points[0], points[1]
+        climbed = torch.minimum(torch.maximum(values.double().unsqueeze(-1), knots[:-1]), knots[1:]) - knots[:-1]
+        found = (climbed / knots.diff() * heights.diff()).sum(dim=-1) + heights[0]
+        return torch.where(torch.isfinite(values), found, torch.full_like(found, math.nan)).to(values.dtype)
+
+
 def name_of(curve: Curve | None) -> str:
-    """Name a curve by its class, the same in every process; empty where there is none."""
-    return "" if curve is None else f"{type(curve).__module__}.{type(curve).__qualname__}"
+    """Name a curve by its class, or as it does itself, the same in every process; empty where there is none."""
+    if curve is None:
+        return ""
+    name: str = getattr(curve, "name", "")
+    return name or f"{type(curve).__module__}.{type(curve).__qualname__}"

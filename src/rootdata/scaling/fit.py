@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -18,7 +19,7 @@ LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float64).tiny)
 
 
-def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
+def fit(column: str, scaling: Scaling, stats: ColumnStats, *, clip: float | None = None) -> Transform:
     """Turn what was learnt of a column into its transform.
 
     Parameters
@@ -26,6 +27,7 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
     column : name of the feature, for errors
     scaling : the kind that is asked for, or the numbers where it is ``given``
     stats : of training events alone
+    clip : size at which scaled values are cut off
 
     Raises
     ------
@@ -43,6 +45,7 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats) -> Transform:
         transform = _learnt(column, scaling.kind, kind, stats)
     else:
         transform = Transform(shift=scaling.shift, factor=scaling.factor, curve=None if kind is None else kind.curve)
+    transform = dataclasses.replace(transform, clip=clip)
     if stats.count:
         _check_fits(column, scaling.kind, transform, stats)
     return transform
@@ -66,7 +69,8 @@ def _learnt(column: str, name: str, kind: ScalingKind, stats: ColumnStats) -> Tr
             f"feature {column!r} {_narrow(name, spread, stats)} in the {stats.count} training values and can't be "
             f"scaled by {name!r}; remove it from the features, or keep it as it is with scale={{{column!r}: 'none'}}"
         )
-    return Transform(shift=shift, factor=1.0 / spread, curve=kind.curve)
+    learn = getattr(kind, "learn_curve", None)
+    return Transform(shift=shift, factor=1.0 / spread, curve=kind.curve if learn is None else learn(stats))
 
 
 def _narrow(kind: str, spread: float, stats: ColumnStats) -> str:

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Transform:
-    """``(curve(x) - shift) * factor``.
+    """``(curve(x) - shift) * factor``, cut off at +-``clip``.
 
     float32 columns are computed in float32, all others in float64 and rounded at the end: an event number of 19 digits
     keeps its differences. An exported graph does the same, so that training and serving agree: its twins are
@@ -27,11 +27,12 @@ class Transform:
     shift: float = 0.0
     factor: float = 1.0
     curve: Curve | None = None
+    clip: float | None = None
 
     @property
-    def described(self) -> tuple[float, float, str]:
+    def described(self) -> tuple[float, float, str, float | None]:
         """What it does, as primitives: the same in every process."""
-        return self.shift, self.factor, name_of(self.curve)
+        return self.shift, self.factor, name_of(self.curve), self.clip
 
     def apply(self, column: Array | Masked, out: Floats) -> None:
         """Scale a column into ``out``, NaN where it is missing, or beyond float32 when it is scaled.
@@ -57,8 +58,10 @@ class Transform:
         finite = np.isfinite(out)
         if not finite.all():
             out[~finite] = np.nan
+        if self.clip is not None:
+            np.clip(out, -self.clip, self.clip, out=out)
 
     def invert(self, scaled: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Undo :meth:`apply`, to float32 rounding."""
+        """Undo :meth:`apply`, to float32 rounding; what was cut off comes back as where that was."""
         values = scaled.astype(np.float64) / self.factor + self.shift
         return values if self.curve is None else self.curve.invert(values)

@@ -20,7 +20,7 @@ from rootdata.io.formats.basket_index import BasketIndex
 from rootdata.io.reader import BlockReader, Described
 from rootdata.io.tree_pool import OPEN_TREES
 from rootdata.io.trees import use_fast_inflate
-from rootdata.location import Location, State, is_remote
+from rootdata.location import Location, State
 from rootdata.options.data import PARTS, DataConfig, Sample
 from rootdata.options.read import ReadConfig
 from rootdata.scan.executors import Executor, submitting
@@ -111,8 +111,11 @@ def scan(
 def _check_unchanged(files: Sequence[tuple[int, Location]], states: Sequence[State], good: Sequence[_Good]) -> None:
     """Refuse files that were replaced or rewritten while they were read; remote ones are looked at once."""
     for file in good:
-        location, before = files[file.position][1], states[file.position]
-        now = file.described.file.state if is_remote(location.path) else state_of(location)
+        found, opened = files[file.position][1], file.described.file
+        location, before = opened.location, states[file.position]
+        if len(location.friends) > len(found.friends):  # of those that the file names nobody knew before
+            before = opened.state
+        now = opened.state if location.needs_network else state_of(location)
         if now.differs_from(before):
             raise FileError(f"{location.path} was changed while it was scanned; start again")
 
@@ -356,4 +359,5 @@ def _file(file: _Good) -> FileSpecs:
         digests=tuple(m.digest for m in file.measured),
         measured=tuple(m.full for m in file.measured),
         replicas=known.location.replicas,
+        friends=known.location.friends,
     )

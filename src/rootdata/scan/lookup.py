@@ -14,7 +14,7 @@ from rootdata.causes import reason_of
 from rootdata.errors import SpecsError
 from rootdata.io.files import states_of
 from rootdata.io.formats.basket_index import BasketIndex
-from rootdata.location import Location, State, name_of
+from rootdata.location import Friend, Location, State, name_of
 from rootdata.options.data import DataConfig, Split
 from rootdata.options.parsed import Options
 from rootdata.options.read import ReadConfig
@@ -86,10 +86,10 @@ def specs_for(
     if given is not None:
         return _at_home(_given(given, config, files, states), files)
     path = cache_folder.specs_path(fingerprint(key_of(config), files, states))
-    specs = _cached(path)
+    specs = _cached(path, read)
     if specs is None:
         with cache_folder.alone(path):  # the ranks of a training may ask all at once
-            specs = _cached(path)
+            specs = _cached(path, read)
             if specs is None:
                 with bar("first pass", show=progress) as reporter:
                     specs, index = scan(
@@ -112,13 +112,21 @@ def _given(
     return specs
 
 
-def _cached(path: Path) -> Specs | None:
+def _cached(path: Path, read: ReadConfig) -> Specs | None:
     try:
-        return Specs.load(path) if path.exists() else None
+        specs = Specs.load(path) if path.exists() else None
     except (SpecsError, OSError):  # written by another version, damaged, or not to be read: made anew
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         return None
+    return None if specs is None or _has_new_friends(specs, read) else specs
+
+
+def _has_new_friends(specs: Specs, read: ReadConfig) -> bool:
+    """Say whether friends that files name are not those of the first pass; of all others the fingerprint tells."""
+    files = [file for file in specs.files if any(friend.is_named for friend in file.friends)]
+    states = states_of([file.location for file in files], read=read)
+    return any(now.differs_from(file.state) for now, file in zip(states, files, strict=True))
 
 
 def _keep(specs: Specs, index: BasketIndex, path: Path, split: Split) -> None:
@@ -156,11 +164,17 @@ def _at_home(specs: Specs, files: Sequence[tuple[int, Location]]) -> Specs:
     left_out = {s.position: s for s in specs.skipped}
     used = [location for i, (_, location) in enumerate(files) if i not in left_out]
     moved = tuple(
-        dataclasses.replace(f, path=where.path, replicas=where.replicas)
+        dataclasses.replace(f, path=where.path, replicas=where.replicas, friends=_friends_at(f.friends, where.friends))
         for f, where in zip(specs.files, used, strict=True)
     )
     skipped = tuple(dataclasses.replace(s, path=files[s.position][1].path) for s in specs.skipped)
     return dataclasses.replace(specs, files=moved, skipped=skipped)
+
+
+def _friends_at(known: Sequence[Friend], found: Sequence[Friend]) -> tuple[Friend, ...]:
+    """Give friends that were found again the paths of this machine."""
+    given, named = [f for f in known if not f.is_named], [f for f in known if f.is_named]
+    return (*(dataclasses.replace(f, path=now.path) for f, now in zip(given, found, strict=True)), *named)
 
 
 def check_matches(
@@ -197,7 +211,11 @@ def check_matches(
         size = known.state.size if isinstance(known, FileSpecs) else known.size
         if known.sample != sample or name_of(known.path) != name_of(location.path):
             raise SpecsError(f"{where} were made for {known.path} where {location.path} was found; scan again")
-        if now.size and size != now.size:
+        friends = known.friends if isinstance(known, FileSpecs) else location.friends
+        if [name_of(f.path) for f in friends if not f.is_named] != [name_of(f.path) for f in location.friends]:
+            raise SpecsError(f"{where} were made for {known.path} with other friends; scan again")
+        is_whole = len(friends) == len(location.friends)  # of those that the file names nobody knows the size here
+        if is_whole and now.size and size != now.size:
             raise SpecsError(f"{where} know {location.path} with {size} bytes, it has {now.size}; scan again")
 
 

@@ -6,8 +6,11 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from rootdata import cache_folder
-from rootdata.errors import DataError
+from rootdata.errors import ConfigError, DataError
 from rootdata.events.statistics import ColumnStats
 from rootdata.io.formats.basket_index import BasketIndex
 from rootdata.layouts.layout import Layout, Padded, kept_fraction
@@ -15,6 +18,8 @@ from rootdata.options.data import DataConfig, TargetColumn
 from rootdata.scaling.fit import fit
 from rootdata.scaling.transform import Transform
 from rootdata.scan.specs import Specs
+
+Singles = npt.NDArray[np.float32]
 
 AUTO_KEEPS = 0.999  # of all objects; what length="auto" promises
 
@@ -47,6 +52,29 @@ class Scanned:
             For a feature that is constant or missing everywhere.
         """
         return transforms_of(self.config, self.specs)
+
+    def edges(self, bins: int) -> dict[str, Singles]:
+        """Return edges of quantile bins for every input tensor; see :meth:`rootdata.RootDataModule.edges`.
+
+        Raises
+        ------
+        ConfigError
+            Where the first pass kept no quantiles.
+        """
+        shares = np.linspace(0.0, 1.0, bins + 1)
+        found = {name: self._edges_of(name, shares) for name in self.transforms}
+        return self.layout.arranged(found)
+
+    def _edges_of(self, feature: str, shares: npt.NDArray[np.float64]) -> Singles:
+        stats = self.specs.columns[feature]
+        if stats.quantiles is None:
+            raise ConfigError("quantiles: got false; the network encodes by quantiles of the features; set it to true")
+        if not stats.count:
+            return np.zeros(len(shares), np.float32)
+        edges = np.array([stats.quantiles.at(share) for share in shares])
+        scaled = np.empty(len(edges), np.float32)
+        self.transforms[feature].apply(edges, scaled)
+        return scaled
 
     @functools.cached_property
     def target_transforms(self) -> Mapping[str, Transform]:
@@ -84,7 +112,8 @@ def layout_of(config: DataConfig, specs: Specs) -> Layout:
         Padded(name=c.name, branches=c.branches, length=_length(c.length, specs.multiplicity[c.name]))
         for c in config.jagged
     )
-    return Layout(kind=config.layout, flat=specs.flat, collections=collections, pad=config.pad)
+    pads = {name: config.pad_of(name) for name in _features(config, specs)}
+    return Layout(kind=config.layout, flat=specs.flat, collections=collections, pads=pads)
 
 
 def _length(asked: int | str, histogram: Sequence[int]) -> int:
@@ -97,5 +126,12 @@ def _length(asked: int | str, histogram: Sequence[int]) -> int:
 
 def transforms_of(config: DataConfig, specs: Specs) -> dict[str, Transform]:
     """Fit the scaling of every feature; see :func:`rootdata.scaling.fit.fit` for what is refused."""
-    names = dict.fromkeys((*specs.flat, *(b for c in config.jagged for b in c.branches)))
-    return {name: fit(name, config.scaling_of(name), specs.columns[name]) for name in names}
+    return {
+        name: fit(name, config.scaling_of(name), specs.columns[name], clip=config.clip_of(name))
+        for name in _features(config, specs)
+    }
+
+
+def _features(config: DataConfig, specs: Specs) -> list[str]:
+    """List every feature once, fixed-size branches expanded."""
+    return list(dict.fromkeys((*specs.flat, *(b for c in config.jagged for b in c.branches))))

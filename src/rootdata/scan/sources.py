@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rootdata.errors import FileError
 from rootdata.io.files import find, identity
+from rootdata.io.friends.match import befriended
 from rootdata.location import Location
 from rootdata.options.data import DataConfig
 from rootdata.options.read import ReadConfig
@@ -30,10 +31,12 @@ def find_files(config: DataConfig, *, read: ReadConfig = ReadConfig()) -> list[t
     """
     found: list[tuple[int, Location]] = []
     for i, sample in enumerate(config.samples):
-        found += [
-            (i, location)
-            for location in find(sample.files, tree=sample.tree, where=f"samples.{sample.name}.files", read=read)
-        ]
+        locations = find(sample.files, tree=sample.tree, where=f"samples.{sample.name}.files", read=read)
+        for friend in sample.friends:
+            where = f"samples.{sample.name}.friends{friend.alias and f'.{friend.alias}'}"
+            beside = find(friend.files, where=where, read=read)
+            locations = befriended(locations, beside, alias=friend.alias, where=where)
+        found += [(i, location) for location in locations]
     check_owners(config, found)
     return found
 

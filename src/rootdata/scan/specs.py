@@ -16,11 +16,12 @@ from rootdata import cache_folder
 from rootdata.errors import DataError, SpecsError, version_remedy
 from rootdata.events.statistics import ColumnStats
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
-from rootdata.location import KnownFile, Location, State, without_query
+from rootdata.location import Friend, KnownFile, Location, State, without_query
 from rootdata.options.data import PARTS, DataConfig, Scaling
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import name_of
 from rootdata.scaling.fit import kind_of
+from rootdata.scaling.kinds import ScalingKind
 
 VERSION = 3
 _APART = {"checksum", "files", "skipped", "columns", "targets", "multiplicity"}  # what is no plain list
@@ -40,6 +41,7 @@ class FileSpecs:
     digests : of what was read of every block, see :func:`rootdata.jagged.digest`: what is delivered must have the same
     measured : of every block, whether all that training reads was read; else the branches of cuts and the like alone
     replicas : other places at which copies lie
+    friends : trees that are read beside it, those that the file names among them
     """
 
     path: str
@@ -53,11 +55,12 @@ class FileSpecs:
     digests: tuple[str, ...]
     measured: tuple[bool, ...]
     replicas: tuple[str, ...] = ()
+    friends: tuple[Friend, ...] = ()
 
     @property
     def location(self) -> Location:
         """Where it lies."""
-        return Location(self.path, self.tree, self.replicas)
+        return Location(self.path, self.tree, self.replicas, self.friends)
 
     @property
     def known(self) -> KnownFile:
@@ -227,13 +230,24 @@ class Specs:
 
 def _plain(known: FileSpecs | SkippedFile) -> dict[str, Any]:
     plain = {f.name: getattr(known, f.name) for f in dataclasses.fields(known)}  # not a copy, as of `asdict`
-    return plain | ({"state": [known.state.size, known.state.version]} if isinstance(known, FileSpecs) else {})
+    if isinstance(known, FileSpecs):
+        plain |= {
+            "state": [known.state.size, known.state.version],
+            "friends": list(map(dataclasses.astuple, known.friends)),
+        }
+    return plain
 
 
 def _file(plain: Mapping[str, Any]) -> FileSpecs:
     lists = {k: tuple(plain[k]) for k in ("before", "replicas", "digests", "measured")}
     return FileSpecs(
-        **{**plain, **lists, "blocks": tuple(map(tuple, plain["blocks"])), "state": State(*plain["state"])}
+        **{
+            **plain,
+            **lists,
+            "blocks": tuple(map(tuple, plain["blocks"])),
+            "state": State(*plain["state"]),
+            "friends": tuple(Friend(*friend) for friend in plain.get("friends", ())),
+        }
     )
 
 
@@ -251,16 +265,23 @@ def key_of(config: DataConfig) -> str:
 def _needs(config: DataConfig, column: str) -> list[Any]:
     """Name what the scaling of a column asks the first pass for."""
     kind = kind_of(config.scaling_of(column))
-    return [False, None] if kind is None else [kind.needs_quantiles, name_of(kind.curve) or None]
+    curve = None if kind is None else name_of(kind.curve) or None
+    return [_needs_quantiles(config, kind), curve]
+
+
+def _needs_quantiles(config: DataConfig, kind: ScalingKind | None) -> bool:
+    return config.quantiles or (kind is not None and kind.needs_quantiles)
 
 
 def collects(config: DataConfig, column: str) -> dict[str, Any]:
     """Say which of the costlier statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
-    return collected(config.scaling_of(column))
+    kind = kind_of(config.scaling_of(column))
+    curve = None if kind is None or kind.curve is None else kind.curve.apply
+    return {"curve": curve, "quantiles": _needs_quantiles(config, kind)}
 
 
 def collected(scaling: Scaling) -> dict[str, Any]:
-    """Say the same of a scaling."""
+    """Say which of them the scaling of a target needs."""
     kind = kind_of(scaling)
     if kind is None:
         return {}
@@ -277,10 +298,18 @@ def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequenc
     states : of these files; where a server tells a version, the query of a URL does not count
     """
     found = [
-        (sample, without_query(w.path) if state.version else w.path, w.tree, state.size, state.version)
+        (sample, *_places(w, is_certain=bool(state.version)), state.size, state.version)
         for (sample, w), state in zip(files, states, strict=True)
     ]
     return _hash([VERSION, BLOCK_BYTES, BLOCK_ENTRIES, key, found])
+
+
+def _places(location: Location, *, is_certain: bool) -> list[str | None]:
+    """List paths and trees of a file and its friends; where versions tell contents, without the queries of URLs."""
+    found: list[str | None] = []
+    for path, *names in ((location.path, location.tree), *((f.path, f.tree, f.alias) for f in location.friends)):
+        found += [without_query(str(path)) if is_certain else path, *names]
+    return found
 
 
 def _is_whole(text: str, plain: Mapping[str, Any]) -> bool:

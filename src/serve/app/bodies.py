@@ -16,6 +16,7 @@ from serve.errors import BadRequest, TooLarge
 from serve.faults import fault_of
 
 HOLD = "serve.hold"  # where the scope of a request has the memory that it takes
+ARRIVED = "serve.arrived"  # where it has the event that is set while a piece of the body is there
 _SINCE = "serve.since"  # where the scope of a request has the moment at which its body began
 _SLOWEST = 10_000  # bytes of a body that must come in each second, after a first pause
 _PIECE = 1 << 20  # bytes that are written to a file at once
@@ -45,17 +46,19 @@ async def read(request: Request, limit: int, *, pause: float) -> bytes:
     hold: Hold | None = request.scope.get(HOLD)
     if inflater is not None:
         return await _collected(_inflated(request, inflater, limit, pause), hold)
-    left, declared = _allowed(request, limit), _declared(request)
+    declared = _declared(request)
     if declared is None:
         return await _collected(_pieces(request, limit, pause), hold)
+    if declared > limit:
+        raise _too_large(limit)
     if hold is not None:
         hold.grow(declared)  # before anything of it is read
-    body, is_more = await _piece(request, left, limit, pause)
+    body, is_more = await _piece(request, limit, limit, pause)
     if not is_more:
         return body
     whole = bytearray(body)  # one piece of memory, which goes back to the system as one
     while is_more:
-        piece, is_more = await _piece(request, left - len(whole), limit, pause)
+        piece, is_more = await _piece(request, limit - len(whole), limit, pause)
         whole += piece
     return bytes(whole)
 
@@ -150,7 +153,13 @@ def _declared(request: Request) -> int | None:
 
 async def _piece(request: Request, left: int, limit: int, pause: float) -> tuple[bytes, bool]:
     """Return the next piece of the body, and whether there is more."""
-    message = await _received(request, _time_for(request, limit - left, pause))
+    arrived: asyncio.Event | None = request.scope.get(ARRIVED)
+    if arrived is not None and arrived.is_set():
+        message = await request.receive()  # at once
+    else:
+        message = await _received(request, _time_for(request, limit - left, pause))
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
     body: bytes = message.get("body", b"")
     if len(body) > left:
         raise _too_large(limit)
@@ -167,15 +176,12 @@ def _time_for(request: Request, received: int, pause: float) -> float:
 async def _received(request: Request, pause: float) -> Message:
     try:
         async with asyncio.timeout(pause):
-            message = await request.receive()
+            return await request.receive()
     except TimeoutError as error:
         raise BadRequest(
             f"body: it comes too slowly; send it without pauses, and at least {_SLOWEST} bytes a second",
             code="body_too_slow",
         ) from error
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return message
 
 
 def _too_large(limit: int) -> TooLarge:

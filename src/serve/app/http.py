@@ -9,11 +9,19 @@ from typing import Any
 
 import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
+from serve.app.bodies import ARRIVED
 from serve.errors import BadRequest, HeadTooLarge, ServeError
 
 MAX_HEAD = 32_768  # bytes of a request line and its headers
+_UNUSUAL = frozenset((b"connection", b"transfer-encoding"))  # headers
 _HOST = re.compile(rb"[^\s,/@?#\\]*")
 
 
@@ -141,6 +149,8 @@ class ClientConnection(HttpToolsProtocol):
             return
         self._hear()
         super().on_headers_complete()
+        self.cycle.__class__ = _Cycle  # its task has not begun yet
+        self.scope[ARRIVED] = self.cycle.message_event  # type: ignore[literal-required]
         if version == "1.0" and self.parser.should_keep_alive():
             self.cycle.keep_alive = True
             self.cycle.default_headers = [*self.server_state.default_headers, (b"connection", b"keep-alive")]
@@ -211,6 +221,58 @@ class ClientConnection(HttpToolsProtocol):
         head = b"".join(b"%s: %s\r\n" % pair for pair in headers)
         self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + body)
         self.transport.close()
+
+
+class _Cycle(RequestResponseCycle):
+    """A request and its answer, whose head is sent together with the first piece of its body.
+
+    That is one call of the system instead of two, and one packet. What is usual, a whole answer that says its length,
+    is written here for a third of the time that uvicorn's own protocol takes, which does all else.
+    """
+
+    _start: Any = None
+
+    async def send(self, message: Any) -> None:
+        """Send a part of the answer."""
+        if self._start is None and message["type"] == "http.response.start" and not self.response_started:
+            self._start = message
+            return
+        start, self._start = self._start, None
+        if start is not None:
+            head = None if message.get("more_body") else self._head(start, len(message.get("body", b"")))
+            if head is not None:
+                self._write(head + message.get("body", b""))
+                return
+            await super().send(start)
+        await super().send(message)
+
+    def _head(self, start: Any, length: int) -> bytes | None:
+        """Write the head of a whole answer, if it is a usual one."""
+        if self.flow.write_paused or self.disconnected or self.access_log or self.scope["method"] == "HEAD":
+            return None
+        headers = [(name.lower(), value) for name, value in (*self.default_headers, *start.get("headers", ()))]
+        if (b"content-length", b"%d" % length) not in headers:
+            return None
+        names, values = zip(*headers, strict=True)
+        if (
+            not _UNUSUAL.isdisjoint(names)
+            or HEADER_RE.search(b"".join(names))
+            or HEADER_VALUE_RE.search(b"".join(values))
+        ):
+            return None
+        if not self.keep_alive:
+            headers.append((b"connection", b"close"))
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        return STATUS_LINE[start["status"]] + lines + b"\r\n"
+
+    def _write(self, answer: bytes) -> None:
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.transport.write(answer)
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
 def _check_framing(headers: list[tuple[bytes, bytes]], version: str) -> None:

@@ -90,7 +90,9 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--model", required=True, metavar="NAME")
     _add_version(parser)
     parser.add_argument("--alias", help="instead of the latest version")
-    parser.add_argument("--tree", help="of a ROOT file that has several")
+    parser.add_argument(
+        "--tree", help="of a ROOT file (default: the one that the model was trained on, or its only one)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="for the scores of a ROOT file: .root, .arrow or .json"
     )

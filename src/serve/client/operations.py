@@ -87,7 +87,7 @@ def predict(
         DataFrame or anything else of columns by branch name; an awkward array of records; the path of a ROOT file
     version, alias : of the model, one of the two; the latest version by default
     explain : also say what is unlike the training events; not for files
-    tree : of a ROOT file that has several
+    tree : of a ROOT file; by default the one that the model was trained on, or its only one
 
     Raises
     ------
@@ -156,7 +156,7 @@ def predict_file(
     path : of a ROOT file on this machine
     output : ``scores.root`` (tree ``scores``, one branch ``score_<column>`` for each), ``.arrow`` or ``.json``
     version, alias : of the model, one of the two; the latest version by default
-    tree : name of the tree, where the file has several
+    tree : name of the tree; by default the one that the model was trained on, or the only one
 
     Raises
     ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from rootdata.bundle.manifest import Manifest, TensorSpec
 from serve.codec import media, schema
 from serve.codec.casting import Array, Locate, array_type, flattened, from_list, strings
 from serve.errors import BadRequest, InvalidEvents, InvalidModel, TooLarge
-from serve.parsing import check_all_there, check_known, given, parse_object
+from serve.parsing import check_all_there, check_known, finished, given, parse_object_in_pieces
 from serve.settings import Settings
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -32,6 +32,7 @@ _NOT_OFFERED = {
 STRINGS = "BYTES"  # each with its length in front, 4 bytes, where they are binary
 _NAMES = {np.dtype(dtype): name for name, dtype in DATATYPES.items()} | {array_type("string"): STRINGS}
 _LENGTH = struct.Struct("<I")
+_STEP = 1 << 16  # values of a list that are turned into numbers at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +71,22 @@ def datatype_of(dtype: str) -> str:
 
 
 def decode(body: bytes, header_length: int | None, manifest: Manifest, *, settings: Settings) -> InferenceRequest:
-    """Decode a request.
+    """Decode a request at once, as :func:`decode_in_pieces`.
+
+    Parameters
+    ----------
+    body : JSON, and behind it the tensors that are sent as bytes
+    header_length : bytes of JSON at the start of the body; None where there is nothing else
+    manifest : names the tensors that the model takes and gives
+    settings : with the limits of a request
+    """
+    return finished(decode_in_pieces(body, header_length, manifest, settings=settings))
+
+
+def decode_in_pieces(
+    body: bytes, header_length: int | None, manifest: Manifest, *, settings: Settings
+) -> Generator[None, None, InferenceRequest]:
+    """Decode a request, and give others a turn after each piece of a long one.
 
     Parameters
     ----------
@@ -87,14 +103,16 @@ def decode(body: bytes, header_length: int | None, manifest: Manifest, *, settin
     length = len(body) if header_length is None else header_length
     if not 0 <= length <= len(body):
         raise BadRequest(f"{HEADER_LENGTH}: got {length}; the body has {len(body)} bytes", field=HEADER_LENGTH)
-    document = parse_object(memoryview(body)[:length])
+    document = yield from parse_object_in_pieces(body if length == len(body) else body[:length])
     inputs = _entries(document, "inputs", known=[t.name for t in manifest.inputs])
     check_all_there(inputs, [t.name for t in manifest.inputs], what="input")
     specs = {t.name: t for t in manifest.inputs}
     shapes = {name: _shape(entry, specs[name]) for name, entry in inputs.items()}
     _check_axes(shapes, manifest, settings)
     buffers = _buffers(inputs, memoryview(body)[length:])
-    tensors = {t.name: _tensor(inputs[t.name], t, shapes[t.name], buffers.get(t.name)) for t in manifest.inputs}
+    tensors: dict[str, Array] = {}
+    for t in manifest.inputs:
+        tensors[t.name] = yield from _tensor(inputs[t.name], t, shapes[t.name], buffers.get(t.name))
     num_events = len(next(iter(tensors.values()))) if manifest.batching == "events" else 1
     return InferenceRequest(
         id=_id(document), tensors=tensors, outputs=_outputs(document, manifest), num_events=num_events
@@ -211,21 +229,35 @@ def _buffers(inputs: Mapping[str, Mapping[str, Any]], rest: memoryview) -> dict[
     return buffers
 
 
-def _tensor(entry: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...], buffer: memoryview | None) -> Array:
+def _tensor(
+    entry: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...], buffer: memoryview | None
+) -> Generator[None, None, Array]:
     datatype = _datatype(entry, spec)
     if buffer is not None and "data" in entry:
         raise BadRequest(f"input {spec.name!r}: got both data and binary_data_size; send one", field=spec.name)
-    if datatype == STRINGS:
-        values = strings(
-            _flat(entry.get("data"), shape, spec) if buffer is None else _unpacked(buffer, math.prod(shape), spec),
-            _located(spec, shape),
-        )
-    elif buffer is not None:
-        values = _from_bytes(buffer, np.dtype(DATATYPES[datatype]), shape, spec)
+    if buffer is None:
+        values = yield from _listed_values(entry.get("data"), datatype, shape, spec)
+    elif datatype == STRINGS:
+        values = strings(_unpacked(buffer, math.prod(shape), spec), _located(spec, shape))
     else:
-        data = _flat(entry.get("data"), shape, spec)
-        values = from_list(data, np.dtype(DATATYPES[datatype]), _located(spec, shape))
+        values = _from_bytes(buffer, np.dtype(DATATYPES[datatype]), shape, spec)
     return values.astype(array_type(spec.dtype), copy=False).reshape(shape)
+
+
+def _listed_values(data: Any, datatype: str, shape: tuple[int, ...], spec: TensorSpec) -> Generator[None, None, Array]:
+    """Turn a list into values, (n,), a few at a time."""
+    parts: list[Array] = []
+    first = 0
+    for values in _flat(data, shape, spec):
+        if parts:
+            yield
+        locate = _located(spec, shape, first=first)
+        if datatype == STRINGS:
+            parts.append(strings(values, locate))
+        else:
+            parts.append(from_list(values, np.dtype(DATATYPES[datatype]), locate))
+        first += len(values)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _datatype(entry: Mapping[str, Any], spec: TensorSpec) -> str:
@@ -276,29 +308,44 @@ def _from_bytes(buffer: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]
     return np.require(np.frombuffer(buffer, dtype), requirements="A")
 
 
-def _flat(data: Any, shape: tuple[int, ...], spec: TensorSpec) -> list[Any]:
-    """Take values out of a list, row by row, or out of lists nested like the shape."""
+def _flat(data: Any, shape: tuple[int, ...], spec: TensorSpec) -> Iterator[list[Any]]:
+    """Take values out of a list, row by row, or out of lists nested like the shape; a few at a time."""
     if type(data) is not list:
         message = f"input {spec.name!r}: data: got {given(data)}; expected a list, or binary_data_size"
         raise InvalidEvents(message, field=spec.name)
-    values = data
-    if values and type(values[0]) is list:
-        for axis, size in enumerate(shape[1:], start=1):
-            odd = next((v for v in values if type(v) is not list or len(v) != size), None)
-            if odd is not None:
-                message = f"input {spec.name!r}: data: axis {axis}: got {given(odd)}; expected a list of {size}"
-                raise InvalidEvents(message, field=spec.name)
-            values = flattened(values)
-    if len(values) != math.prod(shape) or (values is not data and len(data) != shape[0]):
-        message = f"input {spec.name!r}: data: got {len(values)} values; its shape {_listed(shape)} needs "
-        raise InvalidEvents(message + str(math.prod(shape)), field=spec.name)
+    if data and type(data[0]) is list:
+        step = max(1, _STEP // max(1, math.prod(shape[1:])))
+        for low in range(0, len(data), step):
+            yield _rows(data[low : low + step], shape, spec)
+        _check_length(len(data) * math.prod(shape[1:]), shape, spec, has_rows=len(data) == shape[0])
+    else:
+        _check_length(len(data), shape, spec)
+        for low in range(0, max(1, len(data)), _STEP):
+            yield data[low : low + _STEP]
+
+
+def _rows(values: list[Any], shape: tuple[int, ...], spec: TensorSpec) -> list[Any]:
+    """Take values out of nested lists, the first axis of any length."""
+    for axis, size in enumerate(shape[1:], start=1):
+        odd = next((v for v in values if type(v) is not list or len(v) != size), None)
+        if odd is not None:
+            message = f"input {spec.name!r}: data: axis {axis}: got {given(odd)}; expected a list of {size}"
+            raise InvalidEvents(message, field=spec.name)
+        values = flattened(values)
     return values
 
 
-def _located(spec: TensorSpec, shape: tuple[int, ...]) -> Locate:
+def _check_length(found: int, shape: tuple[int, ...], spec: TensorSpec, *, has_rows: bool = True) -> None:
+    if found != math.prod(shape) or not has_rows:
+        message = f"input {spec.name!r}: data: got {found} values; its shape {_listed(shape)} needs {math.prod(shape)}"
+        raise InvalidEvents(message, field=spec.name)
+
+
+def _located(spec: TensorSpec, shape: tuple[int, ...], *, first: int = 0) -> Locate:
     size = max(1, math.prod(shape[1:]))
 
     def locate(at: int) -> tuple[str, str, int]:
+        at += first
         return spec.name, f"input {spec.name!r}: value {at % size}", at // size
 
     return locate

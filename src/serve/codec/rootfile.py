@@ -42,7 +42,7 @@ def tables(path: str | Path, schemas: Schemas, *, tree: str | None, settings: Se
     ----------
     path : of a file on this machine
     schemas : the branches that the model takes
-    tree : name of the tree; None where the file holds one
+    tree : name of the tree; None for the one that the model was trained on, or else the only one
     settings : limits of what one event may hold; events are as many as they are
 
     Raises
@@ -56,8 +56,15 @@ def tables(path: str | Path, schemas: Schemas, *, tree: str | None, settings: Se
     if why_not:
         raise BadRequest(f"the file: {why_not}")
     try:
-        with BlockReader(limit=1) as reader:
-            file, blocks = reader.use(Location(str(path), tree), functools.partial(_look, wanted))
+        with BlockReader(limit=1, follow=False) as reader:  # whoever sends a file shall not choose what is opened
+            look = functools.partial(_look, wanted)
+            try:
+                file, blocks = reader.use(Location(str(path), tree), look)
+            except BranchError:  # it holds several
+                known = None if tree is not None else _trained_on(reader, path, schemas.trees)
+                if known is None:
+                    raise
+                file, blocks = reader.use(Location(str(path), known), look)
             for start, stop in blocks:
                 read = reader.read(file, list(wanted.specs), start, stop)
                 block = schema.conform(read, stop - start, wanted, settings, first=start)
@@ -71,6 +78,15 @@ def tables(path: str | Path, schemas: Schemas, *, tree: str | None, settings: Se
         if cause_of(error) in _OURS:
             raise
         raise BadRequest(_public(blamed(error, f"{path} can't be read"), path)) from error
+
+
+def _trained_on(reader: BlockReader, path: str | Path, trees: Sequence[str]) -> str | None:
+    """Return the first tree of a model's training that a file holds, too; none where it holds none of them."""
+
+    def first(names: Sequence[str]) -> str | None:
+        return next((tree for tree in trees if tree in names), None)
+
+    return first([tree.name for tree in reader.look_into(Location(str(path)), leave=first).usable])
 
 
 def _public(error: Exception, path: str | Path) -> str:

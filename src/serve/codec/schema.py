@@ -84,6 +84,8 @@ class Schemas:
             {b.name: b for b in manifest.selection.branches} if manifest.selection is not None else {}
         )
         """Branches that may be sent, so that ``?explain`` can tell whether an event passes the cuts."""
+        self.trees: tuple[str, ...] = manifest.selection.trees if manifest.selection is not None else ()
+        """Names of the trees that the model was trained on, as far as is known."""
         self._made: dict[frozenset[str], Schema] = {}
 
     def of(self, sent: Iterable[str] = ()) -> Schema:

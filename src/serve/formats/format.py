@@ -118,8 +118,8 @@ class Format:
         """
         yield self.decode(body, schemas, settings=settings)
 
-    def slices_again(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
-        """Read the events of a long body in another way, from the first on.
+    def slices_again(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table | None]:
+        """Read the events of a long body in another way, from the first on; None as often as none can be told yet.
 
         Parameters
         ----------

@@ -24,7 +24,7 @@ class ROOT(Format):
         ----------
         path : of a ROOT file on this machine
         schemas : the branches that the model takes; others are not read
-        options : ``tree`` is needed where the file holds several
+        options : ``tree`` is needed where the file holds several, none of which the model was trained on
         settings : with the limits of an event
         """
         from serve.codec import rootfile

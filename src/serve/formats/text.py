@@ -15,7 +15,7 @@ from serve.codec.media import Described
 from serve.codec.schema import Schemas
 from serve.formats.by_column import ByColumn
 from serve.formats.format import FEW, Floats, Format, Heading, Rows, Target, Writer
-from serve.parsing import parse_object
+from serve.parsing import parse_object, parse_object_in_pieces
 from serve.settings import Settings
 
 _NUMBERS: Described = {"type": "array", "items": {}}
@@ -104,8 +104,8 @@ class JSONEvents(Format):
         """
         return events.slices(body, schemas, settings=settings)
 
-    def slices_again(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table]:
-        """Read the events of a long body that has to be parsed as a whole.
+    def slices_again(self, body: bytes, schemas: Schemas, *, settings: Settings) -> Iterator[Table | None]:
+        """Read the events of a long body that has to be parsed before the first of them is known.
 
         Parameters
         ----------
@@ -113,7 +113,8 @@ class JSONEvents(Format):
         schemas : the branches that the model takes
         settings : with the limits of a request
         """
-        return events.slices_of(parse_object(body), schemas, settings=settings)
+        document = yield from parse_object_in_pieces(body)
+        yield from events.slices_of(document, schemas, settings=settings)
 
     def writer(self, target: Target, heading: Heading) -> Writer:
         """Make what writes the scores of many events in constant memory."""

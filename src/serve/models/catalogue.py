@@ -22,7 +22,7 @@ from serve import atomic, names
 from serve.atomic import Watched
 from serve.errors import InvalidModel, NotFound
 from serve.models import bundles
-from serve.models.cards import Card
+from serve.models.cards import Card, conditions
 from serve.models.config import CONFIG, Config, read_config
 from serve.models.index import Index, Summary
 
@@ -56,24 +56,44 @@ class Seen:
 class Catalogue:
     """Reads a folder of models, and keeps what it read until the files change.
 
+    Changes by other processes are seen by the next call: each looks at the model's folder, with one ``stat``. On a
+    network file system they are seen once its attribute cache has run out (``acdirmax`` of NFS).
+
     Parameters
     ----------
     root : the folder; it need not be there
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root).resolve()
         self._models: dict[str, Watched[Seen]] = {}
-        self._index = Index(root)
+        self._index = Index(self._root)
         self._manifests: dict[tuple[str, int], tuple[tuple[int, ...], Manifest]] = {}
 
     def resolve(self, name: str, reference: str | int | None = None) -> int:
-        """Return the version that is meant, see :meth:`serve.models.repository.Repository.resolve`."""
-        return _version(self.look(name), name, reference)
+        """Return the version that is meant.
+
+        Parameters
+        ----------
+        name : of the model
+        reference : a version number, an alias, or ``latest``, which is also what nothing means
+
+        Raises
+        ------
+        NotFound
+            Naming the nearest models, or the versions and aliases that there are.
+        """
+        return _version(self._look(name), name, reference)
 
     def served(self, name: str, reference: str | int | None = None) -> int:
-        """Return the version that is meant, if it is in service."""
-        seen = self.look(name)
+        """Return the version that is meant, as :meth:`resolve`, if it is in service.
+
+        Raises
+        ------
+        NotFound
+            If there is none, or it is unloaded.
+        """
+        seen = self._look(name)
         version = _version(seen, name, reference)
         if seen.config.has_unloaded(version):
             raise NotFound(
@@ -82,6 +102,20 @@ class Catalogue:
                 code="not_loaded",
             )
         return version
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """Return all versions of a model, rising; also those that can't be used."""
+        return self._look(name).versions
+
+    def path(self, name: str, version: int) -> Path:
+        """Return the folder of a version.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        return self._root / name / str(self.resolve(name, version))
 
     def manifest(self, name: str, version: int) -> Manifest:
         """Return the manifest of a version; kept until the files change.
@@ -105,7 +139,7 @@ class Catalogue:
 
     def card(self, name: str) -> Card:
         """Return what is known of a model."""
-        seen = self.look(name)
+        seen = self._look(name)
         return Card(
             name=name,
             versions=seen.versions,
@@ -121,13 +155,39 @@ class Catalogue:
     def cards(self) -> list[Card]:
         """Return the cards of all models by name; what is broken says why and hides nothing else."""
         found = []
-        for name in sorted(self.names()):
+        for name in sorted(self._names()):
             with contextlib.suppress(NotFound):  # gone since the folder was listed
                 found.append(self.card(name))
         self._index.save([card.name for card in found])
         return found
 
-    def look(self, name: str) -> Seen:
+    def search(
+        self,
+        *,
+        tag: str | None = None,
+        feature: str | None = None,
+        author: str | None = None,
+        text: str | None = None,
+        bounds: Mapping[str, float] | None = None,
+    ) -> list[Card]:
+        """Find models by what the latest version says; what is not given does not matter.
+
+        Parameters
+        ----------
+        tag : that the model has, in full
+        feature : a branch or feature that it takes
+        author, text : parts of the author, and of name, description, author or tags; in any case of letters
+        bounds : ``min_<metric>`` or ``max_<metric>`` to a number; a model without the metric is not found
+
+        Raises
+        ------
+        BadRequest
+            For a bound of another name, or one that is no number.
+        """
+        wanted = conditions(tag=tag, feature=feature, author=author, text=text, bounds=bounds)
+        return [card for card in self.cards() if all(is_met(card) for is_met in wanted)]
+
+    def _look(self, name: str) -> Seen:
         """Return what is known of a model.
 
         Raises
@@ -144,7 +204,7 @@ class Catalogue:
             seen = Seen()
         if not seen.versions:
             self._models.pop(name, None)
-            known = nearest(name, itertools.islice(self.names(), 100))
+            known = nearest(name, itertools.islice(self._names(), 100))
             raise NotFound(f"model {name!r} not found; {known}", code="unknown_model", field="model")
         self._models[name] = watched
         return seen
@@ -155,6 +215,7 @@ class Catalogue:
         if home.is_symlink():
             return Seen(), True
         stamp = stamp_around(home)
+        is_settled = time.time_ns() - stamp[0] > atomic.SETTLED_NS  # before anything is read
         if (kept := self._kept(name, stamp)) is not None:
             return kept, True
         versions = sorted(version_folders(home))
@@ -180,7 +241,7 @@ class Catalogue:
             config=config,
             problem=problem,
         )
-        if about is not None and not broken and problem is None and _is_settled(stamp):
+        if about is not None and not broken and problem is None and is_settled:
             self._index.put(name, stamp, seen.to_dict())
         return seen, not broken
 
@@ -213,7 +274,7 @@ class Catalogue:
         self._manifests[name, version] = (stamp, found)
         return stamp, found
 
-    def names(self) -> Iterator[str]:
+    def _names(self) -> Iterator[str]:
         """Return the names of all folders that may be models."""
         try:
             with os.scandir(self._root) as entries:
@@ -255,10 +316,6 @@ def stamp_around(home: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return (own.st_mtime_ns, own.st_ino, own.st_nlink)
     return (own.st_mtime_ns, own.st_ino, own.st_nlink, config.st_ino, config.st_mtime_ns, config.st_size)
-
-
-def _is_settled(stamp: tuple[int, ...]) -> bool:
-    return time.time_ns() - stamp[0] > atomic.SETTLED_NS
 
 
 def _why(broken: Mapping[int, str]) -> str:

@@ -17,7 +17,7 @@ import orjson
 from rootdata.causes import reason_of
 from rootdata.errors import MachineError, RootDataError
 from rootdata.table import Table, concatenate
-from serve.app.memory import limit_of_worker
+from serve.app.memory import limit_of_worker, uncollected
 from serve.codec import events
 from serve.errors import BadRequest, DeadlineExceeded, InvalidEvents, NotFound, ServeError
 from serve.faults import fault_of
@@ -161,7 +161,8 @@ class Engine:
         """Decode and score a large body a few events at a time."""
         self._models.collect()
         model = self._model(request.model, request.version)
-        yield from _protocol(request).steps(request, model, settings=self._settings)
+        with uncollected():  # the lists of a long text would be looked at again and again, all at once
+            yield from _protocol(request).steps(request, model, settings=self._settings)
 
     def _run(self, tasks: Sequence[DecodedRequest]) -> Outputs:
         model, contents = tasks[0].model, [task.content for task in tasks]

@@ -20,16 +20,14 @@ import contextlib
 import dataclasses
 import errno
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rootdata import disk
-from rootdata.bundle.manifest import Manifest
 from rootdata.errors import nearest
 from serve import names
 from serve.errors import Conflict, NotFound
 from serve.models import bundles
-from serve.models.cards import Card, conditions
 from serve.models.catalogue import Catalogue, version_folders
 from serve.models.config import CONFIG, UNLOADED, Config, read_config
 from serve.models.trash import Trash
@@ -38,11 +36,8 @@ from serve.models.workspace import Workspace
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
-class Repository:
-    """Models in a folder.
-
-    Changes by other processes are seen by the next call: each looks at the model's folder, with one ``stat``. On a
-    network file system they are seen once its attribute cache has run out (``acdirmax`` of NFS).
+class Repository(Catalogue):
+    """Models in a folder: what is there, and all that may change about it.
 
     Parameters
     ----------
@@ -53,96 +48,9 @@ class Repository:
     def __init__(
         self, root: str | Path, *, max_trash_bytes: int | None = None, max_trash_days: float | None = None
     ) -> None:
-        self._root = Path(root).resolve()
-        self._catalogue, self._workspace = Catalogue(self._root), Workspace(self._root)
+        super().__init__(root)
+        self._workspace = Workspace(self._root)
         self._trash = Trash(self._workspace, max_bytes=max_trash_bytes, max_days=max_trash_days)
-
-    # What is there
-
-    def resolve(self, name: str, reference: str | int | None = None) -> int:
-        """Return the version that is meant.
-
-        Parameters
-        ----------
-        name : of the model
-        reference : a version number, an alias, or ``latest``, which is also what nothing means
-
-        Raises
-        ------
-        NotFound
-            Naming the nearest models, or the versions and aliases that there are.
-        """
-        return self._catalogue.resolve(name, reference)
-
-    def served(self, name: str, reference: str | int | None = None) -> int:
-        """Return the version that is meant, as :meth:`resolve`, if it is in service.
-
-        Raises
-        ------
-        NotFound
-            If there is none, or it is unloaded.
-        """
-        return self._catalogue.served(name, reference)
-
-    def versions(self, name: str) -> tuple[int, ...]:
-        """Return all versions of a model, rising; also those that can't be used."""
-        return self._catalogue.look(name).versions
-
-    def path(self, name: str, version: int) -> Path:
-        """Return the folder of a version.
-
-        Raises
-        ------
-        NotFound
-            If there is none.
-        """
-        return self._root / name / str(self.resolve(name, version))
-
-    def manifest(self, name: str, version: int) -> Manifest:
-        """Return the manifest of a version; kept until the files change.
-
-        Raises
-        ------
-        NotFound
-            If there is no such version.
-        InvalidModel
-            If its files, which somebody put there by hand, can't be used.
-        """
-        return self._catalogue.manifest(name, version)
-
-    def card(self, name: str) -> Card:
-        """Return what is known of a model."""
-        return self._catalogue.card(name)
-
-    def cards(self) -> list[Card]:
-        """Return the cards of all models by name; what is broken says why and hides nothing else."""
-        return self._catalogue.cards()
-
-    def search(
-        self,
-        *,
-        tag: str | None = None,
-        feature: str | None = None,
-        author: str | None = None,
-        text: str | None = None,
-        bounds: Mapping[str, float] | None = None,
-    ) -> list[Card]:
-        """Find models by what the latest version says; what is not given does not matter.
-
-        Parameters
-        ----------
-        tag : that the model has, in full
-        feature : a branch or feature that it takes
-        author, text : parts of the author, and of name, description, author or tags; in any case of letters
-        bounds : ``min_<metric>`` or ``max_<metric>`` to a number; a model without the metric is not found
-
-        Raises
-        ------
-        BadRequest
-            For a bound of another name, or one that is no number.
-        """
-        wanted = conditions(tag=tag, feature=feature, author=author, text=text, bounds=bounds)
-        return [card for card in self.cards() if all(is_met(card) for is_met in wanted)]
 
     # What changes
 
@@ -250,7 +158,7 @@ class Repository:
     def unload(self, name: str) -> None:
         """Take all versions that there are out of service; one that is published later is in service."""
         with self._changing(name) as config:
-            policy = {**config.policy, UNLOADED: max(self._catalogue.look(name).versions)}
+            policy = {**config.policy, UNLOADED: max(self._look(name).versions)}
             self._write_config(name, dataclasses.replace(config, policy=policy))
 
     def delete(self, name: str, version: int | None = None) -> None:
@@ -266,7 +174,7 @@ class Repository:
             If an alias points at the version.
         """
         with self._workspace.locked():
-            seen = self._catalogue.look(name)
+            seen = self._look(name)
             if version is not None:
                 version = self.resolve(name, version)
                 for alias, target in seen.config.aliases.items():
@@ -339,7 +247,7 @@ class Repository:
     def _changing(self, name: str) -> Iterator[Config]:
         """Hold the lock and give the configuration of a model that is there."""
         with self._workspace.locked():
-            self._catalogue.look(name)
+            self._look(name)
             yield self._config(name)
 
     def _config(self, name: str) -> Config:

@@ -244,6 +244,7 @@ class _Link(asyncio.Protocol):
         self._counter = itertools.count()
         self._closed = asyncio.Event()
         self._transport: asyncio.Transport | None = None
+        self._unwritten: list[bytes] = []
 
     @property
     def is_open(self) -> bool:
@@ -273,12 +274,7 @@ class _Link(asyncio.Protocol):
 
     def send(self, held: _GivenRequest, now: float) -> None:
         number = os.getpid() << 32 | next(self._counter)  # no other API process gives it to a worker
-        head, body = pack_request(number, cast("Request", held.request), deadline=held.deadline)
-        transport = cast("asyncio.Transport", self._transport)
-        if len(body) <= _SMALL:
-            transport.write(head + body)
-        else:
-            transport.writelines((head, body))
+        self._write(pack_request(number, cast("Request", held.request), deadline=held.deadline))
         held.sent, held.is_over = now, False
         self.held[number] = held
 
@@ -287,7 +283,22 @@ class _Link(asyncio.Protocol):
         size = len(cast("Request", self.held.pop(number).request).body)
         self._left[number] = size
         self._room.keep(size)
-        cast("asyncio.Transport", self._transport).write(pack_taking_back(number))
+        self._write((pack_taking_back(number),))
+
+    def _write(self, parts: Sequence[bytes]) -> None:
+        """Write parts together with others that are written in the same turn of the loop, by one call of the system."""
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unwritten += parts
+
+    def _flush(self) -> None:
+        parts, self._unwritten = self._unwritten, []
+        if self._transport is None or not parts:  # lost meanwhile: what was held is with another worker by now
+            return
+        if sum(map(len, parts)) <= _SMALL:
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines(parts)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -305,7 +316,7 @@ class _Link(asyncio.Protocol):
             raise
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
-        self._transport = None
+        self._transport, self._unwritten = None, []
         self.opened.clear()
         self._closed.set()
         running, held, self.held = self.slot.numbers(), self.held, {}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from serve.codec import inference
 from serve.messages import Reply, Request
-from serve.models.scoring import DecodedRequest, Outputs, group_of_tensors
+from serve.models.scoring import DecodedRequest, Outputs, Replies, group_of_tensors, in_slices
 from serve.models.session import Model
+from serve.parsing import finished
 from serve.protocols.protocol import Protocol
 from serve.settings import Settings
 
@@ -23,8 +26,26 @@ class OpenInference(Protocol):
         model : that is asked
         settings : with the limits of a request
         """
+        return finished(self._task(place, request, model, settings))
+
+    def steps(self, request: Request, model: Model, *, settings: Settings) -> Replies:
+        """Decode and run long tensors a piece at a time.
+
+        Parameters
+        ----------
+        request : tensors, as the Open Inference Protocol has them
+        model : that is asked
+        settings : with the limits of a request
+        """
+        task = yield from self._task(0, request, model, settings)
+        yield None
+        yield from in_slices(task)
+
+    def _task(
+        self, place: int, request: Request, model: Model, settings: Settings
+    ) -> Generator[None, None, DecodedRequest]:
         length = request.options.get("header_length")
-        asked = inference.decode(
+        asked = yield from inference.decode_in_pieces(
             request.body, None if length is None else int(length), model.manifest, settings=settings
         )
         names = [o.name for o in model.manifest.outputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -73,7 +74,10 @@ class Physics(Protocol):
             yield from _score(tables, request, model, settings)
         except Unsliced:
             yield None
-            tables = form.slices_again(request.body, model.schemas, settings=settings)
+            again = form.slices_again(request.body, model.schemas, settings=settings)
+            while (first := next(again)) is None:
+                yield None
+            tables = itertools.chain([first], (table for table in again if table is not None))
             yield from _score(tables, request, model, settings)
 
     def file_steps(self, request: Request, model: Model, target: Path, *, settings: Settings) -> Replies:

@@ -6,9 +6,10 @@ Tensors go to the graph as they are; see :mod:`serve.routes.predict` for events 
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -23,7 +24,7 @@ from serve.errors import BadRequest, NotFound
 from serve.handler import Call, Handler, in_thread
 from serve.messages import Reply
 from serve.models.cards import Card
-from serve.parsing import given, parse_object
+from serve.parsing import given, parse_object, parse_object_in_pieces
 from serve.routes.health import check_ready
 from serve.routes.operations import Operation, Schema, answer_of, as_json, parsed, target
 
@@ -41,7 +42,7 @@ async def infer(handler: Handler, request: HttpRequest) -> Response:
     call = Call(road="v2", model=name, reference=reference, options=_options(request), timeout=timeout)
     prepared = handler.prepare(call)
     body = await bodies.read(request, handler.settings.max_body, pause=handler.settings.timeout)
-    seconds, wished = prepared.seconds, _timeout(body, call.options)
+    seconds, wished = prepared.seconds, await _timeout(body, call.options)
     if wished is not None:
         seconds = min(wished, handler.settings.max_timeout if timeout is None else seconds)
     reply = await handler.answer(prepared, body, seconds=seconds)
@@ -57,7 +58,7 @@ def _options(request: HttpRequest) -> dict[str, str]:
     return {"header_length": length}
 
 
-def _timeout(body: bytes, options: Mapping[str, str]) -> float | None:
+async def _timeout(body: bytes, options: Mapping[str, str]) -> float | None:
     """Return the time that the client gives in the body, as Triton has it (us; 0 means any), in s.
 
     Raises
@@ -65,16 +66,27 @@ def _timeout(body: bytes, options: Mapping[str, str]) -> float | None:
     BadRequest
         For what is no whole number.
     """
-    head = memoryview(body)[: int(options.get("header_length", len(body)))]
-    if b'"timeout"' not in bytes(head):  # most say nothing, and are read by a worker alone
+    head = body[: int(options.get("header_length", len(body)))]
+    if b'"timeout"' not in head:  # most say nothing, and are read by a worker alone
         return None
-    parameters = parse_object(head).get("parameters")
+    parameters = (await _parsed(head)).get("parameters")
     value = parameters.get("timeout") if isinstance(parameters, dict) else None
     if value is None or value == 0:
         return None
     if type(value) is not int or value < 0:
         raise BadRequest(f"timeout: got {given(value)}; expected microseconds, 0 or more", field="timeout")
     return value / 1e6
+
+
+async def _parsed(text: bytes) -> dict[str, Any]:
+    """Parse an object, and let others work after each piece of a long text."""
+    steps = parse_object_in_pieces(text)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("dict[str, Any]", end.value)
+        await asyncio.sleep(0)
 
 
 def _failed(reply: Reply) -> Response:

@@ -73,7 +73,10 @@ def operations(formats: Formats) -> tuple[Operation, ...]:
                     "type": "boolean",
                     "description": "say what is unlike the training events; JSON answers only",
                 },
-                "tree": {"type": "string", "description": "of a ROOT file; by default its only one"},
+                "tree": {
+                    "type": "string",
+                    "description": "of a ROOT file; by default its only one, or that which the model was trained on",
+                },
             },
             header={"X-Timeout-Ms": {"type": "integer", "minimum": 1}},
             body=formats.takes,

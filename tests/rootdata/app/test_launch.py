@@ -227,3 +227,10 @@ def test_require_wants_root_files(tmp_path):
         launch.require(tmp_path, remedy="set data.folder=...")
     (tmp_path / "a.root").touch()
     launch.require(tmp_path, remedy="set data.folder=...")
+
+
+def test_require_wants_no_folder_where_all_files_lie_elsewhere(tmp_path):
+    folder = tmp_path / "absent"
+    launch.require(folder, files=["/else/a.root", ["root://here//b.root"]], remedy="set data.folder=...")
+    with pytest.raises(FileError, match=r"data\.folder"):
+        launch.require(folder, files=["/else/a.root", f"{folder}/b*.root"], remedy="set data.folder=...")

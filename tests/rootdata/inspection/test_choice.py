@@ -282,3 +282,51 @@ def test_a_branch_is_the_label_where_one_alone_looks_like_it(tmp_path, names, la
     assert chosen.labels.expression == label
     assert set(chosen.features.taken) == {"x"} | ({"met"} & set(names))
     assert all(name in chosen.labels.note for name in names if label == "???" and name != "met")
+
+
+# Of formats with hundreds of branches
+
+
+def test_of_candidates_their_decay_is_taken_before_their_momenta(tmp_path):
+    said = ["M", "PX", "PY", "PZ", "PE", "PT", "ETA", "IPCHI2_OWNPV", "ORIVX_X", "ORIVX_Y", "OWNPV_X", "TRACK_CHI2NDOF"]
+    names = [f"{particle}_{word}" for particle in ("B0", "D0", "Kplus", "piminus", "piplus") for word in said]
+    names += [f"B0_{word}" for word in ("FDCHI2_OWNPV", "DIRA_OWNPV", "ENDVERTEX_CHI2")]
+    names += [f"Kplus_{n}" for n in range(MANY)]
+    flat = choose_features(inspected(tmp_path, names, num_events=60)).flat
+    assert {"B0_PT", "Kplus_IPCHI2_OWNPV", "B0_FDCHI2_OWNPV", "B0_DIRA_OWNPV", "B0_ENDVERTEX_CHI2"} <= set(flat)
+    assert not [name for name in flat if name.endswith(("_M", "_PX", "_PY", "_PZ", "_X", "_Y"))]
+
+
+def test_a_cosine_close_to_one_is_no_constant_and_a_mass_within_rounding_is(tmp_path):
+    rng = np.random.default_rng(0)
+    cosine, mass = 1 - rng.exponential(1e-4, EVENTS), 105.66 * (1 + rng.normal(0, 1e-5, EVENTS))
+    columns = {"B0_DIRA_OWNPV": np.clip(cosine, 0.9991, 1), "mu_M": mass, "one": np.ones(EVENTS)}
+    features = choose_features(inspect([str(write(tmp_path / "a.root", columns))]))
+    assert features.flat == ("B0_DIRA_OWNPV",)
+
+
+def test_upstream_is_no_variation_of_downstream_but_up_is_of_down(tmp_path):
+    names = ["NumUpstreamTracks", "NumDownstreamTracks", "MET_ptJESUp", "MET_ptJESDown", "pt_up_1", "pt_down_1"]
+    assert choose_features(inspected(tmp_path, names, num_events=60)).flat == (*names[:2], "x_anchor")
+
+
+def test_members_of_vectors_of_root_are_known_by_what_they_say(tmp_path):
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 5, EVENTS)
+    said = [f"Jets.fCoordinates.f{word}" for word in ("Pt", "Eta", "Phi", "E")]
+    names = [*said, *(f"Jets.detail{n}" for n in range(MANY))]
+    write(tmp_path / "a.root", {name: lists_of(values_of(rng, counts.sum()), counts) for name in names})
+    (taken,) = choose_features(inspect([str(tmp_path / "a.root")])).collections.values()
+    assert list(taken) == said
+
+
+def test_where_no_name_is_common_the_first_branches_are_taken(tmp_path):
+    names = [f"Blob_q{n}x" for n in range(MANY + 5)]
+    features = choose_features(inspected(tmp_path, names, flat=False, num_events=60))
+    assert 0 < len(features.collections["Blob"]) <= 8
+
+
+def test_missing_energy_that_is_a_list_is_among_the_common_collections(tmp_path):
+    names = ["MissingET.MET", "MissingET.Phi", "Jet.PT", *(f"Tower.detail{n}" for n in range(MANY))]
+    features = choose_features(inspected(tmp_path, names, flat=False, num_events=60))
+    assert {"MissingET.MET", "MissingET.Phi", "Jet.PT"} <= set(features.taken)

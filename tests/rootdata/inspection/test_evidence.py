@@ -1,5 +1,7 @@
 """A branch that separates the samples by itself, whatever its name, is told; an honest one in few entries is not."""
 
+import re
+
 import numpy as np
 import pytest
 from files_for_tests import lists_of, make_events, write
@@ -7,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootdata.inspection.choice import choose_features, choose_labels
-from rootdata.inspection.evidence import ENOUGH, FEW_VALUES, SEPARATES, names_its_sample, separation, tells_apart
+from rootdata.inspection.evidence import (
+    ENOUGH,
+    FEW_VALUES,
+    SEPARATES,
+    names_its_sample,
+    separation,
+    tells_apart,
+    tells_label,
+)
 from rootdata.inspection.files import inspect
 from rootdata.inspection.measure import KEPT, measure
 from rootdata.io.branches import Branch
@@ -132,7 +142,7 @@ def test_leaks_without_a_name_are_left_out(tmp_path, kind):
     found = inspect([f"{tmp_path}/signal.root", f"{tmp_path}/background.root"])
     assert offered(found) - {"nJet"} == {"met", "strong", "Jet_pt", "Jet_eta"}
     why = next(why for why, names in choose_features(found).left_out.items() if "innocent" in names)
-    assert "AUC 1.000 in 1,000 and 1,000 entries" in why
+    assert "AUC 1.000, weighted, in 1,000 and 1,000 entries" in why
 
 
 def test_few_events_leave_all(tmp_path):
@@ -150,3 +160,52 @@ def test_a_label_in_the_file_is_held_against_each_branch(tmp_path):
     order = np.random.default_rng(0).permutation(3_000)
     found = inspect([str(write(tmp_path / "all.root", {n: values[order] for n, values in events.items()}))])
     assert offered(found) == {"strong", "met"}
+
+
+# With weights
+
+
+@given(st.integers(0, 2**32), st.integers(1, 5))
+def test_a_weight_counts_as_that_many_entries(seed, most):
+    rng = np.random.default_rng(seed)
+    signal, background = rng.normal(0.3, 1, 80), rng.integers(-2, 3, 60).astype(float)
+    sizes = rng.integers(1, most + 1, 80), rng.integers(1, most + 1, 60)
+    repeated = separation(np.repeat(signal, sizes[0]), np.repeat(background, sizes[1]))
+    assert separation(signal, background, sizes=tuple(s.astype(float) for s in sizes)) == pytest.approx(repeated)
+
+
+def test_what_tells_only_where_weights_are_is_told():
+    """Of ten thousand background entries that look like signal hardly any counts."""
+    rng = np.random.default_rng(0)
+    signal, far, alike = rng.normal(8, 1, 900), rng.normal(0, 1, 500), rng.normal(8, 1, 400)
+    background, weights = np.concatenate([far, alike]), np.concatenate([np.full(500, -2.0), np.full(400, 1e-3)])
+    found, ones = [column(signal), column(background)], [column(np.ones(900)), column(weights)]
+    assert not tells_apart(found, [1, 0])
+    told = tells_apart(found, [1, 0], weights=ones)
+    assert re.search(r"AUC 0\.99\d, weighted, in 900 and 900 entries|AUC 1\.000, weighted, in 900 and 900", told)
+    label = column(np.concatenate([np.ones(900), np.zeros(900)])[:KEPT])
+    both, sizes = column(np.concatenate([signal, background])[:KEPT]), column(np.ones(KEPT))
+    assert tells_label(both, label, weight=sizes) == tells_label(both, label)
+
+
+def test_weights_that_tell_nothing_are_left_aside():
+    rng = np.random.default_rng(0)
+    found = [column(rng.normal(size=600) + 9), column(rng.normal(size=600))]
+    plain = tells_apart(found, [1, 0])
+    one_large = np.where(np.arange(600) == 5, 1e9, 1.0)
+    unknown = np.where(np.arange(600) == 5, np.nan, 2.0)
+    for weights in (one_large, unknown, np.zeros(600), np.ones(300)):
+        assert tells_apart(found, [1, 0], weights=[column(weights), column(np.ones(600))]) == plain
+    assert tells_apart(found, [1, 0], weights=[None, column(np.ones(600))]) == plain
+
+
+def test_inspect_judges_with_the_nominal_weight(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = {"a": np.full(800, 0.5), "b": np.where(np.arange(800) < 500, 1.0, 1e-4)}
+    values = {"a": rng.normal(9, 1, 800), "b": np.where(np.arange(800) < 500, 0.0, 9.0) + rng.normal(size=800)}
+    taken = {}
+    for name in ("genWeight", "other"):
+        files = [str(write(tmp_path / name / f"{k}.root", {"x": values[k], name: weights[k]})) for k in values]
+        features = choose_features(inspect(files))
+        taken[name] = "x" in features.taken
+    assert taken == {"genWeight": False, "other": True}

@@ -87,6 +87,32 @@ def test_the_largest_tree_is_chosen_where_none_is_called_events(tmp_path):
     assert list(inspect([f"{tmp_path}/many.root:small"]).columns) == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("events", "books"),
+    [
+        ("CollectionTree", ["##Links", "##Params", "MetaData", "POOLContainer"]),
+        ("EventData", ["##Links", "EventTag", "DataHeader", "MetaData"]),
+        ("Delphes", ["Other"]),
+        ("events", ["podio_metadata", "metadata"]),
+        ("TupleB0/DecayTree", ["GetIntegratedLuminosity/LumiTuple"]),
+        ("mine", ["Runs", "LuminosityBlocks", "ParameterSets"]),
+    ],
+)
+def test_trees_that_keep_books_are_not_taken_for_events(tmp_path, events, books):
+    with uproot.recreate(tmp_path / "many.root") as file:
+        for name in books:
+            add(file, {"x": np.arange(500.0)}, tree=name)
+        add(file, {"y": np.arange(7.0)}, tree=events)
+    assert list(inspect([str(tmp_path / "many.root")]).columns) == ["y"]
+
+
+def test_of_trees_that_all_keep_books_the_largest_is_taken(tmp_path):
+    with uproot.recreate(tmp_path / "many.root") as file:
+        add(file, {"x": np.arange(5.0)}, tree="Runs")
+        add(file, {"y": np.arange(50.0)}, tree="LuminosityBlocks")
+    assert list(inspect([str(tmp_path / "many.root")]).columns) == ["y"]
+
+
 def test_a_misspelt_tree_names_the_nearest(tmp_path):
     path = write(tmp_path / "a.root", make_events(20))
     with pytest.raises(BranchError, match=r"tree 'Event' not found in .*a.root; nearest: 'Events'"):

@@ -1,6 +1,7 @@
 """Tables fit the terminal, and cut no name so that two look alike."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from files_for_tests import make_events, write
 from rich.console import Console
 
 from rootdata.errors import ConfigError
-from rootdata.inspection.choice import choose
+from rootdata.inspection.choice import choose, choose_features
 from rootdata.inspection.files import inspect
 from rootdata.inspection.tables import overview, select, tables, typename_of
 from rootdata.io.branches import Branch
@@ -97,3 +98,14 @@ def test_the_types_are_those_of_uproot(tmp_path):
     ours = {name: typename_of(column.branch) for name, column in inspect([str(path)]).columns.items()}
     with uproot.open(path) as file:
         assert ours == {name: branch.typename for name, branch in file["Events"].items()}
+
+
+def test_branches_of_friends_are_shown_with_their_friend_and_can_be_features():
+    place = Path(__file__).parents[2] / "data" / "friends.root"
+    found = inspect([f"{place}:Events"])
+    text = shown(tables(found, width=160), 160)
+    for name, friend in (("z", "extra"), ("extra.x", "extra"), ("w", "near"), ("zs", "extra")):
+        assert re.search(rf"^ *{re.escape(name)} .*of friend '{friend}'", text, re.MULTILINE)
+    assert len(re.findall("of friend", text)) == text.count("of friend 'extra'") + 4
+    assert re.search(r"^ *x +float[^']*$", text, re.MULTILINE)
+    assert {"x", "z", "extra.x"} <= {*choose_features(found).flat}

@@ -137,7 +137,8 @@ NAMES = {
         "B0_OSCIL B0_TRUE_FD Lb_TRUEDecayTime D0_TRUEP_PT Bs_TRUE_ID Jpsi_MC_ID MC_pid",
         "identifier": "GpsTime runNumber eventNumber BCID BCType OdinTCK L0DUTCK HLT1TCK EventInSequence nCandidate "
         "totCandidates Polarity Kplus_TRACK_Key RUNNUMBER GPSTIME",
-        "trigger": "B0_L0HadronDecision_TOS B0_Hlt1TrackMVADecision_TOS B0_Hlt2Topo2BodyDecision_TIS L0MuonDecision "
+        "trigger": "RoutingBits MaxRoutingBits "
+        "B0_L0HadronDecision_TOS B0_Hlt1TrackMVADecision_TOS B0_Hlt2Topo2BodyDecision_TIS L0MuonDecision "
         "B0_L0Global_TIS B0_Hlt1Phys_TOS Hlt1TrackMVADecision",
         "weight": "sweight nsig_sw sig_sw",
         "feature": "B0_PT B0_M B0_MM B0_P B0_ETA B0_IPCHI2_OWNPV B0_FDCHI2_OWNPV B0_DIRA_OWNPV B0_ENDVERTEX_CHI2 "
@@ -178,7 +179,7 @@ NAMES = {
         "weight": "Event.Weight Event.CrossSection Event.CrossSectionError Weight.Weight",
         "identifier": "Event.Number Event.ProcessID Event.ReadTime Event.ProcTime Particle.fUniqueID "
         "LHEFEvent.ProcessID Jet.fUniqueID Jet.fBits Electron.fUniqueID",
-        "index": "Track.VertexIndex",
+        "index": "Track.VertexIndex Track.Particle.ref",
         "feature": "Jet.PT Jet.Eta Jet.Phi Jet.Mass Jet.BTag Jet.TauTag Jet.TauWeight Jet.Charge Jet.EhadOverEem "
         "Jet.NCharged Jet.Beta Jet.PTD Jet.T Jet.MeanSqDeltaR Electron.PT Electron.Charge Electron.IsolationVar "
         "Muon.D0 Photon.E MissingET.MET MissingET.Phi ScalarHT.HT Rho.Rho Track.P Track.D0 Tower.ET Tower.Eem "

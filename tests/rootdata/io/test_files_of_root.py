@@ -226,7 +226,7 @@ def test_fields_that_were_added_late_by_blocks_and_beside_uproot(late, small_blo
             assert file[late.location.tree][late.key_of(name)].array().tolist() == listed(whole[name])
 
 
-@pytest.mark.parametrize("name", ["s", "o", "vv", "either"])
+@pytest.mark.parametrize("name", ["s", "o", "either"])
 def test_late_fields_of_other_types_are_unusable_for_what_they_are(late, name):
     with pytest.raises(BranchError, match=rf"'{name}' can't be used: it holds std::.*, not numbers or lists"):
         late.read([name], 0, 10)
@@ -256,15 +256,3 @@ def test_the_shared_case_of_late_fields(one, other):
     tree.close()
     assert got["late"].tolist() == [2 * i if i >= 3000 else 0 for i in range(start, stop)]
     assert listed(got["late_list"]) == [[i] * (i % 3) if i >= 3000 else [] for i in range(start, stop)]
-
-
-def test_friends_of_a_tree_are_named_where_a_branch_is_not_found():
-    tree = open_tree(Location(str(DATA / "friends.root"), "Events"))
-    assert tree.names() == ["i", "x"]
-    for name in ("z", "extra.z"):
-        with pytest.raises(
-            BranchError, match=r"friend trees are not followed: 'extra' \(friends_extra.root\), 'near', "
-        ):
-            tree.read([name], 0, 1)
-    with pytest.raises(BranchError, match=r"not found.*check the names of features"):
-        open_tree(Location(str(DATA / "friends.root"), "near")).read(["z"], 0, 1)

@@ -19,7 +19,7 @@ def locations(tmp_path):
 
 
 def is_open(tree):
-    return not tree._file.closed
+    return not tree.main._file.closed
 
 
 def test_an_opener_keeps_few_trees_open_and_closes_all(locations):

@@ -387,3 +387,26 @@ def test_a_list_within_the_files_holds_places_of_one():
 def test_bad_files_are_an_error_or_skipped(options, message):
     with pytest.raises(ConfigError, match=message):
         parse_data({"samples": {"a": "x.root"}, "flat": ["met"], **options})
+
+
+def test_pad_and_clip_are_numbers_or_one_of_each_feature():
+    config = with_options(flat=["met", "ht"], pad={"default": -1, "ht": -2.5}, clip={"met": 5})
+    assert [config.pad_of(name) for name in ("met", "ht")] == [-1, -2.5]
+    assert [config.clip_of(name) for name in ("met", "ht")] == [5, None]
+    assert with_options(flat=["met", "ht"], pad=3, clip=4).pad_of("met") == 3
+    assert with_options(flat=["met", "ht"], pad=3, clip=4).clip_of("ht") == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip": 0}, r"clip: got 0; expected the largest size of a scaled value, above 0"),
+        ({"clip": {"met": -1}}, r"clip\.met: got -1; expected"),
+        ({"pad": {"meet": 1}}, r"unknown option 'meet' in pad; nearest: 'met'"),
+        ({"clip": {"meet": 1}}, r"unknown option 'meet' in clip; nearest: 'met'"),
+        ({"pad": {"met": "x"}}, r"pad\.met: got 'x'; expected a finite number"),
+    ],
+)
+def test_a_wrong_pad_or_clip_is_named(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        with_options(flat=["met", "ht"], **changes)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import resource
 import shutil
 import socket
@@ -14,9 +16,14 @@ import time
 import numpy as np
 import pytest
 import uproot
+from hypothesis import given
+from hypothesis import strategies as st
 from models import FLAT, make_bundle
 from servers import HERE, Handle, announced, cpu_seconds, kill, launch, poll
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from serve.app import http
 from serve.app.http import MAX_HEAD
 from serve.codec import media
 from serve.messages import Request
@@ -451,3 +458,75 @@ def test_a_body_that_trickles_is_given_up(start_server, tmp_path):
             with contextlib.suppress(BlockingIOError):
                 found = connection.recv(1000)
     assert b"body_too_slow" in found
+
+
+class Recorded:
+    """A transport that keeps what is written."""
+
+    def __init__(self):
+        self.written, self.closed = [], 0
+
+    def write(self, data):
+        self.written.append(bytes(data))
+
+    def close(self):
+        self.closed += 1
+
+
+WORDS = st.sampled_from([b"a", b"text/plain", b"close", b"keep-alive", b"chunked", b"7", b"x\ny", b""])
+NAMES = st.sampled_from([b"x-a", b"X-B", b"connection", b"transfer-encoding", b"content-type"])
+
+
+@given(
+    status=st.sampled_from([200, 204, 304, 404, 503]),
+    headers=st.lists(st.tuples(NAMES, WORDS), max_size=4),
+    body=st.binary(max_size=9),
+    length=st.none() | st.integers(-1, 1),
+    rest=st.lists(st.binary(max_size=5), max_size=2),
+    method=st.sampled_from(["GET", "POST", "HEAD"]),
+    keep_alive=st.booleans(),
+    is_gone=st.booleans(),
+)
+def test_an_answer_written_at_once_is_the_one_that_uvicorn_writes(
+    status, headers, body, length, rest, method, keep_alive, is_gone
+):
+    if length is not None:
+        headers = [*headers, (b"content-length", b"%d" % (len(body) + sum(map(len, rest)) + length))]
+    pieces = [body, *rest]
+    messages = [{"type": "http.response.start", "status": status, "headers": headers}] + [
+        {"type": "http.response.body", "body": piece, "more_body": i + 1 < len(pieces)}
+        for i, piece in enumerate(pieces)
+    ]
+
+    async def outcome(kind):
+        transport, ended = Recorded(), []
+        cycle = kind(
+            scope={"type": "http", "method": method},
+            transport=transport,
+            flow=FlowControl(transport),
+            logger=logging.getLogger("test"),
+            access_logger=logging.getLogger("test"),
+            access_log=False,
+            default_headers=[(b"date", b"today")],
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=keep_alive,
+            on_response=lambda: ended.append(1),
+        )
+        cycle.disconnected = is_gone
+        error = None
+        try:
+            for message in messages:
+                await cycle.send(dict(message))
+        except RuntimeError as caught:
+            error = str(caught)
+        state = (cycle.response_started, cycle.response_complete, cycle.keep_alive, cycle.message_event.is_set())
+        return transport, (b"".join(transport.written), transport.closed, ended, error, state)
+
+    async def both():
+        return await outcome(http._Cycle), await outcome(RequestResponseCycle)
+
+    (ours, found), (_, expected) = asyncio.run(both())
+    assert found == expected
+    is_usual = not headers[:-1] and length == 0 and not rest and method != "HEAD" and not is_gone
+    assert not is_usual or len(ours.written) == 1

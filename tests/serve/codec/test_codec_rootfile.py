@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 import uproot
 from codec_strategies import SETTINGS, awkward_lists, check_equal, fixed, flat, jagged, manifest_of
 
+from rootdata.bundle.manifest import Selection
 from rootdata.jagged import Jagged
 from rootdata.table import Table, concatenate
 from serve.codec import rootfile
@@ -54,6 +56,40 @@ def test_columns_of_one_branch_are_read_by_their_names() -> None:
     assert isinstance(jets, Jagged)
     assert jets.content.tolist() == [100 * i + 10 * k + 4 for i in range(60) for k in range(i % 4)]
     assert table.columns["jet.pt"].tolist() == list(range(60))  # type: ignore[union-attr]
+
+
+def test_of_several_trees_that_is_read_which_the_model_was_trained_on(tmp_path: Path) -> None:
+    path = tmp_path / "several.root"
+    with uproot.recreate(path) as file:
+        for i, name in enumerate(("Runs", "Events", "other/Events")):
+            file.mktree(name, {"MET": "f4"}).extend({"MET": np.full(3 + i, i, "f4")})
+
+    def read(*trees: str, tree: str | None = None) -> list[float]:
+        model = dataclasses.replace(manifest_of(flat("MET")), selection=Selection(trees=trees))
+        found = concatenate(list(rootfile.tables(path, Schemas(model), tree=tree, settings=SETTINGS)))
+        return list(found.columns["MET"])  # type: ignore[arg-type]
+
+    assert read("Events") == [1.0] * 4
+    assert read("gone", "other/Events") == [2.0] * 5
+    assert read("Events", tree="Runs") == [0.0] * 3
+    for trees in ((), ("gone",)):
+        with pytest.raises(InvalidEvents, match="holds 3 trees"):
+            read(*trees)
+    with pytest.raises(InvalidEvents, match="'gone' not found"):
+        read("Events", tree="gone")
+
+
+def test_no_file_is_opened_that_a_file_which_was_sent_names() -> None:
+    path = Path(__file__).parents[2] / "data" / "friends.root"
+    with pytest.raises(InvalidEvents, match="'z' is missing"):
+        list(rootfile.tables(path, Schemas(manifest_of(flat("z"))), tree="Events", settings=SETTINGS))
+
+
+def test_the_number_of_an_event_is_that_in_the_file(write: Callable[..., Path], small_blocks: int) -> None:
+    model = manifest_of(flat("entry", "int64"), flat("MET"))
+    pieces = list(rootfile.tables(write(how={"step": 7}), Schemas(model), tree=None, settings=SETTINGS))
+    assert len(pieces) > 1
+    assert concatenate(pieces).columns["entry"].tolist() == list(range(20))  # type: ignore[union-attr]
 
 
 def tables(path: Path, tree: str | None = None, **changes: Any) -> Iterator[Table]:

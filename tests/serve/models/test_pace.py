@@ -21,7 +21,8 @@ from onnx import helper
 from rootdata.bundle.manifest import MODEL, save_manifest
 from rootdata.jagged import Jagged, offsets_of
 from rootdata.table import Table
-from serve.codec import binary, events, media
+from serve import parsing
+from serve.codec import binary, events, inference, media
 from serve.formats import text
 from serve.messages import Reply, Request
 from serve.models import engine as engines
@@ -143,7 +144,8 @@ def test_what_is_answered_in_slices_is_what_is_answered_at_once(repository, monk
     assert isinstance(expected, Reply)
     monkeypatch.undo()
     monkeypatch.setattr(engines, "LONG", 1)
-    monkeypatch.setattr(events, "_PIECE", 4000)
+    for module, name_of_size in ((events, "_PIECE"), (parsing, "PIECE"), (inference, "_STEP")):
+        monkeypatch.setattr(module, name_of_size, 4000)
     [steps] = worker.answer([request])
     *waits, found = steps
     assert waits == [None] * len(waits)
@@ -189,6 +191,33 @@ def test_a_body_of_many_events_is_long_whatever_its_bytes(repository):
         assert len(body) < engines.LONG
         [found] = worker.answer([Request(road="physics", model=name, version=1, body=body)])
         assert isinstance(found, Reply) != is_long
+
+
+@pytest.mark.parametrize("kind", ["events", "columns", "counts", "tensors"])
+def test_no_step_of_a_long_body_is_long(repository, kind):
+    """In processor time, as others use the machine, too; the answer of so many is written in one step."""
+    body = orjson.loads(bodies()[kind]["body"])
+    times, least = 20, 40
+    if kind == "tensors":
+        for entry in body["inputs"]:
+            entry["data"] *= times
+            entry["shape"][0] *= times
+    else:
+        for part in (body.get("columns", {}), body.get("counts", {}), body):
+            for name, values in part.items():
+                part[name] = values * times if isinstance(values, list) else values
+    worker = Engine(Settings(models=repository))
+    request = Request(model="together", version=1, **{**bodies()[kind], "body": orjson.dumps(body)})
+    for _ in range(2):  # the first one makes what is kept
+        [steps] = worker.answer([request])
+        took, start = [], time.process_time()
+        for reply in steps:
+            last, now = reply, time.process_time()
+            took.append(now - start)
+            start = now
+    assert (last.status, last.num_events) == (200, EVENTS * times)
+    assert len(took) > least
+    assert max(took) < max(0.03, sum(took) / 5), (kind, sorted(took)[-5:])
 
 
 def beside(url: str, body: bytes, *, path: str) -> tuple[float, list[float]]:

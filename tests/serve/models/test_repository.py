@@ -162,6 +162,24 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path):
     assert watched.get() == "c"
 
 
+def test_a_change_while_a_read_takes_its_time_is_seen(tmp_path):
+    # A process that stands still between its look and its read: the clock has gone on, the folder looks the same.
+    path, found = tmp_path / "x", ["a"]
+    path.mkdir()
+
+    def read():
+        value, found[0] = found[0], "b"
+        while time.time_ns() - path.stat().st_mtime_ns <= atomic.SETTLED_NS:
+            pass
+        return value, True
+
+    nearly_settled = time.time_ns() - atomic.SETTLED_NS + 50_000_000
+    os.utime(path, ns=(nearly_settled, nearly_settled))
+    watched = atomic.Watched(path, read)
+    assert watched.get() == "a"
+    assert watched.get() == "b"
+
+
 # Deleting
 
 

@@ -10,6 +10,17 @@ import numpy as np
 VECTOR_HEADER = 10  # bytes before the numbers of a std::vector: how many follow, a version, how many numbers
 ARRAY_HEADER = 4  # bytes before those of a TArray, and of a list in a list: how many numbers
 
+# A link of ATLAS (xAOD) as ROOT streams it: in front of an ElementLink, and of what it derives from, its length and
+# version, then the checksum that stands for the version.
+LINK = np.dtype(
+    [
+        *((f"@{name}{i}" if i else f"@{name}", kind) for i in ("", "_base")
+          for name, kind in (("num_bytes", ">u4"), ("version", ">u2"), ("checksum", ">u4"))),
+        ("m_persKey", ">u4"),
+        ("m_persIndex", ">u4"),
+    ]
+)  # fmt: skip
+
 _CONTAINERS = {"AsVector", "AsSet", "AsBitSet"}
 
 
@@ -30,13 +41,13 @@ class ObjectList:
 
     @property
     def from_dtype(self) -> np.dtype[Any]:
-        """Type of the numbers as they are stored, by uproot's word for it."""
-        return self.dtype.newbyteorder(">")
+        """Type of the numbers, or records, as they are stored, by uproot's word for it."""
+        return self.dtype if self.dtype.names else self.dtype.newbyteorder(">")
 
     @property
     def to_dtype(self) -> np.dtype[Any]:
         """Type of the numbers as they are to be."""
-        return self.dtype.newbyteorder("=")
+        return self.dtype if self.dtype.names else self.dtype.newbyteorder("=")
 
 
 def object_list_of(reading: Any) -> ObjectList | None:
@@ -50,6 +61,8 @@ def object_list_of(reading: Any) -> ObjectList | None:
     if isinstance(items, np.dtype):
         return ObjectList(items, VECTOR_HEADER) if items.kind in "iufb" else None
     inner = _items_of(items, has_header=False)
+    if type(model).__name__ == "AsVector" and getattr(inner, "__name__", "").startswith("Model_ElementLink_"):
+        return ObjectList(LINK, VECTOR_HEADER, is_nested=True)
     if type(model).__name__ == "AsVector" and isinstance(inner, np.dtype) and inner.kind in "iufb":
         return ObjectList(inner, VECTOR_HEADER, is_nested=True)
     return None

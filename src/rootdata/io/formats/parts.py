@@ -167,7 +167,10 @@ def take(column: Column | ListsOfLists, part: BranchPart) -> Column:
     part : of its rows
     """
     if isinstance(column, ListsOfLists):
-        return column.counted() if part.how == NUM else column.flattened()
+        if part.how == NUM:
+            return column.counted()
+        joined = column.flattened()
+        return Jagged(joined.offsets, _taken(joined.content, part)) if part.dtype else joined
     if part.how and isinstance(column, Jagged):
         return column.counts
     if isinstance(column, Jagged):

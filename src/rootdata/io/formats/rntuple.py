@@ -29,9 +29,10 @@ from rootdata.arena import shared
 from rootdata.causes import ContradictionError
 from rootdata.io.formats.inflate import inflate
 from rootdata.io.formats.page_lists import CHECKSUM, Page
+from rootdata.io.formats.parts import ListsOfLists
 from rootdata.io.formats.records import KEY_BYTES, Records, nearest_record
 from rootdata.io.local import Span
-from rootdata.jagged import Columns, Ints, Jagged
+from rootdata.jagged import Column, Ints, Jagged
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -118,12 +119,14 @@ class Field:
     ----------
     values : column of the numbers
     lists : column with where each list ends, counted in its cluster; none for flat fields
+    inner : column with where each list in a list ends; none where lists hold numbers
     shape : of the numbers of an entry or an object, where there are several
     is_count : the numbers are the lengths of lists, and ``values`` says where those end
     """
 
     values: NTupleColumn
     lists: NTupleColumn | None = None
+    inner: NTupleColumn | None = None
     shape: tuple[int, ...] = ()
     is_count: bool = False
 
@@ -188,21 +191,27 @@ class NTupleFields:
         arrays = [i for i in line if self._fields[i].repetition]
         if any(self._role(i) not in {COLLECTION, RECORD, LEAF} for i in line) or self._role(leaf) != LEAF:
             return None
-        if len(lists) > 1 or any(self._fields[i].type_name.startswith(_MAYBE_NONE) for i in lists):
+        if (
+            len(lists) > 2
+            or (len(lists) == 2 and arrays)
+            or any(self._fields[i].type_name.startswith(_MAYBE_NONE) for i in lists)
+        ):
             return None
         if lists and arrays and line.index(arrays[0]) < line.index(lists[0]):
             return None
-        return self._leaf(leaf, lists[0] if lists else None, tuple(int(self._fields[i].repetition) for i in arrays))
+        return self._leaf(leaf, lists, tuple(int(self._fields[i].repetition) for i in arrays))
 
-    def _leaf(self, number: int, collection: int | None, shape: tuple[int, ...]) -> Field | None:
+    def _leaf(self, number: int, collections: Sequence[int], shape: tuple[int, ...]) -> Field | None:
         is_count = "RNTupleCardinality" in self._fields[number].type_name
         values = self._column(number, is_index=is_count)
-        if values is None or (is_count and (shape or collection is not None)):
+        if values is None or (is_count and (shape or collections)):
             return None
-        if collection is None:
+        if not collections:
             return Field(values, shape=shape, is_count=is_count)
-        lists = self._column(collection, is_index=True)
-        return None if lists is None or values.first else Field(values, lists, shape)
+        lists = [column for i in collections if (column := self._column(i, is_index=True)) is not None]
+        if len(lists) < len(collections) or values.first or any(column.first for column in lists[1:]):
+            return None
+        return Field(values, lists[0], lists[1] if len(lists) > 1 else None, shape=shape)
 
     def _inner(self, number: int) -> list[int]:
         """Return a field, and what alone is in it: the objects of a collection or an array, the number of an atomic."""
@@ -294,7 +303,7 @@ def read(
     stop: int,
     *,
     records: Records | None = None,
-) -> Columns:
+) -> dict[str, Column | ListsOfLists]:
     """Read entries ``start`` to ``stop`` of some fields.
 
     Parameters
@@ -307,7 +316,7 @@ def read(
 
     Returns
     -------
-    name to numbers (n,) or (n, width), or lists; those of one collection share one array of offsets
+    name to numbers (n,) or (n, width), lists, or lists of lists; those of one collection share one array of offsets
 
     Raises
     ------
@@ -321,6 +330,10 @@ def read(
         column: _joined(found, parts, ends[column])
         for column, found in _read_columns(fetch, ends, parts, records).items()
     }
+    within = {f.inner: _inner_parts(parts, lists[f.lists]) for f in fields.values() if f.inner and f.lists}
+    ends = {column: _Wanted(names[column], [_ends_within(p) for p in inner]) for column, inner in within.items()}
+    for column, found in _read_columns(fetch, ends, parts, records).items():
+        lists[column] = _joined(found, within[column], ends[column])
     wanted = {f.values: _wanted(f, names[f.values], parts, lists) for f in fields.values() if not f.is_count}
     values = _read_columns(fetch, wanted, parts, records)
     return {name: _assemble(f, values, lists) for name, f in fields.items()}
@@ -362,7 +375,7 @@ def elements(fields: Iterable[Field], clusters: Sequence[ClusterLike], start: in
 
 
 def _pages(fields: Iterable[Field], clusters: Sequence[ClusterLike], start: int, stop: int) -> Iterator[Page]:
-    columns = {c for f in fields for whole in (f.values, f.ends) if whole for c in (whole, *whole.others)}
+    columns = {c for f in fields for whole in (f.values, f.ends, f.inner) if whole for c in (whole, *whole.others)}
     for part in _parts(clusters, start, stop):
         for column in columns:
             yield from part.cluster.pages(column.number) or ()
@@ -372,7 +385,7 @@ def _names(fields: Mapping[str, Field]) -> dict[NTupleColumn, str]:
     """Name a field for each column, to say what is damaged."""
     found: dict[NTupleColumn, str] = {}
     for name, field in fields.items():
-        for column in (field.values, field.ends):
+        for column in (field.values, field.ends, field.inner):
             if column is not None:
                 found.setdefault(column, name)
     return found
@@ -392,6 +405,13 @@ def _parts(clusters: Sequence[ClusterLike], start: int, stop: int) -> list[_Want
     if at < stop:
         raise ContradictionError(f"no cluster holds entry {at}")
     return parts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _WantedLists(_WantedEntries):
+    """The lists of a cluster that are wanted, counted from its first, and how many it has."""
+
+    total: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -430,20 +450,31 @@ def _ends_of(parts: Sequence[_WantedEntries]) -> list[_Span]:
     return [_Span(max(p.low - 1, 0), p.cluster.entries, p.cluster.entries, p.cluster.first) for p in parts]
 
 
+def _ends_within(part: _WantedLists) -> _Span:
+    return _Span(max(part.low - 1, 0), part.total, part.total, 0)
+
+
+def _inner_parts(parts: Sequence[_WantedEntries], outer: _Lists) -> list[_WantedLists]:
+    """Say which lists in the lists of each cluster are wanted."""
+    return [_WantedLists(p.cluster, s.low, s.high, s.total) for p, s in zip(parts, outer.spans, strict=True)]
+
+
 def _wanted(field: Field, name: str, parts: Sequence[_WantedEntries], lists: Mapping[NTupleColumn, _Lists]) -> _Wanted:
     n = field.width or 1
-    if field.lists:
-        return _Wanted(name, [_Span(s.low * n, s.high * n, s.total * n, s.first) for s in lists[field.lists].spans])
+    if holder := field.inner or field.lists:
+        return _Wanted(name, [_Span(s.low * n, s.high * n, s.total * n, s.first) for s in lists[holder].spans])
     spans = [_Span(p.low * n, p.high * n, p.cluster.entries * n, p.cluster.first * n) for p in parts]
     return _Wanted(name, spans)
 
 
 def _assemble(
     field: Field, values: Mapping[NTupleColumn, Array], lists: Mapping[NTupleColumn, _Lists]
-) -> Array | Jagged:
+) -> Array | Jagged | ListsOfLists:
     if field.is_count:
         return np.diff(lists[field.values].offsets)
     found = values[field.values]
+    if field.inner and field.lists:
+        return ListsOfLists(lists[field.lists].offsets, np.diff(lists[field.inner].offsets), found)
     found = found.reshape(-1, field.width) if field.width else found
     return Jagged(lists[field.lists].offsets, found) if field.lists else found
 
@@ -456,11 +487,11 @@ def _joined(ends: Array, parts: Sequence[_WantedEntries], wanted: _Wanted) -> _L
     for part, span in zip(parts, wanted.spans, strict=True):
         n, begins_inside = part.high - part.low, int(part.low > 0)
         mine = ends[read_at : read_at + span.high - span.low].astype(np.int64, copy=False)
-        if mine[0] < 0 or (mine[1:] < mine[:-1]).any():
+        if (mine[:1] < 0).any() or (mine[1:] < mine[:-1]).any():
             raise ContradictionError(f"{wanted.where(part)}: a list ends before it begins")
-        low = int(mine[0]) if begins_inside else 0
-        mine, total = mine[begins_inside : begins_inside + n], int(mine[-1])
-        spans.append(_Span(low, int(mine[-1]), total, 0))
+        low, total = int(mine[0]) if begins_inside else 0, int(mine[-1]) if len(mine) else 0
+        mine = mine[begins_inside : begins_inside + n]
+        spans.append(_Span(low, int(mine[-1]) if n else low, total, 0))
         np.add(mine, offsets[at - 1] - low, out=offsets[at : at + n])
         at, read_at = at + n, read_at + span.high - span.low
     return _Lists(offsets, spans)

@@ -643,16 +643,25 @@ def _nested(table: BasketTable, baskets: Sequence[_Basket], positions: Sequence[
         room = (end - begin) // table.header if len(starts) else 0
         lengths = np.zeros((end - begin) // ARRAY_HEADER, np.int64)
         out = np.zeros(end - begin, np.uint8)
-        bad, n, size = nested(basket.data[begin:end], starts - begin, table.size, lists, lengths, out)
+        bad, n, size = nested(basket.data[begin:end], starts - begin, table.row, lists, lengths, out)
         if bad >= 0 or room < len(starts):
             raise basket.contradicts(
                 f"the lists of entry {basket.first + basket.low + max(bad, 0)} are not as long as they say"
             )
-        parts.append((lists, lengths[:n], out[:size].view(np.dtype(table.dtype))))
+        parts.append((lists, lengths[:n], _in_order(out[:size], table)))
     counts = [np.zeros(0, np.int64), *(np.diff(lists) for lists, _, _ in parts)]
     lengths = np.concatenate([np.zeros(0, np.int64), *(found for _, found, _ in parts)])
-    content = np.concatenate([np.zeros(0, table.dtype), *(found for _, _, found in parts)])
+    content = np.concatenate([_in_order(np.zeros(0, np.uint8), table), *(found for _, _, found in parts)])
+    if table.record is not None and not lengths_agree(content, table.record):
+        raise UnusualError(table.name, _NOT_ALIKE)
     return ListsOfLists(offsets_of(np.concatenate(counts)), lengths, content)
+
+
+def _in_order(turned: Bytes, table: BasketTable) -> Array:
+    """Return numbers of which the bytes were turned around; of records the bytes, turned back."""
+    if table.record is None:
+        return turned.view(np.dtype(table.dtype))
+    return turned.reshape(-1, table.row)[:, ::-1]
 
 
 def _objects(table: BasketTable, baskets: Sequence[_Basket], wanted: Sequence[Bytes], offsets: Ints) -> Bytes:

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,14 +53,11 @@ class _Found:
 
 class _CsvFile:
     def __init__(self, content: Content) -> None:
-        import pyarrow as pa
-
         self.compression = "none"
         self._content = content
         self._separator, self._names, self._body = _header_of(content)
-        kinds = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
         found = self._known() or self._keep(self._look_through())
-        self.schema = pa.schema([(n, kinds[t]) for n, t in zip(self._names, found.types, strict=True)])
+        self.schema = _schema_of(dict(zip(self._names, found.types, strict=True)))
         self.groups: Sequence[int] = [found.rows] if found.rows else []
 
     def size_of(self, leaves: Sequence[Leaf]) -> float:
@@ -73,15 +70,14 @@ class _CsvFile:
 
     def batches(self, group: int, leaves: Sequence[Leaf], *, rows: int) -> Iterator[Any]:  # noqa: ARG002 - there is one
         """Read the file from its start."""
-        types = {field.name: field.type for field in self.schema}
-        for batch in self._stream(types, only=paths_of(leaves)):
+        for batch in self._stream(self.schema, only=paths_of(leaves)):
             for low in range(0, batch.num_rows, rows):
                 yield batch.slice(low, rows)
 
     def close(self) -> None:
         """Do nothing: the file is another's."""
 
-    def _stream(self, types: dict[str, Any], *, only: Sequence[str] = ()) -> Iterator[Any]:
+    def _stream(self, schema: Any, *, only: Sequence[str] = ()) -> Iterator[Any]:
         import pyarrow as pa
         from pyarrow import csv
 
@@ -96,7 +92,7 @@ class _CsvFile:
             ),
             parse_options=csv.ParseOptions(delimiter=self._separator),
             convert_options=csv.ConvertOptions(
-                column_types=types, include_columns=list(only), true_values=["true", "True"],
+                column_types=schema, include_columns=list(only), true_values=["true", "True"],
                 false_values=["false", "False"], null_values=["", "NA", "NULL", "null", "None"],
             ),
         )  # fmt: skip
@@ -106,12 +102,11 @@ class _CsvFile:
         import pyarrow as pa
 
         wider = {"int64": "double", "bool": "string", "double": "string"}
-        kinds = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
         types = dict.fromkeys(self._names, "int64")
         while True:
             rows, gaps = 0, Counter[str]()
             try:
-                for batch in self._stream({name: kinds[kind] for name, kind in types.items()}):
+                for batch in self._stream(_schema_of(types)):
                     rows += batch.num_rows
                     gaps.update({n: batch.column(i).null_count for i, n in enumerate(self._names)})
                 break
@@ -142,6 +137,13 @@ class _CsvFile:
         with contextlib.suppress(OSError):  # the next one looks again
             disk.write_atomic(self._place(), json.dumps(dataclasses.asdict(found)))
         return found
+
+
+def _schema_of(types: Mapping[str, str]) -> Any:
+    import pyarrow as pa
+
+    kinds = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
+    return pa.schema([(name, kinds[kind]) for name, kind in types.items()])
 
 
 def _header_of(content: Content) -> tuple[str, tuple[str, ...], int]:

@@ -11,15 +11,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rootdata.causes import Cause, ContradictionError, cause_of, reason_of
-from rootdata.errors import BranchError, DataError, MachineError, RootDataError, nearest
+from rootdata.causes import Cause, ContradictionError, cause_of
+from rootdata.errors import DataError, MachineError, RootDataError
 from rootdata.io.block_size import entries_of_block
-from rootdata.io.branches import Branch
+from rootdata.io.branches import Branch, unknown_branch, unusable_branch
 from rootdata.io.contents import Contents, Listed
 from rootdata.io.formats import signatures
 from rootdata.io.formats.basket_index import Baskets
 from rootdata.io.local import Span
-from rootdata.io.retry import PlaceError, blamed, is_absent, is_passing
+from rootdata.io.retry import PlaceError, blamed, check_range, why_not_open
 from rootdata.io.tables import unpacked
 from rootdata.io.tables.content import Content
 from rootdata.io.tables.leaves import Leaf, columns_of, leaves_of, no_events, sharing
@@ -108,20 +108,12 @@ class TableFormat:
             raise PlaceError(f"{place}: the file is truncated, it does not end as a {self.kind} file; replace it")
 
     def _why_not_open(self, place: str, error: Exception) -> RootDataError:
-        if is_absent(error):
-            return PlaceError(f"{place} does not exist; check the path")
-        cause = cause_of(error)
-        if cause is Cause.SETUP and isinstance(error, ImportError):
+        if cause_of(error) is Cause.SETUP and isinstance(error, ImportError):
             return MachineError(
                 f"{place}: reading {self.kind} files needs pyarrow, which can't be imported ({error}); "
                 "pip install 'rootdata[arrow]'"
             )
-        if cause is Cause.BYTES:
-            return PlaceError(
-                f"{place}: the file is truncated or damaged ({reason_of(error)}); replace or remove the file"
-            )
-        what = f"{place} can't be {'reached' if is_passing(error) else 'opened'}"
-        return blamed(error, what, is_remote=is_remote(place))
+        return why_not_open(place, error)
 
 
 class TableTree:
@@ -162,8 +154,7 @@ class TableTree:
         for candidate in (name, name.replace("_", ".", 1)):
             if candidate in self._leaves:
                 return self._leaves[candidate]
-        message = f"branch {name!r} not found; {nearest(name, self._leaves)} ({self.place}); "
-        raise BranchError(message + "check the names of features, derived columns and cuts")
+        raise unknown_branch(name, self._leaves, where=self.place)
 
     def _usable(self, names: Sequence[str]) -> list[Leaf]:
         leaves = (self._leaf(name) for name in dict.fromkeys(names))
@@ -214,18 +205,11 @@ class TableTree:
         FileError
             For what can't be read.
         """
-        if not 0 <= start <= stop <= self.num_entries:
-            raise PlaceError(
-                f"{self.place}: entries {start} to {stop} can't be read, it has {self.num_entries:,}; "
-                "scan the file anew"
-            )
+        check_range(start, stop, num_entries=self.num_entries, place=self.place)
         leaves = {name: self._leaf(name) for name in dict.fromkeys(names)}
         for leaf in leaves.values():
             if leaf.branch.kind == "unusable":
-                raise BranchError(
-                    f"branch {leaf.name!r} can't be used: {leaf.branch.note} ({self.place}); remove it from features, "
-                    "derived columns and cuts"
-                )
+                raise unusable_branch(leaf.name, leaf.branch.note, where=self.place)
         try:
             return self._read(leaves, start, stop)
         except DataError as error:

@@ -10,7 +10,7 @@ from files_for_tests import epoch_of, listed, options
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootdata.errors import BranchError
+from rootdata.errors import BranchError, FileError
 from rootdata.expressions.grammar import parse
 from rootdata.inspection.choice import choose_features
 from rootdata.inspection.files import inspect
@@ -110,6 +110,51 @@ def test_lists_of_lists_are_read_by_what_is_made_of_them(tree):
     for wrong in ("flatten(vvv)", "flatten()", "count(vv)", "num(num(vv))"):
         with pytest.raises(BranchError, match="not found"):
             tree.describe(wrong)
+
+
+LINKS = DIVIDED.parent / "links.root"
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_links_of_atlas_are_joined_and_counted_by_their_members(one, other):
+    start, stop = sorted((one, other))
+    tree = open_tree(Location(str(LINKS)))
+    columns = {
+        "flatten(Muons.trackLinks.m_persKey)": lambda i, k, n: 7 * i + k,
+        "flatten(Muons.trackLinks.m_persIndex)": lambda i, k, n: 10 * i + n,
+    }
+    counts = {f"num(Muons.trackLinks{member})": member for member in ("", ".m_persKey", ".m_persIndex")}
+    got = tree.read(["x", *columns, *counts], start, stop)
+    lengths = {i: [(i + k) % 3 for k in range(i % 4)] for i in range(start, stop)}
+    for name, value in columns.items():
+        wanted = [[value(i, k, n) for k, size in enumerate(lengths[i]) for n in range(size)] for i in lengths]
+        assert (listed(got[name]), got[name].content.dtype.name) == (wanted, tree.describe(name).dtype)
+    assert all(listed(got[name]) == list(lengths.values()) for name in counts)
+    tree.close()
+
+
+def test_links_themselves_are_no_column():
+    tree = open_tree(Location(str(LINKS)))
+    assert tree.names() == ["x", "Muons.trackLinks"]
+    for name, why in {
+        "Muons.trackLinks": r"its name and \.m_persKey or \.m_persIndex joins them",
+        "flatten(Muons.trackLinks)": r"made of objects; put \.m_persKey or \.m_persIndex behind",
+        "flatten(Muons.trackLinks.m_key)": "not found",
+    }.items():
+        with pytest.raises(BranchError, match=why):
+            tree.read([name], 0, 1)
+    tree.close()
+
+
+def test_links_that_are_not_as_long_as_they_say_are_refused(tmp_path):
+    content = LINKS.read_bytes()
+    assert content.count(b"\x40\x00\x00\x18") > 60
+    path = tmp_path / "a.root"
+    path.write_bytes(content.replace(b"\x40\x00\x00\x18", b"\x40\x00\x00\x19", 3))
+    tree = open_tree(Location(str(path)))
+    with pytest.raises((BranchError, FileError)):
+        tree.read(["flatten(Muons.trackLinks.m_persKey)"], 0, 60)
+    tree.close()
 
 
 def test_lists_of_lists_in_expressions():

@@ -1,6 +1,7 @@
 import itertools
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import awkward as ak
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from isal import isal_zlib
 
 from rootdata.causes import ContradictionError
-from rootdata.errors import FileError
+from rootdata.errors import BranchError, FileError
 from rootdata.io.formats import rntuple
 from rootdata.io.formats.page_lists import Cluster, Page
 from rootdata.io.formats.rntuple import ENCODINGS, INDEX_TYPES, Encoding, Field, NTupleColumn
@@ -344,7 +345,9 @@ def test_what_fields_are_made_of():
     assert schema.find(20) == Field(NTupleColumn(13, double))
     assert schema.find(24) == Field(NTupleColumn(14, single), shape=(3,))
     assert schema.find(12) == schema.find(13) == Field(NTupleColumn(11, single), lists=ends, shape=(2,))
-    assert [schema.find(i) for i in (4, 5, 6, 7, 8, 9, 17, 22)] == [None] * 8
+    nested = Field(NTupleColumn(7, single), NTupleColumn(5, ENCODINGS[0x0F]), NTupleColumn(6, ENCODINGS[0x0F]))
+    assert schema.find(4) == schema.find(5) == schema.find(6) == nested
+    assert [schema.find(i) for i in (7, 8, 9, 17, 22)] == [None] * 5
 
 
 @pytest.mark.parametrize("name", ["std::optional<float>", "std::unique_ptr<float>"])
@@ -494,3 +497,58 @@ def test_entries_that_no_cluster_holds_are_refused():
     lacking = Cluster(0, 30, {}.get)
     with pytest.raises(ContradictionError, match="its pages hold 0 elements; 30 are needed"):
         rntuple.read(file.fetch, {"x": field}, [lacking], 0, 1)
+
+
+# Lists of lists
+
+
+@pytest.fixture(scope="module")
+def nested(tmp_path_factory):
+    """Lists of lists in several clusters, the first of them empty in every way."""
+    rng = np.random.default_rng(3)
+    outer = np.concatenate([[0, 0, 0], rng.integers(0, 4, 300) * rng.integers(0, 2, 300)])
+    inner = rng.integers(0, 3, outer.sum()) * rng.integers(0, 2, outer.sum())
+    column = lists_of(lists_of(rng.normal(size=inner.sum()).astype(np.float32), inner), outer)
+    path = tmp_path_factory.mktemp("nested") / "a.root"
+    write(path, {"vv": column, "x": np.arange(303)}, kind="RNTuple", steps=(3, 40, 41, 200))
+    opened = open_tree(Location(str(path)))
+    yield opened, column
+    opened.close()
+
+
+@given(bounds=st.tuples(st.integers(0, 303), st.integers(0, 303)), names=st.permutations(["x", "flat", "num"]))
+def test_lists_of_lists_are_joined_and_counted_in_any_range(nested, bounds, names):
+    tree, column = nested
+    start, stop = sorted(bounds)
+    names = [{"flat": "flatten(vv)", "num": "num(vv)"}.get(name, name) for name in names[:2]]
+    got, wanted = tree.read(names, start, stop), column[start:stop]
+    expected = {"flatten(vv)": ak.flatten(wanted, axis=2), "num(vv)": ak.num(wanted, axis=2)}
+    for name in {*names} & {*expected}:
+        numbers = np.asarray(ak.to_numpy(ak.flatten(expected[name]))).astype(tree.describe(name).dtype)
+        counts = ak.to_numpy(ak.num(expected[name])).tolist()
+        assert got[name].counts.tolist() == counts
+        assert same(got[name].content, numbers)
+
+
+def test_lists_of_lists_are_no_column_themselves(nested):
+    tree, _ = nested
+    assert tree.describe("vv").kind == "unusable"
+    with pytest.raises(
+        BranchError, match=r"'vv' can't be used: it holds lists of lists .*: flatten\(...\) of its name"
+    ):
+        tree.read(["vv"], 0, 1)
+
+
+@pytest.mark.parametrize("path", ["fields.root", "ntuples.root", "awkward.root"])
+def test_lists_of_lists_that_root_wrote_are_joined_and_counted(path):
+    place = Path(__file__).parents[3] / "data" / path
+    with uproot.open(place) as file:
+        trees = [n for n, kind in file.classnames(cycle=False).items() if "RNTuple" in kind and "vv" in file[n]]
+        for name in trees:
+            tree, column = open_tree(Location(str(place), name)), file[name]["vv"].array()
+            for start, stop in ((0, len(column)), (3, len(column) - 2), (5, 6)):
+                got, wanted = tree.read(["flatten(vv)", "num(vv)"], start, stop), column[start:stop]
+                assert got["flatten(vv)"].to_awkward().tolist() == ak.flatten(wanted, axis=2).tolist()
+                assert got["num(vv)"].to_awkward().tolist() == ak.num(wanted, axis=2).tolist()
+            tree.close()
+    assert trees or path == "awkward.root"
