@@ -447,7 +447,7 @@ class DataConfig:
     )
     missing: tuple[float, ...] = option(_missing, (), takes=Sequence[float])
     quantiles: bool = option(values.flag, False, decides=())  # specs with more are as good
-    clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",))
+    clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",), is_silent=True)
     pad: float | Mapping[str, float] = option(_pad, 0.0, decides=("inputs",))
     fraction: float = option(_fraction, 1.0, decides=("specs",))
     on_bad_file: str = option(_on_bad_file, "error", decides=("files",))
