@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +301,54 @@ def test_a_resumed_training_ends_as_an_unbroken_one(files: Path, tmp_path: Path)
     for name, values in unbroken.items():
         same = torch.equal(values, resumed[name]) if isinstance(values, torch.Tensor) else values == resumed[name]
         assert same, name
+
+
+IN_RANKS = """
+import json, os, sys
+import pytorch_lightning as pl
+import torch
+from rootdata.loading.datamodule import RootDataModule
+from rootdata.models.deepsets import DeepSets
+from rootdata.training.callbacks import ScoreReport
+
+options, heads, folder, world = json.loads(sys.argv[1])
+torch.manual_seed(4)
+data = RootDataModule(**options)
+network = DeepSets(data.shapes, heads=heads, dropout=0.0)
+report = ScoreReport(folder, plots=False)
+trainer = pl.Trainer(accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", max_epochs=1,
+                     logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[report])
+trainer.fit(network, data)
+figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+trainer.test(network, data, verbose=False)
+if trainer.is_global_zero:
+    open(os.path.join(folder, "figures.json"), "w").write(json.dumps([figures, report.metrics]))
+"""
+
+
+@pytest.mark.long
+def test_two_ranks_train_and_report_as_one(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(IN_RANKS)
+    options = {
+        "samples": {"a": {"files": str(files / "*.root")}}, "label": "is_signal", "weight": "weight", "flat": ["met"],
+        "jagged": {"jets": {"branches": ["Jet_pt", "Jet_eta"], "length": 4}}, "layout": "tokens", "batch_size": 64,
+        "chunk_size": 128, "targets": TARGETS, "observers": ["event"],
+    }  # fmt: skip
+    found = []
+    for world in (1, 2):
+        folder = tmp_path / str(world)
+        folder.mkdir()
+        asked = json.dumps([options, HEADS, str(folder), world])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / "script.py"), asked], env=environment, capture_output=True, text=True,
+            timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(json.loads((folder / "figures.json").read_text()))
+    (alone, tested), (together, also_tested) = found
+    assert alone.keys() == together.keys()
+    for name, value in alone.items():
+        assert together[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
+    for name in ("mass/rmse", "size/mae", "mass/bias", "auc"):
+        assert also_tested[name] == pytest.approx(tested[name], rel=1e-3, abs=1e-3), name
