@@ -27,7 +27,9 @@ from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.classifier import Classifier, weighted_loss
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
+from rootdata.models.encodedsets import EncodedSets
 from rootdata.models.heads import ResidualSums, parse_heads
+from rootdata.models.mlp import MLP
 
 TARGETS = {"mass": {"value": "2 * met + sum(Jet_pt)", "unit": "GeV"}, "size": {"value": "met + 1", "scale": "log"}}
 HEADS = {
@@ -205,6 +207,15 @@ def test_three_classes_beside_a_regression_split_where_they_lie() -> None:
     assert torch.equal(logits, outputs[:, :3])  # type: ignore[arg-type]
     assert torch.equal(scaled, outputs[:, 3:])  # type: ignore[arg-type]
     assert network.deployed(outputs)["scores"].sum(1) == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("kind", [MLP, EncodedSets])
+def test_networks_that_encode_their_inputs_have_heads_too(files: Path, kind: type[Classifier]) -> None:
+    data = make_data(files, layout="vector" if kind is MLP else "tokens", quantiles=True)
+    network = kind(data.shapes, heads=HEADS, hidden=[8])  # type: ignore[call-arg, arg-type]
+    trainer = fit(network, data, max_epochs=1)
+    assert "val/mass/rmse" in trainer.callback_metrics
+    assert predicted(trainer, network, data)["predictions"].shape[1] == 2
 
 
 def test_residuals_add_up_over_ranks() -> None:
