@@ -158,7 +158,7 @@ def test_what_was_predicted_is_held_against_the_truth(tmp_path, heads):
     batches = [make_batch(seed, targets=rng.normal(5, 2, (200, 2)).astype("f4")) for seed in range(3)]
     model = DNN(SHAPES, heads=heads, dropout=0)
     report = ScoreReport(tmp_path)
-    trainer = pl.Trainer(accelerator="cpu", callbacks=[report], logger=False, enable_progress_bar=False)
+    trainer = pl.Trainer(accelerator="cpu", callbacks=[report], logger=False, enable_checkpointing=False)
     trainer.test(model, datamodule=Events(batches), verbose=False)
     with torch.no_grad():
         found = torch.cat([model.eval().predict_step(batch, 0)["predictions"] for batch in batches]).numpy()
