@@ -135,6 +135,15 @@ def test_the_paper(composed):
     assert (config.model.hidden, config.model.dropout) == ([128, 64], 0.5)
 
 
+def test_regression_beside_classification(composed):
+    config = composed("experiment=tth_regression")
+    assert {head.kind for head in config.model.heads.values()} == {"classification", "regression"}
+    assert config.model.heads.mass.target in config.data.targets
+    used = [*config.data.flat, *config.data.jagged.fatjets.branches]
+    assert not [name for name in used if "mass" in name or "softdrop" in name]
+    assert config.callbacks.checkpoint.monitor == config.callbacks.early_stopping.monitor == "val/loss"
+
+
 def test_the_paper_with_fewer_events(composed):
     config = composed("experiment=tth_paper", "data.n_events=1000", "debug=limit")
     assert config.data.folder.endswith("ttH_1000_seed42")

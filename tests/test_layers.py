@@ -58,7 +58,7 @@ HOMES = {
     "hydra": ("app.launch", "app.checking", "app.composing"),
     "omegaconf": ("app.launch", "app.checking", "app.composing", "app.rebuild", "training.resume"),
     "yaml": ("app.composing",),  # comes with omegaconf; its errors pass through there
-    "matplotlib": ("training.callbacks", "plots"),
+    "matplotlib": ("training.pictures", "plots"),
     "sklearn": (),
     "scipy": (),
     "pandas": (),

@@ -24,6 +24,8 @@ interface OutputSpec {
   dtype: string;
   shape: (number | string)[];
   columns: string[];
+  kind: string;
+  units: string[];
 }
 
 interface FeatureRange {
@@ -54,6 +56,7 @@ interface EventSelection {
   weight: string | number | null;
   split: Record<string, unknown>;
   branches: Branch[];
+  trees: string[];
 }
 
 interface RocCurve {

@@ -564,14 +564,18 @@ def outcome(trainer: Any, *, folder: str | Path) -> Any:
     from rich.table import Table
 
     from rootdata.training.callbacks import ScoreReport
+    from rootdata.training.responses import FIGURES
 
     report = next((callback for callback in trainer.callbacks if isinstance(callback, ScoreReport)), None)
     figures, paths = (report.metrics, report.paths) if report else ({}, {})
     rows: dict[str, Any] = {f"test {name}": figures.get(name) for name in ("auc", "accuracy", "loss")}
     rows = {name.replace("auc", "AUC"): f"{value:.4f}" for name, value in rows.items() if value is not None}
+    rows |= {f"test {name}": f"{value:.5g}" for name, value in figures.items() if name.rpartition("/")[2] in FIGURES}
     places = {
         "ROC curve": paths.get("roc_plot", paths.get("roc")),
         "scores": paths.get("scores_plot", paths.get("scores")),
+        "confusion": paths.get("confusion_plot", paths.get("confusion")),
+        "responses": paths.get("responses_plot", paths.get("responses")),
         "metrics": paths.get("metrics"),
         "checkpoint": getattr(trainer.checkpoint_callback, "best_model_path", None),
         "bundle": Path(folder, BUNDLE),

@@ -21,6 +21,8 @@ from rootdata.layouts.layout import Layout
 from rootdata.scaling.transform import Transform
 
 Call = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+Finish = Callable[[Tensor], dict[str, Tensor]]
+"""Turns what a network returns into the outputs of a graph, each (events, columns)."""
 
 LIBRARIES = ("torch.", "lightning_fabric.", "lightning.fabric.")
 WRAPPED = ("_orig_mod", "_original_module", "module")  # names of what their wrappers hold
@@ -142,6 +144,7 @@ class Deployed(nn.Module):
     activation : ``sigmoid``, ``softmax`` or ``none``, for what the network returns
     dtype : of the numbers that the network takes
     reveal_empty : show one padded object of an event that has none, for networks that would divide by zero
+    finish : takes the place of the activation for a network that predicts more than classes
     """
 
     def __init__(
@@ -158,9 +161,10 @@ class Deployed(nn.Module):
         activation: str,
         dtype: torch.dtype = torch.float32,
         reveal_empty: bool = False,
+        finish: Finish | None = None,
     ) -> None:
         super().__init__()
-        self._dtype = dtype
+        self._dtype, self._finish = dtype, finish
         self.network, self._call, self._layout, self._specs = network, call, layout, tuple(specs)
         self._activation, self._reveals = activation, reveal_empty and layout.form.masks_objects
         self._columns: dict[str | None, tuple[Column, ...]] = {None: tuple(map(Column, layout.flat))}
@@ -181,20 +185,27 @@ class Deployed(nn.Module):
         """List the columns that are made of an input."""
         return [i for i, column in enumerate(self._columns[spec.collection]) if column.branch in spec.features]
 
-    def forward(self, *raw: Tensor) -> Tensor:
-        """Give the scores, (events, columns) float32."""
-        return self.scores(self.batch(*raw))
+    def forward(self, *raw: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Give the scores, (events, columns) float32; of several outputs each."""
+        parts = self._parts(self.batch(*raw))
+        return parts[0] if len(parts) == 1 else parts
 
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
-        """Give the scores of a batch as training makes it, (events, columns) float32."""
+        """Give the scores of a batch as training makes it, (events, columns) float32; several outputs side by side."""
+        parts = self._parts(batch)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
         if self._reveals:
             masks = [f"{c.name}_mask" for c in self._layout.collections]
             batch = batch | {mask: _revealed(batch[mask]) for mask in masks if mask in batch}
         outputs = self._call(self.network, in_type(batch, self._dtype)).to(torch.float32)
+        if self._finish is not None:
+            return tuple(self._finish(outputs).values())
         rows = outputs.unsqueeze(1) if outputs.ndim == 1 else outputs
         if self._activation == "sigmoid":
-            return rows.sigmoid()
-        return rows.softmax(dim=1) if self._activation == "softmax" else rows
+            return (rows.sigmoid(),)
+        return (rows.softmax(dim=1) if self._activation == "softmax" else rows,)
 
     def batch(self, *raw: Tensor) -> dict[str, Tensor]:
         """Make the batch that the network was trained on."""

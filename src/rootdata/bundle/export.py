@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,27 @@ from torch import Tensor, nn
 from rootdata import disk
 from rootdata.bundle import cmssw, parity, portable, signature
 from rootdata.bundle.assemble import Assembler, Tensors, lists_of, table_of
-from rootdata.bundle.deployed import Call, Deployed, activation_of, call_of, computing, in_type, refuse, unwrapped
-from rootdata.bundle.manifest import MANIFEST, MODEL, PREPROCESS, Manifest, Parity, save_manifest, sha256_of
+from rootdata.bundle.deployed import (
+    Call,
+    Deployed,
+    Finish,
+    activation_of,
+    call_of,
+    computing,
+    in_type,
+    refuse,
+    unwrapped,
+)
+from rootdata.bundle.manifest import (
+    MANIFEST,
+    MODEL,
+    PREPROCESS,
+    SCORES,
+    Manifest,
+    Parity,
+    save_manifest,
+    sha256_of,
+)
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, FileError
 from rootdata.jagged import Ints
@@ -146,18 +165,42 @@ def _made(
         batch = in_type(_as_tensors(parity.training_batch(data.data, data.specs, compared), network), dtype)
         call = call or call_of(network, list(batch))
         outputs = _called(network, call, batch)
-        kind = activation_of(activation, outputs, len(data.classes))
-        names = signature.score_columns(columns, 1 if outputs.ndim == 1 else outputs.shape[1], data.classes)
+        finish, targets = _predicting(network, data)
+        kind = "none" if finish else activation_of(activation, outputs, len(data.classes))
+        names = _columns(columns, outputs if finish is None else finish(outputs).get(SCORES), data.classes)
         is_fixed = not _is_elastic(network, call, batch, layout_of(data.data, data.specs))
         draft = signature.draft(
-            data.data, data.specs, real, columns=names, is_fixed=is_fixed, float32=float32,
+            data.data, data.specs, real, columns=names, targets=targets, is_fixed=is_fixed, float32=float32,
             cut_columns=parity.cut_columns(data.data, data.specs),
         )  # fmt: skip
-        deployed = _deployed(network, call, data, draft, activation=kind, dtype=dtype, reveal_empty=reveal_empty)
+        deployed = _deployed(
+            network, call, data, draft, activation=kind, dtype=dtype, reveal_empty=reveal_empty, finish=finish
+        )
         expected = deployed.scores(batch).detach().cpu().numpy()
         _check_finite(expected, edges.num_events)
         graph = _convert(deployed, draft, Assembler(draft)(edges))
-    return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events)
+    spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
+    return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
+
+
+def _predicting(network: nn.Module, data: Any) -> tuple[Finish | None, tuple[str, ...]]:
+    """Find out whether a network predicts targets of the data, and how its outputs become physical values.
+
+    Such a network names its ``targets``; its method ``bind`` takes the data, and ``deployed`` its outputs.
+    """
+    targets = tuple(getattr(network, "targets", ()))
+    if not targets or not hasattr(network, "deployed"):
+        return None, ()
+    bind: Any = network.bind
+    bind(data)
+    return cast("Finish", network.deployed), targets
+
+
+def _columns(asked: Sequence[str] | None, outputs: Tensor | None, classes: Sequence[str]) -> tuple[str, ...]:
+    """Name the columns of the scores; none of a network that predicts no classes."""
+    if outputs is None:
+        return ()
+    return signature.score_columns(asked, 1 if outputs.ndim == 1 else outputs.shape[1], classes)
 
 
 def _longest(data: Any) -> int:
@@ -174,6 +217,7 @@ def _deployed(
     activation: str,
     dtype: torch.dtype,
     reveal_empty: bool,
+    finish: Finish | None,
 ) -> Deployed:
     return Deployed(
         network,
@@ -187,18 +231,21 @@ def _deployed(
         activation=activation,
         dtype=dtype,
         reveal_empty=reveal_empty,
+        finish=finish,
     ).to(_device_of(network))
 
 
-def _parity(graph: bytes, draft: Manifest, compared: Table, expected: Scores, *, num_real: int) -> Parity:
+def _parity(
+    graph: bytes, draft: Manifest, compared: Table, expected: Scores, *, num_real: int, spreads: Sequence[float] = ()
+) -> Parity:
     """Compare the graph with torch: on all events at once, and one by one on the sample that the manifest holds."""
     rows = _sample(num_real, compared.num_events - num_real)
     # in JSON an infinity becomes NaN, and a derived column may tell them apart
     rows = rows[~parity.has_infinity(take(compared, rows))]
     columns = lists_of(take(compared, rows))
     difference = max(
-        _compare(expected, run(graph, Assembler(draft)(compared))),
-        _compare(expected[rows], _one_by_one(graph, draft, table_of(draft, columns))),
+        _compare(expected, run(graph, Assembler(draft)(compared)), spreads),
+        _compare(expected[rows], _one_by_one(graph, draft, table_of(draft, columns)), spreads),
     )
     scores = tuple(map(tuple, expected[rows].tolist()))
     return Parity(num_events=num_real, max_difference=difference, columns=columns, scores=scores)
@@ -338,7 +385,7 @@ def _strip(message: Any) -> None:
 
 
 def run(graph: bytes, tensors: Tensors) -> Scores:
-    """Run a graph by onnxruntime, on one thread."""
+    """Run a graph by onnxruntime, on one thread; several outputs come side by side."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -346,12 +393,13 @@ def run(graph: bytes, tensors: Tensors) -> Scores:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        scores: Scores = session.run(None, tensors)[0]
+        outputs = session.run(None, tensors)
     except Exception as error:
         if cause_of(error) in OUTSIDE:
             raise
         shapes = ", ".join(f"{name} {values.shape}" for name, values in tensors.items())
         raise BundleError(f"the graph does not run with {shapes}: {_first_line(error)}") from error
+    scores: Scores = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
     return scores
 
 
@@ -362,16 +410,25 @@ def _one_by_one(graph: bytes, draft: Manifest, table: Table) -> Scores:
     return np.concatenate([run(graph, assemble(event)) for event in events])
 
 
-def _compare(expected: Scores, found: Scores) -> float:
+def _compare(expected: Scores, found: Scores, spreads: Sequence[float] = ()) -> float:
     """Return the largest difference.
+
+    Parameters
+    ----------
+    expected, found : (events, columns)
+    spreads : of the targets in the last columns, which are compared in units of it, or of their value
 
     Raises
     ------
     BundleError
         If it is more than rounding.
     """
-    differences = np.abs(expected - found).max(axis=1)
-    excess = differences / np.maximum(1.0, np.abs(expected).max(axis=1))
+    unit = np.ones(expected.shape)
+    if spreads:
+        unit[:, -len(spreads) :] = np.maximum(np.abs(expected[:, -len(spreads) :]), spreads)
+    sizes = np.abs(expected / unit).max(axis=1)
+    differences = (np.abs(expected - found) / unit).max(axis=1)
+    excess = differences / np.maximum(1.0, sizes)
     if not float(excess.max()) <= TOLERANCE:
         event = int(np.argmax(np.nan_to_num(excess, nan=np.inf)))
         raise BundleError(

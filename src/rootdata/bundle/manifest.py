@@ -8,7 +8,8 @@ travel as int64; integers and booleans that are computed as float64, NaN where t
 exported with ``float32=True`` all travel as float32.
 
 A manifest has a schema. Schema 2 added ``selection``, ``computed``, ``scaling`` and ``rules``. Older manifests are
-read: what they do not have is ``None``, which means that it is not known. Newer ones are refused.
+read: what they do not have is ``None``, which means that it is not known. Newer ones are refused. Outputs that hold
+something else than scores say so by their ``kind``; a version of before there were kinds refuses these alone.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ BUNDLE_FILES = (MODEL, MANIFEST, *OPTIONAL_FILES)  # which an export writes, a s
 EVENTS = "events"  # name of the batch axis
 BRANCH_DTYPES = ("bool", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
 DTYPES = (*BRANCH_DTYPES, "float16", "string")  # of tensors; masks are float32
+SCORES, REGRESSION = "scores", "regression"  # kinds of outputs, and the names that an export gives them
 BATCHING = ("events", "none")
 MAX_RANK = 32
 KINDS = ("flat", "fixed", "jagged")
@@ -95,13 +97,23 @@ class OutputSpec:
     Parameters
     ----------
     shape : as in :class:`TensorSpec`
-    columns : names of what lies along the second axis: ``("signal",)`` for two classes, every class for more
+    columns : names of what lies along the second axis: ``("signal",)`` for two classes, every class for more; the
+        targets of a regression
+    kind : ``scores``, or ``regression``: physical values
+    units : of the columns of a regression, empty where one is not known
     """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     columns: tuple[str, ...]
+    kind: str = SCORES
+    units: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON, without what stands at its default."""
+        plain = dataclasses.asdict(self)
+        return {name: value for name, value in plain.items() if name not in {"kind", "units"} or self.kind != SCORES}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,9 +140,10 @@ class Parity:
     Parameters
     ----------
     num_events : real events that were compared
-    max_difference : the largest one between any two scores
+    max_difference : the largest one between any two scores; of regressions in units of the spread in training, or of
+        the value itself where that is larger
     columns : branch name to the values of the sample's events, lists for jagged branches, ``None`` for NaN
-    scores : what the network says of them, (events, columns)
+    scores : what the network says of them, (events, columns), those of regressions behind those of classes
     """
 
     num_events: int
@@ -287,9 +300,19 @@ class Manifest:
         return size if isinstance(size, int) else None
 
     @property
+    def answered(self) -> tuple[int, ...]:
+        """Which outputs make an answer about events: the first one, and regressions."""
+        return tuple(i for i, output in enumerate(self.outputs) if i == 0 or output.kind == REGRESSION)
+
+    @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns of the first output."""
-        return self.outputs[0].columns
+        """Names of the columns of an answer: scores, then what regressions predict."""
+        return tuple(column for i in self.answered for column in self.outputs[i].columns)
+
+    @property
+    def regressions(self) -> tuple[str, ...]:
+        """Names of those columns that are physical values."""
+        return tuple(column for output in self.outputs if output.kind == REGRESSION for column in output.columns)
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -314,7 +337,7 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"outputs": [output.to_dict() for output in self.outputs]}
 
     @classmethod
     def from_dict(cls, plain: Any) -> Self:
@@ -367,6 +390,14 @@ class Manifest:
         ):
             if len(set(names)) < len(names) or (not names and what != "branches"):
                 raise BundleError(f"manifest: {what}: got {names}; needs different names, at least one")
+        for output in self.outputs:
+            if output.kind not in {SCORES, REGRESSION} or len(output.units) not in {0, len(output.columns)}:
+                raise BundleError(
+                    f"manifest: output {output.name!r} is of kind {output.kind!r:.80} with {len(output.units)} units; "
+                    f"allowed: {SCORES}, {REGRESSION}; none, or a unit for each column"
+                )
+        if self.regressions and len(set(self.columns)) < len(self.columns):
+            raise BundleError(f"manifest: columns of outputs: got {list(self.columns)[:9]}; needs different names")
         if self.branches:
             for text in self.cuts:
                 _parse_cut(text)

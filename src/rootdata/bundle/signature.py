@@ -10,6 +10,8 @@ import numpy as np
 
 from rootdata.bundle.manifest import (
     EVENTS,
+    REGRESSION,
+    SCORES,
     BranchSpec,
     Computed,
     Manifest,
@@ -33,7 +35,6 @@ from rootdata.scan.scanned import layout_of, transforms_of
 from rootdata.scan.specs import Specs
 from rootdata.table import Table
 
-SCORES = "scores"
 EXACT = 2**24  # whole numbers up to it are what they are in float32
 BLUR = 1e-4  # how much of a scaled feature's unit float32 may round away
 IN_THE_GRAPH = ("scale",)  # what of the options of inputs the graph does; of the others the manifest tells
@@ -63,6 +64,7 @@ def draft(
     table: Table,
     *,
     columns: Sequence[str],
+    targets: Sequence[str] = (),
     is_fixed: bool = False,
     float32: bool = False,
     cut_columns: Mapping[str, Column] | None = None,
@@ -74,7 +76,8 @@ def draft(
     config : of the data that the network is trained on
     specs : of the same data; give lengths, scaling and the ranges of training
     table : some events, which show the number types
-    columns : names of the outputs
+    columns : names of the scores
+    targets : names of what is predicted beside them
     is_fixed : whether collections always have their full length; they do where a layout does not mask objects
     float32 : let all features travel as float32
     cut_columns : branches that only cuts on events need, of some events, which show the number types
@@ -100,13 +103,12 @@ def draft(
         axis = c.name if takes_any and not is_fixed and c.length > 1 else c.length
         inputs += _inputs(c.name, {b: held[b] for b in c.branches}, axis)
         inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
-    output = OutputSpec(name=SCORES, dtype="float32", shape=(EVENTS, len(columns)), columns=tuple(columns))
     _check_names([t.name for t in inputs])
     return Manifest(
         sha256="",
         size=0,
         inputs=tuple(inputs),
-        outputs=(output,),
+        outputs=_outputs(config, columns, targets),
         branches=_branches(config, table),
         features=_options(config, layout),
         selection=_selection(config, specs, table, cut_columns or {}),
@@ -115,6 +117,21 @@ def draft(
         rules=RULES | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
         ranges=_ranges(specs),
     )
+
+
+def _outputs(config: DataConfig, columns: Sequence[str], targets: Sequence[str]) -> tuple[OutputSpec, ...]:
+    """Describe scores, and what regressions predict, as far as there are any."""
+    both = sorted(set(columns) & set(targets))
+    if both:
+        raise BundleError(f"targets: {both[0]!r} is the name of a class, too; call the target otherwise")
+    units = {target.name: target.unit or "" for target in config.targets}
+    known = tuple(units.get(name, "") for name in targets)
+    scores = OutputSpec(name=SCORES, dtype="float32", shape=(EVENTS, len(columns)), columns=tuple(columns))
+    predicted = OutputSpec(
+        name=REGRESSION, dtype="float32", shape=(EVENTS, len(targets)), columns=tuple(targets), kind=REGRESSION,
+        units=known if any(known) else (),
+    )  # fmt: skip
+    return (*([scores] if columns else []), *([predicted] if targets else []))
 
 
 def _selection(config: DataConfig, specs: Specs, table: Table, cut_columns: Mapping[str, Column]) -> Selection:

@@ -19,7 +19,7 @@ from rootdata.io.branches import Branch
 from rootdata.jagged import Ints, Jagged, same_offsets
 from rootdata.location import Location
 from rootdata.missing import Bools, Masked
-from rootdata.options.data import PARTS, Collection, DataConfig, Sample
+from rootdata.options.data import PARTS, Collection, DataConfig, Observer, Sample, TargetColumn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +49,8 @@ class Events:
     flat : feature name to (n,)
     objects : collection name to its objects
     before : (3,) int64, entries of the block that fall to each part, before cuts
+    targets : target name to (n,), a value for each event
+    observers : name of an observer to (n,) int64, bool, or real
     """
 
     entry: Ints
@@ -58,6 +60,8 @@ class Events:
     flat: Mapping[str, Flat]
     objects: Mapping[str, Objects]
     before: Ints
+    targets: Mapping[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
+    observers: Mapping[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.entry)
@@ -79,6 +83,7 @@ class Block:
 def needed_branches(config: DataConfig, sample: Sample) -> tuple[str, ...]:
     """Return the branches that a sample's blocks must read, derived columns resolved, in a stable order."""
     texts = [config.cut, config.label, config.weight, sample.cut, sample.weight]
+    texts += [*(target.value for target in config.targets), *(observer.value for observer in config.observers)]
     names = [*feature_branches(config), *(n for t in texts if isinstance(t, str) for n in sorted(parse(t).names))]
     return _resolved([*names, *sorted(split.branches_of(config.split))], config)
 
@@ -163,7 +168,7 @@ def select(
     ------
     DataError
         For labels that are no class number, counts that disagree, an event or object cut of the wrong shape; for a
-        label, a weight or what the split goes by that is missing in an event that passes the cuts.
+        label, a weight, a target or what the split goes by that is missing in an event that passes the cuts.
     """
     n = block.stop - block.start
     columns = _ColumnsOnUse(config, raw, block)
@@ -185,6 +190,8 @@ def select(
         flat=_flat(config, columns, keep, block),
         objects={c.name: _objects(c, columns, keep, block) for c in config.jagged},
         before=np.bincount(parts, minlength=split.UNKNOWN + 1)[: len(PARTS)],
+        targets={t.name: _target(t, columns, keep, block) for t in config.targets},
+        observers={o.name: _observer(o, columns, keep, block) for o in config.observers},
     )
 
 
@@ -283,6 +290,14 @@ class _ColumnsOnUse(Mapping[str, Any]):
             inputs = {n: self._branch(n) if n == name else self[n] for n in expression.names}
             self._derived[name] = self._evaluated(expression, inputs)
         return self._derived[name]
+
+    def is_branch(self, text: str) -> bool:
+        """Say whether a text is the name of a branch alone."""
+        return text in self._raw and text not in self._config.derived
+
+    def as_read(self, name: str) -> Any:
+        """Return a branch with its sentinels."""
+        return self._plain(name)
 
     def _branch(self, name: str) -> Any:
         if name not in self._branches:
@@ -401,6 +416,27 @@ def _weights(
             f"the weight of entry {entry} of {block.location.path} is not finite in float32; cut such events away"
         )
     return single
+
+
+def _target(target: TargetColumn, columns: _ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
+    what = f"target {target.name!r},"
+    return _known(target.value, columns, keep, block, what=what, wrong="is missing or not finite")
+
+
+def _observer(observer: Observer, columns: _ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
+    """Return a column as it was read: a sentinel as itself, and of what is computed NaN where it is missing."""
+    text, what = observer.value, f"observer {observer.name!r}, {observer.value!r}"
+    column = _per_event(text, columns, block, what="observer")
+    values = columns.as_read(text) if columns.is_branch(text) else missing.values_of(column)
+    if isinstance(column, Masked) and not columns.is_branch(text):
+        if values.dtype.kind == "f":
+            values = missing.as_real(column)
+        else:
+            _check_known(column.valid, keep, block, what=f"{what} is missing, which whole numbers can't say,")
+    if values.dtype == np.uint64:
+        _check_known(values < 2**63, keep, block, what=f"{what} is 2**63 or more")
+    kept = values[keep]
+    return kept.astype(np.int64) if kept.dtype.kind in "iu" else kept
 
 
 def _flat(config: DataConfig, columns: Mapping[str, Any], keep: Bools, block: Block) -> dict[str, Flat]:

@@ -13,8 +13,9 @@ from rootdata.errors import ShapeError
 from rootdata.events.selection import Events
 from rootdata.jagged import Columns, Ints, Jagged
 from rootdata.layouts.kernels import lay_out
-from rootdata.layouts.layout import Empty, Floats, Layout
+from rootdata.layouts.layout import Arrays, Empty, Floats, Layout
 from rootdata.missing import Array, Masked
+from rootdata.options.data import OBSERVED, TARGETS
 from rootdata.scaling.transform import Transform
 
 
@@ -29,6 +30,7 @@ class Packed:
     label, entry : (n,) int64
     weight : (n,) float32
     sample, file : their numbers
+    carried : what goes with the inputs, by its key in a batch: ``targets`` (n, k) float32, scaled, and observers (n,)
     """
 
     flat: Floats
@@ -38,6 +40,7 @@ class Packed:
     entry: Ints
     sample: int
     file: int
+    carried: Arrays = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -55,6 +58,9 @@ class Packed:
         facts += [(self.weight, np.float32, 1), (self.flat, np.float32, 2)]
         if any(a.dtype != dtype or a.ndim != ndim or len(a) != n for a, dtype, ndim in facts):
             raise ShapeError(f"got arrays of different events, or of another type, for {n} events")
+        for name, values in self.carried.items():
+            if len(values) != n or not isinstance(values, np.ndarray):
+                raise ShapeError(f"{name}: got {len(values)} values for {n} events")
         for name, jagged in self.objects.items():
             content, offsets = jagged.content, _checked(jagged.offsets, n)
             if content.dtype != np.float32 or content.ndim != 2 or len(content) < offsets[-1]:
@@ -69,7 +75,7 @@ class Packed:
     def to_columns(self) -> Columns:
         """Return the arrays by name, for a store."""
         facts: Columns = {"flat": self.flat, "label": self.label, "weight": self.weight, "entry": self.entry}
-        return facts | {f"objects/{name}": jagged for name, jagged in self.objects.items()}
+        return facts | {f"objects/{name}": jagged for name, jagged in self.objects.items()} | self.carried
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], *, sample: int, file: int) -> Packed:
@@ -77,7 +83,7 @@ class Packed:
 
         Parameters
         ----------
-        columns : those of :meth:`to_columns`, features named ``flat`` and ``objects/<collection>``
+        columns : those of :meth:`to_columns`, features named ``flat`` and ``objects/<collection>``, and what is carried
         sample, file : numbers that the index of an event carries
 
         Raises
@@ -91,7 +97,8 @@ class Packed:
             raise ShapeError(f"got no block, but {', '.join(columns) or 'nothing'}")
         if not all(isinstance(c, Jagged) for c in objects.values()):
             raise ShapeError(f"got numbers where lists must be: {', '.join(objects)}")
-        return cls(objects=objects, sample=sample, file=file, **facts)
+        carried = {n: c for n, c in columns.items() if n not in facts and not n.startswith("objects/")}
+        return cls(objects=objects, sample=sample, file=file, carried=carried, **facts)
 
 
 def pack(
@@ -101,6 +108,7 @@ def pack(
     *,
     sample: int,
     file: int,
+    targets: Mapping[str, Transform] = {},
     make: Empty = np.empty,
 ) -> Packed:
     """Scale the features of a block and lay them out in rows.
@@ -111,6 +119,7 @@ def pack(
     layout : says which features are wanted, in which order
     transforms : feature name to its scaling
     sample, file : numbers that the index of an event carries
+    targets : name of a target to its scaling
     make : allocates the arrays of features
     """
     objects = {}
@@ -127,7 +136,17 @@ def pack(
         entry=events.entry,
         sample=sample,
         file=file,
+        carried=_carried(events, targets, make),
     )
+
+
+def _carried(events: Events, targets: Mapping[str, Transform], make: Empty) -> Arrays:
+    """Return targets, scaled, and observers, as they are, by their keys in a batch."""
+    carried: Arrays = {f"{OBSERVED}{name}": values for name, values in events.observers.items()}
+    if targets:
+        exact = [(name, values.astype(np.float64), targets[name]) for name, values in events.targets.items()]
+        carried[TARGETS] = _side_by_side(exact, len(events), make)
+    return carried
 
 
 def _side_by_side(columns: Sequence[tuple[str, Array | Masked, Transform]], n: int, make: Empty) -> Floats:

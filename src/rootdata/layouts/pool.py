@@ -36,6 +36,8 @@ class Pool:
         self._lengths = np.array([len(block) for block in packed], np.int64)
         if not all(block.is_of(layout) for block in packed):
             raise ShapeError("got blocks of other features than the layout has")
+        self._carried = _joined([block.carried for block in packed])
+        self._starts = np.cumsum(self._lengths) - self._lengths
         # What the addresses below point to; contiguous, or copied to be.
         self._parts = [_arrays_of(layout, block) for block in packed]
         n = len(packed)
@@ -54,8 +56,8 @@ class Pool:
 
         Returns
         -------
-        the layout's arrays, with ``label`` (n,) int64, ``weight`` (n,) float32 and ``index`` (n, 3) int64:
-        sample, file, entry
+        the layout's arrays, with ``label`` (n,) int64, ``weight`` (n,) float32, ``index`` (n, 3) int64: sample, file,
+        entry, and what goes with the inputs
         """
         n, layout, values = len(which), self._layout, self._values
         make = self._make
@@ -67,7 +69,9 @@ class Pool:
         gather_facts(self._facts, which, rows, label, weight, index)
         arrays = layout.empty(n, make=make)
         layout.form.gather(layout, Rows(layout, values, which, rows, make), arrays)
-        return {**arrays, "label": label, "weight": weight, "index": index}
+        places = self._starts[which] + rows if self._carried else which
+        carried = {name: values[places] for name, values in self._carried.items()}
+        return {**arrays, **carried, "label": label, "weight": weight, "index": index}
 
 
 class Rows:
@@ -120,6 +124,12 @@ class Rows:
         if pad is not None:
             return np.full(length * len(features), pad, np.float32)
         return self.layout.fill(features, length).reshape(-1)
+
+
+def _joined(blocks: Sequence[Arrays]) -> Arrays:
+    """Put what goes with the inputs of all blocks one behind the other: a few numbers an event, at most."""
+    names = blocks[0] if blocks else {}
+    return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
 
 def _sizes(layout: Layout) -> list[tuple[int, int]]:

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from rich.console import RenderableType
 
+    from rootdata.scaling.transform import Transform
+
 _Base: Any = pytorch_lightning.LightningDataModule
 if importlib.util.find_spec("lightning") is not None and not TYPE_CHECKING:
     # The two distributions of Lightning do not know each other's classes; a child of both works in both trainers.
@@ -281,6 +283,11 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return list(self.data.classes)
 
     @property
+    def targets(self) -> Mapping[str, Transform]:
+        """Name of every target to its scaling, in the order of the columns of ``batch["targets"]``."""
+        return self.scanned.target_transforms
+
+    @property
     def mean_weight(self) -> float:
         """Mean size of the weights of the training events, as often as ``mix`` takes each: what a loss is divided by.
 
@@ -347,7 +354,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         ConfigError
             For a fit within another trainer's run, or where ``mix`` leaves a class without events.
         """
-        _ = self.scanned.transforms, self.scanned.layout
+        _ = self.scanned.transforms, self.scanned.target_transforms, self.scanned.layout
         shares_of(self.data, self.specs, self.order)
         if self.trainer is not None:
             self._trainers.add(self.trainer)

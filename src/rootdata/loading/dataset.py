@@ -16,6 +16,7 @@ from rootdata.loading.part import Part
 from rootdata.loading.position import Cursor, cursor_of, state_of
 from rootdata.loading.readers import Stop, prefetched
 from rootdata.loading.stream import Arrays
+from rootdata.options.data import OBSERVED
 from rootdata.options.parsed import Options
 from rootdata.scan.executors import Executor
 from rootdata.scan.lookup import scan_for
@@ -242,12 +243,18 @@ class RootDataset(IterableDataset[Batch]):
         finally:
             ahead.close()  # type: ignore[attr-defined]
 
+    def _is_given(self, key: str) -> bool:
+        """Say whether batches hold what a slab does."""
+        if key.startswith(OBSERVED):
+            return self._events.has_observers
+        return self._index or key != "index"
+
     def _cut(self, source: Generator[Arrays, None, None], size: int) -> Iterator[list[Batch]]:
         """Cut slabs into batches, in the thread that makes them: the one that trains only takes them out of a list."""
         with contextlib.closing(source):
             for slab in source:
                 starts = range(0, len(slab["label"]), size)
-                kept = {n: v for n, v in slab.items() if self._index or n != "index"}
+                kept = {n: v for n, v in slab.items() if self._is_given(n)}
                 if self._pin:  # views of a pinned tensor, so that its memory is not used again while a copy reads it
                     pinned = {n: torch.from_numpy(v).pin_memory() for n, v in kept.items()}
                     yield [{n: t[low : low + size] for n, t in pinned.items()} for low in starts]

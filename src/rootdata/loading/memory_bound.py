@@ -18,9 +18,16 @@ READERS, SLABS = 4, 4
 ORDER_BYTES = 160  # an event of a chunk: where it is, several times while it is mixed
 
 
-def bytes_per_event(layout: Layout, specs: Specs) -> float:
-    """Return the memory of an event in an open block, in the mean."""
-    facts = 8 + 8 + 4  # label, entry, weight
+def bytes_per_event(layout: Layout, specs: Specs, *, carried: int = 0) -> float:
+    """Return the memory of an event in an open block, in the mean.
+
+    Parameters
+    ----------
+    layout : says how many features there are
+    specs : tell how many objects events have
+    carried : numbers that go with the inputs
+    """
+    facts = 8 + 8 + 4 + 2 * 8 * carried  # label, entry, weight; what is carried is joined over the open blocks
     size = facts + 4.0 * len(layout.flat)
     for collection in layout.collections:
         histogram = specs.multiplicity[collection.name]

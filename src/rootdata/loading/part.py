@@ -53,7 +53,8 @@ class Part:
         self.is_training = name == "train" and not ordered
         self._store = store
         self._lender = shared()  # so that it lives from one epoch to the next
-        _ = scanned.transforms, scanned.layout  # what can't be scaled, or drawn, is refused now
+        # what can't be scaled, or drawn, is refused now
+        _ = scanned.transforms, scanned.target_transforms, scanned.layout
         self._recipe = Recipe(scanned=scanned, part=PARTS.index(name), read=options.read)
         self._plan = plan_of(self._recipe, options.order, training=self.is_training, world_size=world_size)
         self._check_size()
@@ -73,6 +74,11 @@ class Part:
     def identity(self) -> dict[str, Any]:
         """What decides which event is the n-th of an epoch, and what of it is seen; as primitives."""
         return identity_of(self.options.data, self.options.order, self.scanned.specs)
+
+    @property
+    def has_observers(self) -> bool:
+        """Whether the batches hold observers: those of training do where that was asked for."""
+        return not self.is_training or self.options.data.observe_training
 
     @property
     def batch_size(self) -> int:

@@ -115,7 +115,7 @@ def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool, world_size: i
         return make(order.open_blocks)
     memory = functools.partial(
         memory_of,
-        event=bytes_per_event(recipe.layout, recipe.specs),
+        event=bytes_per_event(recipe.layout, recipe.specs, carried=_carried_numbers(recipe.config)),
         slab=max(SLAB_BYTES, _slab_of(order.batch_size, recipe.layout) * _bytes_per_event(recipe.layout)),
     )
     usual = max(s.window for streams in make(None).streams for s in streams) * order.partitions
@@ -185,7 +185,7 @@ class EventReader:
         self._store = store
         self._lender = shared()
         self._files = BlockReader(recipe.read, store=store, index=recipe.scanned.baskets)
-        config, bare = recipe.config, dataclasses.replace(recipe.config, flat=(), jagged=())
+        config, bare = recipe.config, recipe.config.without_features()
         self._names = [needed_branches(config, sample) for sample in config.samples]
         self._names_of_cuts = [needed_branches(bare, sample) for sample in config.samples]
         self._made = [_made_of(recipe, sample) for sample in config.samples]
@@ -215,14 +215,15 @@ class EventReader:
         except ShapeError:
             return None
         is_whole = packed.is_of(self._recipe.layout) and len(packed) == file.blocks[k][2 + self._recipe.part]
-        return packed if is_whole else None
+        return packed if is_whole and packed.carried.keys() == set(self._recipe.config.carried) else None
 
     def _packed(self, number: int) -> Packed:
         recipe = self._recipe
         i, file, _ = self._blocks[number]
         events, _ = self.events(number)
         return pack(
-            events, recipe.layout, recipe.transforms, sample=file.sample, file=i, make=self._lender.empty,
+            events, recipe.layout, recipe.transforms, sample=file.sample, file=i,
+            targets=recipe.scanned.target_transforms, make=self._lender.empty,
         )  # fmt: skip
 
     def _key(self, number: int) -> str:
@@ -315,7 +316,8 @@ def _made_of(recipe: Recipe, sample: Sample) -> str:
     config = dataclasses.replace(recipe.config, samples=(sample,))
     options = described(config, "specs", "inputs")
     scaling = sorted((name, transform.described) for name, transform in recipe.transforms.items())
-    text = repr((VERSION, options, recipe.layout, scaling, recipe.part))
+    learnt = [(name, transform.described) for name, transform in recipe.scanned.target_transforms.items()]
+    text = repr((VERSION, options, recipe.layout, scaling, recipe.part, *([learnt] if learnt else [])))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -396,6 +398,10 @@ def _with_next(orders: Iterator[Order]) -> Iterator[tuple[Order, Order | None]]:
         following = next(orders, None)
         yield current, following
         current = following
+
+
+def _carried_numbers(config: DataConfig) -> int:
+    return len(config.targets) + len(config.observers)
 
 
 def _bytes_per_event(layout: Layout) -> int:

@@ -1,4 +1,4 @@
-"""The shell that turns a network into a trainable classifier.
+"""The shell that turns a network into a trainable one: a classifier, or what else its heads say.
 
 It is a ``pytorch_lightning`` module, for a ``pytorch_lightning`` trainer: ``lightning`` and ``pytorch_lightning`` have
 classes of their own and do not mix. In a ``lightning`` trainer wrap the network in a ``lightning.LightningModule``.
@@ -21,7 +21,16 @@ from torchmetrics import MeanMetric, Metric
 
 from rootdata.errors import ConfigError
 from rootdata.loading.trainable import check_classes
+from rootdata.models.heads import (
+    Regression,
+    ResidualSums,
+    check_targets,
+    parse_heads,
+    regression_loss,
+)
+from rootdata.options.data import OBSERVED
 from rootdata.training.metrics import ScoreSums
+from rootdata.training.responses import figure_names
 
 MOST_SCORES = 1 << 22  # different scores of a class that are kept apart: 84 MB a process
 
@@ -32,9 +41,15 @@ class Classifier(pl.LightningModule):
     ``forward`` returns logits: (B,) for two classes, (B, classes) for more. The loss is the (binary) cross entropy,
     weighted by ``batch["weight"]`` and divided by ``mean_weight``; ``val/loss`` and ``val/auc`` are weighted, too.
 
+    With ``heads`` it returns (B, ``width``): the columns of one head after those of the other. The loss is the sum of
+    theirs, each times its weight; regressions have ``val/rmse``, ``val/mae``, ``val/bias`` and ``val/resolution`` in
+    physical units, with several targets ``val/<target>/rmse`` and so on.
+
     Parameters
     ----------
     classes : how many, at least two
+    heads : what is predicted, ``{"class": {"kind": "classification"}, "mass": {"kind": "regression", "target": "mass",
+        "loss": "huber", "weight": 0.5}}``; by default a classification alone
     lr : step size of Adam
     weight_decay : L2 penalty of Adam
 
@@ -44,7 +59,14 @@ class Classifier(pl.LightningModule):
         with loaders of your own set it before ``fit``, or the loss is that of the weights as they are
     """
 
-    def __init__(self, *, classes: int = 2, lr: float = 1e-3, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        classes: int = 2,
+        heads: Mapping[str, Any] | None = None,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__()
         if classes < 2:
             raise ConfigError(f"model.classes: got {classes}; a classifier needs two or more; check the labels")
@@ -58,49 +80,180 @@ class Classifier(pl.LightningModule):
         self.val_loss = MeanMetric()  # over all events of all ranks, each with its weight
         self.val_auc = WeightedAUC(classes)
         self.mean_weight = 1.0
+        self.heads = parse_heads(heads)
+        self.regressions = [head for head in self.heads if head.is_regression]
+        self.is_classifier = len(self.regressions) < len(self.heads)
+        self.regression = Regression(self.regressions) if self.regressions else None
+        self.val_residuals = ResidualSums(len(self.targets)) if self.regressions else None
+
+    @property
+    def width(self) -> int:
+        """Columns of the last layer."""
+        return (n_logits(self.classes) if self.is_classifier else 0) + len(self.targets)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets that are predicted, in the order of the heads."""
+        return () if self.regression is None else self.regression.targets
+
+    @property
+    def logged(self) -> dict[str, str]:
+        """Names of what is logged, and the part that it is computed of."""
+        found = {"train/loss": "train", "val/loss": "val"} | ({"val/auc": "val"} if self.is_classifier else {})
+        return found | {f"val/{name}": "val" for names in figure_names(self.targets) for name in names.values()}
 
     def setup(self, stage: str) -> None:
-        """Ask the data module for the mean weight of the training events; check before a fit that every class has some.
+        """Ask the data module for the mean weight of the training events, and for its targets.
+
+        Before a fit it is checked that every class has training events, and every target a head.
 
         Raises
         ------
-        DataError
-            As :func:`rootdata.loading.trainable.check_classes`.
+        DataError, ConfigError
+            As :func:`rootdata.loading.trainable.check_classes` and :func:`rootdata.models.heads.check_targets`.
         """
         data: Any = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and hasattr(data, "specs"):
+        if stage == "fit" and hasattr(data, "specs") and self.is_classifier:
             check_classes(data)
+        self.bind(data)
         self.mean_weight = float(getattr(data, "mean_weight", self.mean_weight)) or 1.0
 
+    def bind(self, data: Any) -> None:
+        """Take over the targets of a data module, where it knows any.
+
+        Raises
+        ------
+        ConfigError
+            Where heads and targets do not fit together.
+        """
+        if not hasattr(data, "targets"):
+            return
+        check_targets(self.heads, list(data.targets))
+        if self.regression is not None:
+            self.regression.bind(data.targets)
+
+    def shaped(self, outputs: Tensor) -> Tensor:
+        """Bring the outputs of the last layer, (B, ``width``), to what ``forward`` returns."""
+        return outputs.squeeze(1) if self.width == 1 and self.regression is None else outputs
+
+    def split(self, outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Take the outputs apart: logits of the classes, and scaled values of the targets, (B, targets)."""
+        if self.regression is None:
+            return outputs, None
+        found = dict(zip(self._names, torch.split(outputs, self._widths, dim=1), strict=True))
+        logits = next((found[head.name] for head in self.heads if not head.is_regression), None)
+        if logits is not None and self.classes == 2:
+            logits = logits.squeeze(1)
+        return logits, torch.cat([found[head.name] for head in self.regressions], dim=1)
+
+    @property
+    def _names(self) -> list[str]:
+        return [head.name for head in self.heads]
+
+    @property
+    def _widths(self) -> list[int]:
+        return [len(head.target) if head.is_regression else n_logits(self.classes) for head in self.heads]
+
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, mean_weight: float) -> Tensor:
+        """Add up the losses of all heads, each with its weight.
+
+        Parameters
+        ----------
+        outputs : of ``forward``
+        batch : that they are for
+        mean_weight : mean size of the events' weights
+        """
+        weight = batch.get("weight")
+        logits, scaled = self.split(outputs)
+        if self.regression is None or scaled is None:
+            return weighted_loss(outputs, batch["label"], weight=weight, mean_weight=mean_weight)
+        widths = [len(head.target) for head in self.regressions]
+        columns, truths = (torch.split(v, widths, dim=1) for v in (scaled, self.regression.truth(batch)))
+        losses = [
+            head.weight * regression_loss(head, found, truth, weight=weight, mean_weight=mean_weight)
+            for head, found, truth in zip(self.regressions, columns, truths, strict=True)
+        ]
+        if logits is not None:
+            share = next(head.weight for head in self.heads if not head.is_regression)
+            losses.append(share * weighted_loss(logits, batch["label"], weight=weight, mean_weight=mean_weight))
+        return torch.stack(losses).sum()
+
     def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Give the probability of label 1, (B,), or of each class, (B, classes)."""
-        return probabilities(self(batch))
+        """Give the probability of label 1, (B,), or of each class, (B, classes).
+
+        Raises
+        ------
+        ConfigError
+            For a network without a classification.
+        """
+        logits, _ = self.split(self(batch))
+        if logits is None:
+            raise ConfigError("scores: the network has no head of kind 'classification'; ask predict_step")
+        return probabilities(logits)
+
+    def deployed(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Turn outputs into what an exported graph gives: ``scores`` and ``regression``, (B, columns) each."""
+        logits, scaled = self.split(outputs)
+        found = {}
+        if logits is not None:
+            scores = probabilities(logits)
+            found["scores"] = scores.unsqueeze(1) if scores.ndim == 1 else scores
+        if self.regression is not None and scaled is not None:
+            found["regression"] = self.regression(scaled)
+        return found
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Return the loss of one batch."""
-        loss = weighted_loss(self(batch), batch["label"], weight=batch.get("weight"), mean_weight=self.mean_weight)
+        loss = self.loss(self(batch), batch, mean_weight=self.mean_weight)
         n = len(batch["label"])
         self.log("train/loss", loss, batch_size=n, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # noqa: ARG002
-        """Add one batch to ``val/loss`` and ``val/auc``."""
-        logits, label, weight = self(batch), batch["label"], batch.get("weight")
+        """Add one batch to ``val/loss``, ``val/auc`` and the figures of regressions."""
+        outputs, label, weight = self(batch), batch["label"], batch.get("weight")
         size = 1.0 if weight is None else float(weight.abs().mean())
-        loss = weighted_loss(logits, label, weight=weight, mean_weight=size or 1.0)
+        loss = self.loss(outputs, batch, mean_weight=size or 1.0)
         self.val_loss.update(loss, weight=size * len(label))
         self.log("val/loss", self.val_loss, batch_size=len(label), on_epoch=True, prog_bar=True)
-        self.val_auc.update(probabilities(logits), label, weight)
-        self.log("val/auc", self.val_auc, batch_size=len(label), on_epoch=True, prog_bar=True)
+        logits, scaled = self.split(outputs)
+        if logits is not None:
+            self.val_auc.update(probabilities(logits), label, weight)
+            self.log("val/auc", self.val_auc, batch_size=len(label), on_epoch=True, prog_bar=True)
+        if self.regression is not None and self.val_residuals is not None and scaled is not None:
+            truth = self.regression(self.regression.truth(batch))
+            self.val_residuals.update(self.regression(scaled), truth, weight)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of regressions, of all ranks."""
+        if self.val_residuals is None:
+            return
+        figures = {name: found.reshape(-1) for name, found in self.val_residuals.compute().items()}
+        for column, names in enumerate(figure_names(self.targets)):
+            for figure, name in names.items():
+                value = figures[figure][column].float()
+                self.log(f"val/{name}", value, prog_bar=figure == "rmse", sync_dist=True)
+        self.val_residuals.reset()
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return what :meth:`predict_step` does."""
         return self.predict_step(batch, batch_idx)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return the ``score`` of each event with its ``label``, ``weight`` and ``index``, as far as it has them."""
-        known = {key: values for key, values in batch.items() if key in {"label", "weight", "index"}}
-        return {"score": self.scores(batch), **known}
+        """Return what is predicted of each event, with its ``label``, ``weight``, ``index`` and observers.
+
+        The ``score`` of the classes; the ``predictions`` of regressions, (B, targets) in physical units, beside the
+        ``targets``, also in physical units: all as far as there are any.
+        """
+        facts = {"label", "weight", "index"}
+        known = {key: values for key, values in batch.items() if key in facts or key.startswith(OBSERVED)}
+        logits, scaled = self.split(self(batch))
+        found = {} if logits is None else {"score": probabilities(logits)}
+        if self.regression is not None and scaled is not None:
+            found["predictions"] = self.regression(scaled)
+            if "targets" in batch:
+                found["targets"] = self.regression(self.regression.truth(batch))
+        return {**found, **known}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make Adam."""

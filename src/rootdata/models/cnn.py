@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
-from rootdata.models.classifier import Classifier, mlp, n_logits, plain_shapes
+from rootdata.models.classifier import Classifier, mlp, plain_shapes
 from rootdata.models.deepsets import pool
+from rootdata.models.heads import plain_heads
 
 AXES = ("x", "y")
 
@@ -27,6 +29,7 @@ class CNN(Classifier):
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``:
         ``{"flat": (13,), "jets": (3, 32, 32), ...}``; ``flat`` may be absent
     classes : how many; two of them give one logit
+    heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
     channels : of the convolutions of each block
     phi : nodes of the layers over the objects of a collection that is not drawn
     hidden : nodes of each hidden layer over the event
@@ -45,6 +48,7 @@ class CNN(Classifier):
         shapes: Mapping[str, Sequence[int]],
         *,
         classes: int = 2,
+        heads: Mapping[str, Any] | None = None,
         channels: Sequence[int] = (16, 32, 64),
         phi: Sequence[int] = (64, 64),
         hidden: Sequence[int] = (128, 64),
@@ -53,7 +57,8 @@ class CNN(Classifier):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(classes=classes, lr=lr, weight_decay=weight_decay)
+        super().__init__(classes=classes, heads=heads, lr=lr, weight_decay=weight_decay)
+        heads = plain_heads(heads)
         shapes, channels, phi, hidden = plain_shapes(shapes), _whole(channels), _whole(phi), _whole(hidden)
         wrap = [str(axis) for axis in wrap]
         self.save_hyperparameters()
@@ -69,10 +74,10 @@ class CNN(Classifier):
         width = 2 * channels[-1] * len(self.images) + (shapes["flat"][0] if self.has_flat else 0)
         width += sum(2 * (phi or [shapes[name][1]])[-1] for name in self.collections)
         widths = [width, *hidden]
-        self.head = nn.Sequential(*mlp(widths, dropout=dropout), nn.Linear(widths[-1], n_logits(classes)))
+        self.head = nn.Sequential(*mlp(widths, dropout=dropout), nn.Linear(widths[-1], self.width))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Give the logits of a batch: (B,), or (B, classes) where there are more than two."""
+        """Give the logits of a batch: (B,), or (B, classes) of more than two; of several heads (B, ``width``)."""
         parts = [batch["flat"]] if self.has_flat else []
         for name, convolutions in zip(self.images, self.convolutions, strict=True):
             found = convolutions(batch[name])
@@ -80,7 +85,7 @@ class CNN(Classifier):
         for name, phi in zip(self.collections, self.phi, strict=True):
             parts.append(pool(phi, batch[name], mask=batch[f"{name}_mask"]))
         logits: Tensor = self.head(torch.cat(parts, dim=1))
-        return logits.squeeze(1) if self.classes == 2 else logits
+        return self.shaped(logits)
 
 
 class Convolution(nn.Module):

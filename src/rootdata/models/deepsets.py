@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
-from rootdata.models.classifier import Classifier, mlp, n_logits, plain_shapes
+from rootdata.models.classifier import Classifier, mlp, plain_shapes
+from rootdata.models.heads import plain_heads
 
 
 class DeepSets(Classifier):
@@ -22,6 +24,7 @@ class DeepSets(Classifier):
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``:
         ``{"flat": (13,), "jets": (10, 6), "jets_mask": (10,), ...}``; ``flat`` may be absent
     classes : how many; two of them give one logit
+    heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
     phi : nodes of each layer of the networks over objects; the last is what gets pooled
     rho : nodes of each hidden layer of the network over the event
     dropout : probability to drop a node of ``rho`` in training
@@ -38,29 +41,31 @@ class DeepSets(Classifier):
         shapes: Mapping[str, Sequence[int]],
         *,
         classes: int = 2,
+        heads: Mapping[str, Any] | None = None,
         phi: Sequence[int] = (64, 64),
         rho: Sequence[int] = (128, 64),
         dropout: float = 0.1,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(classes=classes, lr=lr, weight_decay=weight_decay)
+        super().__init__(classes=classes, heads=heads, lr=lr, weight_decay=weight_decay)
         shapes, phi, rho = plain_shapes(shapes), [int(width) for width in phi], [int(width) for width in rho]
+        heads = plain_heads(heads)
         self.save_hyperparameters()
         self.collections = find_collections(shapes)
         self.has_flat = "flat" in shapes
         self.phi = nn.ModuleList(mlp([shapes[name][1], *phi]) for name in self.collections)
         n_pooled = sum(2 * (phi or [shapes[name][1]])[-1] for name in self.collections)
         widths = [n_pooled + (shapes["flat"][0] if self.has_flat else 0), *rho]
-        self.rho = nn.Sequential(*mlp(widths, dropout=dropout), nn.Linear(widths[-1], n_logits(classes)))
+        self.rho = nn.Sequential(*mlp(widths, dropout=dropout), nn.Linear(widths[-1], self.width))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Give the logits of a batch: (B,), or (B, classes) where there are more than two."""
+        """Give the logits of a batch: (B,), or (B, classes) of more than two; of several heads (B, ``width``)."""
         parts = [batch["flat"]] if self.has_flat else []
         for name, phi in zip(self.collections, self.phi, strict=True):
             parts.append(pool(phi, batch[name], mask=batch[f"{name}_mask"]))
         logits: Tensor = self.rho(torch.cat(parts, dim=1))
-        return logits.squeeze(1) if self.classes == 2 else logits
+        return self.shaped(logits)
 
 
 def find_collections(shapes: Mapping[str, Sequence[int]], *, who: str = "DeepSets") -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
-from rootdata.models.classifier import Classifier, mlp, n_logits, plain_shapes
+from rootdata.models.classifier import Classifier, mlp, plain_shapes
+from rootdata.models.heads import plain_heads
 
 
 class DNN(Classifier):
@@ -20,6 +22,7 @@ class DNN(Classifier):
     ----------
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``: ``{"x": (87,), ...}``
     classes : how many; two of them give one logit
+    heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
     hidden : nodes of each hidden layer
     dropout : probability to drop a node of a hidden layer in training
     use_mask : append the mask to the features, so that padding and a real value at ``pad`` differ
@@ -36,26 +39,28 @@ class DNN(Classifier):
         shapes: Mapping[str, Sequence[int]],
         *,
         classes: int = 2,
+        heads: Mapping[str, Any] | None = None,
         hidden: Sequence[int] = (128, 64),
         dropout: float = 0.5,
         use_mask: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(classes=classes, lr=lr, weight_decay=weight_decay)
+        super().__init__(classes=classes, heads=heads, lr=lr, weight_decay=weight_decay)
         shapes, hidden = plain_shapes(shapes), [int(width) for width in hidden]
+        heads = plain_heads(heads)
         self.save_hyperparameters()
         self.use_mask = use_mask
         widths = [n_inputs(shapes, use_mask=use_mask), *hidden]
-        self.network = nn.Sequential(*mlp(widths, dropout=dropout), nn.Linear(widths[-1], n_logits(classes)))
+        self.network = nn.Sequential(*mlp(widths, dropout=dropout), nn.Linear(widths[-1], self.width))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Give the logits of a batch: (B,), or (B, classes) where there are more than two."""
+        """Give the logits of a batch: (B,), or (B, classes) of more than two; of several heads (B, ``width``)."""
         x = batch["x"]
         if self.use_mask:
             x = torch.cat([x, batch["mask"].to(x.dtype)], dim=1)
         logits: Tensor = self.network(x)
-        return logits.squeeze(1) if self.classes == 2 else logits
+        return self.shaped(logits)
 
 
 def n_inputs(shapes: Mapping[str, Sequence[int]], *, use_mask: bool) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
-from rootdata.models.classifier import Classifier, n_logits
+from rootdata.models.classifier import Classifier
 from rootdata.models.encodings import PiecewiseLinear, edges_from
 
 FAR = 4.0  # beyond which a scaled value is cut off
@@ -29,6 +29,7 @@ class EncodedClassifier(Classifier):
     ----------
     features : input tensor to the length of its last axis, of all that are encoded
     classes : how many; two of them give one logit
+    heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
     bins : quantile bins of every input
     lr : highest step size of AdamW
     weight_decay : of AdamW
@@ -39,8 +40,17 @@ class EncodedClassifier(Classifier):
         For a number out of its range.
     """
 
-    def __init__(self, features: Mapping[str, int], *, classes: int, bins: int, lr: float, weight_decay: float) -> None:
-        super().__init__(classes=classes, lr=lr, weight_decay=weight_decay)
+    def __init__(
+        self,
+        features: Mapping[str, int],
+        *,
+        classes: int,
+        heads: Mapping[str, Any] | None,
+        bins: int,
+        lr: float,
+        weight_decay: float,
+    ) -> None:
+        super().__init__(classes=classes, heads=heads, lr=lr, weight_decay=weight_decay)
         if bins < 1:
             raise ConfigError(f"model.bins: got {bins}; expected the number of quantile bins of a feature, 1 or more")
         self.bins, self.features = bins, tuple(features)
@@ -95,14 +105,14 @@ class EncodedClassifier(Classifier):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-def head(inputs: int, hidden: Sequence[int], classes: int, *, dropout: float) -> nn.Sequential:
-    """Chain linear layers with batch normalisation, SiLU and dropout, and one that gives the logits.
+def head(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float) -> nn.Sequential:
+    """Chain linear layers with batch normalisation, SiLU and dropout, and one that gives the outputs.
 
     Parameters
     ----------
     inputs : of the first layer
     hidden : nodes of each hidden layer
-    classes : how many; two of them give one logit
+    outputs : of the last layer
     dropout : probability to drop a node of a hidden layer in training
 
     Raises
@@ -117,7 +127,7 @@ def head(inputs: int, hidden: Sequence[int], classes: int, *, dropout: float) ->
     layers: list[nn.Module] = []
     for before, after in pairwise([inputs, *hidden]):
         layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.SiLU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Linear([inputs, *hidden][-1], n_logits(classes)))
+    return nn.Sequential(*layers, nn.Linear([inputs, *hidden][-1], outputs))
 
 
 def one_cycle(step: int, steps: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from rootdata.models.classifier import plain_shapes
 from rootdata.models.deepsets import find_collections
 from rootdata.models.encoded import EncodedClassifier, head
+from rootdata.models.heads import plain_heads
 
 
 class EncodedSets(EncodedClassifier):
@@ -22,6 +24,7 @@ class EncodedSets(EncodedClassifier):
     ----------
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``; ``flat`` may be absent
     classes : how many; two of them give one logit
+    heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
     bins : quantile bins of every feature
     latent : numbers that an object becomes
     hidden : nodes of each hidden layer of the network over the event
@@ -40,6 +43,7 @@ class EncodedSets(EncodedClassifier):
         shapes: Mapping[str, Sequence[int]],
         *,
         classes: int = 2,
+        heads: Mapping[str, Any] | None = None,
         bins: int = 32,
         latent: int = 64,
         hidden: Sequence[int] = (256, 128),
@@ -51,7 +55,8 @@ class EncodedSets(EncodedClassifier):
         collections = find_collections(shapes, who="EncodedSets")
         names = [*(["flat"] if "flat" in shapes else []), *collections]
         features = {name: shapes[name][-1] for name in names}
-        super().__init__(features, classes=classes, bins=bins, lr=lr, weight_decay=weight_decay)
+        super().__init__(features, classes=classes, heads=heads, bins=bins, lr=lr, weight_decay=weight_decay)
+        heads = plain_heads(heads)
         self.save_hyperparameters()
         self.collections, self.has_flat = collections, "flat" in shapes
         self.lengths = {name: shapes[name][0] for name in collections}
@@ -66,10 +71,10 @@ class EncodedSets(EncodedClassifier):
             for name in collections
         )
         inputs = 2 * latent * len(collections) + (self.width_of("flat") if self.has_flat else 0)
-        self.network = head(inputs, hidden, classes, dropout=dropout)
+        self.network = head(inputs, hidden, self.width, dropout=dropout)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Give the logits of a batch: (B,), or (B, classes) where there are more than two."""
+        """Give the logits of a batch: (B,), or (B, classes) of more than two; of several heads (B, ``width``)."""
         parts = []
         if self.has_flat:
             flat = batch["flat"]
@@ -79,7 +84,7 @@ class EncodedSets(EncodedClassifier):
             values = torch.where(there, batch[name], torch.zeros_like(batch[name]))
             parts += pool(network(self.encoded(name, values, there.expand_as(values))), there, self.lengths[name])
         logits: Tensor = self.network(torch.cat(parts, dim=1))
-        return logits.squeeze(1) if self.classes == 2 else logits
+        return self.shaped(logits)
 
 
 def pool(latent: Tensor, there: Tensor, length: int) -> list[Tensor]:

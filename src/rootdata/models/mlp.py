@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import plain_shapes
 from rootdata.models.encoded import EncodedClassifier, head
+from rootdata.models.heads import plain_heads
 
 
 class MLP(EncodedClassifier):
@@ -22,6 +24,7 @@ class MLP(EncodedClassifier):
     ----------
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``: ``{"x": (87,), ...}``
     classes : how many; two of them give one logit
+    heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
     bins : quantile bins of every input
     hidden : nodes of each hidden layer
     dropout : probability to drop a node of a hidden layer in training
@@ -39,6 +42,7 @@ class MLP(EncodedClassifier):
         shapes: Mapping[str, Sequence[int]],
         *,
         classes: int = 2,
+        heads: Mapping[str, Any] | None = None,
         bins: int = 32,
         hidden: Sequence[int] = (256, 128),
         dropout: float = 0.4,
@@ -53,12 +57,13 @@ class MLP(EncodedClassifier):
                 "or model=encodedsets for layout 'tokens'"
             )
         features = shapes["x"][0]
-        super().__init__({"x": features}, classes=classes, bins=bins, lr=lr, weight_decay=weight_decay)
+        super().__init__({"x": features}, classes=classes, heads=heads, bins=bins, lr=lr, weight_decay=weight_decay)
+        heads = plain_heads(heads)
         self.save_hyperparameters()
-        self.network = head(self.width_of("x") + features, hidden, classes, dropout=dropout)
+        self.network = head(self.width_of("x") + features, hidden, self.width, dropout=dropout)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Give the logits of a batch: (B,), or (B, classes) where there are more than two."""
+        """Give the logits of a batch: (B,), or (B, classes) of more than two; of several heads (B, ``width``)."""
         x, mask = batch["x"], batch["mask"]
         logits: Tensor = self.network(torch.cat([self.encoded("x", x, mask), mask.to(x.dtype)], dim=1))
-        return logits.squeeze(1) if self.classes == 2 else logits
+        return self.shaped(logits)

@@ -18,8 +18,12 @@ from rootdata.registry import FORMS, LAYOUTS, SCALINGS
 T = TypeVar("T")
 
 PARTS = ("train", "val", "test")
-TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores")  # in batches, and in exported graphs
+TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores", "targets")  # in batches, and in exported graphs
 ON_BAD_FILE = ("error", "skip")
+
+TARGETS = "targets"  # key of a batch
+OBSERVED = "observers/"  # what the keys of a batch with observers begin with
+TARGET_SCALES = ("standard", "minmax", "robust", "log", "none")
 
 PartName = Literal["train", "val", "test"]
 
@@ -27,6 +31,11 @@ PartName = Literal["train", "val", "test"]
 def _expression(value: Any, where: str) -> str | None:
     if value is None:
         return None
+    parse_expression(values.typed(value, str, where), where=where)
+    return str(value)
+
+
+def _required_expression(value: Any, where: str) -> str:
     parse_expression(values.typed(value, str, where), where=where)
     return str(value)
 
@@ -249,6 +258,62 @@ def _scaling(value: Any, where: str) -> Scaling:
     return Scaling(kind=SCALINGS.check(value if value is not None else "none", where))
 
 
+def _target_scale(value: Any, where: str) -> Scaling:
+    """Take a scaling that can be undone in a graph."""
+    scaling = _scaling(value, where)
+    if scaling.kind != "given":
+        values.choice(scaling.kind, TARGET_SCALES, where, or_else=", {'shift': ..., 'factor': ...}")
+    return scaling
+
+
+# Targets and observers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TargetColumn:
+    """A number that a network learns to predict.
+
+    Parameters
+    ----------
+    value : expression with one number an event
+    scale : how it becomes what the network is trained on: a name of :data:`TARGET_SCALES`, or given in numbers
+    unit : of the value, for bundles
+    """
+
+    name: str
+    value: str = option(_required_expression)
+    scale: Scaling = option(_target_scale, makes=lambda: STANDARD, shown="standard", takes=str | Mapping[str, float])
+    unit: str | None = option(values.text, None, is_optional=True, decides=())
+
+
+def _targets(value: Any, where: str) -> tuple[TargetColumn, ...]:
+    table = values.mapping(value or {}, where, "{'mass': 'GenHiggs_mass'}")
+    for name in map(str, table):
+        if not name.isidentifier():
+            raise ConfigError(f"{where}.{name}: a target's name becomes that of a column; {name!r} is no plain word")
+    return tuple(_named(TargetColumn, name, one, where, short="value") for name, one in table.items())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Observer:
+    """A column that goes with the events and is no input.
+
+    Parameters
+    ----------
+    value : branch, derived column or expression with one number an event
+    """
+
+    name: str
+    value: str
+
+
+def _observers(value: Any, where: str) -> tuple[Observer, ...]:
+    table = value if isinstance(value, Mapping) else {text: text for text in values.names(value, where)}
+    return tuple(
+        Observer(name=str(name), value=_required_expression(text, f"{where}.{name}")) for name, text in table.items()
+    )
+
+
 # Split
 
 
@@ -342,6 +407,12 @@ class DataConfig:
     label : expression that gives the class number of an event; by default the sample's ``label``
     weight : expression or number, multiplied by the sample's
     classes : names of the classes, class 0 first
+    targets : numbers to predict, ``{"mass": "GenHiggs_mass"}`` or ``{"mass": {"value": ..., "scale": ..., "unit":
+        "GeV"}}``; scaled by ``standard``, ``minmax``, ``robust``, ``log``, ``none``, or as ``{"shift": ..., "factor":
+        ...}`` say
+    observers : branches, derived columns or expressions that go with the events without being inputs; a list, or name
+        to expression
+    observe_training : whether training batches hold the observers, too
     layout : ``vector``; ``tokens`` or ``image``, the form of collections that name none; or the dotted name of a class
         of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
@@ -366,6 +437,13 @@ class DataConfig:
     label: str | None = option(_expression, None, decides=("specs",))
     weight: str | float | None = option(_weight, None, decides=("specs",))
     classes: tuple[str, ...] = option(_classes, ("background", "signal"), takes=Sequence[str] | None, is_optional=True)
+    targets: tuple[TargetColumn, ...] = option(
+        _targets, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
+    )
+    observers: tuple[Observer, ...] = option(
+        _observers, (), takes=Sequence[str] | Mapping[str, str] | None, decides=("specs",), is_silent=True
+    )
+    observe_training: bool = option(values.flag, False, decides=())
     layout: str = option(LAYOUTS.check, "vector", decides=("inputs",))
     scale: Mapping[str, Scaling] = option(
         _scale,
@@ -376,7 +454,7 @@ class DataConfig:
     )
     missing: tuple[float, ...] = option(_missing, (), takes=Sequence[float])
     quantiles: bool = option(values.flag, False, decides=())  # specs with more are as good
-    clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",))
+    clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",), is_silent=True)
     pad: float | Mapping[str, float] = option(_pad, 0.0, decides=("inputs",))
     fraction: float = option(_fraction, 1.0, decides=("specs",))
     on_bad_file: str = option(_on_bad_file, "error", decides=("files",))
@@ -436,6 +514,15 @@ class DataConfig:
     def features(self) -> tuple[str, ...]:
         """Every feature column once, flat ones first."""
         return tuple(dict.fromkeys((*self.flat, *(b for c in self.jagged for b in c.branches))))
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Keys of a batch that hold what goes with the inputs: targets and observers."""
+        return (*([TARGETS] if self.targets else []), *(f"{OBSERVED}{o.name}" for o in self.observers))
+
+    def without_features(self) -> DataConfig:
+        """Return what decides which events there are, without what is known of each."""
+        return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=())
 
 
 def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> DataConfig:

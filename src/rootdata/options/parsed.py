@@ -91,7 +91,8 @@ def described(config: DataConfig | OrderConfig, *what: str) -> dict[str, Any]:
 
 def _described(value: Any, what: frozenset[str], usual: frozenset[str]) -> Any:
     if dataclasses.is_dataclass(value):
-        found = {f.name: f.metadata.get(DECIDES, usual) for f in dataclasses.fields(value)}
+        told = [f for f in dataclasses.fields(value) if typed.is_told(f, getattr(value, f.name))]
+        found = {f.name: f.metadata.get(DECIDES, usual) for f in told}
         return {n: _described(getattr(value, n), what, usual) for n, decided in found.items() if decided & what}
     if isinstance(value, Mapping):
         return {str(k): _described(v, what, usual) for k, v in value.items()}

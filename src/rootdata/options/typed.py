@@ -14,6 +14,7 @@ T = TypeVar("T")
 Parser = Callable[[Any, str], Any]
 
 _PARSER, _TAKES, _SHOWN, _IS_OPTIONAL = "parser", "takes", "shown", "is_optional"  # keys of a field's metadata
+_IS_SILENT = "is_silent"
 DECIDES = "decides"
 """Key of a field's metadata: what the option decides. The one declaration of what makes two trainings the same.
 
@@ -32,6 +33,7 @@ def option(
     shown: Any = None,
     takes: Any = None,
     is_optional: bool = False,
+    is_silent: bool = False,
     decides: tuple[str, ...] | None = None,
 ) -> Any:
     """Declare a field of a dataclass that a user sets.
@@ -44,9 +46,11 @@ def option(
     shown : what stands for one that is made
     takes : annotation of what may be given, where it is not that of the field
     is_optional : whether ``None`` stands for the default
+    is_silent : whether nothing is said of it where it stands at its default: what was kept before there was the option
+        stays valid
     decides : what follows from the option, see :data:`DECIDES`; by default what its class says
     """
-    metadata = {_PARSER: parser, _TAKES: takes, _SHOWN: shown, _IS_OPTIONAL: is_optional}
+    metadata = {_PARSER: parser, _TAKES: takes, _SHOWN: shown, _IS_OPTIONAL: is_optional, _IS_SILENT: is_silent}
     if decides is not None:
         metadata[DECIDES] = frozenset(decides)
     return dataclasses.field(default=default, default_factory=makes, metadata=metadata)
@@ -86,6 +90,11 @@ def parse(kind: type[T], plain: Mapping[str, Any], *, where: str, prefix: str = 
         if value is not None or not field.metadata[_IS_OPTIONAL]:
             found[field.name] = field.metadata[_PARSER](value, f"{prefix}{field.name}")
     return kind(**found, **fixed)
+
+
+def is_told(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Say whether a value of a field has to be mentioned where options are described."""
+    return not (field.metadata.get(_IS_SILENT) and value == field.default)
 
 
 def parameters_of(kind: type) -> list[inspect.Parameter]:

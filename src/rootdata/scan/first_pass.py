@@ -314,6 +314,7 @@ def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
     labels = np.zeros((len(config.samples), len(PARTS), len(config.classes)), np.int64)
     weights = np.zeros((len(config.samples), len(PARTS), len(config.classes) + 1, 2))
     columns: dict[str, ColumnStats] = {}
+    targets: dict[str, ColumnStats] = {}
     multiplicity: dict[str, tuple[int, ...]] = {c.name: () for c in config.jagged}
     drawn: dict[str, tuple[int, int, int]] = dict.fromkeys(config.images, (0, 0, 0))
     flat: tuple[str, ...] = ()
@@ -322,8 +323,9 @@ def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
             labels[file.sample] += block.labels
             weights[file.sample] += block.weights
             flat = flat or block.flat
-            for name, stats in block.columns.items():
-                columns[name] = columns[name].merge(stats) if name in columns else stats
+            for merged, found in ((columns, block.columns), (targets, block.targets)):
+                for name, stats in found.items():
+                    merged[name] = merged[name].merge(stats) if name in merged else stats
             for name, histogram in block.multiplicity.items():
                 multiplicity[name] = add_histograms(multiplicity[name], histogram)
             for name, (objects, outside, shared) in block.drawn.items():
@@ -335,6 +337,7 @@ def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
         files=tuple(_file(file) for file in files),
         flat=flat,
         columns=columns,
+        targets=targets,
         multiplicity=multiplicity,
         labels=as_tuples(labels.tolist()),
         weights=as_tuples(weights.tolist()),

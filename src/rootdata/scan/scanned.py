@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata import cache_folder
-from rootdata.errors import ConfigError
+from rootdata.errors import ConfigError, DataError
+from rootdata.events.statistics import ColumnStats
 from rootdata.io.formats.basket_index import BasketIndex
 from rootdata.layouts.grid import grids
 from rootdata.layouts.layout import Layout, Padded, kept_fraction
-from rootdata.options.data import DataConfig
+from rootdata.options.data import DataConfig, TargetColumn
 from rootdata.scaling.fit import fit
 from rootdata.scaling.transform import Transform
 from rootdata.scan.specs import Specs
@@ -77,9 +78,33 @@ class Scanned:
         return scaled
 
     @functools.cached_property
+    def target_transforms(self) -> Mapping[str, Transform]:
+        """The fitted scaling of every target, in their order.
+
+        Raises
+        ------
+        DataError
+            For a target that is constant.
+        """
+        return {t.name: _of_target(t, self.specs.targets[t.name]) for t in self.config.targets}
+
+    @functools.cached_property
     def baskets(self) -> BasketIndex:
         """Where the baskets of files lie that were opened before."""
         return BasketIndex.load(cache_folder.baskets_path(self.specs.fingerprint))
+
+
+def _of_target(target: TargetColumn, stats: ColumnStats) -> Transform:
+    where = f"targets.{target.name}: {target.value!r}"
+    if stats.count and stats.low == stats.high:
+        raise DataError(
+            f"{where} is constant ({stats.low:g}) in the {stats.count:,} training events; a network has nothing to "
+            "learn of it: leave it out, or check the expression and the cuts"
+        )
+    try:
+        return fit(target.name, target.scale, stats)
+    except DataError as error:
+        raise DataError(f"{where} can't be scaled: {error}") from error
 
 
 def layout_of(config: DataConfig, specs: Specs) -> Layout:

@@ -17,13 +17,14 @@ from rootdata.errors import DataError, SpecsError, version_remedy
 from rootdata.events.statistics import ColumnStats
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
 from rootdata.location import Friend, KnownFile, Location, State, without_query
-from rootdata.options.data import PARTS, DataConfig
+from rootdata.options.data import PARTS, DataConfig, Scaling
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import name_of
 from rootdata.scaling.fit import kind_of
 from rootdata.scaling.kinds import ScalingKind
 
 VERSION = 3
+_APART = {"checksum", "files", "skipped", "columns", "targets", "multiplicity", "drawn"}  # what is no plain list
 _HEAD = '{"checksum": "'  # of a file of specs
 
 
@@ -114,6 +115,7 @@ class Specs:
     skipped : the bad ones, where they are left out instead of refused
     drawn : of every collection that is drawn, the training objects, those that fall into no cell, and those into a cell
         that one before them fills
+    targets : statistics of every target, of training events
     """
 
     key: str
@@ -128,6 +130,7 @@ class Specs:
     estimated: bool = False
     skipped: tuple[SkippedFile, ...] = ()
     drawn: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
+    targets: Mapping[str, ColumnStats] = dataclasses.field(default_factory=dict)
     version: int = VERSION
 
     def num_events(self, part: str) -> int:
@@ -198,6 +201,9 @@ class Specs:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain |= {k: [_plain(f) for f in plain[k]] for k in ("files", "skipped")}
         plain["columns"] = {name: stats.to_dict() for name, stats in self.columns.items()}
+        plain["targets"] = {name: stats.to_dict() for name, stats in self.targets.items()}
+        if not self.targets:  # specs without any are what they were before there were targets
+            del plain["targets"]
         plain["multiplicity"] = {k: list(v) for k, v in self.multiplicity.items()}
         drawn = {k: list(v) for k, v in plain.pop("drawn").items()}
         return plain | ({"drawn": drawn} if drawn else {})  # specs without images are as they were before these
@@ -211,16 +217,16 @@ class Specs:
         KeyError, TypeError, ValueError
             For anything else, a field that is absent or unknown among it.
         """
-        wrong = ({f.name for f in dataclasses.fields(cls)} - {"drawn"}) ^ (plain.keys() - {"checksum", "drawn"})
+        wrong = {f.name for f in dataclasses.fields(cls)} ^ (plain.keys() - {"checksum"} | {"targets", "drawn"})
         if wrong:
             raise ValueError(f"absent or unknown: {', '.join(sorted(wrong))}")
-        own = {"checksum", "files", "skipped", "columns", "multiplicity", "drawn"}
-        rest = {k: v for k, v in plain.items() if k not in own}
+        rest = {k: v for k, v in plain.items() if k not in _APART}
         rest |= {k: as_tuples(rest[k]) for k in ("samples", "flat", "labels", "weights")}
         return cls(
             files=tuple(_file(f) for f in plain["files"]),
             skipped=tuple(SkippedFile(**f) for f in plain["skipped"]),
             columns={name: ColumnStats.from_dict(c) for name, c in plain["columns"].items()},
+            targets={name: ColumnStats.from_dict(c) for name, c in plain.get("targets", {}).items()},
             multiplicity={k: tuple(v) for k, v in plain["multiplicity"].items()},
             drawn={k: (v[0], v[1], v[2]) for k, v in plain.get("drawn", {}).items()},
             **rest,
@@ -278,6 +284,14 @@ def collects(config: DataConfig, column: str) -> dict[str, Any]:
     kind = kind_of(config.scaling_of(column))
     curve = None if kind is None or kind.curve is None else kind.curve.apply
     return {"curve": curve, "quantiles": _needs_quantiles(config, kind)}
+
+
+def collected(scaling: Scaling) -> dict[str, Any]:
+    """Say which of them the scaling of a target needs."""
+    kind = kind_of(scaling)
+    if kind is None:
+        return {}
+    return {"curve": None if kind.curve is None else kind.curve.apply, "quantiles": kind.needs_quantiles}
 
 
 def fingerprint(key: str, files: Sequence[tuple[int, Location]], states: Sequence[State]) -> str:

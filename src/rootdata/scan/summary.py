@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from rootdata.events.statistics import ColumnStats
 from rootdata.layouts.layout import Padded, kept_fraction
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.scan.scanned import layout_of
@@ -21,7 +22,8 @@ def summarize(config: DataConfig, specs: Specs) -> RenderableType:
 
     Returns
     -------
-    A rich renderable: a table of samples, one of skipped files, one of flat features, one for every collection.
+    A rich renderable: a table of samples, one of skipped files, one of flat features, one for every collection,
+    one of targets.
     """
     layout = layout_of(config, specs)
     tables = [_samples(config, specs)]
@@ -34,6 +36,8 @@ def summarize(config: DataConfig, specs: Specs) -> RenderableType:
         facts = [*_truncation_facts(collection, specs.multiplicity[collection.name])]
         table.caption = ", ".join([*facts, *_image_facts(collection, config, specs)])
         tables.append(table)
+    if specs.targets:
+        tables.append(_targets(config, specs))
     return Group(*tables)
 
 
@@ -71,20 +75,27 @@ def _label(config: DataConfig, labels: Sequence[Sequence[int]]) -> str:
 
 
 def _features(title: str, names: Sequence[str], config: DataConfig, specs: Specs) -> Table:
+    return _statistics(title, "feature", [(name, specs.columns[name], _scaling(name, config)) for name in names])
+
+
+def _scaling(name: str, config: DataConfig) -> str:
+    return "axis" if name in config.coordinates else config.scaling_of(name).kind
+
+
+def _targets(config: DataConfig, specs: Specs) -> Table:
+    return _statistics("targets", "target", [(t.name, specs.targets[t.name], t.scale.kind) for t in config.targets])
+
+
+def _statistics(title: str, what: str, columns: Sequence[tuple[str, ColumnStats, str]]) -> Table:
+    """Lay out the statistics of columns, of which name and scaling are given beside them."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
-    for heading in ("feature", "min", "mean", "max", "std", "missing", "scaling"):
-        side: Literal["left", "right"] = "left" if heading in {"feature", "scaling"} else "right"
-        table.add_column(heading, justify=side, overflow="fold", no_wrap=heading not in {"feature", "missing"})
-    for name in names:
-        stats = specs.columns[name]
+    for heading in (what, "min", "mean", "max", "std", "missing", "scaling"):
+        side: Literal["left", "right"] = "left" if heading in {what, "scaling"} else "right"
+        table.add_column(heading, justify=side, overflow="fold", no_wrap=heading not in {what, "missing"})
+    for name, stats, scaling in columns:
         share = stats.missing / max(1, stats.missing + stats.count)
         numbers = (stats.low, stats.moments.mean, stats.high, stats.moments.std)
-        table.add_row(
-            name,
-            *(f"{x:.4g}" for x in numbers),
-            f"{share:.2%}" if share else "",
-            "axis" if name in config.coordinates else config.scaling_of(name).kind,
-        )
+        table.add_row(name, *(f"{x:.4g}" for x in numbers), f"{share:.2%}" if share else "", scaling)
     return table
 
 

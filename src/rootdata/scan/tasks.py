@@ -18,9 +18,9 @@ from rootdata.jagged import digest
 from rootdata.layouts.grid import grids
 from rootdata.location import KnownFile, Location
 from rootdata.missing import values_of
-from rootdata.options.data import PARTS, DataConfig, Sample
+from rootdata.options.data import PARTS, DataConfig, Sample, TargetColumn
 from rootdata.scaling.transform import Transform
-from rootdata.scan.specs import collects
+from rootdata.scan.specs import collected, collects
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -59,6 +59,7 @@ class Measured:
     weights: np.ndarray[Any, Any]
     flat: tuple[str, ...]
     columns: Mapping[str, ColumnStats]
+    targets: Mapping[str, ColumnStats]
     multiplicity: Mapping[str, tuple[int, ...]]
     drawn: Mapping[str, tuple[int, int, int]]
 
@@ -118,7 +119,7 @@ class MeasureBlocks:
         """
         found = []
         for start, stop, full in self.portion:
-            config = self.config if full else dataclasses.replace(self.config, flat=(), jagged=())
+            config = self.config if full else self.config.without_features()
             block = Block(location=self.file.location, start=start, stop=stop, num_entries=self.file.entries)
             try:
                 # Part of a block nobody would look for in a store.
@@ -199,6 +200,7 @@ def _statistics(config: DataConfig, events: Events, block: Block, *, digest: str
         weights=weights,
         flat=tuple(events.flat),
         columns=columns,
+        targets={t.name: _target(t, events.targets[t.name], rows) for t in config.targets},
         multiplicity=multiplicity,
         drawn=drawn,
     )
@@ -241,6 +243,11 @@ def _by_class(events: Events, num_classes: int) -> tuple[np.ndarray[Any, Any], n
     sums = [np.bincount(where, values, minlength=shape[0] * shape[1]) for values in (weight, np.abs(weight))]
     counts = np.bincount(where, minlength=shape[0] * shape[1]).reshape(shape)
     return counts[:, :-1], np.stack(sums, axis=1).reshape(*shape, 2)
+
+
+def _target(target: TargetColumn, values: np.ndarray[Any, Any], chosen: np.ndarray[Any, Any] | None) -> ColumnStats:
+    """Measure a target, or only its values at the positions ``chosen``."""
+    return ColumnStats.of(values if chosen is None else values.take(chosen), **collected(target.scale))
 
 
 def _column(config: DataConfig, name: str, column: Flat, chosen: np.ndarray[Any, Any] | None) -> ColumnStats:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +21,15 @@ from numpy.typing import NDArray
 
 from rootdata import disk
 from rootdata.errors import BundleError, ConfigError, DataError
-from rootdata.training import metrics
+from rootdata.options.data import TARGETS
+from rootdata.training import confusion, metrics, responses
+from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Told apart by readers of any colour vision: M. A. Petroff, arXiv:2107.02270; the reds are kept for signal.
-SIGNAL_COLOURS = ("#bd1f01", "#e76300")
-COLOURS = ("#3f90da", "#ffa90e", "#832db6", "#94a4a2", "#a96b59", "#b9ac70", "#717581", "#92dadd")
+KEPT = ("score", "label", "weight", "index", "predictions", TARGETS)  # of what test_step returns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,12 +69,15 @@ class ScoredEvents:
 
 
 class ScoreReport(pl.Callback):
-    """Write how well the test events were classified.
+    """Write how well the test events were classified, and what else was predicted of them.
 
     Into ``folder``, from what ``test_step`` returns (``score``, ``label``, and if there ``weight`` and ``index``):
     ``metrics.json`` (AUC, accuracy, loss, all weighted; counts and mean score of each sample), ``roc.json`` and
     ``roc.png``, ``scores.json`` and ``scores.png`` (the distribution of the score in each sample). With more than two
-    classes each is compared with all others. The names come from ``classes`` and ``sample_names`` of the data module.
+    classes each is compared with all others, and ``confusion.json`` and ``confusion.png`` say which is taken for which.
+    Of regressions (``predictions`` beside ``targets``) the metrics are ``rmse``, ``mae``, ``bias`` and ``resolution``,
+    and ``responses.json`` and ``responses.png`` say more. The names come from ``classes`` and ``sample_names`` of the
+    data module, and from ``targets`` of the network.
 
     Parameters
     ----------
@@ -84,7 +88,8 @@ class ScoreReport(pl.Callback):
     Attributes
     ----------
     metrics : what ``metrics.json`` holds, empty before the test
-    paths : what was written, by name: ``metrics``, ``roc``, ``scores``, ``roc_plot``, ``scores_plot``
+    paths : what was written, by name: ``metrics``, ``roc``, ``scores``, ``confusion``, ``responses``, and of each but
+        the first its picture, ``roc_plot``
     """
 
     def __init__(self, folder: str | Path, *, bins: int = 40, plots: bool = True) -> None:
@@ -114,14 +119,14 @@ class ScoreReport(pl.Callback):
         Parameters
         ----------
         trainer, pl_module : not used
-        outputs : what ``test_step`` returned: ``score`` and ``label``, and where there are any ``weight`` and
-            ``index``, by name, an event on each row
+        outputs : what ``test_step`` returned: ``score`` and ``label``, and where there are any ``weight``, ``index``,
+            ``predictions`` and ``targets``, by name, an event on each row
         batch, batch_idx : not used: all that counts is in ``outputs``
         dataloader_idx : not used: there is one loader
         """
-        self._batches.append({key: as_array(value) for key, value in outputs.items()})
+        self._batches.append({key: as_array(value) for key, value in outputs.items() if key in KEPT})
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Join the scores of all processes and write the report from the first of them."""
         batches = gather(self._batches, world_size=trainer.world_size)
         self._batches = []
@@ -129,15 +134,36 @@ class ScoreReport(pl.Callback):
             return
         data = getattr(trainer, "datamodule", None)
         classes, samples = getattr(data, "classes", ()), getattr(data, "sample_names", ())
-        scores = collect(batches, classes=classes, sample_names=samples)
-        self.metrics = summarise(scores)
-        self.paths = write(scores, self.metrics, folder=self.folder, bins=self.bins)
-        if self.plots:
-            self._draw(scores)
+        scores = collect(batches, classes=classes, sample_names=samples) if "score" in batches[0] else None
+        predicted = None
+        if {"predictions", TARGETS} <= batches[0].keys():
+            predicted = responses.collect(batches, names=getattr(pl_module, "targets", ()))
+        self.metrics = {} if scores is None else summarise(scores)
+        if predicted is not None:
+            self.metrics |= responses.summarise(predicted)
+        self._write(scores, predicted)
 
-    def _draw(self, scores: ScoredEvents) -> None:
+    def _write(self, scores: ScoredEvents | None, predicted: responses.Predicted | None) -> None:
+        """Write files and pictures of what there is."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        contents: dict[str, Any] = {"metrics": self.metrics}
+        figures: dict[str, Callable[[], Figure]] = {}
+        if scores is not None:
+            contents |= curves_of(scores, bins=self.bins)
+            figures |= {"roc": partial(draw_roc, scores), "scores": partial(draw_scores, scores, bins=self.bins)}
+            if scores.score.ndim == 2:
+                table = confusion.count(scores.score, scores.label, weight=scores.weight, classes=scores.classes)
+                contents["confusion"], figures["confusion"] = table.to_dict(), partial(confusion.draw, table)
+        if predicted is not None:
+            contents["responses"] = responses.to_dict(predicted)
+            figures["responses"] = partial(responses.draw, predicted)
+        self.paths = {name: write_json(content, self.folder / f"{name}.json") for name, content in contents.items()}
+        if self.plots:
+            self._draw(figures)
+
+    def _draw(self, figures: Mapping[str, Callable[[], Figure]]) -> None:
         try:
-            self.paths |= draw(scores, folder=self.folder, bins=self.bins)
+            self.paths |= draw(figures, folder=self.folder)
         except ConfigError as error:  # the figures are written: no reason to lose a training
             warnings.warn(str(error), stacklevel=2)
 
@@ -287,14 +313,12 @@ def histogram(score: NDArray[np.float64], *, weight: NDArray[np.float64], bins: 
     return np.histogram(score, bins=bins, range=(0, 1), weights=weight)[0].astype(np.float64)
 
 
-def write(scores: ScoredEvents, summary: Mapping[str, Any], *, folder: Path, bins: int) -> dict[str, Path]:
-    """Write the three JSON files and name them.
+def curves_of(scores: ScoredEvents, *, bins: int) -> dict[str, Any]:
+    """Return what ``roc.json`` and ``scores.json`` hold.
 
     Parameters
     ----------
     scores : of all test events
-    summary : figures of merit by name, as :func:`summarise` gives them
-    folder : made where it is not there; files of these names are replaced
     bins : of the distributions of the scores, over [0, 1]
     """
     curves, histograms = {}, {}
@@ -308,9 +332,7 @@ def write(scores: ScoredEvents, summary: Mapping[str, Any], *, folder: Path, bin
             for group, _, rows in scores.groups()
         }
     edges = np.linspace(0, 1, bins + 1).tolist()
-    contents = {"metrics": summary, "roc": {"classes": curves}, "scores": {"edges": edges, "classes": histograms}}
-    folder.mkdir(parents=True, exist_ok=True)
-    return {name: write_json(content, folder / f"{name}.json") for name, content in contents.items()}
+    return {"roc": {"classes": curves}, "scores": {"edges": edges, "classes": histograms}}
 
 
 def write_json(content: Any, path: Path) -> Path:
@@ -319,46 +341,24 @@ def write_json(content: Any, path: Path) -> Path:
     return path
 
 
-def draw(scores: ScoredEvents, *, folder: Path, bins: int) -> dict[str, Path]:
+def draw(figures: Mapping[str, Callable[[], Figure]], *, folder: Path) -> dict[str, Path]:
     """Draw the pictures and name them.
 
     Parameters
     ----------
-    scores : of all test events
+    figures : name to what makes the picture
     folder : made where it is not there; pictures of these names are replaced
-    bins : of the distributions of the scores, over [0, 1]
 
     Raises
     ------
     ConfigError
         If matplotlib is not installed.
     """
-    figures = {"roc": draw_roc(scores), "scores": draw_scores(scores, bins=bins)}
-    paths = {f"{name}_plot": folder / f"{name}.png" for name in figures}
-    for figure, path in zip(figures.values(), paths.values(), strict=True):
+    made = {f"{name}_plot": (folder / f"{name}.png", make()) for name, make in figures.items()}
+    for path, figure in made.values():
         with disk.writing(path) as file:
             figure.savefig(file, format="png", dpi=150)
-    return paths
-
-
-def new_figure(n_panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """Make a figure with panels beside each other, ticks all around, as is usual in the field."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import AutoMinorLocator
-    except ImportError as error:
-        raise ConfigError(
-            "plots: got true; they need matplotlib, which is not installed; "
-            "run pip install 'rootdata[plot]', or set callbacks.score_report.plots=false"
-        ) from error
-    figure = Figure(figsize=(6.4 * n_panels, 5.2), layout="constrained")
-    panels = list(figure.subplots(1, n_panels, squeeze=False)[0])
-    for axes in panels:
-        axes.xaxis.set_minor_locator(AutoMinorLocator())
-        axes.tick_params(which="both", direction="in", top=True, right=True, labelsize=11)
-        axes.tick_params(which="major", length=7)
-        axes.tick_params(which="minor", length=4)
-    return figure, panels
+    return {name: path for name, (path, _) in made.items()}
 
 
 def draw_roc(scores: ScoredEvents) -> Figure:

@@ -28,12 +28,13 @@ class ReadyCheck(pl.Callback):
             Naming the option.
         """
         check_steps(trainer)
-        unknown = () if _may_log_more(trainer, pl_module) else tuple(LOGGED)
+        logged = getattr(pl_module, "logged", LOGGED)
+        unknown = () if _may_log_more(trainer, pl_module) else tuple(logged)
         reason = why_not_validated(trainer)
         for owner, name in monitored(trainer):
             if unknown and name not in unknown:
                 raise ConfigError(f"{owner} monitors {name!r}, which nobody computes; {nearest(name, unknown)}")
-            if reason and LOGGED.get(name) == "val":
+            if reason and logged.get(name) == "val":
                 raise ConfigError(f"{owner} monitors {name!r}, which is never computed: {reason}, {_LEAVE_OUT}")
             if name == "val/auc":
                 _check_val_classes(owner, trainer.datamodule)  # type: ignore[attr-defined]

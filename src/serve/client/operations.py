@@ -154,7 +154,8 @@ def predict_file(
     servers : those of the client
     model : its name
     path : of a ROOT file on this machine
-    output : ``scores.root`` (tree ``scores``, one branch ``score_<column>`` for each), ``.arrow`` or ``.json``
+    output : ``scores.root`` (tree ``scores``, one branch ``score_<column>`` or ``predicted_<column>`` for each),
+        ``.arrow`` or ``.json``
     version, alias : of the model, one of the two; the latest version by default
     tree : name of the tree; by default the one that the model was trained on, or the only one
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -130,10 +130,11 @@ class RootScoreWriter:
     ----------
     target : path, or a file open for bytes
     columns : names of the scores; their branches are called ``score_<name>``
+    regressions : those of the columns that hold physical values; their branches are called ``predicted_<name>``
     """
 
-    def __init__(self, target: Path | Any, columns: Sequence[str]) -> None:
-        self._names = [f"score_{name}" for name in columns]
+    def __init__(self, target: Path | Any, columns: Sequence[str], *, regressions: Collection[str] = ()) -> None:
+        self._names = [f"{'predicted' if name in regressions else 'score'}_{name}" for name in columns]
         # Scores look random to a compressor.
         self._file = uproot.recreate(target, compression=None)
         self._tree = self._file.mktree(TREE, dict.fromkeys(self._names, np.dtype(np.float32)))

@@ -45,12 +45,14 @@ class Heading:
 
     Parameters
     ----------
-    columns : names of the scores
+    columns : names of the scores, and of what regressions predict
+    regressions : those of the columns that hold physical values
     """
 
     model: str
     version: int
     columns: Sequence[str]
+    regressions: Sequence[str] = ()
 
 
 class Format:

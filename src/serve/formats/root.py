@@ -35,4 +35,4 @@ class ROOT(Format):
         """Make what writes the scores of many events in constant memory."""
         from serve.codec import rootfile
 
-        return rootfile.RootScoreWriter(target, heading.columns)
+        return rootfile.RootScoreWriter(target, heading.columns, regressions=heading.regressions)

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,8 @@ class Model:
     @functools.cached_property
     def heading(self) -> Heading:
         """What an answer with scores of this model says of it."""
-        return Heading(model=self.name, version=self.version, columns=self.manifest.columns)
+        made = self.manifest
+        return Heading(model=self.name, version=self.version, columns=made.columns, regressions=made.regressions)
 
     def run(self, tensors: Tensors) -> list[npt.NDArray[Any]]:
         """Run the graph.
@@ -97,7 +98,7 @@ class Model:
 
         Returns
         -------
-        the values of every output, in the order of the manifest; of the first as scores, (events, columns) float32
+        the answer, (events, columns) float32: scores, and what regressions predict; then the other outputs
 
         Raises
         ------
@@ -105,8 +106,8 @@ class Model:
             If the graph refuses the tensors.
         """
         run_all = one_by_one if self.runs_alone else joined
-        scores, *others = run_all(self._run, tensors, self.manifest)
-        return [as_scores(scores), *others]
+        outputs = run_all(self._run, tensors, self.manifest)
+        return [answer_of(outputs, self.manifest), *outputs[1:]]
 
     def warm_up(self) -> None:
         """Run the manifest's sample, if there is one: the first run takes longer than those after it."""
@@ -178,6 +179,18 @@ def _of_slice(run: Run, tensors: Tensors, size: int | None) -> list[npt.NDArray[
         return run(tensors)
     places = np.minimum(np.arange(size), num_events - 1)
     return [values[:num_events] for values in run({name: values[places] for name, values in tensors.items()})]
+
+
+def answer_of(outputs: Sequence[npt.NDArray[Any]], manifest: Manifest) -> npt.NDArray[np.float32]:
+    """Put scores and what regressions predict side by side, (events, columns) float32.
+
+    Parameters
+    ----------
+    outputs : the values of every output, in the order of the manifest
+    manifest : says which of them make an answer
+    """
+    parts = [as_scores(outputs[i]) for i in manifest.answered]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def as_scores(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -42,7 +42,7 @@ from rootdata.table import Table
 from serve.codec import inference
 from serve.errors import InvalidModel, ServeError
 from serve.faults import fault_of
-from serve.models.session import as_scores, joined, one_by_one
+from serve.models.session import answer_of, joined, one_by_one
 from serve.parsing import parse_object
 from serve.settings import Settings
 from serve.upload import archives, graphs, trials
@@ -454,14 +454,14 @@ def _takes_no_events(folder: Path, manifest: Manifest, session: Any) -> bool:
 
 def _check_events(manifest: Manifest, session: Any) -> None:
     """Send three made-up events by branch name, with none, one and three objects."""
-    scores = manifest.outputs[0]
-    widths = scores.shape[1:] or (1,)
-    if not scores.dtype.startswith("float") or len(scores.shape) not in {1, 2} or widths != (len(scores.columns),):
-        raise InvalidModel(
-            f"{MANIFEST}: output {scores.name!r} is {scores.dtype} {list(scores.shape)} with {len(scores.columns)} "
-            "columns; scores of events are real numbers, (events, columns)",
-            field=scores.name,
-        )
+    for scores in (manifest.outputs[i] for i in manifest.answered):
+        widths = scores.shape[1:] or (1,)
+        if not scores.dtype.startswith("float") or len(scores.shape) not in {1, 2} or widths != (len(scores.columns),):
+            raise InvalidModel(
+                f"{MANIFEST}: output {scores.name!r} is {scores.dtype} {list(scores.shape)} with "
+                f"{len(scores.columns)} columns; scores of events are real numbers, (events, columns)",
+                field=scores.name,
+            )
     with _blamed(f"{MANIFEST}: branches, features and inputs do not fit together"):
         table = Table(num_events=3, columns={b.name: _made_up_column(manifest, b) for b in manifest.branches})
         feeds = Assembler(manifest)(table)
@@ -486,13 +486,13 @@ def _check_parity(manifest: Manifest, session: Any) -> float | None:
         table = table_of(manifest, sample.columns)
         feeds = Assembler(manifest)(table)
         expected = np.array(sample.scores, np.float64)
-    found = as_scores(_run(manifest, session, feeds, events=table.num_events)[0])
+    found = answer_of(_run(manifest, session, feeds, events=table.num_events), manifest)
     if expected.shape != found.shape or not len(expected):
         raise InvalidModel(
             f"{MANIFEST}: parity has scores of shape {list(expected.shape)}; the graph gives {list(found.shape)}",
             field="parity",
         )
-    largest = float(np.abs(found - expected).max())
+    largest = float((np.abs(found - expected) / _units(manifest, expected)).max())
     if not largest <= TOLERANCE:
         raise InvalidModel(
             f"{MANIFEST}: the graph's scores of its own sample differ by {largest:.3g}; allowed is {TOLERANCE:g}; "
@@ -500,6 +500,12 @@ def _check_parity(manifest: Manifest, session: Any) -> float | None:
             field="parity",
         )
     return largest
+
+
+def _units(manifest: Manifest, expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what differences are measured by, (columns,): 1 for scores, and for targets the largest value."""
+    is_target = np.array([column in manifest.regressions for column in manifest.columns])
+    return np.where(is_target, np.maximum(np.abs(expected).max(axis=0), np.finfo(np.float32).tiny), 1.0)
 
 
 if __name__ == "__main__":

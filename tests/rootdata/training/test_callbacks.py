@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from matplotlib.image import imread
-from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.metrics import accuracy_score, confusion_matrix, mean_absolute_error, mean_squared_error, roc_auc_score
 from torch.utils.data import DataLoader
 
 from rootdata.errors import ConfigError, DataError
@@ -141,7 +141,48 @@ def test_each_of_several_classes_against_the_rest(tmp_path):
     assert report.metrics["auc"] == pytest.approx(np.mean(list(report.metrics["auc_per_class"].values())))
     assert set(read(tmp_path, "roc.json")["classes"]) == set(SAMPLES)
     assert set(report.metrics["samples"]["ttH"]["mean_score"]) == set(SAMPLES)
-    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "confusion.json", "confusion.png"])
+    table, guess = read(tmp_path, "confusion.json"), scores.argmax(1)
+    assert table["classes"] == SAMPLES
+    assert np.array(table["weights"]) == pytest.approx(confusion_matrix(label, guess, sample_weight=weight))
+    assert np.array(table["shares"]).sum(1) == pytest.approx([1, 1, 1])
+    assert imread(report.paths["confusion_plot"]).shape[0] > 400
+
+
+HEADS = {"m": {"kind": "regression", "loss": "mse", "target": ["mass", "pt"]}, "c": {"kind": "classification"}}
+
+
+@pytest.mark.parametrize("heads", [HEADS, {"m": HEADS["m"]}], ids=["both", "regression"])
+def test_what_was_predicted_is_held_against_the_truth(tmp_path, heads):
+    rng = np.random.default_rng(7)
+    batches = [make_batch(seed, targets=rng.normal(5, 2, (200, 2)).astype("f4")) for seed in range(3)]
+    model = DNN(SHAPES, heads=heads, dropout=0)
+    report = ScoreReport(tmp_path)
+    trainer = pl.Trainer(accelerator="cpu", callbacks=[report], logger=False, enable_checkpointing=False)
+    trainer.test(model, datamodule=Events(batches), verbose=False)
+    with torch.no_grad():
+        found = torch.cat([model.eval().predict_step(batch, 0)["predictions"] for batch in batches]).numpy()
+    figures, true, weight = read(tmp_path, "metrics.json"), joined(batches, "targets"), joined(batches, "weight")
+    for column, name in enumerate(("mass", "pt")):
+        given = {"y_true": true[:, column], "y_pred": found[:, column], "sample_weight": weight}
+        assert figures[f"{name}/rmse"] == pytest.approx(mean_squared_error(**given) ** 0.5, rel=1e-5)
+        assert figures[f"{name}/mae"] == pytest.approx(mean_absolute_error(**given), rel=1e-5)
+        spread = figures[f"{name}/bias"] ** 2 + figures[f"{name}/resolution"] ** 2
+        assert spread == pytest.approx(figures[f"{name}/rmse"] ** 2)
+        told = read(tmp_path, "responses.json")["targets"][name]
+        assert told["rmse"] == figures[f"{name}/rmse"]
+        assert sum(one["events"] for one in told["slices"]) == len(true)
+    assert ("auc" in figures) == (len(heads) == 2)
+    assert (tmp_path / "roc.json").exists() == (len(heads) == 2)
+    pixels = imread(report.paths["responses_plot"])[..., :3]
+    assert (pixels.max(axis=2) - pixels.min(axis=2) > 0.3).sum() > 1000  # coloured
+
+
+def test_predictions_that_are_not_finite_name_the_cause(tmp_path):
+    batch = make_batch(0, targets=np.ones((200, 2), "f4"))
+    batch["x"][:5] = torch.nan
+    with pytest.raises(DataError, match=r"5 of 200 .* diverged"):
+        run(tmp_path, [batch], model=DNN(SHAPES, heads={"m": HEADS["m"]}))
 
 
 def test_a_sample_with_both_labels_is_shown_as_two(tmp_path):

@@ -83,3 +83,12 @@ def test_what_nobody_logs_is_not_waited_for(files, tmp_path):
         ConfigError, match=r"ModelCheckpoint monitors 'val/acc', which nobody computes; nearest: 'val/auc'"
     ):
         fit(module(files), DNN({"x": (1,)}), ReadyCheck(), saves)
+
+
+def test_a_regression_alone_has_no_area_to_monitor(files):
+    network = DNN({"x": (1,)}, heads={"y": {"kind": "regression", "loss": "mse"}})
+    data = module(files, targets={"y": "2 * x"}, split={"train": 0.5, "val": 0.5})
+    stopping = pl.callbacks.EarlyStopping(monitor="val/auc", mode="max")
+    with pytest.raises(ConfigError, match=r"'val/auc', which nobody computes; .*'val/"):
+        fit(data, network, ReadyCheck(), stopping)
+    fit(data, network, ReadyCheck(), pl.callbacks.EarlyStopping(monitor="val/rmse"), enable_checkpointing=False)

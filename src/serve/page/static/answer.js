@@ -6,12 +6,25 @@ import { el, figure, table } from "./dom.js";
 const SHOWN = 50; // rows and columns of a table at most
 
 /**
- * Show what the model says of an event.
+ * Show what the model says of an event: scores, and values with their units.
  *
  * @param {Scores} answer
+ * @param {Manifest} manifest
  */
-export function scores({ model, version, scores: found }) {
-  return [heading(model, version), ...Object.entries(found).map(([name, [value]]) => scoreOf(name, value))];
+export function scores({ model, version, scores: found }, { outputs: specs }) {
+  const units = unitsOf(specs);
+  return [heading(model, version), ...Object.entries(found).map(([name, [value]]) => scoreOf(name, value, units.get(name)))];
+}
+
+/**
+ * Give the unit of each column that holds physical values, empty where it is not known.
+ *
+ * @param {OutputSpec[]} specs
+ * @returns {Map<string, string>}
+ */
+function unitsOf(specs) {
+  const values = specs.filter((spec) => spec.kind === "regression");
+  return new Map(values.flatMap(({ columns, units = [] }) => columns.map((name, i) => [name, units[i] ?? ""])));
 }
 
 /**
@@ -21,11 +34,13 @@ export function scores({ model, version, scores: found }) {
  * @param {Manifest} manifest
  */
 export function outputs({ model_name: model, model_version: version, outputs: tensors }, { outputs: specs }) {
+  const units = unitsOf(specs);
   return [heading(model, version), ...tensors.flatMap((output) => {
     const columns = specs.find((spec) => spec.name === output.name)?.columns ?? [];
     const isEvent = output.data.length === columns.length && output.data.every((value) => typeof value === "number");
     return [...(tensors.length > 1 ? [el("h3", null, output.name)] : []),
-      ...(isEvent ? columns.map((name, i) => scoreOf(name, Number(output.data[i]))) : [rowsOf(output, columns)])];
+      ...(isEvent ? columns.map((name, i) => scoreOf(name, Number(output.data[i]), units.get(name)))
+        : [rowsOf(output, columns)])];
   })];
 }
 
@@ -69,16 +84,17 @@ function written(value) {
 }
 
 /**
- * Show a number, and a bar where it can be a probability.
+ * Show a number, and a bar where it can be a probability; what has a unit, even an unknown one, is none.
  *
  * @param {string} name
  * @param {number} value
+ * @param {string} [unit]
  */
-function scoreOf(name, value) {
+function scoreOf(name, value, unit) {
   const filled = el("span", { class: "fill" });
   filled.style.width = `${100 * value}%`;
-  const bar = value >= 0 && value <= 1 && el("span", { class: "bar", "aria-hidden": "true" }, filled);
-  return el("div", { class: "score" }, el("span", null, name), el("data", { value }, figure(value)), bar);
+  const bar = unit === undefined && value >= 0 && value <= 1 && el("span", { class: "bar", "aria-hidden": "true" }, filled);
+  return el("div", { class: "score" }, el("span", null, name), el("data", { value }, figure(value), unit && ` ${unit}`), bar);
 }
 
 /**

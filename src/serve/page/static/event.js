@@ -16,7 +16,7 @@ export function eventForm(model) {
   const score = async () => {
     for (const note of places.values()) note.replaceChildren();
     const answer = await ask(`${predictPath(model)}?explain`, bodyOf(fields));
-    return [...scores(answer), ...warnings(answer.explain[0], places)];
+    return [...scores(answer, manifest), ...warnings(answer.explain[0], places)];
   };
   const command = () => curl(model, `${predictPath(model)}?explain`, bodyOf(fields));
   return tryForm({ fields, content, hint: "Leave a field empty where a value is missing.", score, command });

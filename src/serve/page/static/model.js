@@ -25,7 +25,7 @@ export async function modelView({ name, wanted, settings }) {
     performance(manifest),
     tries(model),
     section("Inputs", inputs(manifest), chosen(manifest)),
-    section("Outputs", tensors("Outputs", manifest.outputs, (spec) => spec.columns)),
+    section("Outputs", tensors("Outputs", manifest.outputs, withUnits)),
     settings.graph && section("Graph", graph(model)),
     section("How it was made", origin(manifest), files(model)));
 }
@@ -117,6 +117,15 @@ function chosen({ selection }) {
 function kindOf({ kind, counts, width }) {
   if (kind === "jagged") return `list: ${counts ?? ""}`;
   return kind === "fixed" ? `${width} numbers` : "number";
+}
+
+/**
+ * Name the columns of an output, each with its unit where there is one.
+ *
+ * @param {OutputSpec} spec
+ */
+function withUnits({ columns, units = [] }) {
+  return columns.map((name, i) => (units[i] ? `${name} (${units[i]})` : name));
 }
 
 /**

@@ -280,7 +280,8 @@ def test_strings_and_nested_lists_do_no_harm_where_nobody_asks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "holds"), [("nested", r"lists of lists \(std::vector<std::vector<std::int64_t>>\)"), ("text", "std::string")]
+    ("name", "holds"),
+    [("nested", r"lists of lists \(std::vector<std::vector<std::int64_t>>\)"), ("text", "std::string")],
 )
 @pytest.mark.parametrize(
     "use",
