@@ -46,7 +46,7 @@ def draw(data: RootDataModule, path: Path) -> None:
     first.scatter(jets.Jet_eta, jets.Jet_phi, s=jets.Jet_pt, alpha=0.6, label="jets, by $p_T$")
     first.scatter(cells.Jet_eta, cells.Jet_phi, marker="x", color="black", label="decoded")
     first.set(title="the event, and decoded", xlabel="Jet_eta", ylabel="Jet_phi")
-    first.legend(loc="upper right", fontsize="small")
+    first.legend(loc="center left", fontsize="small")
     edges = (-2.5, 2.5, -np.pi, np.pi)
     for axes, channel, name in zip(others, channels.numpy(), CHANNELS, strict=True):
         shown = axes.imshow(channel, origin="lower", extent=edges, aspect="auto", cmap="viridis")

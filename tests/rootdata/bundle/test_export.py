@@ -152,6 +152,7 @@ def test_object_axes_may_be_longer_than_in_training(sets: Any) -> None:
     np.testing.assert_allclose(scores_of(sets.folder, padded), scores_of(sets.folder, tensors), atol=TINY)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30, SENTINEL])
 def test_what_lies_in_masked_places_has_no_influence(sets: Any, attention: Any, garbage: float) -> None:
     for folder, manifest in ((sets.folder, sets.manifest), attention[2:]):
@@ -249,6 +250,7 @@ def test_the_manifest_says_what_is_needed(sets: Any) -> None:
     assert 0 <= manifest.parity.max_difference < TINY
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["sets", "dense"])
 def test_the_sample_reproduces_its_scores(name: str, request: pytest.FixtureRequest) -> None:
     exported = request.getfixturevalue(name)
@@ -262,6 +264,7 @@ def test_the_sample_reproduces_its_scores(name: str, request: pytest.FixtureRequ
     assert any(v is None for v in manifest.parity.columns["met"])
 
 
+@pytest.mark.long
 def test_the_graph_is_plain(sets: Any, dense: Any, attention: Any) -> None:
     for folder in (sets.folder, dense.folder, attention[2]):
         content = (folder / MODEL).read_bytes()
@@ -305,6 +308,7 @@ assert not {"torch", "onnx", "pytorch_lightning", "hydra", "numba"} & set(sys.mo
     assert float(done.stdout) < TINY
 
 
+@pytest.mark.long
 def test_a_network_goes_on_as_it_was(sets: Any, dense: Any, attention: Any) -> None:
     assert all(module.training for module in dense.network.modules())
     network = attention[0]
@@ -558,6 +562,7 @@ def test_chance_is_found_out(chain: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_mean_without_guard_is_refused_with_the_remedy(attention: Any, tmp_path: Path) -> None:
     network, data, _, _ = attention
     with pytest.raises(BundleError, match=r"events that have none|reveal_empty=True") as caught:

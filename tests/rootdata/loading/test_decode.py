@@ -37,7 +37,7 @@ def decoded(folder, files, **options):
     return events, ak.concatenate([files[sample][entry : entry + 1] for sample, _, entry in index])
 
 
-@pytest.mark.parametrize("layout", ["vector", "tokens", "image"])
+@pytest.mark.parametrize("layout", ["vector", "tokens", pytest.param("image", marks=pytest.mark.long)])
 @pytest.mark.parametrize("scale", ["standard", "log", "minmax"])
 def test_flat_features_come_back(folder, files, layout, scale):
     events, expected = decoded(folder, files, layout=layout, scale=scale)

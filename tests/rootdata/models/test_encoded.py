@@ -74,8 +74,13 @@ SCALES = [
 ]
 
 
-@kinds
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    ("layout", "scale"),
+    [
+        ("tokens", SCALES[0]),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in [("vector", SCALES[0]), ("tokens", SCALES[1])]),
+    ],
+)
 def test_they_score_in_a_graph_as_in_torch(layout, scale, samples, tmp_path):
     network, data = made(layout, samples, **scale)
     fit(network, data, tmp_path, max_epochs=1, enable_checkpointing=False)
