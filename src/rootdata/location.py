@@ -36,13 +36,18 @@ class Friend:
     Parameters
     ----------
     alias : what its branches are called by where another has their names, ``alias.branch``; by default the tree's name
-    is_named : whether the file of the other tree names it, and nobody else
+    written : how the file of the other tree names its file, empty for that file itself; ``None`` where a person does
     """
 
     path: str
     tree: str | None = None
     alias: str = ""
-    is_named: bool = False
+    written: str | None = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the file of the other tree names it, and nobody else."""
+        return self.written is not None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

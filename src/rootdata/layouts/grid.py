@@ -28,7 +28,7 @@ class Column:
     Parameters
     ----------
     branch : it comes from; empty for one that is counted
-    how : it is scaled; what is ``added`` up is neither shifted nor cut off, so that nothing is 0 and sums are sums
+    how : it is scaled; what is ``added`` up is multiplied alone, so that nothing is 0 and sums are sums
     """
 
     branch: str
@@ -39,7 +39,7 @@ class Column:
         if self.how == "as it is":
             return Transform()
         scaling = transforms[self.branch]
-        return scaling if self.how == "scaled" else dataclasses.replace(scaling, shift=0.0, clip=None)
+        return scaling if self.how == "scaled" else Transform(factor=scaling.factor)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

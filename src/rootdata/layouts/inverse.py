@@ -64,5 +64,5 @@ def _lost(layout: Layout) -> Iterator[str]:
         cells = f"{c.grid.x.bins} x {c.grid.y.bins} cells"
         yield (
             f"{c.name}: an object stands for a filled one of {cells}, in its middle: those that shared a cell, their "
-            "order, what lay outside and what was not drawn can't be told."
+            "order, what lay outside and what was not drawn can't be told; a maximum or mean of nothing is padding."
         )

@@ -14,7 +14,8 @@ from rootdata.causes import reason_of
 from rootdata.errors import SpecsError
 from rootdata.io.files import states_of
 from rootdata.io.formats.basket_index import BasketIndex
-from rootdata.location import Friend, Location, State, name_of
+from rootdata.io.friends.match import path_of
+from rootdata.location import Friend, Location, State, is_remote, name_of
 from rootdata.options.data import DataConfig, Split
 from rootdata.options.parsed import Options
 from rootdata.options.read import ReadConfig
@@ -125,8 +126,18 @@ def _cached(path: Path, read: ReadConfig) -> Specs | None:
 def _has_new_friends(specs: Specs, read: ReadConfig) -> bool:
     """Say whether friends that files name are not those of the first pass; of all others the fingerprint tells."""
     files = [file for file in specs.files if any(friend.is_named for friend in file.friends)]
+    if any(_is_elsewhere(friend, file.path) for file in files for friend in file.friends):
+        return True
     states = states_of([file.location for file in files], read=read)
     return any(now.differs_from(file.state) for now, file in zip(states, files, strict=True))
+
+
+def _is_elsewhere(friend: Friend, place: str) -> bool:
+    """Say whether a friend that a file names would be found at another path now, or nowhere."""
+    if friend.written is None:
+        return False
+    now = path_of(friend.written, place)
+    return now != friend.path or not (is_remote(now) or Path(now).exists())
 
 
 def _keep(specs: Specs, index: BasketIndex, path: Path, split: Split) -> None:
@@ -164,17 +175,19 @@ def _at_home(specs: Specs, files: Sequence[tuple[int, Location]]) -> Specs:
     left_out = {s.position: s for s in specs.skipped}
     used = [location for i, (_, location) in enumerate(files) if i not in left_out]
     moved = tuple(
-        dataclasses.replace(f, path=where.path, replicas=where.replicas, friends=_friends_at(f.friends, where.friends))
+        dataclasses.replace(f, path=where.path, replicas=where.replicas, friends=_friends_at(f.friends, where))
         for f, where in zip(specs.files, used, strict=True)
     )
     skipped = tuple(dataclasses.replace(s, path=files[s.position][1].path) for s in specs.skipped)
     return dataclasses.replace(specs, files=moved, skipped=skipped)
 
 
-def _friends_at(known: Sequence[Friend], found: Sequence[Friend]) -> tuple[Friend, ...]:
-    """Give friends that were found again the paths of this machine."""
-    given, named = [f for f in known if not f.is_named], [f for f in known if f.is_named]
-    return (*(dataclasses.replace(f, path=now.path) for f, now in zip(given, found, strict=True)), *named)
+def _friends_at(known: Sequence[Friend], found: Location) -> tuple[Friend, ...]:
+    """Give the friends of a file that was found again the paths of this machine."""
+    given = [f for f in known if f.written is None]
+    paths = [(f, now.path) for f, now in zip(given, found.friends, strict=True)]
+    paths += [(f, path_of(f.written, found.path)) for f in known if f.written is not None]
+    return tuple(dataclasses.replace(f, path=path) for f, path in paths)
 
 
 def check_matches(

@@ -15,6 +15,7 @@ from rootdata.layouts.inverse import to_awkward
 from rootdata.layouts.layout import Layout, Padded
 from rootdata.layouts.packed import pack
 from rootdata.layouts.pool import Pool
+from rootdata.scaling.curves import SIGNED_LOG
 from rootdata.scaling.transform import Transform
 from strategies import axes, blocks, drawn, masked
 
@@ -123,10 +124,14 @@ def test_a_cell_holds_what_is_made_of_the_objects_in_it(block, data):
         np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6 * largest)
 
 
-@given(st.lists(st.lists(st.tuples(*[st.floats(-4, 4, width=32)] * 3), max_size=6), max_size=5))
-def test_the_sum_over_an_image_is_that_of_the_objects_inside(events):
+BENT = Transform(shift=3.0, factor=0.1, curve=SIGNED_LOG, clip=0.01)  # of all that, a sum takes the factor alone
+
+
+@pytest.mark.parametrize("scaling", [SCALING, SCALING | {"pt": BENT}])
+@given(events=st.lists(st.lists(st.tuples(*[st.floats(-4, 4, width=32)] * 3), max_size=6), max_size=5))
+def test_the_sum_over_an_image_is_that_of_the_objects_inside(scaling, events):
     eta, phi, pt = ([[obj[i] for obj in event] for event in events] for i in range(3))
-    image = arrays_of(events_of(eta=eta, phi=phi, pt=pt), layout_of(("sum", "pt"), ("count", "")), SCALING)["jets"]
+    image = arrays_of(events_of(eta=eta, phi=phi, pt=pt), layout_of(("sum", "pt"), ("count", "")), scaling)["jets"]
     for i, event in enumerate(events):
         inside = [obj for obj in event[:5] if -2 <= obj[0] <= 2]
         assert image[i, 1].sum() == len(inside)

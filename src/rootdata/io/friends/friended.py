@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 
@@ -16,10 +15,11 @@ from rootdata.expressions.nested import split_name
 from rootdata.expressions.vocabulary import ENTRY
 from rootdata.io.branches import NUMBERS, Branch
 from rootdata.io.formats.basket_index import Baskets
+from rootdata.io.friends.match import path_of
 from rootdata.io.retry import is_passing
-from rootdata.io.trees import NamedFriend, Tree, friends_in, has_index, open_tree
+from rootdata.io.trees import Tree, friends_in, has_index, open_tree
 from rootdata.jagged import Column, Columns
-from rootdata.location import Friend, Location, State, is_remote, together
+from rootdata.location import Friend, Location, State, together
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class FriendedTree:
         for named in friends_in(self.main):
             if all(named.alias != friend.alias for friend in self._friends):
                 try:
-                    self.join(Friend(_path_of(named, self.place), named.tree, named.alias, is_named=True))
+                    self.join(Friend(path_of(named.file, self.place), named.tree, named.alias, named.file))
                 except RootDataError as error:
                     if is_passing(error):
                         raise
@@ -271,16 +271,3 @@ def _without(prefix: str, name: str) -> str | None:
         inner = _without(prefix, made[1])
         return made_name(made[0], inner) if inner else None
     return name[len(prefix) :] if name.startswith(prefix) else None
-
-
-def _path_of(named: NamedFriend, place: str) -> str:
-    """Find the file of a friend: beside that which names it, or, as ROOT does, from the working folder."""
-    path = os.path.expandvars(named.file)
-    if not path:
-        return place
-    if is_remote(path) or os.path.isabs(path):  # noqa: PTH117 - it may be a URL
-        return path
-    if is_remote(place):
-        return posixpath.join(posixpath.dirname(place), path)
-    beside = os.path.join(os.path.dirname(place), path)  # noqa: PTH118, PTH120
-    return beside if os.path.exists(beside) or not os.path.exists(path) else path  # noqa: PTH110

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from rootdata.errors import FileError
-from rootdata.location import Friend, Location, name_of
+from rootdata.location import Friend, Location, is_remote, name_of
 
 
 def befriended(locations: Sequence[Location], found: Sequence[Location], *, alias: str, where: str) -> list[Location]:
@@ -42,6 +42,25 @@ def befriended(locations: Sequence[Location], found: Sequence[Location], *, alia
                 "friends for each file"
             )
     return [dataclasses.replace(w, friends=(*w.friends, *own)) for w, own in zip(locations, friends, strict=True)]
+
+
+def path_of(written: str, place: str) -> str:
+    """Find the file of a friend that a file names: beside that file, or, as ROOT does, from the working folder.
+
+    Parameters
+    ----------
+    written : the friend's file as it stands there; empty for the file itself
+    place : of the file that names it
+    """
+    path = os.path.expandvars(written)
+    if not path:
+        return place
+    if is_remote(path) or os.path.isabs(path):  # noqa: PTH117 - it may be a URL
+        return path
+    if is_remote(place):
+        return posixpath.join(posixpath.dirname(place), path)
+    beside = os.path.join(os.path.dirname(place), path)  # noqa: PTH118, PTH120
+    return beside if os.path.exists(beside) or not os.path.exists(path) else path  # noqa: PTH110
 
 
 def _by_name(locations: Sequence[Location], found: Sequence[Location], where: str) -> list[int] | None:

@@ -273,3 +273,64 @@ def test_a_friend_of_a_server_is_read_and_found_changed(befriended):
         plain["samples"]["all"]["friends"] = [f"{server.url}/f{i}_Friend.root" for i in range(3)]
         got = epoch_of(plain)
     assert np.array_equal(got["x"][:, 0], got["index"][:, 2] + 0.5 + 10_000 * got["index"][:, 1])
+
+
+@pytest.fixture
+def named(tmp_path, monkeypatch):
+    """A file that names a friend, which lies beside it; and a function that reads one of the friend's branches."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("friends.root", "friends_extra.root"):
+        shutil.copy(DATA / name, home)
+    monkeypatch.chdir(tmp_path)
+
+    def values(folder, **how):
+        plain = options(f"{folder}/friends.root:Events", jagged=None, cache={"dir": str(tmp_path / "blocks")})
+        plain |= {"flat": ["z"], "derived": None}
+        return epoch_of({k: v for k, v in plain.items() if v is not None}, **how)["x"][:, 0].tolist()
+
+    return home, values
+
+
+def rewritten(path, factor):
+    write(path, {"z": np.arange(60.0) * factor, "x": np.zeros(60)}, tree="extra")
+
+
+def test_a_named_friend_is_that_of_the_folder_in_which_the_file_lies_now(named, tmp_path):
+    home, values = named
+    values(home)
+    RootDataset({"samples": {"a": f"{home}/friends.root:Events"}, "flat": ["z"]}, "train").specs.save(
+        tmp_path / "s.json"
+    )
+    moved = tmp_path / "moved"
+    shutil.copytree(home, moved)
+    rewritten(moved / "friends_extra.root", 7)
+    assert values(moved) == [7 * i for i in range(60)]
+    with pytest.raises((FileError, SpecsError)):
+        list(
+            RootDataset(
+                {"samples": {"a": f"{moved}/friends.root:Events"}, "flat": ["z"]}, "train", specs=tmp_path / "s.json"
+            )
+        )
+    shutil.copy(DATA / "friends_extra.root", moved)
+    shutil.rmtree(home)
+    known = RootDataset(
+        {"samples": {"a": f"{moved}/friends.root:Events"}, "flat": ["z"]}, "train", specs=tmp_path / "s.json"
+    )
+    assert sum(len(batch["x"]) for batch in known) == known.specs.num_events("train")
+
+
+def test_a_named_friend_that_is_found_elsewhere_now_is_another_one(named, tmp_path):
+    home, values = named
+    rewritten(tmp_path / "friends_extra.root", 3)  # in the working folder, where ROOT looks next
+    assert values(home) == [10 * i for i in range(60)]
+    (home / "friends_extra.root").unlink()
+    assert values(home) == [3 * i for i in range(60)]
+    rewritten(home / "friends_extra.root", 5)
+    assert values(home) == [5 * i for i in range(60)]
+    (home / "friends_extra.root").unlink()
+    (tmp_path / "friends_extra.root").unlink()
+    with pytest.raises(
+        BranchError, match=r"'z' not found.*friend tree 'extra', which the file names, can't be followed"
+    ):
+        values(home)
