@@ -130,9 +130,15 @@ def to_dict(events: Predicted) -> dict[str, Any]:
         found[name] = {
             **figures_of(residual, events.weight),
             "response": np.histogram(response, edges, weights=weight)[0].tolist(),
+            "beyond": beyond(response, weight),
             "slices": slices_of(events, column),
         }
     return {"edges": edges.tolist(), "targets": found}
+
+
+def beyond(response: Floats, weight: Floats) -> tuple[float, float]:
+    """Add up the weights below and above the responses that are shown."""
+    return float(weight[response < SHOWN[0]].sum()), float(weight[response > SHOWN[1]].sum())
 
 
 def draw(events: Predicted) -> Figure:
@@ -146,6 +152,10 @@ def draw(events: Predicted) -> Figure:
         left.axvline(1, color="0.6", ls="--", lw=1.2)
         left.set(xlim=SHOWN)
         left.set_xlabel(f"{name}: predicted / true", fontsize=13, loc="right")
+        outside = sum(beyond(response, weight))
+        if outside:
+            share = outside / float(weight.sum() or 1.0)
+            left.set_title(f"{share:.1%} of the events lie outside", fontsize=11, loc="right")
         left.set_ylabel("Events", fontsize=13, loc="top")
         slices = [one for one in slices_of(events, column) if one["bias"] is not None]
         middle = [(one["low"] + one["high"]) / 2 for one in slices]
