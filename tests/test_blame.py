@@ -265,7 +265,8 @@ def test_what_a_terminal_can_not_show_is_no_reason_to_fail(place, locale):
 # What this machine lacks
 
 WITHOUT = """
-import sys
+import os, sys
+os.environ["COLUMNS"] = "240"  # so that no reason is folded
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name in {names!r}:

@@ -404,7 +404,9 @@ def test_damaged_pages_are_refused_or_read_but_never_crash(tmp_path, compression
             assert (got["Jet_pt"].counts >= 0).all()
     assert len(refused) > (30 if compression in {"zstd", "zlib", "lzma"} else 3)  # what is stored as it is says nothing
     assert all(f"{path}: entries 0 to 3000 of tree 'Events' can't be read" in told for told in refused)
-    assert all("the file is truncated or damaged: replace it" in told for told in refused)
+    unknown = "' is not known here"  # where the byte was one of the codec's name
+    assert all("the file is truncated or damaged: replace it" in told or unknown in told for told in refused)
+    assert sum(unknown in told for told in refused) < 5
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the shared data folder is not here")
