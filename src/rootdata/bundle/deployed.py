@@ -63,9 +63,8 @@ class Scaler(nn.Module):
         self._dtype = torch.float32 if spec.dtype == "float32" else torch.float64
         is_branch = [f not in derived for f in spec.features]
         held = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)] if any(is_branch) else []
-        curves = dict.fromkeys(t.curve for t in transforms if t.curve is not None)
+        curves = dict.fromkeys(t.curve for t in transforms)
         self._curves = {curve: [i for i, t in enumerate(transforms) if t.curve == curve] for curve in curves}
-        self._straight = [i for i, t in enumerate(transforms) if t.curve is None]
         ones = (1,) * (len(spec.shape) - 2)
         # what float32 can't say of a shift is taken off after it, where training has all of its digits
         rests = [
@@ -103,14 +102,12 @@ class Scaler(nn.Module):
 
     def _bent(self, values: Tensor) -> Tensor:
         """Apply each curve to its own features."""
-        if not self._curves:
-            return values
-        if not self._straight and len(self._curves) == 1:
-            return next(iter(self._curves)).torch(values)
-        groups = {curve: columns for curve, columns in ((None, self._straight), *self._curves.items()) if columns}
-        taken = {curve: values.index_select(1, _on(values, columns)) for curve, columns in groups.items()}
+        if len(self._curves) == 1:
+            [curve] = self._curves
+            return values if curve is None else curve.torch(values)
+        taken = {curve: values.index_select(1, _on(values, columns)) for curve, columns in self._curves.items()}
         bent = [part if curve is None else curve.torch(part) for curve, part in taken.items()]
-        order = [column for columns in groups.values() for column in columns]
+        order = [column for columns in self._curves.values() for column in columns]
         places = [order.index(column) for column in range(len(order))]
         return torch.cat(bent, dim=1).index_select(1, _on(values, places))
 
