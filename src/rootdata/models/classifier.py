@@ -352,15 +352,32 @@ def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
     ConfigError
         For a layer without nodes, and for a dropout that is no probability or leaves nothing.
     """
-    if min(widths) < 1:
-        raise ConfigError(f"model: got a layer of {min(widths)} nodes; every layer needs one or more")
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout: got {dropout}; expected a probability, 0 or more and below 1")
+    check_layers(widths, dropout, where="model")
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
         layers += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers)
+
+
+def check_layers(nodes: Sequence[int], dropout: float, *, where: str) -> None:
+    """Refuse layers of which nothing can be made.
+
+    Parameters
+    ----------
+    nodes : of each layer
+    dropout : probability to drop one of them in training
+    where : option that says how many nodes there are
+
+    Raises
+    ------
+    ConfigError
+        For a layer without nodes, and for a dropout that is no probability or leaves nothing.
+    """
+    if min(nodes, default=1) < 1:
+        raise ConfigError(f"{where}: got a layer of {min(nodes)} nodes; every layer needs one or more")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"model.dropout: got {dropout}; expected a probability, 0 or more and below 1")
 
 
 def n_logits(classes: int) -> int:

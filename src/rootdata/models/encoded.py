@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
-from rootdata.models.classifier import Classifier
+from rootdata.models.classifier import Classifier, check_layers
 from rootdata.models.encodings import PiecewiseLinear, edges_from
 
 FAR = 4.0  # beyond which a scaled value is cut off
@@ -118,12 +118,9 @@ def head(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float) ->
     Raises
     ------
     ConfigError
-        For a layer without nodes, and for a dropout that is no probability or leaves nothing.
+        As :func:`rootdata.models.classifier.check_layers`.
     """
-    if min(hidden, default=1) < 1:
-        raise ConfigError(f"model.hidden: got a layer of {min(hidden)} nodes; every layer needs one or more")
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout: got {dropout}; expected a probability, 0 or more and below 1")
+    check_layers(hidden, dropout, where="model.hidden")
     layers: list[nn.Module] = []
     for before, after in pairwise([inputs, *hidden]):
         layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.SiLU(), nn.Dropout(dropout)]

@@ -82,12 +82,14 @@ class EncodedSets(EncodedClassifier):
         for name, network in zip(self.collections, self.objects, strict=True):
             there = batch[f"{name}_mask"].unsqueeze(-1)
             values = torch.where(there, batch[name], torch.zeros_like(batch[name]))
-            parts += pool(network(self.encoded(name, values, there.expand_as(values))), there, self.lengths[name])
+            parts += sum_and_maximum(
+                network(self.encoded(name, values, there.expand_as(values))), there, self.lengths[name]
+            )
         logits: Tensor = self.network(torch.cat(parts, dim=1))
         return self.shaped(logits)
 
 
-def pool(latent: Tensor, there: Tensor, length: int) -> list[Tensor]:
+def sum_and_maximum(latent: Tensor, there: Tensor, length: int) -> list[Tensor]:
     """Take sum and maximum over the objects that are there.
 
     Parameters

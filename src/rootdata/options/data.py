@@ -29,10 +29,7 @@ PartName = Literal["train", "val", "test"]
 
 
 def _expression(value: Any, where: str) -> str | None:
-    if value is None:
-        return None
-    parse_expression(values.typed(value, str, where), where=where)
-    return str(value)
+    return None if value is None else _required_expression(value, where)
 
 
 def _required_expression(value: Any, where: str) -> str:
