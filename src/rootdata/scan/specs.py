@@ -24,6 +24,7 @@ from rootdata.scaling.fit import kind_of
 from rootdata.scaling.kinds import ScalingKind
 
 VERSION = 3
+_LATER = {"targets", "drawn"}  # which specs of before there were such things lack, and those without any of them
 _APART = {"checksum", "files", "skipped", "columns", "targets", "multiplicity", "drawn"}  # what is no plain list
 _HEAD = '{"checksum": "'  # of a file of specs
 
@@ -202,11 +203,8 @@ class Specs:
         plain |= {k: [_plain(f) for f in plain[k]] for k in ("files", "skipped")}
         plain["columns"] = {name: stats.to_dict() for name, stats in self.columns.items()}
         plain["targets"] = {name: stats.to_dict() for name, stats in self.targets.items()}
-        if not self.targets:  # specs without any are what they were before there were targets
-            del plain["targets"]
-        plain["multiplicity"] = {k: list(v) for k, v in self.multiplicity.items()}
-        drawn = {k: list(v) for k, v in plain.pop("drawn").items()}
-        return plain | ({"drawn": drawn} if drawn else {})  # specs without images are as they were before these
+        plain |= {k: {name: list(counts) for name, counts in plain[k].items()} for k in ("multiplicity", "drawn")}
+        return {name: value for name, value in plain.items() if value or name not in _LATER}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -217,7 +215,7 @@ class Specs:
         KeyError, TypeError, ValueError
             For anything else, a field that is absent or unknown among it.
         """
-        wrong = {f.name for f in dataclasses.fields(cls)} ^ (plain.keys() - {"checksum"} | {"targets", "drawn"})
+        wrong = {f.name for f in dataclasses.fields(cls)} ^ (plain.keys() - {"checksum"} | _LATER)
         if wrong:
             raise ValueError(f"absent or unknown: {', '.join(sorted(wrong))}")
         rest = {k: v for k, v in plain.items() if k not in _APART}
