@@ -48,14 +48,20 @@ def bound_process(most: int) -> None:
     """Let this process have so many bytes of memory more than it has now; beyond that an allocation fails.
 
     What is mapped counts, used or not, so this is a stop for what runs away, and not what a request may take.
-    Large blocks go back to the system as soon as they are free: by itself the C library soon keeps them on its heap,
-    where slices of different sizes leave holes into which the next ones do not fit.
     """
-    for parameter, value in ((_MMAP_THRESHOLD, _MAPPED), (_TRIM_THRESHOLD, 2 * _MAPPED)):
-        _of_libc("mallopt", parameter, value)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + most
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+
+
+def keep_no_large_blocks() -> None:
+    """Let the C library give large blocks back to the system as soon as they are free.
+
+    By itself it soon keeps them on its heap, where slices of different sizes leave holes into which the next ones do
+    not fit.
+    """
+    for parameter, value in ((_MMAP_THRESHOLD, _MAPPED), (_TRIM_THRESHOLD, 2 * _MAPPED)):
+        _of_libc("mallopt", parameter, value)
 
 
 def limit_of_worker(workers: int) -> int:

@@ -24,7 +24,7 @@ from litserve.loops import LitLoop, inference_worker
 from litserve.utils import configure_logging
 from starlette.formparsers import MultiPartParser
 
-from serve.app.memory import bound_process, limit_of_worker
+from serve.app.memory import bound_process, keep_no_large_blocks, limit_of_worker
 from serve.processes.loop import RequestEngine, Worker, listen
 from serve.processes.metrics import Metrics
 from serve.processes.progress import Slot, slots
@@ -95,6 +95,7 @@ class ModelAPI(LitAPI):  # type: ignore[misc]
         exit_with_parent(self._lifeline, folder=self._folder)
         show_messages()
         self.metrics = Metrics(self._folder / "metrics")
+        keep_no_large_blocks()
         bound_process(self.settings.worker_memory or limit_of_worker(self.settings.workers))
         self.engine = self._make_engine(self.settings, self.metrics)
 
