@@ -128,7 +128,7 @@ def layout_of(config: DataConfig, specs: Specs) -> Layout:
         )
         for c in config.jagged
     )
-    pads = {name: config.pad_of(name) for name in _features(config, specs)}
+    pads = {name: pad for name in _features(config, specs) if (pad := config.pad_of(name))}  # others are 0
     return Layout(kind=config.layout, flat=specs.flat, collections=collections, pads=pads)
 
 
