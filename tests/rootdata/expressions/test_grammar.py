@@ -430,10 +430,10 @@ def test_no_text_is_refused(text):
     ids=lambda text: text[:12],
 )
 def test_long_and_deep_texts_are_refused_at_once(text):
-    start = time.perf_counter()
+    start = time.process_time()  # which no other process takes part in
     with pytest.raises(ExpressionError) as caught:
         parse(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert len(str(caught.value)) < 600
 
 
