@@ -113,7 +113,7 @@ ROOMS = (
         "shutdown",
         "loading",
     ),
-    *("bundle", "training", "models", "inspection", "tth", "app", "__main__"),
+    *("bundle", "training", "models", "frameworks", "analysis", "inspection", "tth", "app", "__main__"),
 )
 BIGGEST = 12  # modules in a room; in a room of rooms, its own
 

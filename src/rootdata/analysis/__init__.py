@@ -1,0 +1,1 @@
+"""Scores back beside the events: friend trees, folds, reports."""

@@ -1,0 +1,1 @@
+"""The same stream for other frameworks than Lightning, one thin adapter each."""
