@@ -24,7 +24,7 @@ from strategies import SENTINEL, blocks, drawn, masked, ordinary, raw_of
 
 FORM = "own_form.Leading"
 LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst", FORM)
-KEEP_EVERYTHING = {"vector", "tokens", "image", "own_layout.ChannelsFirst"}
+KEEP_EVERYTHING = {"vector", "tokens", "image", "jagged", "own_layout.ChannelsFirst"}
 SCALING_NAMES = (*SCALINGS.names(), "own_scaling.Asinh")
 
 
@@ -59,6 +59,9 @@ def in_layout(block, kind, data):
             block, layout=dataclasses.replace(block.layout, kind="tokens", collections=collections)
         )
     layout = dataclasses.replace(block.layout, kind=kind)
+    if kind == "jagged":
+        joined = tuple(dataclasses.replace(c, form=kind, keeps_all=data.draw(st.booleans())) for c in layout.collections)
+        return dataclasses.replace(block, layout=dataclasses.replace(layout, collections=joined))
     return dataclasses.replace(block, layout=data.draw(drawn(layout)) if kind == "image" else layout)
 
 
@@ -86,8 +89,10 @@ def test_a_graph_makes_what_training_gathers(kind, form, block, data):
     made, arrays = deployed.batch(*map(torch.from_numpy, raw_of(block, specs))), gathered(block)
     assert list(made) == list(arrays)
     for name, expected in arrays.items():
-        assert made[name].dtype == (torch.bool if name.endswith("mask") else torch.float32)
-        assert tuple(made[name].shape) == (len(block.events), *block.layout.shapes[name])
+        offsets = name.endswith("offsets")
+        assert made[name].dtype == (torch.bool if name.endswith("mask") else torch.int64 if offsets else torch.float32)
+        assert tuple(made[name].shape[1:]) == block.layout.shapes[name]
+        assert name in layout.by_object or len(expected) == len(block.events) + offsets
         np.testing.assert_allclose(made[name].numpy(), expected, rtol=3e-7, atol=1e-6)
 
 
@@ -103,7 +108,7 @@ def test_what_was_gathered_is_taken_apart_again(kind, block, data):
     assert flat.shape == (len(block.events), len(block.layout.flat))
     for c in (c for c in block.layout.collections if c.grid is None):  # for images see test_image.py
         source, (values, there) = block.events.objects[c.name], objects[c.name]
-        counts = np.minimum(np.diff(source.offsets), c.length)
+        counts = np.minimum(np.diff(source.offsets), c.limit)
         assert there.sum(axis=1).tolist() == counts.tolist()
         for i, name in enumerate(c.branches):
             scaled = np.empty(len(source.columns[name]), np.float32)
