@@ -118,10 +118,10 @@ class Transformer(EncodedClassifier):
         """Give the logits of a batch: (B,), or (B, classes) of more than two; of several heads (B, ``width``)."""
         objects, masks, momenta = zip(*(self._seen(name, batch) for name in self.collections), strict=True)
         flat = [self.encoded("flat", batch["flat"], torch.ones_like(batch["flat"]))] if self.has_flat else []
-        event = self.kinds[:1].expand(len(masks[0]), -1)
+        event = self.kinds[:1].expand(masks[0].shape[0], -1)
         event = event if self.event is None else event + self.event(flat[0])
         x = torch.cat([event.unsqueeze(1), *objects], dim=1)
-        there = torch.cat([masks[0].new_ones(len(event), 1), *masks], dim=1)
+        there = torch.cat([masks[0].new_ones(event.shape[0], 1), *masks], dim=1)
         bias = torch.where(there, 0.0, FAR_BELOW).to(x.dtype)[:, None, None, :]
         if self.bias is not None:
             bias = bias + self._bias(masks, momenta)
