@@ -117,6 +117,24 @@ def test_what_was_gathered_is_taken_apart_again(kind, block, data):
             np.testing.assert_allclose(values[..., i][there], np.concatenate([[], *kept]), rtol=3e-7, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", LAYOUT_NAMES)
+@given(block=blocks(), data=st.data())
+def test_what_is_cut_off_a_slab_is_what_is_gathered_alone(kind, block, data):
+    block = in_layout(block, kind, data)
+    last = len(block.events) - 1
+    rows = np.array(data.draw(st.lists(st.integers(0, last), max_size=12)) if last >= 0 else [], np.int64)
+    pool = Pool(block.layout, [pack(masked(block.events), block.layout, block.transforms, sample=0, file=0)])
+    slab, size = pool.gather(np.zeros(len(rows), np.int64), rows), data.draw(st.integers(1, 5))
+    for low in range(0, len(rows), size):
+        alone = pool.gather(np.zeros(len(rows[low : low + size]), np.int64), rows[low : low + size])
+        cut = block.layout.cut(slab, low, low + size)
+        assert cut.keys() == alone.keys()
+        assert block.layout.num_events(cut) == len(alone["label"])
+        for name, values in alone.items():
+            np.testing.assert_array_equal(cut[name], values)
+            assert cut[name].dtype == values.dtype
+
+
 columns = st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=40).map(lambda v: np.array(v, np.float32))
 
 
@@ -166,7 +184,7 @@ def test_those_of_ones_own_are_named_by_where_they_are():
     [
         (
             {"layout": "vectr"},
-            r"layout: got 'vectr'; allowed: 'vector', 'tokens', 'image', or the dotted name .*nearest: 'vect",
+            r"layout: got 'vectr'; allowed: 'vector', 'tokens', 'image', 'jagged', or the dotted name .*nearest: 'vect",
         ),
         ({"layout": "own_layout.Nothing"}, r"layout: the layout 'own_layout\.Nothing' can't be made \(.*Nothing"),
         ({"scale": "nowhere.Asinh"}, r"scale: the scaling 'nowhere\.Asinh' can't be made \(No module named 'nowhere'"),
