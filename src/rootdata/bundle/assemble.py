@@ -124,7 +124,9 @@ class Assembler:
         self._is_fixed = {t.collection: isinstance(t.shape[-1], int) for t in manifest.inputs}
         for name, length in self._lengths.items():
             if length == MOST and self._is_fixed.get(name, True):
-                raise BundleError(f"manifest: features.jagged.{name}: its length must be a number, as its inputs have one")
+                raise BundleError(
+                    f"manifest: features.jagged.{name}: its length must be a number, as its inputs have one"
+                )
         self._check(manifest)
 
     def _check(self, manifest: Manifest) -> None:

@@ -158,6 +158,9 @@ def _made(
     """Make the graph, and what is known of it."""
     network = unwrapped(network)
     refuse(network)
+    joined = next(iter(layout_of(data.data, data.specs).by_object), None)
+    if reveal_empty and joined is not None:
+        raise BundleError(f"reveal_empty: {joined!r} is jagged, without a padded object to show; export without it")
     real = parity.real_events(data.data, data.specs, num_events)
     edges = parity.edge_events(real, data.data, longest=_longest(data))
     compared = concatenate([real, edges])
