@@ -211,6 +211,7 @@ def cu_seqlens(batch: Mapping[str, Tensor], name: str) -> tuple[Tensor, int]:
 def _offsets(batch: Mapping[str, Tensor], name: str) -> Tensor:
     if f"{name}_offsets" not in batch:
         raise ShapeError(
-            f"{name}_offsets: the batch has {', '.join(batch)}; set data.layout=jagged, or data.jagged.{name}.form=jagged"
+            f"{name}_offsets: the batch has {', '.join(batch)}; set data.layout=jagged, or "
+            f"data.jagged.{name}.form=jagged"
         )
     return batch[f"{name}_offsets"]
