@@ -45,7 +45,8 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__(workers=1, use_multiprocessing=False)  # another number would ask out of turn
         self._source = Batches(data, part, truth=truth)
         self._open: Iterator[Triple] = iter(())
-        self._number, self._last = -1, None
+        self._number = -1
+        self._last: Triple | None = None
 
     def __len__(self) -> int:
         return len(self._source)
