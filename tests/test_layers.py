@@ -18,6 +18,7 @@ SOURCES = Path(__file__).parents[1] / "src"
 # Library to the modules, or packages, of rootdata that may import it; what is not listed may be imported anywhere.
 HOMES = {
     "torch": (
+        "frameworks.fastai",
         "loading.dataset",
         "loading.datamodule",
         "training.callbacks",
@@ -60,6 +61,10 @@ HOMES = {
     "yaml": ("app.composing",),  # comes with omegaconf; its errors pass through there
     "matplotlib": ("training.pictures", "plots"),
     "sklearn": (),
+    "keras": ("frameworks.keras",),
+    "tensorflow": ("frameworks.tensorflow",),
+    "jax": ("frameworks.jax",),
+    "fastai": ("frameworks.fastai",),
     "scipy": (),
     "pandas": (),
     "pythia8mc": ("tth.physics.pythia",),
@@ -151,6 +156,7 @@ LOADS = {
     "training.seeding": {"torch", "pytorch_lightning"}, "training.stopping": {"pytorch_lightning"},
     "training.resume": {"omegaconf"}, "training.runs": {"omegaconf"},
     "models": {"torch", "pytorch_lightning", "torchmetrics"},
+    "frameworks": READS | {"numba", "torch", "onnx", "onnxruntime"},
     "inspection": READS | {"rich"},
     "tth": READS | {"rich"},
     "app.checking": {"hydra", "omegaconf"}, "app.composing": {"hydra", "omegaconf"},
