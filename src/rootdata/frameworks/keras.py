@@ -108,12 +108,8 @@ def _exported(model: Any, data: RootDataModule, folder: Path, options: Mapping[s
     ends = getattr(getattr(model.layers[-1], "activation", None), "__name__", "linear")
     activation = "auto" if ends == "linear" else "none"
     names = [tensor.name for tensor in model.inputs]
-    return export_module(
-        model,
-        data,
-        folder,
-        **{"activation": activation, "call": lambda net, batch: _called(net, batch, names)} | options,
-    )
+    own = {"activation": activation, "call": lambda net, batch: _called(net, batch, names)}
+    return export_module(model, data, folder, **{**own, **options})
 
 
 def _called(model: Any, batch: Mapping[str, Any], names: list[str]) -> Any:
