@@ -21,7 +21,6 @@ from rootdata.location import Location
 from rootdata.missing import Bools, Masked
 from rootdata.options.data import PARTS, Collection, DataConfig, Observer, Sample, TargetColumn
 
-
 Doubles = npt.NDArray[np.float64]
 
 

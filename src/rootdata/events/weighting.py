@@ -23,7 +23,7 @@ Singles = npt.NDArray[np.float32]
 Edges = tuple[tuple[float, ...], ...]
 
 TALLIED = ("events", "sum", "size", "squares", "largest")
-"""What is known of the weights in a bin: how many, their sum, that of their sizes, of their squares, the largest size."""
+"""What is known of the weights in a bin: how many, their sum, that of their sizes, of squares, the largest size."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class Figures:
     Parameters
     ----------
     events : before
-    outside : of them, in no bin, or in one whose weights can't be brought to what is asked for
+    outside : of them, in no bin, or in one that can't be brought to what is asked for
     bins, empty : how many, and how many of those without events where there should be some
     unusable : bins whose weights add up to 0 or less
     capped : bins whose factor is that of the cap
@@ -80,20 +80,22 @@ class Weighting:
     Parameters
     ----------
     samples : factor of each sample, in every part
+    yields : sum of the weights of each sample, of its selected events in all parts, with that factor alone
     balance : for every sample, factor of training events of each class; behind the last class of those without a label
     bins : of each class, and of events without a label; ``None`` where they stay
     is_resampled : whether events are kept as often as their factor says, instead of being weighted by it
     """
 
     samples: tuple[float, ...]
+    yields: tuple[float, ...]
     balance: tuple[tuple[float, ...], ...] = ()
     bins: tuple[BinFactors | None, ...] = ()
     is_resampled: bool = False
 
     def of_sample(self, sample: int) -> dict[str, Any]:
         """Describe all that becomes of a sample's weights."""
-        own = dataclasses.replace(self, samples=self.samples[sample : sample + 1])
-        return own.to_dict() | {"balance": self.balance[sample : sample + 1]}
+        known = slice(sample, sample + 1)
+        return dataclasses.replace(self, samples=self.samples[known], yields=(), balance=self.balance[known]).to_dict()
 
     def apply(self, events: Events, sample: int, *, training: bool) -> Events:
         """Multiply the weights of events, those under variations among them.
@@ -131,7 +133,7 @@ class Weighting:
         return self._kept if self.is_resampled else None
 
     def _kept(self, entry: Ints, label: Ints, reweighted: Sequence[Doubles], location: Location) -> Bools:
-        """Keep an event where the number that is drawn for it is below its factor, as a share of its class's largest."""
+        """Keep an event where the number drawn for it is below its factor, as a share of its class's largest."""
         largest = np.array([max(known.factors) if known else 1.0 for known in self.bins])
         kept: Bools = uniform(entry, location, what="resample") < self.factors(label, reweighted) / largest[label]
         return kept
@@ -149,6 +151,7 @@ class Weighting:
         """Rebuild what :meth:`to_dict` gave."""
         return cls(
             samples=tuple(plain["samples"]),
+            yields=tuple(plain["yields"]),
             balance=tuple(map(tuple, plain["balance"])),
             bins=tuple(None if known is None else _bin_factors(known) for known in plain["bins"]),
             is_resampled=bool(plain["is_resampled"]),

@@ -240,8 +240,9 @@ class Classifier(pl.LightningModule):
         return self.predict_step(batch, batch_idx)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return what is predicted of each event, with its ``label``, ``weight``, ``index``, observers, and
-        weights under variations.
+        """Return what is predicted of each event, with its ``label``, ``weight``, ``index`` and what goes with it.
+
+        What goes with it are observers, and weights under variations.
 
         The ``score`` of the classes; the ``predictions`` of regressions, (B, targets) in physical units, beside the
         ``targets``, also in physical units: all as far as there are any.

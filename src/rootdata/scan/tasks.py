@@ -50,8 +50,8 @@ class Measured:
     weights : (parts, classes + 1, 2) sum of the weights and of their sizes, of each class in each part; the last class
         is that of the events without a label
     drawn : as in :class:`rootdata.scan.specs.Specs`
-    spread : of training events of each class, and of those without a label, quantiles of the variables by which they are
-        reweighted in learnt bins; empty where none are
+    spread : of training events of each class, and of those without a label, quantiles of the variables by which they
+        are reweighted in learnt bins; empty where none are
     """
 
     counts: tuple[int, ...]

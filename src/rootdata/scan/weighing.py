@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -216,11 +216,14 @@ def weighed(
     )
     sums = np.array(specs.weights) * np.array(samples)[:, None, None, None]
     _check_size(config, sums)
-    weighting = Weighting(samples=samples)
-    specs = dataclasses.replace(specs, weighting=weighting, weights=as_tuples(sums.tolist()))
+    weighting = Weighting(samples=samples, yields=tuple(sums[..., 0].sum(axis=(1, 2)).tolist()))
+    specs = dataclasses.replace(specs, weights=as_tuples(sums.tolist()))
     if config.reweight is not None:
-        specs = _reweighted(config, config.reweight, specs, spread, _Sweep(config, specs, submit, portion))
-    return _balanced(config, specs) if config.balance is not None else specs
+        sweep = _Sweep(config, specs, submit, portion)
+        specs, weighting = _reweighted(config, config.reweight, specs, weighting, spread, sweep)
+    if config.balance is not None:
+        specs, weighting = _balanced(config, specs, weighting)
+    return dataclasses.replace(specs, weighting=weighting)
 
 
 def _factor(config: DataConfig, sample: Sample, total: tuple[float, float | None] | None) -> float:
@@ -248,7 +251,7 @@ def _check_size(config: DataConfig, sums: Sums) -> None:
 # Balance
 
 
-def _balanced(config: DataConfig, specs: Specs) -> Specs:
+def _balanced(config: DataConfig, specs: Specs, weighting: Weighting) -> tuple[Specs, Weighting]:
     """Give each class, or sample, the same sum of the sizes of its weights in training events."""
     sums = np.array(specs.weights)
     sizes = sums[:, TRAIN, :, 1]
@@ -271,8 +274,8 @@ def _balanced(config: DataConfig, specs: Specs) -> Specs:
     else:
         table[:] = share[:, None]
     sums[:, TRAIN] *= table[..., None]
-    weighting = dataclasses.replace(specs.weighting or Weighting(samples=()), balance=as_tuples(table.tolist()))
-    return dataclasses.replace(specs, weighting=weighting, weights=as_tuples(sums.tolist()))
+    specs = dataclasses.replace(specs, weights=as_tuples(sums.tolist()))
+    return specs, dataclasses.replace(weighting, balance=as_tuples(table.tolist()))
 
 
 # Reweighting
@@ -384,12 +387,12 @@ def _reweighted(
     config: DataConfig,
     asked: Reweight,
     specs: Specs,
+    weighting: Weighting,
     spread: Sequence[Sequence[Sequence[Quantiles | None]]],
     sweep: _Sweep,
-) -> Specs:
+) -> tuple[Specs, Weighting]:
     """Learn the bins and their factors from all training events, and what they make of the sums."""
     edges = _edges(config, asked, spread)
-    weighting = specs.weighting or Weighting(samples=())
     tallies = _tallies(specs, sweep(weighting, edges), edges)
     names = [*map(repr, config.classes), "no label"]
     wanted = _reference(config, asked, specs, tallies)
@@ -403,15 +406,14 @@ def _reweighted(
             else None
         )
     weighting = dataclasses.replace(weighting, bins=tuple(found), is_resampled=asked.by == "resample")
-    specs = dataclasses.replace(specs, weighting=weighting)
     if weighting.is_resampled:
-        return _thinned(specs, sweep(weighting))
+        return _thinned(specs, sweep(weighting)), weighting
     sums = np.array(specs.weights)
     for number, of_sample in enumerate(tallies):
         for label, known in enumerate(found):
             if known is not None:
                 sums[number, TRAIN, label] = np.array(known.factors) @ of_sample[label][:-1, 1:3]
-    return dataclasses.replace(specs, weights=as_tuples(sums.tolist()))
+    return dataclasses.replace(specs, weights=as_tuples(sums.tolist())), weighting
 
 
 def _edges(config: DataConfig, asked: Reweight, spread: Sequence[Sequence[Sequence[Quantiles | None]]]) -> list[Edges]:
