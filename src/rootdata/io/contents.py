@@ -173,9 +173,8 @@ def bin_in(file: Any, histogram: str, which: int | str | None, place: str) -> fl
     if isinstance(number, int) and number < len(contents):
         return float(contents[number])
     named = f", {', '.join(map(repr, labels[:12]))}" if labels else ""
-    raise BranchError(
-        f"histogram {histogram!r} of {place} has no bin {which!r}; it has bins 0 to {len(contents) - 1}{named}"
-    )
+    lacks = "several bins, of which one must be named" if which is None else f"no bin {which!r}"
+    raise BranchError(f"histogram {histogram!r} of {place} has {lacks}: 0 to {len(contents) - 1}{named}")
 
 
 def _not_found(keys: dict[str, Any], name: str, place: str) -> Exception:

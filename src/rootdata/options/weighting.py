@@ -86,6 +86,8 @@ def weight_source(value: Any, where: str) -> WeightSource | None:
         plain = {f.name: v for f in dataclasses.fields(value) if (v := getattr(value, f.name)) is not None}
         value = plain.get("number", plain)
     if value is None or not isinstance(value, Mapping):
+        if isinstance(value, str):
+            raise ConfigError(f"{where}: got {value!r}; expected {SOURCES}")
         return None if value is None else WeightSource(number=positive(value, where))
     values.reject_unknown(value, ("tree", "branch", "histogram", "bin", "events"), where=where)
     given = {str(k) for k in value}

@@ -92,7 +92,9 @@ def scan(
         # A tree that was not named is known by now: it may be one that another path names.
         check_owners(config, [(file.sample, file.described.file.location) for file in good])
         spread = _spread(config, good)
-        specs = weighed(config, _merge(config, good), spread, submit=runner.submit, portion=runner.blocks)
+        specs = weighed(
+            config, _merge(config, good), spread, submit=runner.submit, together=runner.files, portion=runner.blocks
+        )
     _check_unchanged(files, states, good)
     skipped = tuple(
         SkippedFile(path=where.path, sample=i, reason=str(file.error), position=position, size=states[position].size)

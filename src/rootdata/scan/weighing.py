@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -103,7 +103,10 @@ class AddUpWeights:
                 f"{SOURCES}"
             ) from error
         if not math.isfinite(total):
-            raise DataError(f"{self.source} of {self.file.location.path} is {total}; give {SOURCES}")
+            raise DataError(
+                f"samples.{self.sample.name}.sum_of_weights: {self.source} of {self.file.location.path} is {total}; "
+                f"give {SOURCES}"
+            )
         return total
 
     def _of_events(self, reader: BlockReader) -> float | None:
@@ -131,6 +134,8 @@ def _sum_of_branch(name: str, tree: Tree) -> float:
     if branch.kind != "flat":
         what = branch.note or f"it is {branch.kind}"
         raise BranchError(f"branch {name!r} of tree {tree.location.tree!r} has no single number an entry: {what}")
+    if not tree.num_entries:
+        raise BranchError(f"tree {tree.location.tree!r} has no entries")
     read = (tree.read([name], *bounds)[name] for bounds in blocks_of(tree, [name]))
     sums = [float(values_of(column).sum(dtype=np.float64)) for column in read if not isinstance(column, Jagged)]
     return math.fsum(sums)
@@ -191,6 +196,7 @@ def weighed(
     spread: Sequence[Sequence[Sequence[Quantiles | None]]],
     *,
     submit: Submit,
+    together: int,
     portion: int,
 ) -> Specs:
     """Learn what weights are multiplied by, and put it, with the sums that follow, into the specs.
@@ -201,6 +207,7 @@ def weighed(
     specs : with the sums of weights as the events have them
     spread : of every sample and class, quantiles of each variable by which events are reweighted, in training events
     submit : hands in tasks, for another look at the training events
+    together : how many of them
     portion : blocks of a file that one of them looks at
 
     Raises
@@ -219,7 +226,7 @@ def weighed(
     weighting = Weighting(samples=samples, yields=tuple(sums[..., 0].sum(axis=(1, 2)).tolist()))
     specs = dataclasses.replace(specs, weights=as_tuples(sums.tolist()))
     if config.reweight is not None:
-        sweep = _Sweep(config, specs, submit, portion)
+        sweep = _Sweep(config, specs, submit, together, portion)
         specs, weighting = _reweighted(config, config.reweight, specs, weighting, spread, sweep)
     if config.balance is not None:
         specs, weighting = _balanced(config, specs, weighting)
@@ -289,13 +296,13 @@ class Seen:
     ----------
     kept : events that are left
     labels, weights : of them, as :class:`rootdata.scan.tasks.Measured` has them of all parts
-    tallies : of each class, and of events without a label, the weights in each bin
+    tallies : of each class that is there, the weights in each bin; behind the last class events without a label
     """
 
     kept: int
     labels: npt.NDArray[Any]
     weights: Sums
-    tallies: tuple[Doubles, ...]
+    tallies: Mapping[int, Doubles]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -337,12 +344,13 @@ class LookAgain:
             raise FileError(f"{where.path} was changed while it was scanned; start again")
         events = self.weighting.apply(events, self.number, training=True)
         labels, weights = by_class(events, len(config.classes))
-        tallies, weight = [], events.weight.astype(np.float64)
+        tallies, weight = {}, events.weight.astype(np.float64)
         for number, edges in enumerate(self.edges):
             rows = np.flatnonzero(events.label % len(self.edges) == number)
-            bins = bins_of([values[rows] for values in events.reweighted], edges)
-            tallies.append(tally(bins, weight[rows], count_bins(edges)))
-        return Seen(kept=len(events), labels=labels[TRAIN], weights=weights[TRAIN], tallies=tuple(tallies))
+            if len(rows):
+                bins = bins_of([values[rows] for values in events.reweighted], edges)
+                tallies[number] = tally(bins, weight[rows], count_bins(edges))
+        return Seen(kept=len(events), labels=labels[TRAIN], weights=weights[TRAIN], tallies=tallies)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -352,35 +360,34 @@ class _Sweep:
     config: DataConfig
     specs: Specs
     submit: Submit
+    together: int
     portion: int
 
-    def __call__(self, weighting: Weighting, edges: Sequence[Edges] = ()) -> list[list[Seen]]:
-        """Return what was seen in the blocks of every file."""
+    def __call__(self, weighting: Weighting, edges: Sequence[Edges] = ()) -> Iterator[tuple[int, Seen]]:
+        """Yield what was seen in every block, in the order of files and blocks, with the number of the file."""
+        tasks = list(self._tasks(weighting, tuple(edges)))
+        for low in range(0, len(tasks), self.together):
+            group = tasks[low : low + self.together]
+            for (number, _), awaited in zip(group, self.submit([task for _, task in group]), strict=True):
+                seen = awaited.result()
+                if isinstance(seen, Rejected):
+                    raise seen.error
+                yield from ((number, one) for one in seen)
+
+    def _tasks(self, weighting: Weighting, edges: tuple[Edges, ...]) -> Iterator[tuple[int, LookAgain]]:
         bare = dataclasses.replace(self.config, samples=())
-        tasks, owners = [], []
         for number, file in enumerate(self.specs.files):
             sample = dataclasses.replace(self.config.samples[file.sample], files=())
-            blocks = [(b[0], b[1], b[2 + TRAIN]) for b in file.blocks]
+            blocks = tuple((b[0], b[1], b[2 + TRAIN]) for b in file.blocks)
             for low in range(0, len(blocks), self.portion):
-                tasks.append(
+                portion = blocks[low : low + self.portion]
+                yield (
+                    number,
                     LookAgain(
-                        config=bare,
-                        sample=sample,
-                        file=file.known,
-                        number=file.sample,
-                        blocks=tuple(blocks[low : low + self.portion]),
-                        weighting=weighting,
-                        edges=tuple(edges),
-                    )
-                )
-                owners.append(number)
-        found: list[list[Seen]] = [[] for _ in self.specs.files]
-        for owner, awaited in zip(owners, self.submit(tasks), strict=True):
-            seen = awaited.result()
-            if isinstance(seen, Rejected):
-                raise seen.error
-            found[owner] += seen
-        return found
+                        config=bare, sample=sample, file=file.known, number=file.sample, blocks=portion,
+                        weighting=weighting, edges=edges,
+                    ),
+                )  # fmt: skip
 
 
 def _reweighted(
@@ -438,12 +445,13 @@ def _joined(asked: Reweight, known: Sequence[Sequence[Quantiles | None]]) -> lis
     return found
 
 
-def _tallies(specs: Specs, seen: Sequence[Sequence[Seen]], edges: Sequence[Edges]) -> list[list[Doubles]]:
+def _tallies(specs: Specs, seen: Iterable[tuple[int, Seen]], edges: Sequence[Edges]) -> list[list[Doubles]]:
     """Add up the weights in the bins of every sample and class, in the order of the files."""
     found = [[np.zeros((count_bins(e) + 1, len(TALLIED))) for e in edges] for _ in specs.samples]
-    for file, blocks in zip(specs.files, seen, strict=True):
-        for block in blocks:
-            found[file.sample] = [add(a, b) for a, b in zip(found[file.sample], block.tallies, strict=True)]
+    for number, block in seen:
+        own = found[specs.files[number].sample]
+        for label, one in block.tallies.items():
+            own[label] = add(own[label], one)
     return found
 
 
@@ -458,16 +466,18 @@ def _reference(
     return functools.reduce(add, tallies[specs.samples.index(asked.to)])
 
 
-def _thinned(specs: Specs, seen: Sequence[Sequence[Seen]]) -> Specs:
+def _thinned(specs: Specs, seen: Iterable[tuple[int, Seen]]) -> Specs:
     """Count the training events that are left."""
-    labels, sums, files = np.array(specs.labels), np.array(specs.weights), []
+    labels, sums = np.array(specs.labels), np.array(specs.weights)
     labels[:, TRAIN], sums[:, TRAIN] = 0, 0.0
-    for file, blocks in zip(specs.files, seen, strict=True):
-        kept = [(*b[: 2 + TRAIN], one.kept, *b[3 + TRAIN :]) for b, one in zip(file.blocks, blocks, strict=True)]
-        files.append(dataclasses.replace(file, blocks=tuple(kept)))
-        for one in blocks:
-            labels[file.sample, TRAIN] += one.labels
-            sums[file.sample, TRAIN] += one.weights
-    return dataclasses.replace(
-        specs, files=tuple(files), labels=as_tuples(labels.tolist()), weights=as_tuples(sums.tolist())
+    kept: list[list[int]] = [[] for _ in specs.files]
+    for number, block in seen:
+        sample = specs.files[number].sample
+        kept[number].append(block.kept)
+        labels[sample, TRAIN] += block.labels
+        sums[sample, TRAIN] += block.weights
+    files = tuple(
+        dataclasses.replace(file, blocks=tuple((*b[: 2 + TRAIN], n, *b[3 + TRAIN :]) for b, n in pairs))
+        for file, pairs in ((f, zip(f.blocks, own, strict=True)) for f, own in zip(specs.files, kept, strict=True))
     )
+    return dataclasses.replace(specs, files=files, labels=as_tuples(labels.tolist()), weights=as_tuples(sums.tolist()))
