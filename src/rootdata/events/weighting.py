@@ -109,8 +109,10 @@ class Weighting:
         factor: Any = self.samples[sample]
         if training:
             factor = factor * self._of_training(events, sample)
-        variations = {name: _times(weight, factor) for name, weight in events.variations.items()}
-        return dataclasses.replace(events, weight=_times(events.weight, factor), variations=variations)
+        variations = {
+            name: _times(weight, factor, what=f"weights.{name}") for name, weight in events.variations.items()
+        }
+        return dataclasses.replace(events, weight=_times(events.weight, factor, what="weight"), variations=variations)
 
     def _of_training(self, events: Events, sample: int) -> Any:
         factor: Any = np.array(self.balance[sample])[events.label] if self.balance else 1.0  # label -1 is the last
@@ -166,8 +168,11 @@ def _bin_factors(plain: Mapping[str, Any]) -> BinFactors:
     return BinFactors(edges=tuple(edges), factors=tuple(plain["factors"]), figures=Figures(**plain["figures"]))
 
 
-def _times(weight: Singles, factor: Any) -> Singles:
-    single: Singles = (weight.astype(np.float64) * factor).astype(np.float32)
+def _times(weight: Singles, factor: Any, *, what: str) -> Singles:
+    with np.errstate(over="ignore"):
+        single: Singles = (weight.astype(np.float64) * factor).astype(np.float32)
+    if not np.isfinite(single).all():
+        raise DataError(f"{what}: got {np.abs(weight).max():g}, which times {np.max(factor):g} float32 can't hold")
     return single
 
 

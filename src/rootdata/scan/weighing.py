@@ -114,7 +114,10 @@ class AddUpWeights:
         if (self.source.tree, self.source.branch) != (RUNS, SUM):
             return None
         names = reader.use(self.file.location, lambda tree: tree.names())
-        return self._of_entries(reader, GENERATED) if GENERATED in names else None
+        try:
+            return self._of_entries(reader, GENERATED) if GENERATED in names else None
+        except (BranchError, DataError):  # nobody asked for it
+            return None
 
     def _of_entries(self, reader: BlockReader, text: str) -> float:
         names, file = branches_of(text, self.config), self.file
