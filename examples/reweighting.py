@@ -1,7 +1,8 @@
 """Draw the spectra of signal and background in test events: as they are, flat, and background like signal.
 
-``python examples/reweighting.py --out reweighting.png`` makes simulated events for it; with ``--pythia FOLDER`` it takes
-those that ``rootdata simulate --generator pythia`` made. What events are multiplied by is learnt from training events.
+``python examples/reweighting.py --out reweighting.png`` makes simulated events for it; with ``--pythia FOLDER`` it
+takes those that ``rootdata simulate --generator pythia`` made. What events are multiplied by is learnt from training
+events.
 """
 
 import argparse

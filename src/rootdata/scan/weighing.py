@@ -292,7 +292,7 @@ def _balanced(config: DataConfig, specs: Specs, weighting: Weighting) -> tuple[S
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class Counted:
     """What another look at the training events of a block told.
 
     Parameters
@@ -330,14 +330,14 @@ class LookAgain:
     weighting: Weighting
     edges: tuple[Edges, ...]
 
-    def __call__(self, reader: BlockReader) -> list[Seen] | Rejected:
+    def __call__(self, reader: BlockReader) -> list[Counted] | Rejected:
         """Read the blocks; what keeps them from being read is returned."""
         try:
             return [self._seen(reader, *block) for block in self.blocks]
         except BAD as error:
             return Rejected(error=error)
 
-    def _seen(self, reader: BlockReader, start: int, stop: int, known: int) -> Seen:
+    def _seen(self, reader: BlockReader, start: int, stop: int, known: int) -> Counted:
         config, where = self.config.without_features(), self.file.location
         raw = reader.read(self.file, needed_branches(config, self.sample), start, stop, keep=False)
         block = Block(location=where, start=start, stop=stop, num_entries=self.file.entries)
@@ -353,7 +353,7 @@ class LookAgain:
             if len(rows):
                 bins = bins_of([values[rows] for values in events.reweighted], edges)
                 tallies[number] = tally(bins, weight[rows], count_bins(edges))
-        return Seen(kept=len(events), labels=labels[TRAIN], weights=weights[TRAIN], tallies=tallies)
+        return Counted(kept=len(events), labels=labels[TRAIN], weights=weights[TRAIN], tallies=tallies)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -366,7 +366,7 @@ class _Sweep:
     together: int
     portion: int
 
-    def __call__(self, weighting: Weighting, edges: Sequence[Edges] = ()) -> Iterator[tuple[int, Seen]]:
+    def __call__(self, weighting: Weighting, edges: Sequence[Edges] = ()) -> Iterator[tuple[int, Counted]]:
         """Yield what was seen in every block, in the order of files and blocks, with the number of the file."""
         tasks = list(self._tasks(weighting, tuple(edges)))
         for low in range(0, len(tasks), self.together):
@@ -448,7 +448,7 @@ def _joined(asked: Reweight, known: Sequence[Sequence[Quantiles | None]]) -> lis
     return found
 
 
-def _tallies(specs: Specs, seen: Iterable[tuple[int, Seen]], edges: Sequence[Edges]) -> list[list[Doubles]]:
+def _tallies(specs: Specs, seen: Iterable[tuple[int, Counted]], edges: Sequence[Edges]) -> list[list[Doubles]]:
     """Add up the weights in the bins of every sample and class, in the order of the files."""
     found = [[np.zeros((count_bins(e) + 1, len(TALLIED))) for e in edges] for _ in specs.samples]
     for number, block in seen:
@@ -469,7 +469,7 @@ def _reference(
     return functools.reduce(add, tallies[specs.samples.index(asked.to)])
 
 
-def _thinned(specs: Specs, seen: Iterable[tuple[int, Seen]]) -> Specs:
+def _thinned(specs: Specs, seen: Iterable[tuple[int, Counted]]) -> Specs:
     """Count the training events that are left."""
     labels, sums = np.array(specs.labels), np.array(specs.weights)
     labels[:, TRAIN], sums[:, TRAIN] = 0, 0.0
