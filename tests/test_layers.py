@@ -140,7 +140,7 @@ LOADS = {
     "layouts.kernels": {"numba"}, "layouts.packed": {"numba"}, "layouts.pool": {"numba"},
     "layouts.vector": {"numba"}, "layouts.tokens": {"numba"}, "layouts.forms": {"numba"},
     "layouts.image": {"numba"}, "order.kernels": {"numba"},
-    "scan.sources": READS, "scan.tasks": READS, "scan.first_pass": READS,
+    "scan.sources": READS, "scan.tasks": READS, "scan.weighing": READS, "scan.first_pass": READS,
     "scan.scanned": READS | {"numba"}, "scan.lookup": READS | {"numba"}, "scan.summary": READS | {"numba", "rich"},
     "shutdown.ranks": {"torch", "pytorch_lightning"},
     "loading.memory_bound": {"numba"},

@@ -472,8 +472,9 @@ class RootDataModule(_Base):  # type: ignore[misc]
                 f"batch_size {self.batch_size} is global and can't be divided by {world_size} ranks; choose a multiple"
             )
         events = Part(
-            self.scanned, self.options, part, rank=rank, world_size=world_size, ordered=ordered, store=self._store
-        )
+            self.scanned, self.options, part, rank=rank, world_size=world_size, ordered=ordered,
+            balanced=not ordered, store=self._store,
+        )  # fmt: skip
         return RootDataset.of(events, index=self._index or ordered or part == "test", pin_memory=self._pin)
 
 
