@@ -426,4 +426,10 @@ def _carried_numbers(config: DataConfig) -> int:
 
 
 def _bytes_per_event(layout: Layout) -> int:
-    return sum(int(np.prod(shape)) * (1 if name.endswith("mask") else 4) for name, shape in layout.shapes.items())
+    objects = {c.name: c.length for c in layout.collections}
+    objects |= {f"{name}_mask": length for name, length in objects.items()}
+    by_object = layout.by_object
+    return sum(
+        int(np.prod(shape)) * (1 if name.endswith("mask") else 4) * (objects[name] if name in by_object else 1)
+        for name, shape in layout.shapes.items()
+    )

@@ -163,10 +163,11 @@ class Collection:
     Parameters
     ----------
     branches : names of branches or derived columns, the features of an object
-    length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects
+    length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects; of the form
+        ``jagged`` all of them
     sort : column that orders the objects, descending with a leading ``-``
     cut : expression with one value an object; objects where it is false are left out
-    form : ``tokens``, ``image``, or the dotted name of a class of one's own; by default that of ``layout``
+    form : ``tokens``, ``image``, ``jagged``, or the dotted name of a class of one's own; by default that of ``layout``
     image : how it is drawn where its form is ``image``, see :class:`rootdata.options.image.ImageConfig`
     """
 
@@ -182,7 +183,7 @@ class Collection:
 def _collections(value: Any, where: str) -> tuple[Collection, ...]:
     table = values.mapping(value or {}, where, "{'jets': {'branches': ['Jet_pt', ...], 'length': 10}}")
     for name in map(str, table):
-        if name in TAKEN or name.endswith("mask") or not name.isidentifier():
+        if name in TAKEN or name.endswith(("mask", "offsets")) or not name.isidentifier():
             raise ConfigError(
                 f"{where}.{name}: a collection's name becomes a key of the batch; {name!r} is taken or no plain word"
             )
@@ -432,8 +433,8 @@ class DataConfig:
     observers : branches, derived columns or expressions that go with the events without being inputs; a list, or name
         to expression
     observe_training : whether training batches hold the observers, too
-    layout : ``vector``; ``tokens`` or ``image``, the form of collections that name none; or the dotted name of a class
-        of one's own
+    layout : ``vector``; ``tokens``, ``image`` or ``jagged``, the form of collections that name none; or the dotted name
+        of a class of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
         of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``
     missing : numbers that stand for "no value", such as -999; NaN and infinities always do
@@ -519,6 +520,10 @@ class DataConfig:
     def form_of(self, collection: Collection) -> str:
         """Return the form of a collection: its own, or that of the layout."""
         return collection.form or (self.layout if self.layout in FORMS.names() else "tokens")
+
+    def keeps_all(self, collection: Collection) -> bool:
+        """Say whether no object of an event is left out, however many there are."""
+        return collection.length == "auto" and self.form_of(collection) == "jagged"
 
     @property
     def images(self) -> dict[str, ImageConfig]:

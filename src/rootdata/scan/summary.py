@@ -169,6 +169,9 @@ def _truncation_facts(collection: Padded, histogram: Sequence[int]) -> Iterator[
     events = sum(histogram)
     objects = sum(m * n for m, n in enumerate(histogram))
     yield f"{objects / max(1, events):.2f} objects an event, at most {max(len(histogram) - 1, 0)}"
+    if collection.keeps_all:
+        yield "all are kept"
+        return
     yield f"length {collection.length}"
     dropped = 1.0 - kept_fraction(histogram, collection.length)
     yield f"truncation drops {dropped:.3%} of the objects" if dropped else "truncation drops nothing"
