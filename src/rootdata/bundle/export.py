@@ -124,7 +124,7 @@ def export(
         roc={name: _lists(curve) for name, curve in (roc or {}).items()},
         scores={name: _lists(samples) for name, samples in (scores or {}).items()},
         training=dict(training or {}),
-        software=_software(),
+        software=_software(_beside(network)),
         parity=parity,
         tags=tuple(tags),
         author=author,
@@ -502,9 +502,14 @@ def _lists(lists: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]
     return {name: tuple(float(v) for v in values) for name, values in lists.items()}
 
 
-def _software() -> dict[str, str]:
+def _beside(network: nn.Module | Joined) -> Sequence[str]:
+    """Name the distributions that a model is of, where it is no network."""
+    return network.software if isinstance(network, Joined) else getattr(network, "software", ())
+
+
+def _software(more: Sequence[str] = ()) -> dict[str, str]:
     found = {}
-    for name in ("rootdata", "torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy"):
+    for name in ("rootdata", "torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy", *more):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -37,6 +37,7 @@ class Joined:
     takes : input of the graph to tensor of a batch; by default inputs are called like tensors, or there is one for ``x``
     gives : name of the output, or its number
     targets : names of the targets that are predicted, in physical units; without any they are classes
+    software : names of distributions whose versions the manifest tells, beside the usual ones
     """
 
     predict: Callable[[Arrays], npt.ArrayLike]
@@ -44,6 +45,7 @@ class Joined:
     takes: Mapping[str, str] | None = None
     gives: str | int = 0
     targets: Sequence[str] = ()
+    software: Sequence[str] = ()
 
 
 def expected(model: Joined, batch: Arrays, *, classes: int) -> npt.NDArray[np.float32]:

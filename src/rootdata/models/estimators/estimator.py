@@ -15,6 +15,7 @@ from rootdata.bundle.joined import Joined
 from rootdata.errors import BundleError, ConfigError, DataError
 from rootdata.loading.dataset import Batch, RootDataset
 from rootdata.models.classifier import Classifier, plain_shapes
+from rootdata.models.estimators.libraries import CONVERTERS, distribution_of
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Logits = npt.NDArray[np.floating[Any]]
@@ -32,6 +33,7 @@ class Estimator(Classifier):
     """
 
     takes_nan = True
+    library = ""
 
     def __init__(self, shapes: Mapping[str, Sequence[int]], *, classes: int) -> None:
         super().__init__(classes=classes)
@@ -55,7 +57,7 @@ class Estimator(Classifier):
         raise NotImplementedError
 
     def native(self, x: npt.NDArray[np.float32]) -> Logits:
-        """Give the probabilities of all classes as the library computes them, (n, classes)."""
+        """Give probabilities as the library computes them: of all classes, (n, classes), or of label 1, (n,)."""
         raise NotImplementedError
 
     def to_bytes(self) -> bytes:
@@ -126,7 +128,7 @@ class Estimator(Classifier):
         """Learn from a few events with made-up labels, on a copy, so that the way into a graph is tried."""
         tried = copy.copy(self)
         tried.try_on(batch["x"], np.arange(len(batch["x"])) % self.classes)
-        return Joined(predict=lambda batch: tried.native(batch["x"]), graph=tried.graph(), gives=-1)
+        return tried._joined()
 
     def joined(self) -> Joined:
         """Return the graph, and what it is compared with.
@@ -137,8 +139,20 @@ class Estimator(Classifier):
             Before the first round.
         """
         if not int(self.rounds):
-            raise BundleError(f"{type(self).__name__} has not been trained; train it, or load a checkpoint")
+            raise self.untrained()
+        return self._joined()
+
+    def _joined(self) -> Joined:
         return Joined(predict=lambda batch: self.native(batch["x"]), graph=self.graph(), gives=-1)
+
+    @property
+    def software(self) -> tuple[str, ...]:
+        """Names of the distributions that it is made with."""
+        return (distribution_of(self.library), *CONVERTERS)
+
+    def untrained(self) -> BundleError:
+        """Return what is wrong with a model that has learnt nothing."""
+        return BundleError(f"{type(self).__name__} has not been trained; train it, or load a checkpoint")
 
 
 def n_inputs(name: str, shapes: Mapping[str, Sequence[int]]) -> int:

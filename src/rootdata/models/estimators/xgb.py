@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from rootdata import disk
-from rootdata.loading.dataset import RootDataset
-from rootdata.models.estimators.estimator import Estimator, Logits, arrays_of, refuse_negative
-from rootdata.models.estimators.rounds import Rounds
+from rootdata.models.estimators.boosted import Boosted
+from rootdata.models.estimators.estimator import Arrays, Logits, refuse_negative
+from rootdata.models.estimators.libraries import converter
 
 if TYPE_CHECKING:
     import xgboost
 
 
-class XGBoost(Estimator):
-    """Trees boosted by XGBoost; each round adds one, or one for each of more than two classes.
+class XGBoost(Boosted):
+    """Trees boosted by XGBoost.
 
     The events are read three times as training begins and kept as bins: on disk with ``external_memory``, beside the
-    outputs, in memory without.
+    outputs, and in memory without.
 
     Parameters
     ----------
@@ -41,6 +36,8 @@ class XGBoost(Estimator):
     params : further ones of the library, by its names
     """
 
+    library = "xgboost"
+
     def __init__(
         self,
         shapes: Mapping[str, Sequence[int]],
@@ -54,78 +51,66 @@ class XGBoost(Estimator):
         seed: int = 0,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(shapes, classes=classes)
-        self._trees, self._external = trees, external_memory
-        objective = {"objective": "binary:logistic"} if classes == 2 else {
-            "objective": "multi:softprob", "num_class": classes}  # fmt: skip
-        self._params = {
-            **objective, "tree_method": "hist", "max_depth": depth, "learning_rate": lr, "seed": seed,
-            "nthread": threads or torch.get_num_threads(), **(params or {}),
-        }  # fmt: skip
         self._booster: xgboost.Booster | None = None
-        self._train: Any = None
-        self._held = contextlib.ExitStack()
+        self._is_external = external_memory
+        goal = {"objective": "binary:logistic"} if classes == 2 else {"objective": "multi:softprob"}
+        own = {"tree_method": "hist", "max_depth": depth, "learning_rate": lr, "seed": seed, **goal}
+        super().__init__(shapes, classes=classes, trees=trees, params=own | dict(params or {}), threads=threads)
 
-    def feed(self, events: RootDataset) -> Rounds:
-        """Say what an epoch is made of."""
-        self._events = events
-        return Rounds(events, self._trees)
+    @property
+    def _options(self) -> dict[str, Any]:
+        more = {} if self.classes == 2 else {"num_class": self.classes}
+        return {"nthread": self.threads, **more, **self.params}
 
     def on_fit_start(self) -> None:
         """Refuse weights that XGBoost does not take."""
-        refuse_negative("XGBoost", self.trainer.datamodule, remedy="LightGBM does: model=lightgbm")  # type: ignore[attr-defined]
+        data: Any = getattr(self.trainer, "datamodule", None)
+        refuse_negative("XGBoost", data, remedy="model=lightgbm does, or take weight=abs(...)")
 
-    def learn(self, batch: Any) -> None:
-        """Add a tree."""
+    def binned(self) -> Any:
+        """Read the training events as bins."""
         import xgboost
 
-        if self._train is None:
-            self._train = self._binned()
-            kept = None if self._booster is None else bytearray(self.to_bytes())
-            self._booster = xgboost.Booster(self._params, [self._train], model_file=kept)
-        self._booster.update(self._train, int(batch))
+        stream = _stream(self.read, self.place() if self._is_external else None)
+        kind = xgboost.ExtMemQuantileDMatrix if self._is_external else xgboost.QuantileDMatrix
+        return kind(stream, max_bin=self.params.get("max_bin"), nthread=self.threads)
 
-    def _binned(self) -> Any:
+    def begin(self, events: Any, rounds: int) -> None:
+        """Begin with no tree, or go on behind those of a checkpoint."""
         import xgboost
 
-        folder = None
-        if self._external:
-            folder = self._held.enter_context(disk.making(Path(self.trainer.default_root_dir, "bins")))
-        stream = _stream(lambda: arrays_of(self._events, mean_weight=self.mean_weight), folder)
-        options = {"max_bin": self._params.get("max_bin", 256), "nthread": self._params["nthread"]}
-        kind = xgboost.ExtMemQuantileDMatrix if self._external else xgboost.QuantileDMatrix
-        return kind(stream, **options)
+        kept = bytearray(self.to_bytes()) if rounds else None
+        self._booster = xgboost.Booster(self._options, [events], model_file=kept)
 
-    def on_fit_end(self) -> None:
-        """Forget the bins."""
-        self._forget()
+    def grow(self, number: int) -> None:
+        """Do a round."""
+        self.fitted.update(self._train, number)
 
-    def on_exception(self, *_: Any) -> None:
-        """Forget the bins."""
-        self._forget()
+    def tried(self, x: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> Any:
+        """Return trees of one round with a few events."""
+        import xgboost
 
-    def teardown(self, stage: str) -> None:
-        """Forget the bins."""
-        self._forget()
-
-    def _forget(self) -> None:
-        self._train = None
-        self._held.close()
+        return xgboost.train(self._options, xgboost.QuantileDMatrix(x, label), 1)
 
     def try_on(self, x: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> None:
         """Do one round with a few events."""
-        import xgboost
+        self._booster = self.tried(x, label)
 
-        self._booster = xgboost.train(self._params, xgboost.QuantileDMatrix(x, label), 1)
+    @property
+    def fitted(self) -> xgboost.Booster:
+        """The trees."""
+        if self._booster is None:
+            raise self.untrained()
+        return self._booster
 
     def raw(self, x: npt.NDArray[np.float32]) -> Logits | None:
         """Give the logits of events."""
         return None if self._booster is None else self._booster.inplace_predict(x, predict_type="margin")
 
     def native(self, x: npt.NDArray[np.float32]) -> Logits:
-        """Give the probabilities of all classes."""
-        found = self._booster.inplace_predict(x)
-        return np.stack([1 - found, found], axis=1) if found.ndim == 1 else found
+        """Give the probabilities of all classes, or of that with label 1."""
+        found: Logits = self.fitted.inplace_predict(x)
+        return found
 
     def to_bytes(self) -> bytes:
         """Write the trees as JSON."""
@@ -135,18 +120,18 @@ class XGBoost(Estimator):
         """Take over trees."""
         import xgboost
 
-        self._booster = xgboost.Booster(self._params, model_file=bytearray(kept))
+        self._booster = xgboost.Booster(self._options, model_file=bytearray(kept))
 
     def graph(self) -> Any:
         """Write the trees as an ONNX graph."""
-        from onnxmltools import convert_xgboost
+        onnxmltools = converter("onnxmltools")
         from onnxmltools.convert.common.data_types import FloatTensorType
 
-        return convert_xgboost(self._booster, initial_types=[("x", FloatTensorType([None, self.n_inputs]))])
+        return onnxmltools.convert_xgboost(self.fitted, initial_types=[("x", FloatTensorType([None, self.n_inputs]))])
 
 
-def _stream(read: Callable[[], Iterator[dict[str, npt.NDArray[Any]]]], folder: Path | None) -> Any:
-    """Wrap arrays so that XGBoost reads them, several times.
+def _stream(read: Callable[[], Iterator[Arrays]], folder: Path | None) -> Any:
+    """Wrap batches so that XGBoost reads them, several times.
 
     Parameters
     ----------
@@ -158,7 +143,7 @@ def _stream(read: Callable[[], Iterator[dict[str, npt.NDArray[Any]]]], folder: P
     class Stream(xgboost.DataIter):
         def __init__(self) -> None:
             super().__init__(cache_prefix=None if folder is None else str(folder / "bins"))
-            self._batches = iter(())
+            self._batches: Iterator[Arrays] = iter(())
 
         def reset(self) -> None:
             self._batches = read()
