@@ -20,6 +20,9 @@ from rootdata.models.estimators.libraries import CONVERTERS, distribution_of
 Arrays = Mapping[str, npt.NDArray[Any]]
 Logits = npt.NDArray[np.floating[Any]]
 
+MADE_UP = 400  # events
+SMALLEST = 1e-7  # probability that has a logarithm
+
 
 class Estimator(Classifier):
     """A classifier that is no network; a subclass says how it learns, predicts, is kept, and becomes a graph.
@@ -124,10 +127,11 @@ class Estimator(Classifier):
 
     # What a bundle asks for
 
-    def rehearsed(self, batch: Arrays) -> Joined:
-        """Learn from a few events with made-up labels, on a copy, so that the way into a graph is tried."""
+    def rehearsed(self) -> Joined:
+        """Let a copy learn from a few made-up events, so that the way into a graph is tried."""
         tried = copy.copy(self)
-        tried.try_on(batch["x"], np.arange(len(batch["x"])) % self.classes)
+        x = np.random.default_rng(0).normal(size=(MADE_UP, self.n_inputs)).astype(np.float32)
+        tried.try_on(x, np.arange(MADE_UP) % self.classes)
         return tried._joined()
 
     def joined(self) -> Joined:
@@ -215,3 +219,15 @@ def refuse_negative(name: str, data: Any, *, remedy: str) -> None:
     for title, (total, size) in zip(data.classes, weights, strict=True):
         if total < size * (1 - 1e-9):
             raise DataError(f"class {title!r} has training events of negative weight, and {name} takes none; {remedy}")
+
+
+def logits_of(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Turn probabilities of all classes, (n, classes), into logits: (n,) of two.
+
+    Examples
+    --------
+    >>> logits_of(np.array([[0.5, 0.5], [0.0, 1.0]])).round(1).tolist()
+    [0.0, 16.1]
+    """
+    logs = np.log(np.clip(np.asarray(probabilities, np.float64), SMALLEST, None))
+    return logs[:, 1] - logs[:, 0] if logs.shape[1] == 2 else logs

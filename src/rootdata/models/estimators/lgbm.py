@@ -136,6 +136,12 @@ class LightGBM(Boosted):
         return onnxmltools.convert_lightgbm(booster, initial_types=[("x", kind)], zipmap=False)
 
 
+def below(exact: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Round down to float32."""
+    single = exact.astype(np.float32)
+    return np.nextafter(single, np.float32(-np.inf), where=single > exact, out=single.copy()).astype(np.float64)
+
+
 def floored(text: str) -> str:
     """Round the thresholds of a model down to float32.
 
@@ -153,10 +159,7 @@ def floored(text: str) -> str:
     """
 
     def lowered(match: re.Match[str]) -> str:
-        exact = np.array(match[2].split(), np.float64)
-        single = exact.astype(np.float32)
-        below = np.nextafter(single, np.float32(-np.inf), where=single > exact, out=single.copy())
-        return match[1] + " ".join(map(repr, below.astype(np.float64).tolist()))
+        return match[1] + " ".join(map(repr, below(np.array(match[2].split(), np.float64)).tolist()))
 
     # without the sizes of the trees in the text, which change, it is read one tree after the other
     text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
