@@ -143,8 +143,8 @@ def rehearse(network: nn.Module, data: Any) -> None:
         If it could not be exported after the training either.
     """
     with torch.random.fork_rng():
-        if hasattr(network, "rehearsed"):
-            network = network.rehearsed()
+        rehearsed: Any = getattr(network, "rehearsed_model", lambda: network)
+        network = rehearsed()
         _made(network, data, num_events=REHEARSED)
 
 
@@ -163,8 +163,9 @@ def _made(
     real = parity.real_events(data.data, data.specs, num_events)
     edges = parity.edge_events(real, data.data, longest=_longest(data))
     compared = concatenate([real, edges])
-    model = network if isinstance(network, Joined) else network.joined() if hasattr(network, "joined") else None
-    if model is not None:
+    known_as: Any = getattr(network, "joined_model", lambda: network)
+    model = known_as()
+    if isinstance(model, Joined):
         return _made_of(model, data, real, edges, columns=columns, float32=float32)
     network = unwrapped(cast("nn.Module", network))
     refuse(network)
@@ -209,12 +210,14 @@ def _made_of(
     own = joined.loaded(model)
     takes = joined.wiring(model, own, list(batch))
     wanted = list(zip(takes.values(), joined.types_of(own, list(takes)), strict=True))
-    made = _program(
-        joined.Front(front, wanted), draft, Assembler(draft)(edges), outputs=[f"front_{name}" for name in takes],
-        opset=max(OPSET, joined.opset_of(own)),
-    )  # fmt: skip
-    _strip(made)
     links = [(f"front_{name}", name) for name in takes]
+    made = _program(
+        joined.Preprocessing(front, wanted),
+        draft,
+        Assembler(draft)(edges),
+        outputs=[name for name, _ in links],
+        opset=max(OPSET, joined.opset_of(own)),
+    )
     made = joined.behind(made, own, links=links, gives=model.gives, output=draft.outputs[0])
     graph = _finished(made, draft)
     spreads = [abs(1.0 / data.targets[name].factor) for name in targets]

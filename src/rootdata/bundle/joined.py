@@ -34,7 +34,8 @@ class Joined:
         (events, columns)
     graph : an ``onnx.ModelProto``, its bytes or its file; takes tensors of a batch, gives probabilities of the classes
         or of that with label 1, or values of targets
-    takes : input of the graph to tensor of a batch; by default inputs are called like tensors, or there is one for ``x``
+    takes : input of the graph to tensor of a batch; by default inputs are called like tensors, or the only one takes
+        the first tensor, ``x``
     gives : name of the output, or its number
     targets : names of the targets that are predicted, in physical units; without any they are classes
     software : names of distributions whose versions the manifest tells, beside the usual ones
@@ -53,7 +54,9 @@ def expected(model: Joined, batch: Arrays, *, classes: int) -> npt.NDArray[np.fl
     found = np.asarray(model.predict(batch), np.float32)
     n = len(next(iter(batch.values())))
     if found.ndim not in {1, 2} or len(found) != n:
-        raise BundleError(f"predict returns shape {found.shape} for {n} events; expected (events,) or (events, columns)")
+        raise BundleError(
+            f"predict returns shape {found.shape} for {n} events; expected (events,) or (events, columns)"
+        )
     rows = found.reshape(n, -1)
     return rows[:, 1:] if not model.targets and classes == 2 and rows.shape[1] == 2 else rows
 
@@ -100,7 +103,7 @@ def wiring(model: Joined, graph: Any, tensors: Sequence[str]) -> dict[str, str]:
     return found
 
 
-class Front(nn.Module):
+class Preprocessing(nn.Module):
     """Our preprocessing alone: raw physics values in, the tensors of a batch out.
 
     Parameters
@@ -131,7 +134,9 @@ def types_of(graph: Any, inputs: Sequence[str]) -> list[torch.dtype]:
     kinds = {value.name: value.type.tensor_type.elem_type for value in graph.graph.input}
     for name in inputs:
         if kinds[name] not in TYPES:
-            raise BundleError(f"the graph's input {name!r} has type {kinds[name]} of ONNX; batches hold numbers and bool")
+            raise BundleError(
+                f"the graph's input {name!r} has type {kinds[name]} of ONNX; batches hold numbers and bool"
+            )
     return [TYPES[kinds[name]] for name in inputs]
 
 
@@ -153,8 +158,7 @@ def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], gives: s
     """
     from onnx import TensorProto, compose, helper
 
-    kept = [value.name for value in graph.graph.output]
-    kept = kept[gives] if isinstance(gives, int) else gives
+    kept = _output_of(graph, gives)
     graph = _raised(graph, opset_of(front))
     graph = compose.add_prefix(graph, BEHIND)
     front.ir_version = graph.ir_version = max(front.ir_version, graph.ir_version)
@@ -174,6 +178,28 @@ def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], gives: s
     del made.graph.output[:]
     made.graph.output.append(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, [EVENTS, width]))
     return made
+
+
+def _output_of(graph: Any, gives: str | int) -> str:
+    """Find the output that is kept.
+
+    Raises
+    ------
+    BundleError
+        Where there is none, or it is no tensor.
+    """
+    outputs = list(graph.graph.output)
+    names = [value.name for value in outputs]
+    found = outputs[gives] if isinstance(gives, int) and -len(names) <= gives < len(names) else None
+    found = next((value for value in outputs if value.name == gives), found)
+    if found is None:
+        raise BundleError(
+            f"the graph has no output {gives!r}; it gives {names}; say with `gives` which one holds scores"
+        )
+    if not found.type.HasField("tensor_type"):
+        raise BundleError(f"the graph's output {found.name!r} is no tensor; convert the model with zipmap=False")
+    name: str = found.name
+    return name
 
 
 def _raised(graph: Any, opset: int) -> Any:

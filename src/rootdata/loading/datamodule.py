@@ -381,8 +381,8 @@ class RootDataModule(_Base):  # type: ignore[misc]
             return self._kept(Loader(events))
         check_weights(self)
         check_padding(self, trainer.lightning_module)
-        if hasattr(trainer.lightning_module, "feed"):
-            events = trainer.lightning_module.feed(events)
+        if hasattr(trainer.lightning_module, "epoch_of"):  # it reads the events by itself
+            events = trainer.lightning_module.epoch_of(events)
         self._progress.check(trainer, events.identity)
         if trainer.world_size > 1:
             rank_zero_info(_reading_of(events, self.order, trainer.world_size))

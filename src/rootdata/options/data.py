@@ -558,7 +558,7 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
             values.reject_unknown(table, [*named, *config.features, *elements, "default"], where=name)
     if config.layout != "vector" and _has_nan(config.pad):
         raise ConfigError(
-            f"pad: got nan with layout {config.layout!r}; trees take NaN as no value, with layout 'vector'; give a number"
+            f"pad: got nan with layout {config.layout!r}; trees take NaN as no value, with 'vector'; give a number"
         )
     if config.label is None:
         _check_labels(config.samples, config.classes)

@@ -69,7 +69,7 @@ class Boosted(Estimator):
         if reason:
             raise ConfigError(f"model: {self.library} refuses its options: {reason}; check model.params and the others")
 
-    def feed(self, events: RootDataset) -> Rounds:
+    def epoch_of(self, events: RootDataset) -> Rounds:
         """Say what an epoch is made of."""
         self._events = events
         return Rounds(events, self.trees)
@@ -125,7 +125,7 @@ class Boosted(Estimator):
         """Forget the bins."""
         self._forget()
 
-    def teardown(self, stage: str) -> None:
+    def teardown(self, stage: str) -> None:  # noqa: ARG002
         """Forget the bins."""
         self._forget()
 

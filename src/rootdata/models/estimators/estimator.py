@@ -35,7 +35,6 @@ class Estimator(Classifier):
     classes : how many
     """
 
-    takes_nan = True
     library = ""
 
     def __init__(self, shapes: Mapping[str, Sequence[int]], *, classes: int) -> None:
@@ -78,6 +77,11 @@ class Estimator(Classifier):
     # What a trainer calls
 
     @property
+    def takes_nan(self) -> bool:
+        """Whether NaN is no value for it."""
+        return True
+
+    @property
     def logged(self) -> dict[str, str]:
         """Names of what is logged, and the part that it is computed of."""
         return {name: part for name, part in super().logged.items() if part == "val"}
@@ -102,7 +106,7 @@ class Estimator(Classifier):
         optimizer: Any = self.optimizers()
         optimizer.step()  # the trainer counts it; until the round is over there is no state to go on from
         self.learn(batch)
-        self.rounds += 1
+        self.rounds.add_(1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Give the trainer what counts the rounds."""
@@ -127,14 +131,14 @@ class Estimator(Classifier):
 
     # What a bundle asks for
 
-    def rehearsed(self) -> Joined:
+    def rehearsed_model(self) -> Joined:
         """Let a copy learn from a few made-up events, so that the way into a graph is tried."""
         tried = copy.copy(self)
         x = np.random.default_rng(0).normal(size=(MADE_UP, self.n_inputs)).astype(np.float32)
         tried.try_on(x, np.arange(MADE_UP) % self.classes)
-        return tried._joined()
+        return Joined(predict=tried.native_of, graph=tried.graph(), gives=-1)
 
-    def joined(self) -> Joined:
+    def joined_model(self) -> Joined:
         """Return the graph, and what it is compared with.
 
         Raises
@@ -144,10 +148,11 @@ class Estimator(Classifier):
         """
         if not int(self.rounds):
             raise self.untrained()
-        return self._joined()
+        return Joined(predict=self.native_of, graph=self.graph(), gives=-1)
 
-    def _joined(self) -> Joined:
-        return Joined(predict=lambda batch: self.native(batch["x"]), graph=self.graph(), gives=-1)
+    def native_of(self, batch: Arrays) -> Logits:
+        """Give the probabilities of a batch as the library computes them."""
+        return self.native(batch["x"])
 
     @property
     def software(self) -> tuple[str, ...]:

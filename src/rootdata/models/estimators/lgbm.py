@@ -74,7 +74,7 @@ class LightGBM(Boosted):
         return lightgbm.Dataset(rows_of, label=label, weight=weight, params=self._options).construct()
 
     def begin(self, events: Any, rounds: int) -> None:
-        """Begin with no tree, and grow those of a checkpoint again: LightGBM goes on from sums that it does not keep."""
+        """Begin with no tree, and grow those of a checkpoint again: what LightGBM goes on from is not kept."""
         import lightgbm
 
         self._booster = lightgbm.Booster(self._options, events)
@@ -112,8 +112,8 @@ class LightGBM(Boosted):
         return self._predicted(x)
 
     def _predicted(self, x: npt.NDArray[np.float32], *, raw_score: bool = False) -> Logits:
-        found: Logits = self.fitted.predict(x, raw_score=raw_score, num_threads=self.threads)
-        return found
+        found = self.fitted.predict(x, raw_score=raw_score, num_threads=self.threads)
+        return np.asarray(found)
 
     def to_bytes(self) -> bytes:
         """Write the trees as text."""
@@ -176,7 +176,7 @@ def _sequence(read: Callable[[], Iterator[Arrays]], num_events: int) -> Any:
     """
     import lightgbm
 
-    class Rows(lightgbm.Sequence):
+    class EventRows(lightgbm.Sequence):  # type: ignore[misc] # its types are not looked into
         batch_size = 4096
 
         def __init__(self) -> None:
@@ -188,7 +188,7 @@ def _sequence(read: Callable[[], Iterator[Arrays]], num_events: int) -> Any:
         def __len__(self) -> int:
             return num_events
 
-        def __getitem__(self, which: int | slice | list[int]) -> npt.NDArray[np.float32]:
+        def __getitem__(self, which: int | slice | list[int]) -> npt.NDArray[Any]:
             if isinstance(which, slice):
                 parts, at = [], which.start
                 while at < which.stop:
@@ -198,7 +198,8 @@ def _sequence(read: Callable[[], Iterator[Arrays]], num_events: int) -> Any:
                 return parts[0] if len(parts) == 1 else np.concatenate(parts)
             if isinstance(which, list):
                 return np.stack([self[i] for i in which])
-            return self._from(int(which))[0].astype(np.float64)  # a sample, of which bins are made
+            row: npt.NDArray[Any] = self._from(int(which))[0]
+            return row.astype(np.float64)  # a sample, of which bins are made
 
         def _from(self, row: int) -> npt.NDArray[np.float32]:
             """Return the rows of the batch that holds a row, from there on."""
@@ -207,6 +208,7 @@ def _sequence(read: Callable[[], Iterator[Arrays]], num_events: int) -> Any:
             while row >= self._start + len(self._rows):
                 self._start += len(self._rows)
                 self._rows = next(self._batches)["x"]
-            return self._rows[row - self._start :]
+            found: npt.NDArray[np.float32] = self._rows[row - self._start :]
+            return found
 
-    return Rows()
+    return EventRows()

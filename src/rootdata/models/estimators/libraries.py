@@ -17,7 +17,7 @@ from rootdata.errors import BundleError, ConfigError
 EXTRA = "pip install 'rootdata[trees]'"
 CONVERTERS = ("onnxmltools", "skl2onnx")  # of models into ONNX graphs
 DISTRIBUTIONS = {"xgboost": ("xgboost-cpu", "xgboost"), "sklearn": ("scikit-learn",)}
-_COMPLAINTS = (r"\[Warning\] (Unknown parameter: .*)", r"\[Fatal\] (.*)")
+COMPLAINTS = (r"(Parameters: .* are not used)", r"\[Warning\] (Unknown parameter: .*)", r"\[Fatal\] (.*)")
 
 
 def needed(*names: str) -> None:
@@ -49,21 +49,21 @@ def said(act: Callable[[], object]) -> str:
     """
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
             act()
     except Exception as error:  # noqa: BLE001 - each library has its own classes
         return told(str(error)) or type(error).__name__
-    lines = (match[1] for pattern in _COMPLAINTS if (match := re.search(pattern, printed.getvalue())))
-    return next(lines, "")
+    text = printed.getvalue() + "".join(f"{told(str(warning.message))}\n" for warning in seen)
+    return next((match[1] for pattern in COMPLAINTS if (match := re.search(pattern, text))), "")
 
 
 def told(text: str) -> str:
-    """Take the sentence out of a library's message: without time, file and stack.
+    r"""Take the sentence out of a library's message: without time, file and stack.
 
     Examples
     --------
-    >>> told('[10:59:08] WARNING: /src/learner.cc:790: \\nParameters: { "dept" } are not used.\\n')
+    >>> told('[10:59:08] WARNING: /src/learner.cc:790: \nParameters: { "dept" } are not used.\n')
     'Parameters: { "dept" } are not used'
     """
     text = text.partition("Stack trace")[0]

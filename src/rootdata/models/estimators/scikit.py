@@ -39,9 +39,7 @@ class Sklearn(Estimator):
 
     library = "sklearn"
 
-    def __init__(
-        self, shapes: Mapping[str, Sequence[int]], *, estimator: Any, classes: int = 2, seed: int = 0
-    ) -> None:
+    def __init__(self, shapes: Mapping[str, Sequence[int]], *, estimator: Any, classes: int = 2, seed: int = 0) -> None:
         super().__init__(shapes, classes=classes)
         self._estimator, self._graph = _checked(estimator, seed=seed), b""
         self._is_fitted, self._takes_weights = False, _takes(estimator, "sample_weight")
@@ -58,7 +56,7 @@ class Sklearn(Estimator):
         """Whether it learns batch by batch."""
         return hasattr(self._estimator, "partial_fit")
 
-    def feed(self, events: RootDataset) -> RootDataset | Rounds:
+    def epoch_of(self, events: RootDataset) -> RootDataset | Rounds:
         """Say what an epoch is made of: batches, or a single round."""
         self._events = events
         return events if self.is_by_batch else Rounds(events, 1)
@@ -186,7 +184,9 @@ class Sklearn(Estimator):
                 target_opset=OPSETS,
             )
         except Exception as error:
-            raise BundleError(f"{name} can't be written as an ONNX graph by skl2onnx: {told(str(error))[:300]}") from error
+            raise BundleError(
+                f"{name} can't be written as an ONNX graph by skl2onnx: {told(str(error))[:300]}"
+            ) from error
         del made.graph.output[:-1]  # the labels
         return made
 

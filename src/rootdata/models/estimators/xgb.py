@@ -140,7 +140,7 @@ def _stream(read: Callable[[], Iterator[Arrays]], folder: Path | None) -> Any:
     """
     import xgboost
 
-    class Stream(xgboost.DataIter):
+    class EventIter(xgboost.DataIter):  # type: ignore[misc] # its types are not looked into
         def __init__(self) -> None:
             super().__init__(cache_prefix=None if folder is None else str(folder / "bins"))
             self._batches: Iterator[Arrays] = iter(())
@@ -155,4 +155,4 @@ def _stream(read: Callable[[], Iterator[Arrays]], folder: Path | None) -> Any:
             input_data(data=batch["x"], label=batch["label"], weight=batch["weight"])
             return True
 
-    return Stream()
+    return EventIter()
