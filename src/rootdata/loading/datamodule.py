@@ -26,7 +26,7 @@ from rootdata.loading.part import Part
 from rootdata.loading.position import identity_of
 from rootdata.loading.progress import Progress
 from rootdata.loading.stream import shares_of
-from rootdata.loading.trainable import check_weights
+from rootdata.loading.trainable import check_padding, check_weights
 from rootdata.options import values
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.order import OrderConfig
@@ -380,6 +380,9 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if trainer is None:
             return self._kept(Loader(events))
         check_weights(self)
+        check_padding(self, trainer.lightning_module)
+        if hasattr(trainer.lightning_module, "epoch_of"):  # it reads the events by itself
+            events = trainer.lightning_module.epoch_of(events)
         self._progress.check(trainer, events.identity)
         if trainer.world_size > 1:
             rank_zero_info(_reading_of(events, self.order, trainer.world_size))

@@ -240,7 +240,14 @@ def _by_feature(check: Callable[[Any, str], float], value: Any, where: str) -> f
 
 
 def _pad(value: Any, where: str) -> float | Mapping[str, float]:
-    return _by_feature(values.number, value, where)
+    return _by_feature(_pad_value, value, where)
+
+
+def _pad_value(value: Any, where: str) -> float:
+    """Return a finite number, or NaN: the one object of it, so that equal options are equal."""
+    if value == "nan" or (isinstance(value, float) and math.isnan(value)):
+        return math.nan
+    return values.number(value, where)
 
 
 def _clip(value: Any, where: str) -> float | Mapping[str, float] | None:
@@ -441,7 +448,8 @@ class DataConfig:
     quantiles : whether the first pass keeps quantiles of every feature, as encodings of networks need them
     clip : largest size of a scaled value, beyond which it is cut off: a number, or a mapping of columns (and
         ``default``) to one
-    pad : what a padded or missing input becomes, after scaling: a number, or a mapping of columns (and ``default``)
+    pad : what a padded or missing input becomes, after scaling: a number, or a mapping of columns (and ``default``);
+        with layout ``vector`` also ``nan``, for trees
     fraction : share of the blocks whose features the first pass reads
     on_bad_file : ``error``, or ``skip``: the first pass leaves files out that can't be read, and says so
     split : shares ``{"train": 0.64, "val": 0.16, "test": 0.2}``, by a hash of file and entry, or with
@@ -501,6 +509,11 @@ class DataConfig:
     def scaling_of(self, column: str) -> Scaling:
         """Return the scaling of a column: its own, that of its fixed-size branch, or the default one."""
         return self._of(column, self.scale, STANDARD)
+
+    @property
+    def pads_with_nan(self) -> bool:
+        """Whether an input that is missing may be NaN."""
+        return _has_nan(self.pad)
 
     def pad_of(self, column: str) -> float:
         """Return what a padded or missing value of a column becomes, after scaling."""
@@ -596,6 +609,10 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
         if isinstance(table, Mapping):
             elements = [k for k in table if k.rsplit("[", 1)[0] in named and re.search(r"\[\d+\]$", k)]
             values.reject_unknown(table, [*named, *config.features, *elements, "default"], where=name)
+    if config.layout != "vector" and _has_nan(config.pad):
+        raise ConfigError(
+            f"pad: got nan with layout {config.layout!r}; trees take NaN as no value, with 'vector'; give a number"
+        )
     if config.label is None:
         _check_labels(config.samples, config.classes)
     weighting.check_reference(config.reweight, classes=config.classes, samples=[s.name for s in config.samples])
@@ -636,6 +653,10 @@ def _check_normalisation(config: DataConfig) -> None:
             f"samples.{without[0]}.cross_section is missing while other samples have one; give each its own in pb, or "
             "'data' for recorded events"
         )
+
+
+def _has_nan(pad: float | Mapping[str, float]) -> bool:
+    return any(map(math.isnan, pad.values() if isinstance(pad, Mapping) else [pad]))
 
 
 def _with_images(config: DataConfig) -> DataConfig:

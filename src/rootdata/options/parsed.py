@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -104,4 +105,5 @@ def _described(value: Any, what: frozenset[str], usual: frozenset[str]) -> Any:
         return {str(k): _described(v, what, usual) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_described(v, what, usual) for v in value]
-    return value
+    # JSON has no NaN, and NaN is not equal to itself
+    return "nan" if isinstance(value, float) and math.isnan(value) else value
