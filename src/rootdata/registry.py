@@ -107,3 +107,12 @@ FILE_FORMATS = Registry(
         "csv": "rootdata.io.tables.text:CsvFormat",
     },
 )
+SCORERS = Registry(
+    "scorer",
+    group="rootdata.scorers",
+    built_in={
+        "bundle": "rootdata.analysis.friends.scorer:Bundles",
+        "http": "serve.client.scoring:ServedModels",
+        "https": "serve.client.scoring:ServedModels",
+    },
+)
