@@ -112,7 +112,7 @@ SCORERS = Registry(
     group="rootdata.scorers",
     built_in={
         "bundle": "rootdata.analysis.friends.scorer:Bundles",
-        "http": "serve.client.scoring:ServedModels",
-        "https": "serve.client.scoring:ServedModels",
+        "http": "serve.scorer:ServedModels",
+        "https": "serve.scorer:ServedModels",
     },
 )

@@ -46,7 +46,9 @@ def outputs_of(locations: Sequence[Location], folder: Path) -> list[Path]:
     inputs = {os.path.realpath(w.path): w for w in locations if not is_remote(w.path)}
     for path in found:
         if os.path.realpath(path) in inputs:
-            raise FileError(f"{path} is a file of events, scores would be written over it; choose another folder, out=...")
+            raise FileError(
+                f"{path} is a file of events, scores would be written over it; choose another folder, out=..."
+            )
     return found
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from rootdata.scan.progress_bar import ProgressReport, bar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Predicted:
+class FriendFiles:
     """What became of the files.
 
     Parameters
@@ -56,10 +56,6 @@ class _Job:
     output: Path
 
 
-class _Stopped(Exception):  # noqa: N818 - nothing is wrong here
-    """Another file failed, or somebody stops the program."""
-
-
 def predict(
     bundle: str | Path,
     files: str | Sequence[str],
@@ -78,7 +74,7 @@ def predict(
     deadline: float = 60.0,
     force: bool = False,
     progress: bool = False,
-) -> Predicted:
+) -> FriendFiles:
     """Write the scores of files, a file ``NAME_Friend.root`` for each, aligned with it entry by entry.
 
     A file with scores that is there, of the same model, events and options, is left as it is, so that the same call
@@ -124,7 +120,7 @@ def predict(
         with BlockReader(read, limit=read.threads) as reader, bar("predicting", show=progress) as report:
             work = _Work(reader=reader, columns=columns, origin=origin, name=name, kind=kind, report=report)
             work.run(waiting, threads=read.threads)
-    return Predicted(
+    return FriendFiles(
         written=tuple(job.output for job in waiting), skipped=tuple(job.output for job in jobs if job not in waiting)
     )
 
@@ -164,17 +160,17 @@ def _is_done(job: _Job, origin: Mapping[str, Any], state: State, *, force: bool)
     """
     if not job.output.exists():
         return False
+    friend.refuse_others([job.output], origin["checksum"], force=force)
     found = friend.origin_of(job.output) or {}
-    remedy = "choose another folder, out=..., or overwrite it with force=true"
     if found.get("checksum") != origin["checksum"]:
+        return False
+    if found["file"] != place_of(job.location) or job.location.tree not in {None, found["tree"]}:
         if force:
             return False
-        other = f"holds scores of another model, {found['model']!r}" if "model" in found else "is no file of scores"
-        raise FileError(f"{job.output} exists and {other}; {remedy}")
-    if found.get("file") != place_of(job.location) or job.location.tree not in {None, found.get("tree")}:
-        if force:
-            return False
-        raise FileError(f"{job.output} exists and holds the scores of {found.get('file')}; {remedy}")
+        raise FileError(
+            f"{job.output} exists and holds the scores of {found['file']}; choose another folder, or overwrite it with "
+            "force=true"
+        )
     friends = tuple(Friend(*told) for told in found["friends"])
     now = state if not friends else state_of(dataclasses.replace(job.location, friends=friends))
     then = State(**found["state"])
@@ -213,7 +209,7 @@ class _Work:
             self.stop.set()
             pool.shutdown(cancel_futures=True)
         errors = [f.exception() for f in futures if not f.cancelled() and f.exception() is not None]
-        for error in sorted(errors, key=lambda e: isinstance(e, _Stopped)):
+        for error in sorted(errors, key=lambda e: isinstance(e, CancelledError)):
             if error is not None:
                 raise error
 
@@ -231,7 +227,7 @@ class _Work:
         with friend.writing(job.output, types, origin=origin, tree=self.name, kind=self.kind) as writer:
             for start, stop in blocks:
                 if self.stop.is_set():
-                    raise _Stopped
+                    raise CancelledError
                 writer.write(made(self.reader.read(file, made.branches, start, stop), _block(file, start, stop)))
                 if self.report is not None:
                     self.report.advance(stop - start)

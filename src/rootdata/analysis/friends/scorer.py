@@ -81,7 +81,7 @@ class BundleScorer:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.name = Path(folder).resolve().name
+        self.name = str(Path(folder).resolve())
         self.manifest = _manifest_of(Path(folder))
         self._session = _session(Path(folder, MODEL))
         self._assemble = Assembler(self.manifest) if self.manifest.takes_events else None
@@ -132,7 +132,9 @@ def _manifest_of(folder: Path) -> Manifest:
         raise BundleError(f"bundle: {str(folder)!r} is no folder (seen from {Path.cwd()}); name that of a bundle")
     if not (folder / MANIFEST).is_file():
         inside = [str(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}"))]
-        remedy = f"did you mean {inside[0]}?" if inside else "name the folder that export wrote, or that a training left"
+        remedy = (
+            f"did you mean {inside[0]}?" if inside else "name the folder that export wrote, or that a training left"
+        )
         raise BundleError(f"bundle: {str(folder)!r} is no bundle, it has no {MANIFEST}; {remedy}")
     return open_bundle(folder)
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +116,25 @@ def origin_of(path: Path) -> dict[str, Any] | None:
     except Exception:  # noqa: BLE001 - whatever lies there, it is none of ours
         return None
     return found if isinstance(found, dict) else None
+
+
+def refuse_others(paths: Iterable[Path], checksum: str, *, force: bool) -> None:
+    """Refuse to write over what another model, or somebody else, wrote.
+
+    Parameters
+    ----------
+    paths : that are to be written
+    checksum : of the model
+    force : let it be
+
+    Raises
+    ------
+    FileError
+    """
+    for path in paths if not force else ():
+        if not path.exists():
+            continue
+        found = origin_of(path) or {}
+        if found.get("checksum") != checksum:
+            other = f"holds scores of another model, {found['model']!r}" if "model" in found else "is no file of scores"
+            raise FileError(f"{path} exists and {other}; choose another folder, or overwrite it with force=true")
