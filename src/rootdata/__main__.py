@@ -1,4 +1,4 @@
-"""The command line: ``rootdata inspect``, ``scan``, ``export``, ``predict``, ``cache``, ``simulate``; also `python -m rootdata`."""
+"""The command line: ``rootdata inspect``, ``scan``, ``export``, ``predict``, ...; also `python -m rootdata`."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def columns_of(events: Any) -> Table:
 
     Parameters
     ----------
-    events : a table as it is; else column name to array or list; a record of an awkward array's list, ``Jet`` with ``pt`` and ``eta``, becomes
-        the branches ``Jet_pt`` and ``Jet_eta``
+    events : a table, as it is; else column name to array or list; a record of an awkward array's list, ``Jet`` with
+        ``pt`` and ``eta``, becomes the branches ``Jet_pt`` and ``Jet_eta``
 
     Raises
     ------

@@ -17,7 +17,7 @@ from rootdata import disk
 from rootdata.analysis.friends import tree as friend
 from rootdata.analysis.friends.columns import ENTRY, SELECTED, score_names
 from rootdata.analysis.friends.names import outputs_of, place_of
-from rootdata.analysis.friends.rows import Rows
+from rootdata.analysis.friends.rows import KeptRows
 from rootdata.errors import ConfigError
 from rootdata.io.files import identity
 from rootdata.location import Location
@@ -54,28 +54,30 @@ class FriendWriter(pl.Callback):
         self.kind, self.fill = values.choice(kind, friend.KINDS, "kind"), values.number(fill, "fill")
         self.paths: tuple[Path, ...] = ()
         self._held = ExitStack()
-        self._rows: Rows | None = None
+        self._rows: KeptRows | None = None
         self._files: Sequence[Any] = ()
+        self._outputs: Sequence[Path] = ()
         self._origin: dict[str, Any] = {}
+        self._data: Any = None
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        data = getattr(trainer, "datamodule", None)
-        if not hasattr(data, "specs"):
+        self._data = getattr(trainer, "datamodule", None)
+        if not hasattr(self._data, "specs"):
             raise ConfigError(
                 "FriendWriter: the trainer has no RootDataModule, which knows the files; give it datamodule=..."
             )
-        self._files = data.specs.files
+        self._files = self._data.specs.files
         self._outputs = _outputs(self._files, self.folder)
         self._origin = {"model": type(pl_module).__name__, "checksum": _checksum(pl_module)}
         self._origin |= {"options": {"fill": self.fill, "tree": self.name, "kind": self.kind}}
         friend.refuse_others(self._outputs, self._origin["checksum"], force=self.force)
         self._held = ExitStack()
-        spool = self._held.enter_context(disk.making(self.folder / "rows")) if trainer.is_global_zero else None
-        spool = trainer.strategy.broadcast(spool)
+        made = self._held.enter_context(disk.making(self.folder / "rows")) if trainer.is_global_zero else self.folder
+        spool = trainer.strategy.broadcast(made)
         numbers = [self._outputs.index(output) for output in _outputs_of_files(self._files, self.folder)]
-        self._rows = Rows(Path(spool), rank=trainer.global_rank, numbers=numbers)
+        self._rows = KeptRows(spool, rank=trainer.global_rank, numbers=numbers)
 
-    def _keep(self, pl_module: pl.LightningModule, trainer: pl.Trainer, outputs: Any, batch: Mapping[str, Any]) -> None:
+    def _keep(self, pl_module: pl.LightningModule, outputs: Any, batch: Mapping[str, Any]) -> None:
         if self._rows is None:
             return
         if "index" not in batch:
@@ -83,7 +85,7 @@ class FriendWriter(pl.Callback):
                 "FriendWriter: the batches hold no index, which says whose scores they are; set index=True"
             )
         found = outputs if isinstance(outputs, Mapping) else {"score": outputs}
-        columns = _columns(found, batch, classes=trainer.datamodule.classes, targets=getattr(pl_module, "targets", ()))
+        columns = _columns(found, batch, classes=self._data.classes, targets=getattr(pl_module, "targets", ()))
         self._rows.add(_plain(batch["index"]), columns)
 
     def _end(self, trainer: pl.Trainer) -> None:
@@ -101,7 +103,7 @@ class FriendWriter(pl.Callback):
         trainer.strategy.barrier()
         self._held.close()
 
-    def _write(self, rows: Rows, number: int, file: Any, output: Path) -> None:
+    def _write(self, rows: KeptRows, number: int, file: Any, output: Path) -> None:
         types = rows.types()
         fills = {name: _fill_of(name, dtype, self.fill) for name, dtype in types.items()}
         told = {"file": place_of(file.location), "tree": file.tree, "uuid": file.uuid, "entries": file.entries}
@@ -129,7 +131,7 @@ class FriendWriter(pl.Callback):
 
     def on_test_batch_end(
         self,
-        trainer: pl.Trainer,
+        trainer: pl.Trainer,  # noqa: ARG002
         pl_module: pl.LightningModule,
         outputs: Any,
         batch: Any,
@@ -145,11 +147,11 @@ class FriendWriter(pl.Callback):
         batch : with ``index``
         batch_idx, dataloader_idx : not used
         """
-        self._keep(pl_module, trainer, outputs, batch)
+        self._keep(pl_module, outputs, batch)
 
     def on_predict_batch_end(
         self,
-        trainer: pl.Trainer,
+        trainer: pl.Trainer,  # noqa: ARG002
         pl_module: pl.LightningModule,
         outputs: Any,
         batch: Any,
@@ -162,7 +164,7 @@ class FriendWriter(pl.Callback):
         ----------
         trainer, pl_module, outputs, batch, batch_idx, dataloader_idx : as there
         """
-        self._keep(pl_module, trainer, outputs, batch)
+        self._keep(pl_module, outputs, batch)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Write the files."""
@@ -215,8 +217,8 @@ def _columns(
         names = classes if score.shape[1] == len(classes) else classes[1:2]
         made |= dict(zip(score_names(_numbered(names, score.shape[1]), ()), score.T, strict=True))
     if found.get("predictions") is not None:
-        values_ = _plain(found["predictions"]).astype(np.float32).reshape(len(batch["index"]), -1)
-        made |= dict(zip(score_names(targets, targets), values_.T, strict=True))
+        predicted = _plain(found["predictions"]).astype(np.float32).reshape(len(batch["index"]), -1)
+        made |= dict(zip(score_names(targets, targets), predicted.T, strict=True))
     for key in ("label", "weight"):
         if key in batch:
             made[key] = _plain(batch[key])

@@ -24,14 +24,14 @@ from rootdata.io.trees import Tree
 from rootdata.jagged import Columns
 from rootdata.missing import Bools
 from rootdata.options.data import DataConfig, parse_data
-from rootdata.table import Table, take
+from rootdata.table import take
 
 ENTRY, SELECTED, PART = "entry", "selected", "part"
 OF_THE_BUNDLE = "bundle"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class FriendOptions:
     """What is wanted beside the scores.
 
     Parameters
@@ -73,7 +73,7 @@ class FriendColumns:
         For names that are taken, and expressions that can't be parsed.
     """
 
-    def __init__(self, scorer: Scorer, wanted: Wanted) -> None:
+    def __init__(self, scorer: Scorer, wanted: FriendOptions) -> None:
         manifest = scorer.manifest
         self.scorer = scorer
         self._fill = np.float32(wanted.fill)

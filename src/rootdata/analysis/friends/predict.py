@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rootdata.analysis.friends import tree as friend
-from rootdata.analysis.friends.columns import OF_THE_BUNDLE, FriendColumns, FriendColumnsOfFile, Wanted
+from rootdata.analysis.friends.columns import OF_THE_BUNDLE, FriendColumns, FriendColumnsOfFile, FriendOptions
 from rootdata.analysis.friends.names import outputs_of, place_of
 from rootdata.analysis.friends.scorer import open_scorer
 from rootdata.bundle.manifest import Manifest
@@ -30,7 +30,7 @@ from rootdata.scan.progress_bar import ProgressReport, bar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class FriendFiles:
+class WrittenFriends:
     """What became of the files.
 
     Parameters
@@ -74,7 +74,7 @@ def predict(
     deadline: float = 60.0,
     force: bool = False,
     progress: bool = False,
-) -> FriendFiles:
+) -> WrittenFriends:
     """Write the scores of files, a file ``NAME_Friend.root`` for each, aligned with it entry by entry.
 
     A file with scores that is there, of the same model, events and options, is left as it is, so that the same call
@@ -105,7 +105,7 @@ def predict(
     """
     values.choice(kind, friend.KINDS, "kind")
     read = parse_read({"num_workers": workers, "patience": patience, "deadline": deadline})
-    wanted = Wanted(
+    wanted = FriendOptions(
         fill=values.number(fill, "fill"), cut=_cut(cut), observers=_named(observers, "observers"),
         variations=_named(variations, "variations"), parts=values.flag(parts, "parts"),
     )  # fmt: skip
@@ -113,14 +113,18 @@ def predict(
         columns = FriendColumns(scorer, wanted)
         locations = _inputs(find([files] if isinstance(files, str) else files, tree=tree, read=read), Path(out))
         jobs = [_Job(location=w, output=o) for w, o in zip(locations, outputs_of(locations, Path(out)), strict=True)]
-        origin = {"model": scorer.name, "checksum": checksum_of(scorer.manifest), "graph": scorer.manifest.sha256}
+        origin: dict[str, Any] = {
+            "model": scorer.name,
+            "checksum": checksum_of(scorer.manifest),
+            "graph": scorer.manifest.sha256,
+        }
         origin |= {"options": {**wanted.to_dict(), "tree": name, "kind": kind}}
         states = states_of([job.location for job in jobs], read=read)
         waiting = [j for j, state in zip(jobs, states, strict=True) if not _is_done(j, origin, state, force=force)]
         with BlockReader(read, limit=read.threads) as reader, bar("predicting", show=progress) as report:
             work = _Work(reader=reader, columns=columns, origin=origin, name=name, kind=kind, report=report)
             work.run(waiting, threads=read.threads)
-    return FriendFiles(
+    return WrittenFriends(
         written=tuple(job.output for job in waiting), skipped=tuple(job.output for job in jobs if job not in waiting)
     )
 

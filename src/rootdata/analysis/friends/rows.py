@@ -1,4 +1,4 @@
-"""Rows that come in any order, from any rank, kept on disk until they are written in the order of their files."""
+"""KeptRows that come in any order, from any rank, kept on disk until they are written in the order of their files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 _TYPES = "types.json"
 
 
-class Rows:
+class KeptRows:
     """The rows that one rank has, and at the end those of all of them.
 
     Parameters

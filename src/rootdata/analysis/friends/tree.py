@@ -38,7 +38,7 @@ def plain_name(name: str) -> str:
     return f"_{word}" if word[0].isdigit() else word
 
 
-class TreeWriter:
+class FriendTreeWriter:
     """Appends rows to the tree of an open file.
 
     Parameters
@@ -74,7 +74,7 @@ class TreeWriter:
 @contextlib.contextmanager
 def writing(
     path: Path, types: Mapping[str, np.dtype[Any]], *, origin: Mapping[str, Any], tree: str = TREE, kind: str = "TTree"
-) -> Iterator[TreeWriter]:
+) -> Iterator[FriendTreeWriter]:
     """Give the writer of a file, which takes its name when the block ends well, and disappears when it doesn't.
 
     Parameters
@@ -90,12 +90,16 @@ def writing(
     FileError
         Where it can't be written; what was there stays.
     """
-    with _told(path), disk.writing(path) as file:
-        with os.fdopen(os.dup(file.fileno()), "r+b") as sink, uproot.recreate(sink) as target:
-            target[ORIGIN] = json.dumps(origin)
-            writer = TreeWriter(target, tree=tree, kind=kind, types=types)
-            yield writer
-            writer.flush()
+    with (
+        _told(path),
+        disk.writing(path) as file,
+        os.fdopen(os.dup(file.fileno()), "r+b") as sink,  # uproot reads what it has written
+        uproot.recreate(sink) as target,
+    ):
+        target[ORIGIN] = json.dumps(origin)
+        writer = FriendTreeWriter(target, tree=tree, kind=kind, types=types)
+        yield writer
+        writer.flush()
 
 
 @contextlib.contextmanager

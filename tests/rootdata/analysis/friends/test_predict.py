@@ -38,7 +38,7 @@ def test_each_entry_has_its_row(analysis, friends):
         assert found["event"].tolist() == events["event"].tolist()
         assert found["selected"].tolist() == (events["met"] > 10).tolist()
         assert (found["score_signal"][~found["selected"]] == -1).all()
-        assert ((0 < found["score_signal"]) == found["selected"]).all()
+        assert ((found["score_signal"] > 0) == found["selected"]).all()
 
 
 def test_scores_and_parts_are_those_of_training(analysis, friends):
