@@ -144,8 +144,8 @@ def _add_predict(commands: Any) -> None:
         help="written as well; may be repeated (default: those of the training)",
     )  # fmt: skip
     parser.add_argument(
-        "--variation", action="append", metavar="NAME=EXPRESSION",
-        help="a weight, written as weight_NAME; may be repeated (default: those of the training)",
+        "--weight", action="append", metavar="NAME=EXPRESSION",
+        help="of events, written as weight_NAME, nominal=... as weight; may be repeated",
     )  # fmt: skip
     parser.add_argument("--parts", action="store_true", help="write which part of the training's data an event is in")
     parser.add_argument("--workers", type=int, default=0, help="files at a time (default: processors, at most 4)")
@@ -344,7 +344,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
         **{option: asked[option] for option in same},
         cut=None if arguments.cut == "none" else arguments.cut,
         observers=_expressions(arguments.observer, "--observer"),
-        variations=_expressions(arguments.variation, "--variation", is_named=True),
+        weights=_expressions(arguments.weight, "--weight", is_named=True),
         progress=console.is_terminal,
     )
     console.print(found.summary(), highlight=False, soft_wrap=True, markup=False)

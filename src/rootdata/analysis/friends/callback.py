@@ -15,7 +15,7 @@ import torch
 
 from rootdata import disk
 from rootdata.analysis.friends import tree as friend
-from rootdata.analysis.friends.columns import ENTRY, SELECTED, score_names
+from rootdata.analysis.friends.columns import ENTRY, SELECTED, score_names, weight_name
 from rootdata.analysis.friends.names import outputs_of, place_of
 from rootdata.analysis.friends.rows import KeptRows
 from rootdata.errors import ConfigError
@@ -226,7 +226,7 @@ def _columns(
         if key.startswith(OBSERVED):
             made[friend.plain_name(key.removeprefix(OBSERVED))] = _plain(tensor)
         elif key.startswith(VARIED):
-            made[f"weight_{friend.plain_name(key.removeprefix(VARIED))}"] = _plain(tensor)
+            made[weight_name(key.removeprefix(VARIED))] = _plain(tensor)
     return made
 
 

@@ -28,6 +28,7 @@ from rootdata.table import take
 
 ENTRY, SELECTED, PART = "entry", "selected", "part"
 OF_THE_BUNDLE = "bundle"
+NOMINAL = "nominal"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,14 +40,14 @@ class FriendOptions:
     fill : stands for a score of an event that is not selected
     cut : ``bundle`` selects what the training selected; ``None`` all events; else an expression
     observers : column name to branch or expression; ``None`` for those of the training
-    variations : name to the event's weight under a variation, an expression; ``None`` for those of the training
+    weights : name of a variation to the event's weight under it, an expression; ``nominal`` is that without one
     parts : whether to say which part of the training's data an event is in
     """
 
     fill: float = -1.0
     cut: str | None = OF_THE_BUNDLE
     observers: Mapping[str, str] | None = None
-    variations: Mapping[str, str] | None = None
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
     parts: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,6 +58,11 @@ class FriendOptions:
 def score_names(columns: Sequence[str], regressions: Sequence[str]) -> tuple[str, ...]:
     """Name the columns of scores: ``score_<class>``, and those of regressions as they are called."""
     return tuple(plain_name(name) if name in regressions else f"score_{plain_name(name)}" for name in columns)
+
+
+def weight_name(variation: str) -> str:
+    """Name the column of the weights under a variation; ``nominal`` is none."""
+    return "weight" if variation == NOMINAL else f"weight_{plain_name(variation)}"
 
 
 class FriendColumns:
@@ -78,14 +84,13 @@ class FriendColumns:
         self.scorer = scorer
         self._fill = np.float32(wanted.fill)
         self._cuts = _cuts_of(manifest, wanted.cut)
-        observers = _of_the_training(manifest, "observers") if wanted.observers is None else wanted.observers
-        variations = _of_the_training(manifest, "variations") if wanted.variations is None else wanted.variations
+        observers = _of_the_training(manifest) if wanted.observers is None else wanted.observers
         self.scores = score_names(manifest.columns, manifest.regressions)
-        self._weights = tuple(f"weight_{plain_name(name)}" for name in variations)
+        self._weights = tuple(weight_name(name) for name in wanted.weights)
         self._config = _config(
             manifest,
             {plain_name(name): text for name, text in observers.items()}
-            | dict(zip(self._weights, variations.values(), strict=True)),
+            | dict(zip(self._weights, wanted.weights.values(), strict=True)),
         )
         self._has_parts = wanted.parts
         fixed = (ENTRY, SELECTED, *([PART] if wanted.parts else []), *self.scores)
@@ -176,7 +181,7 @@ class FriendColumns:
         bad = np.flatnonzero(selected & ~np.isfinite(single))
         if len(bad):
             raise DataError(
-                f"variations: {name!r} is missing or not finite at entry {block.start + int(bad[0])} of "
+                f"weights: {name!r} is missing or not finite at entry {block.start + int(bad[0])} of "
                 f"{block.location.path}; give such events a value: where(isnan(x), 0, x)"
             )
         return single
@@ -211,10 +216,10 @@ def _cuts_of(manifest: Manifest, cut: str | None) -> tuple[tuple[str, ...], ...]
     return ((cut,),)
 
 
-def _of_the_training(manifest: Manifest, option: str) -> Mapping[str, str]:
-    """Return what the data of the training named, as far as the manifest says it."""
+def _of_the_training(manifest: Manifest) -> Mapping[str, str]:
+    """Return the observers of the training, as far as the manifest says it."""
     data = manifest.training.get("data")
-    found = data.get(option) if isinstance(data, Mapping) else None
+    found = data.get("observers") if isinstance(data, Mapping) else None
     if isinstance(found, Mapping):
         return {str(name): str(text) for name, text in found.items()}
     return {str(text): str(text) for text in found} if isinstance(found, list | tuple) else {}

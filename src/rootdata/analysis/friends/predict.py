@@ -67,7 +67,7 @@ def predict(
     fill: float = -1.0,
     cut: str | None = OF_THE_BUNDLE,
     observers: Sequence[str] | Mapping[str, str] | None = None,
-    variations: Mapping[str, str] | None = None,
+    weights: Mapping[str, str | float] | None = None,
     parts: bool = False,
     workers: int = 0,
     patience: float = 120.0,
@@ -91,7 +91,8 @@ def predict(
     fill : stands for the scores of events that are not selected
     cut : ``bundle`` selects what the training selected; ``None`` all events; else an expression
     observers : branches or expressions to write as well, a list or name → expression; by default the training's
-    variations : name → the event's weight under a variation, written as ``weight_<name>``; by default the training's
+    weights : name of a variation → the event's weight under it, an expression, written as ``weight_<name>``;
+        ``nominal`` → the weight without one, ``weight``
     parts : also say which part of the training's data an event is in: 0, 1, 2 for train, val, test, else -1
     workers : files that are worked on at a time; 0: as many as there are processors, at most 4
     patience, deadline : of reading remote files, see :class:`rootdata.options.read.ReadConfig`
@@ -107,7 +108,7 @@ def predict(
     read = parse_read({"num_workers": workers, "patience": patience, "deadline": deadline})
     wanted = FriendOptions(
         fill=values.number(fill, "fill"), cut=_cut(cut), observers=_named(observers, "observers"),
-        variations=_named(variations, "variations"), parts=values.flag(parts, "parts"),
+        weights=_weights(weights), parts=values.flag(parts, "parts"),
     )  # fmt: skip
     with contextlib.closing(open_scorer(bundle)) as scorer:
         columns = FriendColumns(scorer, wanted)
@@ -146,6 +147,15 @@ def _named(given: Any, where: str) -> dict[str, str] | None:
         return None
     table = given if isinstance(given, Mapping) else {text: text for text in values.names(given, where)}
     return {str(name): values.text(text, f"{where}.{name}") for name, text in table.items()}
+
+
+def _weights(given: Any) -> dict[str, str]:
+    """Return the weights as expressions; a number is one."""
+    table = values.mapping(given or {}, "weights", "{'up': 'genWeight * 1.1'}")
+    return {
+        str(name): value if isinstance(value, str) else repr(values.number(value, f"weights.{name}"))
+        for name, value in table.items()
+    }
 
 
 def _inputs(found: Sequence[Location], out: Path) -> list[Location]:
