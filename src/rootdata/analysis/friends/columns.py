@@ -110,7 +110,7 @@ class FriendColumns:
         if self._has_parts:
             beside += selection.split_branches(self._config)
         for name in beside:
-            tree.describe(name)
+            _check_there(name, tree)
         cuts = tuple(self._known_of(group, tree) for group in self._cuts)
         needed = [*(spec.name for spec in self.scorer.manifest.branches), *beside]
         needed += [name for group in cuts for cut in group for name in selection.branches_of(cut, self._config)]
@@ -205,6 +205,15 @@ class FriendColumnsOfFile:
     def __call__(self, raw: Columns, block: Block) -> Arrays:
         """Make the columns of a block of the file."""
         return self.columns.make(raw, self.cuts, block)
+
+
+def _check_there(name: str, tree: Tree) -> None:
+    try:
+        tree.describe(name)
+    except BranchError as error:
+        raise BranchError(
+            f"{error}; an observer, a weight or the split needs it: check what is to be written"
+        ) from error
 
 
 def _cuts_of(manifest: Manifest, cut: str | None) -> tuple[tuple[str, ...], ...]:

@@ -18,7 +18,7 @@ from rootdata.analysis.friends.columns import OF_THE_BUNDLE, FriendColumns, Frie
 from rootdata.analysis.friends.names import outputs_of, place_of
 from rootdata.analysis.friends.scorer import open_scorer
 from rootdata.bundle.manifest import Manifest
-from rootdata.errors import BranchError, FileError
+from rootdata.errors import BranchError, ConfigError, FileError
 from rootdata.events.selection import Block
 from rootdata.io.files import find, state_of, states_of
 from rootdata.io.reader import BlockReader, ChangedError
@@ -105,6 +105,8 @@ def predict(
         In one sentence; what was finished before stays.
     """
     values.choice(kind, friend.KINDS, "kind")
+    if not files:
+        raise ConfigError("files: got none; name files, globs, folders or texts of them")
     read = parse_read({"num_workers": workers, "patience": patience, "deadline": deadline})
     wanted = FriendOptions(
         fill=values.number(fill, "fill"), cut=_cut(cut), observers=_named(observers, "observers"),
