@@ -44,12 +44,14 @@ class ServedModel:
                 "/versions/3 or /aliases/production behind it where it is not the latest version"
             )
         self._model = unquote(parts["name"])
-        with _told():
+        with contextlib.ExitStack() as held, _told():
             self._client = Client(parts["server"], key=os.environ.get(KEY) or None, timeout=120.0)
+            held.callback(self._client.close)  # unless all goes well
             self._version = int(parts["version"]) if parts["version"] else self._meant(parts["alias"])
             plain = self._client.card(self._model, self._version)
+            self.manifest = Manifest.from_dict(plain["manifest"])
+            held.pop_all()
         self.name = f"{parts['server']}/models/{parts['name']}/versions/{self._version}"
-        self.manifest = Manifest.from_dict(plain["manifest"])
 
     def _meant(self, alias: str | None) -> int:
         """Return the version that an alias points at, the latest without one."""

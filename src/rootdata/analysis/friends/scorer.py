@@ -65,6 +65,7 @@ def open_scorer(model: str | Path) -> Scorer:
     opener = cast("Callable[[str], Scorer]", SCORERS.find(kind))
     scorer = opener(str(model))
     if not scorer.manifest.takes_events:
+        scorer.close()
         raise BundleError(
             f"{model}: its manifest names no branches, the graph takes tensors alone; export it with rootdata, or add "
             "the names of its features"
