@@ -120,6 +120,16 @@ def cut_branches(config: DataConfig) -> tuple[str, ...]:
     return _resolved((n for cut in config.cuts for n in sorted(parse(cut).names)), config)
 
 
+def observer_branches(config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that observers need, in a stable order."""
+    return _resolved((n for o in config.observers for n in sorted(parse(o.value).names)), config)
+
+
+def split_branches(config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that the split needs, in a stable order."""
+    return _resolved(sorted(split.branches_of(config.split)), config)
+
+
 def branches_of(text: str, config: DataConfig) -> tuple[str, ...]:
     """Return the branches that an expression needs, derived columns resolved, in a stable order."""
     return _resolved(sorted(parse(text).names), config)
@@ -200,10 +210,7 @@ def select(
     """
     n = block.stop - block.start
     columns = _ColumnsOnUse(config, raw, block)
-    parts = split.assign(
-        config.split, columns, location=block.location, start=block.start, stop=block.stop,
-        num_entries=block.num_entries,
-    )  # fmt: skip
+    parts = _parts(config, columns, block)
     passes = np.ones(n, np.bool_)
     for text in (config.cut, sample.cut):
         if text is not None:
@@ -292,6 +299,43 @@ def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events:
     """
     block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
     return _decision(text, _per_event(text, _ColumnsOnUse(config, raw, block), block, what="cut"), block)
+
+
+def observed(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> dict[str, npt.NDArray[Any]]:
+    """Compute the observers of all events of a block, whatever the cuts say.
+
+    Parameters
+    ----------
+    config : names the observers, and says what is derived
+    raw : branch name to column, axis 0 = the block's entries
+    block : where the columns come from
+
+    Raises
+    ------
+    DataError, ExpressionError
+        For one that is no number an event, or that is missing and can't say so.
+    """
+    columns, keep = _ColumnsOnUse(config, raw, block), np.ones(block.stop - block.start, bool)
+    return {o.name: _observer(o, columns, keep, block) for o in config.observers}
+
+
+def parts_of(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> split.Parts:
+    """Say which part every event of a block belongs to; see :func:`rootdata.events.split.assign`.
+
+    Parameters
+    ----------
+    config : with the split, and what is derived
+    raw : branch name to column, with all that the split needs
+    block : where the columns come from
+    """
+    return _parts(config, _ColumnsOnUse(config, raw, block), block)
+
+
+def _parts(config: DataConfig, columns: _ColumnsOnUse, block: Block) -> split.Parts:
+    return split.assign(
+        config.split, columns, location=block.location, start=block.start, stop=block.stop,
+        num_entries=block.num_entries,
+    )  # fmt: skip
 
 
 def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:
