@@ -78,8 +78,6 @@ HOMES = {
     "fastjet": ("tth.physics.pythia",),
     "pyarrow": ("io.tables",),
     "onnx": ("bundle.export", "bundle.portable", "bundle.joined", "models.estimators"),
-    "onnxruntime": ("bundle.export",),
-    "onnx": ("bundle.export", "bundle.portable"),
     "onnxruntime": ("bundle.export", "analysis.friends.scorer"),
     "litserve": (),
     "fastapi": (),
