@@ -112,3 +112,12 @@ FILE_FORMATS = Registry(
         "csv": "rootdata.io.tables.text:CsvFormat",
     },
 )
+SCORERS = Registry(
+    "scorer",
+    group="rootdata.scorers",
+    built_in={
+        "bundle": "rootdata.analysis.friends.scorer:Bundles",
+        "http": "serve.scorer:ServedModels",
+        "https": "serve.scorer:ServedModels",
+    },
+)

@@ -16,7 +16,7 @@ from rootdata.loading.part import Part
 from rootdata.loading.position import Cursor, cursor_of, state_of
 from rootdata.loading.readers import Stop, prefetched
 from rootdata.loading.stream import Arrays
-from rootdata.options.data import OBSERVED
+from rootdata.options.data import OBSERVED, VARIED
 from rootdata.options.parsed import Options
 from rootdata.scan.executors import Executor
 from rootdata.scan.lookup import scan_for
@@ -247,6 +247,8 @@ class RootDataset(IterableDataset[Batch]):
         """Say whether batches hold what a slab does."""
         if key.startswith(OBSERVED):
             return self._events.has_observers
+        if key.startswith(VARIED):
+            return not self._events.is_training
         return self._index or key != "index"
 
     def _cut(self, source: Generator[Arrays, None, None], size: int) -> Iterator[list[Batch]]:
