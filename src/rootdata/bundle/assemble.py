@@ -15,6 +15,7 @@ from rootdata.events import selection
 from rootdata.events.selection import Objects
 from rootdata.expressions.objects import Flat
 from rootdata.jagged import Column, Ints, Jagged, offsets_of
+from rootdata.layouts.layout import MOST
 from rootdata.missing import Bools, as_real, find_missing, values_of
 from rootdata.table import Table
 
@@ -120,8 +121,11 @@ class Assembler:
         self._cuts = cut_groups(manifest.selection)
         self._inputs = manifest.inputs
         self._ranges = manifest.ranges
-        self._lengths = {c.name: int(c.length) for c in self._config.jagged}
+        self._lengths = {c.name: MOST if c.length == "auto" else c.length for c in self._config.jagged}
         self._is_fixed = {t.collection: isinstance(t.shape[-1], int) for t in manifest.inputs}
+        for name, length in self._lengths.items():
+            if length == MOST and self._is_fixed.get(name, True):
+                raise BundleError(f"manifest: features.jagged.{name}: its length must be a number, as its inputs have one")
         self._check(manifest)
 
     def _check(self, manifest: Manifest) -> None:
