@@ -22,9 +22,7 @@ from rootdata.errors import ConfigError
 from rootdata.io.files import identity
 from rootdata.location import Location
 from rootdata.options import values
-from rootdata.options.data import OBSERVED
-
-VARIED = "variations/"  # what the keys of a batch with weights under a variation begin with
+from rootdata.options.data import OBSERVED, VARIED
 
 
 class FriendWriter(pl.Callback):
