@@ -54,7 +54,8 @@ class XGBoost(Boosted):
         self._booster: xgboost.Booster | None = None
         self._is_external = external_memory
         goal = {"objective": "binary:logistic"} if classes == 2 else {"objective": "multi:softprob"}
-        own = {"tree_method": "hist", "max_depth": depth, "learning_rate": lr, "seed": seed, **goal}
+        own = {"tree_method": "hist", "max_depth": depth, "learning_rate": lr, "seed": seed}
+        own |= {"seed_per_iteration": True, **goal}  # what is drawn does not depend on the rounds before
         super().__init__(shapes, classes=classes, trees=trees, params=own | dict(params or {}), threads=threads)
 
     @property
