@@ -132,14 +132,18 @@ def test_a_checkpoint_holds_the_trees_and_no_code(trained: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    ("kind", "step"),
-    [("xgboost", 4), ("xgboost", 7), ("lightgbm", 7), pytest.param("in memory", 7, marks=pytest.mark.long)],
+    ("kind", "step", "share"),
+    [
+        ("xgboost", 7, 1.0),
+        ("lightgbm", 7, 0.7),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in [("xgboost", 4, 0.7), ("in memory", 8, 1.0)]),
+    ],
 )
 def test_a_training_that_goes_on_ends_with_the_trees_of_an_unbroken_one(
-    kind: str, step: int, events: Path, tmp_path: Path
+    kind: str, step: int, share: float, events: Path, tmp_path: Path
 ) -> None:
     """Between two epochs, and within one."""
-    params = {"subsample": 0.7, **({"bagging_freq": 1} if kind == "lightgbm" else {})}
+    params = {"subsample": share, **({"bagging_freq": 1} if kind == "lightgbm" else {})}
     data = make_data(events)
     keep = ModelCheckpoint(dirpath=tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1,
                            save_on_train_epoch_end=False)  # fmt: skip
