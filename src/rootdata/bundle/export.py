@@ -172,7 +172,7 @@ def _made(
     with computing(network) as dtype:
         batch = in_type(_as_tensors(parity.training_batch(data.data, data.specs, compared), network), dtype)
         call = call or call_of(network, list(batch))
-        outputs = _called(network, call, batch)
+        outputs = _called(network, call, batch, num_events=compared.num_events)
         finish, targets = _predicting(network, data)
         kind = "none" if finish else activation_of(activation, outputs, len(data.classes))
         names = _columns(columns, outputs if finish is None else finish(outputs).get(SCORES), data.classes)
@@ -304,7 +304,7 @@ def _as_tensors(arrays: Mapping[str, npt.NDArray[Any]], network: nn.Module) -> d
     return {name: torch.from_numpy(values).to(_device_of(network)) for name, values in arrays.items()}
 
 
-def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
+def _called(network: nn.Module, call: Call, batch: dict[str, Tensor], *, num_events: int) -> Tensor:
     """Call a network, and say what it was called with where it fails."""
     shapes = ", ".join(f"{name} {tuple(values.shape)}" for name, values in batch.items())
     try:
@@ -320,7 +320,7 @@ def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
         raise BundleError(
             f"{type(network).__name__} returns {type(outputs).__name__}; expected one tensor: pick it with `call`"
         )
-    if outputs.ndim and len(outputs) != len(next(iter(batch.values()))):
+    if outputs.ndim and len(outputs) != num_events:
         raise BundleError(f"{type(network).__name__} returns shape {tuple(outputs.shape)} for {shapes}")
     return outputs
 
@@ -336,7 +336,7 @@ def _is_elastic(network: nn.Module, call: Call, batch: dict[str, Tensor], layout
     """Say whether the outputs stay the same when places without an object are cut off."""
     full, narrow = dict(batch), dict(batch)
     for c in layout.collections if layout.form.masks_objects else ():
-        if f"{c.name}_mask" not in batch:  # an image is the same for any number of places
+        if f"{c.name}_mask" not in batch or c.name in layout.by_object:  # the same for any number of places
             continue
         kept, mask = max(1, c.length // 2), f"{c.name}_mask"
         place = torch.arange(c.length, device=batch[mask].device) < kept
