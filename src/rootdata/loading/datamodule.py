@@ -352,14 +352,16 @@ class RootDataModule(_Base):  # type: ignore[misc]
         DataError
             For a feature that is constant or missing everywhere.
         ConfigError
-            For a fit within another trainer's run, or where ``mix`` leaves a class without events.
+            For a fit within another trainer's run, of a network that would compute with the NaN that is padded with, or
+            where ``mix`` leaves a class without events.
         """
         _ = self.scanned.transforms, self.scanned.target_transforms, self.scanned.layout
         shares_of(self.data, self.specs, self.order)
         if self.trainer is not None:
             self._trainers.add(self.trainer)
             end_together(self.trainer)
-        if self._fitting() is not None:
+        if (trainer := self._fitting()) is not None:
+            check_padding(self, trainer.lightning_module)
             if self._around() is not None:
                 raise ConfigError(
                     "fit: got a data module in the midst of another run; give each trainer its own, or a copy.deepcopy"
@@ -380,7 +382,6 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if trainer is None:
             return self._kept(Loader(events))
         check_weights(self)
-        check_padding(self, trainer.lightning_module)
         if hasattr(trainer.lightning_module, "epoch_of"):  # it reads the events by itself
             events = trainer.lightning_module.epoch_of(events)
         self._progress.check(trainer, events.identity)
