@@ -22,8 +22,8 @@ from rootdata import disk
 from rootdata.errors import BundleError, ConfigError
 from rootdata.options.data import OBSERVED, TARGETS
 from rootdata.training import metrics, responses, scored
-from rootdata.training.scored import VARIED
 from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
+from rootdata.training.scored import VARIED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

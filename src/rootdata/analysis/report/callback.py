@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
-from rootdata.analysis.report import make
+from rootdata.analysis.report import inputs, make
 from rootdata.analysis.report.config import ReportConfig
 from rootdata.analysis.report.tested import FILE, Tested, checksum, columns_of, names_for
 from rootdata.errors import ConfigError
@@ -62,6 +63,33 @@ class Report(ScoreReport):
             training_events=training_events, importance_events=importance_events, shuffles=shuffles,
             gradients=gradients,
         )  # fmt: skip
+        self._sampled = inputs.Sampled(0)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget an earlier test."""
+        super().on_test_start(trainer, pl_module)
+        is_wanted = self.plots and trainer.is_global_zero
+        self._sampled = inputs.Sampled(self.config.importance_events if is_wanted else 0)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the scores of one batch, and the inputs of some of its events.
+
+        Parameters
+        ----------
+        trainer, pl_module, outputs, batch_idx, dataloader_idx : as of :class:`ScoreReport`
+        batch : whose inputs are looked at
+        """
+        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        expected = sum(trainer.num_test_batches) * len(outputs["label"]) if "label" in outputs else 0
+        self._sampled.add(batch, expected=expected, to_array=as_array)
 
     def _draw(self, figures: Mapping[str, Any]) -> None:
         """Leave the pictures to the page."""
@@ -73,6 +101,7 @@ class Report(ScoreReport):
         tested = self._tested(batches, trainer, pl_module)
         tested.save(self.folder / FILE)
         self.paths["scored"] = self.folder / FILE
+        make.keep_inputs(self.folder, self._looked_at(trainer, pl_module))
         try:
             self.paths["report"] = make.report(self.folder, self.config)
         except ConfigError as error:  # a library that is absent is no reason to lose a training
@@ -106,9 +135,30 @@ class Report(ScoreReport):
         columns = columns_of(kept)
         return {key: columns[key] for key in ("score", "label", "weight", "sample") if key in columns}
 
+    def _looked_at(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Return the numbers of the inputs' pictures."""
+        columns, data = self._sampled.columns(), getattr(trainer, "datamodule", None)
+        self._sampled = inputs.Sampled(0)
+        if not columns or not hasattr(data, "scanned") or not set(data.shapes) <= set(columns):
+            return {}
+        found: dict[str, Any] = {}
+        for place, numbers in inputs.distributions(data, columns, classes=data.classes).items():
+            found[f"{make.FEATURES}{place}"] = numbers
+        groups = inputs.groups_of(data.scanned.layout, columns)
 
-def answers(trainer: pl.Trainer, network: pl.LightningModule, batch: Any, number: int) -> dict[str, torch.Tensor]:
-    """Return what a network predicts of a batch, as in a test.
+        def ask(batch: Mapping[str, Any]) -> dict[str, Any]:
+            tensors = {key: torch.from_numpy(values) for key, values in batch.items()}
+            return {key: as_array(v) for key, v in answers(trainer, pl_module, tensors).items() if is_kept(key)}
+
+        if groups and ask({key: values[:1] for key, values in columns.items()}):
+            found["importance"] = inputs.importance(columns, groups, ask, shuffles=self.config.shuffles)
+            if self.config.gradients:
+                found["gradients"] = inputs.gradients(columns, groups, partial(answers, trainer, pl_module))
+        return found
+
+
+def answers(trainer: pl.Trainer, network: pl.LightningModule, batch: Any, number: int = 0) -> dict[str, torch.Tensor]:
+    """Return what a network predicts of a batch, as in a test; with gradients where these are on.
 
     Parameters
     ----------
@@ -120,7 +170,7 @@ def answers(trainer: pl.Trainer, network: pl.LightningModule, batch: Any, number
     moved = trainer.strategy.batch_to_device(batch)
     was_training = network.training
     network.eval()
-    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+    with trainer.precision_plugin.forward_context():
         found = network.predict_step(moved, number)
     network.train(was_training)
     return dict(found) if isinstance(found, Mapping) else {}

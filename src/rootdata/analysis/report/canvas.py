@@ -34,6 +34,7 @@ FORMATS = ("png", "pdf")
 PANELS = 3  # beside each other
 MUTED = "#808080"  # seen on light and on dark
 INK = "#000000"
+_LONG = re.compile(r"(\.\d{2})\d+")  # coordinates to a hundredth of a point are enough
 
 
 def check_installed() -> None:
@@ -154,7 +155,9 @@ class Canvas:
         found = getattr(mplhep.style, "LHCb2" if name == "LHCb" else name)
         return {**found, **mine, "figure.autolayout": False, "figure.constrained_layout.use": False}
 
-    def figure(self, n_panels: int = 1, *, columns: int = PANELS, height: float = 0.82) -> tuple[Figure, list[Axes]]:
+    def figure(
+        self, n_panels: int = 1, *, columns: int = PANELS, height: float = 0.82, is_dense: bool = False
+    ) -> tuple[Figure, list[Axes]]:
         """Make a figure of panels.
 
         Parameters
@@ -162,6 +165,7 @@ class Canvas:
         n_panels : how many
         columns : of them beside each other at most
         height : of a panel, in its width
+        is_dense : many small panels, with room for their titles; finding out how much each needs takes its time
         """
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -169,14 +173,40 @@ class Canvas:
         width = float(mpl.rcParams["figure.figsize"][0])
         across = min(n_panels, columns)
         down = -(-n_panels // across)
-        figure = Figure(figsize=(width * across, width * height * down), layout="constrained")
+        if is_dense:
+            size = (width * across * 0.4, width * height * down * 0.4)
+            figure = Figure(figsize=size)
+            figure.subplots_adjust(
+                left=0.3 / size[0],
+                right=1 - 0.3 / size[0],
+                bottom=0.6 / size[1],
+                top=1 - 0.4 / size[1],
+                wspace=0.12,
+                hspace=0.5,
+            )
+        else:
+            figure = Figure(figsize=(width * across, width * height * down), layout="constrained")
         panels = list(figure.subplots(down, across, squeeze=False).flat)
         for axes in panels[n_panels:]:
             axes.set_visible(False)
         return figure, panels[:n_panels]
 
-    def finish(self, figure: Figure, axes: Axes) -> Figure:
-        """Put the label above a panel, and below the figure whether its events are weighted."""
+    def finish(self, figure: Figure, axes: Axes, *, has_label: bool = True) -> Figure:
+        """Put the label above a panel, and below the figure whether its events are weighted.
+
+        Parameters
+        ----------
+        figure : with everything else in it
+        axes : the first panel
+        has_label : whether there is room for the label
+        """
+        if has_label:
+            self._label(axes)
+        words = "weighted events" if self.weighted else "unweighted events"
+        figure.supxlabel(words, x=0.01, ha="left", fontsize="x-small", color=MUTED)
+        return figure
+
+    def _label(self, axes: Axes) -> None:
         config = self.config
         if config.style != "plain":
             import mplhep
@@ -190,9 +220,6 @@ class Canvas:
                 axes.set_title(config.label, loc="left", fontsize=12, fontweight="bold")
             if facts:
                 axes.set_title(" ".join(facts), loc="right", fontsize=12)
-        words = "weighted events" if self.weighted else "unweighted events"
-        figure.supxlabel(words, x=0.01, ha="left", fontsize="x-small", color=MUTED)
-        return figure
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:
@@ -204,8 +231,9 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     folder : of the files
     name : of them, without ending
     """
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # once, for all formats
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # once, for all formats
     width = figure.get_size_inches()[0]
     for ending in FORMATS:
         with disk.writing(folder / f"{name}.{ending}") as file:
@@ -226,5 +254,5 @@ def inline(figure: Figure, name: str) -> str:
     svg = svg.replace(INK, "currentColor").replace(MUTED, "var(--muted)")
     svg = re.sub(r'(<svg [^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"\1", svg, count=1)
     svg = re.sub(r' id="(?!m|p|D|[a-zA-Z]+-)[a-z]+_\d+"', "", svg)  # of groups, which nothing refers to
-    svg = re.sub(r"(-?\d+\.\d{2})\d+", r"\1", svg)
+    svg = re.sub(r' d="[^"]*"', lambda path: _LONG.sub(r"\1", path[0]), svg)
     return re.sub(r"\s*\n\s*", " ", svg).replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rootdata import disk
 from rootdata.analysis.report import canvas as drawing
-from rootdata.analysis.report import classification, learning, page, regression, scores
+from rootdata.analysis.report import classification, inputs, learning, page, regression, scores
 from rootdata.analysis.report.canvas import Canvas, Numbers
 from rootdata.analysis.report.config import ReportConfig
 from rootdata.analysis.report.tested import Tested
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "report.html"
+FEATURES = "features_"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,6 +231,53 @@ def _significance(events: ScoredEvents, tested: Tested, config: ReportConfig) ->
     )  # fmt: skip
 
 
+def keep_inputs(run: Path, found: Mapping[str, Numbers]) -> None:
+    """Write what was learnt of the inputs, and remove what an earlier test wrote of them.
+
+    Parameters
+    ----------
+    run : folder of the training
+    found : by the name of the picture
+    """
+    folder = run / Path(PAGE).stem
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.json"):
+        if path.stem in _INPUTS or path.stem.startswith(FEATURES):
+            path.unlink()
+    for name, numbers in found.items():
+        write_numbers(numbers, folder / f"{name}.json")
+
+
 def _inputs(folder: Path) -> Iterator[Sheet]:
     """Yield what the test wrote down of the inputs, which are not kept."""
-    yield from ()
+    for name, (title, text, picture) in _INPUTS.items():
+        if (path := folder / f"{name}.json").is_file():
+            numbers = json.loads(path.read_text(encoding="utf-8"))
+            counts = f"{numbers['events']:,} test events"
+            if name == "gradients":
+                counts += f", {numbers['steps']} steps; contributions miss the logit by {numbers['completeness']:.2g}"
+            else:
+                counts += f", {numbers['shuffles']} shuffles each, whose spread the bars show"
+            yield Sheet(name=name, title=title, text=f"{text} {counts}.", numbers=numbers, draw=picture)
+    for path in sorted(folder.glob(f"{FEATURES}*.json")):
+        place = path.stem.removeprefix(FEATURES)
+        yield Sheet(
+            name=path.stem, title="Features" if place == "flat" else f"Features of {place}",
+            text="Before and after scaling, each class normalised to one; the outer bins hold what lies beyond them. Of "
+            "some of the test events.",
+            numbers=json.loads(path.read_text(encoding="utf-8")), draw=inputs.draw_distributions,
+        )  # fmt: skip
+
+
+_INPUTS: dict[str, tuple[str, str, Callable[[Numbers, Canvas], Figure]]] = {
+    "importance": (
+        "Permutation importance",
+        "How much worse the result is where an input, or a whole collection (red), is shuffled among events:",
+        inputs.draw_importance,
+    ),
+    "gradients": (
+        "Integrated gradients",
+        "How much each input contributes to the logit, on the way from the mean event to each event:",
+        inputs.draw_gradients,
+    ),
+}

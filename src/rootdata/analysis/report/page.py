@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from rootdata import __version__
 from rootdata.analysis.report.canvas import Numbers
@@ -44,8 +45,8 @@ def one(tested: Tested, shown: Sequence[Shown], *, metrics: Mapping[str, Any], f
     by_name = {sheet.name: sheet for sheet in shown}
     parts = [
         f"<h1>{escape(tested.name)}</h1>", f'<p class="sub">{escape(_facts(tested))}</p>',
-        *_figures(by_name, metrics), *_contents(shown),
-        *(line for sheet in shown for line in card(sheet, folder=folder)), *_samples(metrics),
+        *_figures(by_name, metrics), *_contents(shown), '<div class="cards">',
+        *(line for sheet in shown for line in card(sheet, folder=folder)), "</div>", *_samples(metrics),
     ]  # fmt: skip
     return whole(tested.name, parts)
 
@@ -98,31 +99,30 @@ def _contents(shown: Sequence[Shown]) -> Iterator[str]:
     yield f'<nav aria-label="contents">{" ".join(links)}</nav>'
 
 
-def card(sheet: Shown, *, folder: str, prefix: str = "") -> Iterator[str]:
+def card(sheet: Shown, *, folder: str) -> Iterator[str]:
     """Show one picture, or table, with what it says and links to its files.
 
     Parameters
     ----------
     sheet : the picture
     folder : of its files, as a link sees it
-    prefix : before its anchor, where a page has several of the same name
     """
-    yield f'<section id="{prefix}{sheet.name}"><h2>{escape(sheet.title)}</h2>'
-    if sheet.svg:
-        yield f'<figure class="{_width(sheet.svg)}">{sheet.svg}</figure>'
     table = TABLES.get(sheet.name)
+    width = "wide" if table is not None or _is_wide(sheet.svg) else "single"
+    yield f'<section id="{escape(sheet.name)}" class="{width}"><h2>{escape(sheet.title)}</h2>'
+    if sheet.svg:
+        yield f"<figure>{sheet.svg}</figure>"
     if table is not None:
         yield from table(sheet.numbers)
     endings = ("png", "pdf", "json") if sheet.svg else ("json",)
-    links = " ".join(f'<a href="{escape(folder)}/{sheet.name}.{e}">{e.upper()}</a>' for e in endings)
+    links = " ".join(f'<a href="{quote(f"{folder}/{sheet.name}.{e}")}">{e.upper()}</a>' for e in endings)
     yield f'<p class="text">{escape(sheet.text)} <span class="files">{links}</span></p></section>'
 
 
-def _width(svg: str) -> str:
-    """Tell single panels from several beside each other, by the shape of the picture."""
+def _is_wide(svg: str) -> bool:
+    """Tell panels beside each other from a single one, by the shape of the picture."""
     size = svg.partition('viewBox="')[2].partition('"')[0].split()
-    across, down = (float(v) for v in size[2:4])
-    return "wide" if across > 1.5 * down or across > 800 else "single"
+    return bool(size) and float(size[2]) > 1.5 * float(size[3])
 
 
 def _rejection(numbers: Numbers) -> Iterator[str]:
@@ -154,7 +154,18 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[st
     yield "</tbody></table></div>"
 
 
-TABLES = {"rejection": _rejection}
+def _differences(numbers: Numbers) -> Iterator[str]:
+    rows = []
+    for pair in numbers["pairs"]:
+        gap, error = pair["difference"], pair["error"]
+        told = "-" if gap is None or error is None else f"{gap:+.5f} ± {error:.5f}"
+        sigmas = f"{abs(gap) / error:.1f} σ" if gap is not None and error else "-"
+        how = "same events, paired" if pair["is_paired"] else "different events"
+        rows.append((pair["first"], pair["second"], pair["class"], told, sigmas, how))
+    yield from table(("first", "second", "class", "difference of areas", "in errors", "events"), rows)
+
+
+TABLES = {"rejection": _rejection, "differences": _differences}
 
 
 def _samples(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -173,7 +184,7 @@ def _samples(metrics: Mapping[str, Any]) -> Iterator[str]:
 def _mean(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_mean(one)}" for name, one in value.items())
-    return "–" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.4f}"
 
 
 _PAGE = """<!doctype html>
@@ -199,13 +210,15 @@ a { color: var(--link); } .sub, .text { color: var(--muted); margin: .4rem 0 1re
 .text { font-size: .9rem; max-width: 60rem; } .files { white-space: nowrap; } .files a { margin-left: .4rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: .7rem; margin: 1rem 0; }
 .tile { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .9rem; }
-.tile b { display: block; font-size: 1.15rem; font-variant-numeric: tabular-nums; } .tile span { color: var(--muted); font-size: .85rem; }
+.tile b { display: block; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.tile span { color: var(--muted); font-size: .85rem; }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: .6rem 0; border-top: 1px solid var(--line);
   border-bottom: 1px solid var(--line); font-size: .9rem; }
 section { margin: 2rem 0; }
 figure { margin: 0; } figure svg { display: block; width: 100%; height: auto; fill: currentColor;
   stroke-linejoin: round; stroke-linecap: butt; }
-.single { max-width: 38rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 0 2.5rem; }
+.cards section { margin: 1.4rem 0; min-width: 0; } .cards .wide { grid-column: 1 / -1; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem 2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
@@ -215,7 +228,7 @@ th { font-weight: 600; } th:first-child, td:first-child { text-align: left; } th
   :root { color-scheme: light; --line: #d5d8de; --head: #f2f4f8; --ink: #000000; --paper: #ffffff; --muted: #555555;
     --link: #000000; }
   @page { margin: 14mm; }
-  body { margin: 0; max-width: none; font-size: 10.5pt; } nav, .files { display: none; }
+  body { margin: 0; max-width: none; font-size: 10.5pt; } .cards { display: block; } .single { max-width: 15cm; } nav, .files { display: none; }
   section, figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
 }
 </style>
