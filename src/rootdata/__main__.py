@@ -1,4 +1,7 @@
-"""The command line: ``rootdata inspect``, ``scan``, ``export``, ``report``, ``cache``, ``simulate``; also `python -m rootdata`."""
+"""The command line: ``rootdata inspect``, ``scan``, ``export``, ``report``, ``cache``, ``simulate``.
+
+``python -m rootdata`` is the same.
+"""
 
 from __future__ import annotations
 

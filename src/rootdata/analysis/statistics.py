@@ -101,7 +101,7 @@ def _share_below(values: Floats, weight: Floats, at: Floats) -> Floats:
     """Return the share of the weight of ``values`` that lies below each of ``at``; what is equal counts half."""
     order = np.argsort(values, kind="stable")
     sums = np.concatenate([[0.0], np.cumsum(weight[order])])
-    below, upto = (np.searchsorted(values[order], at, side=side) for side in ("left", "right"))  # type: ignore[call-overload]
+    below, upto = (np.searchsorted(values[order], at, side=side) for side in ("left", "right"))
     shares: Floats = (sums[below] + sums[upto]) / (2 * sums[-1])
     return shares
 
@@ -149,9 +149,9 @@ def efficiency(passed: AnyArray, weight: AnyArray) -> tuple[float, float]:
 def kolmogorov(x: float) -> float:
     """Return the chance that sqrt(n) times the largest distance is above ``x``: 2 sum (-1)^(k-1) exp(-2 k^2 x^2).
 
-    Below 0.3, where the series converges slowly, it is 1 to nine digits.
+    Below 0.2, where the series converges slowly, it is 1 to twelve digits.
     """
-    if x < 0.3:
+    if x < 0.2:
         return 1.0
     k = np.arange(1, TERMS + 1)
     series = 2 * float(((-1.0) ** (k - 1) * np.exp(-2 * (k * x) ** 2)).sum())

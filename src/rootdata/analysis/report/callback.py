@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rootdata.analysis.report import inputs, make
 from rootdata.analysis.report.config import ReportConfig
-from rootdata.analysis.report.tested import FILE, Tested, checksum, columns_of, names_for
+from rootdata.analysis.report.tested import FILE, ScoredRun, checksum, columns_of, names_for
 from rootdata.errors import ConfigError
 from rootdata.loading.dataset import RootDataset
 from rootdata.loading.part import Part
@@ -26,7 +26,7 @@ from rootdata.training.callbacks import ScoreReport, as_array, is_kept
 Batch = dict[str, NDArray[Any]]
 
 
-class Report(ScoreReport):
+class HtmlReport(ScoreReport):
     """Write what :class:`~rootdata.training.callbacks.ScoreReport` does, ``scored.npz`` and ``report.html``.
 
     The page needs neither the data nor the network: ``rootdata report RUN`` makes it anew from ``scored.npz``.
@@ -84,8 +84,10 @@ class Report(ScoreReport):
 
         Parameters
         ----------
-        trainer, pl_module, outputs, batch_idx, dataloader_idx : as of :class:`ScoreReport`
+        trainer, pl_module : as of :class:`ScoreReport`
+        outputs : what ``test_step`` returned
         batch : whose inputs are looked at
+        batch_idx, dataloader_idx : not used
         """
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         expected = sum(trainer.num_test_batches) * len(outputs["label"]) if "label" in outputs else 0
@@ -95,7 +97,14 @@ class Report(ScoreReport):
         """Leave the pictures to the page."""
 
     def conclude(self, batches: list[Batch], trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the scored events, and make the page."""
+        """Keep the scored events, and make the page.
+
+        Parameters
+        ----------
+        batches : what was kept of all processes' test events
+        trainer : that tested
+        pl_module : the network
+        """
         if not self.plots:
             return
         tested = self._tested(batches, trainer, pl_module)
@@ -107,7 +116,7 @@ class Report(ScoreReport):
         except ConfigError as error:  # a library that is absent is no reason to lose a training
             warnings.warn(str(error), stacklevel=2)
 
-    def _tested(self, batches: list[Batch], trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tested:
+    def _tested(self, batches: list[Batch], trainer: pl.Trainer, pl_module: pl.LightningModule) -> ScoredRun:
         data: Any = getattr(trainer, "datamodule", None)
         test = columns_of(batches)
         about = names_for(
@@ -118,7 +127,7 @@ class Report(ScoreReport):
         train = self._training(data, trainer, pl_module) if hasattr(data, "scanned") else {}
         about["scale"] = scales_of(data, test["sample"]) if hasattr(data, "specs") else {}
         test.pop("index", None)
-        return Tested(about=about, test=test, train=train)
+        return ScoredRun(about=about, test=test, train=train)
 
     def _training(self, data: Any, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Batch:
         """Score training events, each once, evenly mixed, as many as were asked for."""
@@ -137,7 +146,8 @@ class Report(ScoreReport):
 
     def _looked_at(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return the numbers of the inputs' pictures."""
-        columns, data = self._sampled.columns(), getattr(trainer, "datamodule", None)
+        columns = self._sampled.columns()
+        data: Any = getattr(trainer, "datamodule", None)
         self._sampled = inputs.Sampled(0)
         if not columns or not hasattr(data, "scanned") or not set(data.shapes) <= set(columns):
             return {}

@@ -84,7 +84,7 @@ def fill(values: Any, weight: Any, *, edges: Sequence[float]) -> Numbers:
 
 def total_of(histogram: Numbers) -> float:
     """Return the sum of all weights, those outside included."""
-    return float(sum(histogram["values"])) + histogram["below"][0] + histogram["above"][0]
+    return float(sum(histogram["values"]) + histogram["below"][0] + histogram["above"][0])
 
 
 def normalised(histogram: Numbers) -> tuple[Floats, Floats]:

@@ -70,8 +70,13 @@ def band(score: Floats, label: NDArray[Any], weight: Floats) -> Numbers:
             np.bincount(cells[of_class], weight[of_class] ** power, minlength=len(edges) + 1) for power in (1, 2)
         )
         rows.append(statistics.replicas(sums, squares, count=REPLICAS, seed=[SEED, number]))
-    signal, background = (np.cumsum(drawn, axis=1) / drawn.sum(axis=1, keepdims=True) for drawn in rows)
     at = np.linspace(0, 1, POINTS // 2 + 1)[1:-1]
+    some = np.logical_and(*(drawn.sum(axis=1) > 0 for drawn in rows))  # a replica of few events may have none
+    if not some.any():
+        return {"signal_efficiency": [], "low": [], "high": []}
+    signal, background = (
+        np.cumsum(drawn, axis=1) / drawn.sum(axis=1, keepdims=True) for drawn in (r[some] for r in rows)
+    )
     curves = np.stack([np.interp(at, np.maximum.accumulate(s), b) for s, b in zip(signal, background, strict=True)])
     low, high = np.quantile(curves, BAND, axis=0)
     return {"signal_efficiency": at.tolist(), "low": low.tolist(), "high": high.tolist()}
@@ -137,7 +142,7 @@ def rejection(events: ScoredEvents, *, at: Sequence[float]) -> Numbers:
         if np.isnan(metrics.area(curve)):
             continue
         groups = {"all background": label == 0}
-        groups |= {group: rows for group, _, rows in events.groups() if not label[rows].any()}
+        groups |= {group: inside for group, _, inside in events.groups() if not label[inside].any()}
         found[name] = []
         for share in at:
             cut = float(curve.threshold[min(np.searchsorted(curve.signal, share), len(curve.signal) - 1)])
@@ -172,7 +177,7 @@ def draw_matrix(found: Numbers, canvas: Canvas) -> Figure:
         for column in range(n):
             share = shares[row, column]
             written, colour = (
-                ("–", MUTED) if np.isnan(share) else (f"{share:.3f}", "#fefefe" if share > 0.5 else "#010101")
+                ("-", MUTED) if np.isnan(share) else (f"{share:.3f}", "#fefefe" if share > 0.5 else "#010101")
             )
             axes.text(column, row, written, ha="center", va="center", color=colour)
     axes.minorticks_off()
@@ -263,8 +268,8 @@ def calibration(events: ScoredEvents) -> Numbers:
         for cell in np.unique(cells):
             inside = cells == cell
             weight = events.weight[inside]
-            share, error = statistics.efficiency(label[inside] == 1, weight)
-            rows.append((metrics.mean(score[inside], weight=weight), share, error, float(weight.sum())))
+            mean_score = metrics.mean(score[inside], weight=weight)
+            rows.append((mean_score, *statistics.efficiency(label[inside] == 1, weight), float(weight.sum())))
         mean, share, error, weights = np.array(rows).T.reshape(4, -1)
         known = np.isfinite(mean + share)
         total = weights[known].sum()

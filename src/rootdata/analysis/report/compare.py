@@ -17,7 +17,7 @@ from rootdata.analysis.report import classification, make, page
 from rootdata.analysis.report.canvas import Canvas, Numbers, colours
 from rootdata.analysis.report.config import ReportConfig
 from rootdata.analysis.report.make import Sheet
-from rootdata.analysis.report.tested import Tested
+from rootdata.analysis.report.tested import ScoredRun
 from rootdata.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def compare(runs: Sequence[Path], config: ReportConfig, *, out: Path) -> Path:
     ConfigError
         For a run that is named twice, and where a library that draws is not installed.
     FileError, DataError
-        As :meth:`Tested.load`.
+        As :meth:`ScoredRun.load`.
     """
     drawing.check_installed()
     places = [run.resolve() for run in runs]
     twice = next((run for run, place in zip(runs, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
         raise ConfigError(f"{twice} is named twice; name each run once")
-    tested = dict(zip(runs, _named([Tested.load(run) for run in runs]), strict=True))
+    tested = dict(zip(runs, _named([ScoredRun.load(run) for run in runs]), strict=True))
     canvas = Canvas(config, weighted=any(one.is_weighted for one in tested.values()))
     folder = out.with_suffix("")
     shown = make.draw(list(_together(list(tested.values()))), canvas, folder=folder)
@@ -57,7 +57,7 @@ def compare(runs: Sequence[Path], config: ReportConfig, *, out: Path) -> Path:
     return out
 
 
-def _named(tested: Sequence[Tested]) -> list[Tested]:
+def _named(tested: Sequence[ScoredRun]) -> list[ScoredRun]:
     """Give runs of the same name a number."""
     names = [one.name for one in tested]
     return [
@@ -66,14 +66,14 @@ def _named(tested: Sequence[Tested]) -> list[Tested]:
     ]
 
 
-def _alone(run: Path, tested: Tested, config: ReportConfig, number: int, folder: Path) -> list[page.Shown]:
+def _alone(run: Path, tested: ScoredRun, config: ReportConfig, number: int, folder: Path) -> list[page.Drawn]:
     """Draw of one run what is shown beside the others."""
     sheets = [sheet for sheet in make.sheets_of(tested, run, config) if sheet.name in BESIDE]
     named = [replace(sheet, name=f"{number}_{sheet.name}") for sheet in sheets]
     return make.draw(named, Canvas(config, weighted=tested.is_weighted), folder=folder)
 
 
-def _together(tested: Sequence[Tested]) -> Iterator[Sheet]:
+def _together(tested: Sequence[ScoredRun]) -> Iterator[Sheet]:
     curves = {one.name: classification.roc(one.scores)["classes"] for one in tested if one.scores is not None}
     classes = list(dict.fromkeys(name for of in curves.values() for name in of))
     numbers = {name: {run: of[name] for run, of in curves.items() if name in of} for name in classes}
@@ -92,7 +92,7 @@ def _together(tested: Sequence[Tested]) -> Iterator[Sheet]:
         )  # fmt: skip
 
 
-def differences(tested: Sequence[Tested]) -> Iterator[dict[str, Any]]:
+def differences(tested: Sequence[ScoredRun]) -> Iterator[dict[str, Any]]:
     """Compare the areas of each two runs, for each class that both have.
 
     Parameters
@@ -142,7 +142,10 @@ def draw_rocs(found: Numbers, canvas: Canvas) -> Figure:
 
 
 def _parts(
-    tested: Mapping[Path, Tested], shown: Sequence[page.Shown], beside: Mapping[str, Sequence[page.Shown]], folder: str
+    tested: Mapping[Path, ScoredRun],
+    shown: Sequence[page.Drawn],
+    beside: Mapping[str, Sequence[page.Drawn]],
+    folder: str,
 ) -> Iterator[str]:
     yield f"<h1>{len(tested)} runs side by side</h1>"
     yield "<section>"
@@ -157,8 +160,10 @@ def _parts(
     ]
     yield from page.table(("run", *names, "weights"), rows)
     yield "</section>"
+    yield '<div class="cards">'
     for sheet in shown:
         yield from page.card(sheet, folder=folder)
+    yield "</div>"
     titles = list(dict.fromkeys((s.name.partition("_")[2], s.title) for of in beside.values() for s in of))
     for name, title in titles:
         yield f"<h2>{page.escape(title)}</h2>"

@@ -49,8 +49,9 @@ class Sampled:
     def __init__(self, wanted: int) -> None:
         self.wanted = wanted
         self._kept: list[Columns] = []
-        self._stride = 0
+        self._share = 0.0  # of all events
         self._seen = 0
+        self._left = 0
 
     def add(self, batch: Any, *, expected: float, to_array: Callable[[Any], NDArray[Any]]) -> None:
         """Keep some events of a batch.
@@ -65,15 +66,16 @@ class Sampled:
             return
         n = len(batch["label"])
         rows = {key: values for key, values in batch.items() if _is_by_row(values, n)}
-        if not self._stride:
+        if not self._share:
             size = sum(values[:1].nbytes for values in rows.values()) or 1
             most = max(min(self.wanted, MOST_BYTES // size), 1)
-            self._stride = max(int(np.ceil(expected / most)), 1) if np.isfinite(expected) else 1
-            self.wanted = most
-        first = -self._seen % self._stride
-        self._seen += n
-        if first < n and sum(len(kept["label"]) for kept in self._kept) < self.wanted:
-            self._kept.append({key: np.array(to_array(v[first :: self._stride])) for key, v in rows.items()})
+            self._share = min(most / max(expected, 1.0), 1.0) if np.isfinite(expected) else 1.0
+            self._left = most
+        counted = np.floor((self._seen + np.arange(n + 1)) * self._share)
+        chosen = np.flatnonzero(np.diff(counted))[: self._left]
+        self._seen, self._left = self._seen + n, self._left - len(chosen)
+        if len(chosen):
+            self._kept.append({key: to_array(values)[chosen] for key, values in rows.items()})
 
     def columns(self) -> Columns:
         """Return the events that were kept."""
@@ -83,7 +85,8 @@ class Sampled:
 
 
 def _is_by_row(values: Any, n: int) -> bool:
-    return hasattr(values, "nbytes") and getattr(values, "ndim", 0) > 0 and not getattr(values, "is_nested", False) and len(values) == n  # fmt: skip
+    is_tensor = hasattr(values, "nbytes") and not getattr(values, "is_nested", False)
+    return is_tensor and getattr(values, "ndim", 0) > 0 and len(values) == n
 
 
 # Distributions
@@ -202,7 +205,7 @@ def _with_overflow(histogram: Numbers) -> tuple[Floats, Floats]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class InputGroup:
     """Inputs that are shuffled together.
 
     Attributes
@@ -219,7 +222,7 @@ class Group:
     is_collection: bool = False
 
 
-def groups_of(layout: Layout, columns: Mapping[str, Any]) -> list[Group]:
+def groups_of(layout: Layout, columns: Mapping[str, Any]) -> list[InputGroup]:
     """Name what can be shuffled: each flat feature, each collection, and each branch of these.
 
     Parameters
@@ -229,36 +232,37 @@ def groups_of(layout: Layout, columns: Mapping[str, Any]) -> list[Group]:
     """
     if "x" in columns:
         return _in_vector(layout)
-    found = [Group(name=f, places=(("flat", (..., i)),)) for i, f in enumerate(layout.flat) if "flat" in columns]
+    found = [InputGroup(name=f, places=(("flat", (..., i)),)) for i, f in enumerate(layout.flat) if "flat" in columns]
     for c in layout.collections:
         if c.name not in columns:
             continue
         mask = f"{c.name}_mask"
         has_mask = mask in columns
         found.append(
-            Group(name=c.name, places=((c.name, ...), *([(mask, ...)] if has_mask else [])), is_collection=True)
+            InputGroup(name=c.name, places=((c.name, ...), *([(mask, ...)] if has_mask else [])), is_collection=True)
         )
         if c.grid is None and has_mask and columns[c.name].ndim == 3:
-            found += [Group(name=b, places=((c.name, (..., i)),), alike=mask) for i, b in enumerate(c.branches)]
+            found += [InputGroup(name=b, places=((c.name, (..., i)),), alike=mask) for i, b in enumerate(c.branches)]
     return found
 
 
-def _in_vector(layout: Layout) -> list[Group]:
+def _in_vector(layout: Layout) -> list[InputGroup]:
     keys = ("x", "mask")
-    found = [Group(name=f, places=tuple((key, (..., [i])) for key in keys)) for i, f in enumerate(layout.flat)]
+    found = [InputGroup(name=f, places=tuple((key, (..., [i])) for key in keys)) for i, f in enumerate(layout.flat)]
     start = len(layout.flat)
     for c in layout.collections:
         width = len(c.branches)
         whole = list(range(start, start + c.length * width))
-        found.append(Group(name=c.name, places=tuple((key, (..., whole)) for key in keys), is_collection=True))
+        found.append(InputGroup(name=c.name, places=tuple((key, (..., whole)) for key in keys), is_collection=True))
         found += [
-            Group(name=b, places=tuple((key, (..., whole[i::width])) for key in keys)) for i, b in enumerate(c.branches)
+            InputGroup(name=b, places=tuple((key, (..., whole[i::width])) for key in keys))
+            for i, b in enumerate(c.branches)
         ]
         start += c.length * width
     return found
 
 
-def importance(columns: Columns, groups: Sequence[Group], ask: Ask, *, shuffles: int) -> Numbers:
+def importance(columns: Columns, groups: Sequence[InputGroup], ask: Ask, *, shuffles: int) -> Numbers:
     """Shuffle each group among events, and see how much worse the result is.
 
     L. Breiman, Machine Learning 45 (2001) 5. A branch of objects moves with the mask of its values; where there is one
@@ -284,10 +288,17 @@ def importance(columns: Columns, groups: Sequence[Group], ask: Ask, *, shuffles:
             changed = _shuffled(columns, group, np.random.default_rng([SEED, number, shuffle]))
             losses.append(merit - _merit(columns, _asked(changed, ask))[1])
         spread = float(np.std(losses, ddof=1)) if shuffles > 1 else None
-        rows.append({"name": group.name, "is_collection": group.is_collection, "mean": float(np.mean(losses)), "spread": spread})  # fmt: skip
-    rows.sort(key=lambda row: -row["mean"] if np.isfinite(row["mean"]) else np.inf)
-    known = [row for row in rows if np.isfinite(row["mean"])]
-    return {"measure": measure, "events": len(columns["label"]), "shuffles": shuffles, "rows": known}
+        if np.isfinite(losses).all():
+            rows.append(_row(group, float(np.mean(losses)), spread))
+    return {"measure": measure, "events": len(columns["label"]), "shuffles": shuffles, "rows": _ranked(rows)}
+
+
+def _row(group: InputGroup, mean: float, spread: float | None) -> Numbers:
+    return {"name": group.name, "is_collection": group.is_collection, "mean": mean, "spread": spread}
+
+
+def _ranked(rows: list[Numbers]) -> list[Numbers]:
+    return sorted(rows, key=lambda row: -float(row["mean"]))
 
 
 def _asked(columns: Columns, ask: Ask) -> Columns:
@@ -311,7 +322,7 @@ def _merit(columns: Columns, found: Columns) -> tuple[str, float]:
     return "RMSE", -(metrics.mean((relative**2).mean(axis=1), weight=weight) ** 0.5)
 
 
-def _shuffled(columns: Columns, group: Group, rng: np.random.Generator) -> Columns:
+def _shuffled(columns: Columns, group: InputGroup, rng: np.random.Generator) -> Columns:
     found = dict(columns)
     order = _order(columns, group, rng)
     for key, place in group.places:
@@ -321,7 +332,7 @@ def _shuffled(columns: Columns, group: Group, rng: np.random.Generator) -> Colum
     return found
 
 
-def _order(columns: Columns, group: Group, rng: np.random.Generator) -> NDArray[np.intp]:
+def _order(columns: Columns, group: InputGroup, rng: np.random.Generator) -> NDArray[np.intp]:
     n = len(columns["label"])
     if group.alike is None:
         return rng.permutation(n)
@@ -353,7 +364,7 @@ def draw_importance(found: Numbers, canvas: Canvas) -> Figure:
 
 
 def gradients(
-    columns: Columns, groups: Sequence[Group], ask: Callable[[Mapping[str, Any]], Mapping[str, Tensor]]
+    columns: Columns, groups: Sequence[InputGroup], ask: Callable[[Mapping[str, Any]], Mapping[str, Tensor]]
 ) -> Numbers:
     """Follow the gradient of the score from the mean event to each event, and add it up for each group.
 
@@ -400,11 +411,10 @@ def gradients(
         whole = sum(
             parts[key][place].reshape(len(parts[key]), -1).sum(axis=1) for key, place in group.places if key in parts
         )
-        rows.append({"name": group.name, "is_collection": group.is_collection, "mean": float(np.abs(whole).mean())})
+        rows.append(_row(group, float(np.abs(whole).mean()), None))
     total = sum(part.reshape(len(part), -1).sum(axis=1) for part in parts.values())
     missed = np.abs(total - (last - first))
-    rows.sort(key=lambda row: -row["mean"])
-    return {"rows": rows, "completeness": float(missed.mean()), "events": len(missed), "steps": STEPS}
+    return {"rows": _ranked(rows), "completeness": float(missed.mean()), "events": len(missed), "steps": STEPS}
 
 
 def _logits(found: Mapping[str, Tensor]) -> Tensor:
@@ -419,7 +429,6 @@ def _logits(found: Mapping[str, Tensor]) -> Tensor:
 
 def draw_gradients(found: Numbers, canvas: Canvas) -> Figure:
     """Draw the mean contribution of each group, the largest on top."""
-    rows = [{**row, "spread": None} for row in found["rows"]]
-    figure = draw_importance({"rows": rows, "measure": "AUC"}, canvas)
+    figure = draw_importance({"rows": found["rows"], "measure": "AUC"}, canvas)
     figure.axes[0].set_xlabel("Mean size of the contribution to the logit")
     return figure

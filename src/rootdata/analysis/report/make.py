@@ -13,7 +13,7 @@ from rootdata.analysis.report import canvas as drawing
 from rootdata.analysis.report import classification, inputs, learning, page, regression, scores
 from rootdata.analysis.report.canvas import Canvas, Numbers
 from rootdata.analysis.report.config import ReportConfig
-from rootdata.analysis.report.tested import Tested
+from rootdata.analysis.report.tested import ScoredRun
 from rootdata.training.scored import ScoredEvents
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def report(run: Path, config: ReportConfig, *, out: Path | None = None) -> Path:
     ConfigError
         Where a library that draws is not installed.
     FileError, DataError
-        As :meth:`Tested.load`.
+        As :meth:`ScoredRun.load`.
     """
     drawing.check_installed()
-    tested = Tested.load(run)
+    tested = ScoredRun.load(run)
     place = out or run / PAGE
     canvas = Canvas(config, weighted=tested.is_weighted)
     shown = draw(sheets_of(tested, run, config), canvas, folder=place.with_suffix(""))
@@ -73,7 +73,7 @@ def report(run: Path, config: ReportConfig, *, out: Path | None = None) -> Path:
     return place
 
 
-def draw(sheets: Sequence[Sheet], canvas: Canvas, *, folder: Path) -> list[page.Shown]:
+def draw(sheets: Sequence[Sheet], canvas: Canvas, *, folder: Path) -> list[page.Drawn]:
     """Write the numbers and the picture of each sheet, and return what a page shows.
 
     Parameters
@@ -89,7 +89,7 @@ def draw(sheets: Sequence[Sheet], canvas: Canvas, *, folder: Path) -> list[page.
             write_numbers(sheet.numbers, folder / f"{sheet.name}.json")
             svg = "" if sheet.draw is None else drawing.save(sheet.draw(sheet.numbers, canvas), folder, sheet.name)
             found.append(
-                page.Shown(name=sheet.name, title=sheet.title, text=sheet.text, numbers=sheet.numbers, svg=svg)
+                page.Drawn(name=sheet.name, title=sheet.title, text=sheet.text, numbers=sheet.numbers, svg=svg)
             )
     return found
 
@@ -105,7 +105,7 @@ def metrics_of(run: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def sheets_of(tested: Tested, run: Path, config: ReportConfig) -> list[Sheet]:
+def sheets_of(tested: ScoredRun, run: Path, config: ReportConfig) -> list[Sheet]:
     """Compute the numbers of all that the test gives.
 
     Parameters
@@ -138,7 +138,7 @@ def sheets_of(tested: Tested, run: Path, config: ReportConfig) -> list[Sheet]:
     return [*found, *_inputs(run / Path(PAGE).stem)]
 
 
-def _classes(events: ScoredEvents, tested: Tested, config: ReportConfig) -> Iterator[Sheet]:
+def _classes(events: ScoredEvents, tested: ScoredRun, config: ReportConfig) -> Iterator[Sheet]:
     curves = classification.roc(events)
     if curves["classes"]:
         yield Sheet(
@@ -170,7 +170,7 @@ def _classes(events: ScoredEvents, tested: Tested, config: ReportConfig) -> Iter
     )  # fmt: skip
 
 
-def _distributions(events: ScoredEvents, tested: Tested, config: ReportConfig) -> Iterator[Sheet]:
+def _distributions(events: ScoredEvents, tested: ScoredRun, config: ReportConfig) -> Iterator[Sheet]:
     yield Sheet(
         name="yields", title="Scores, stacked to yields",
         text="Sums of weights of each sample, scaled from the test part to all of its selected events"
@@ -209,7 +209,7 @@ def _distributions(events: ScoredEvents, tested: Tested, config: ReportConfig) -
         )  # fmt: skip
 
 
-def _significance(events: ScoredEvents, tested: Tested, config: ReportConfig) -> Sheet:
+def _significance(events: ScoredEvents, tested: ScoredRun, config: ReportConfig) -> Sheet:
     weight = events.weight * tested.scale
     numbers = {
         name: classification.significance(score, label == 1, weight, uncertainty=config.background_uncertainty)
@@ -259,12 +259,12 @@ def _inputs(folder: Path) -> Iterator[Sheet]:
             else:
                 counts += f", {numbers['shuffles']} shuffles each, whose spread the bars show"
             yield Sheet(name=name, title=title, text=f"{text} {counts}.", numbers=numbers, draw=picture)
-    for path in sorted(folder.glob(f"{FEATURES}*.json")):
+    for path in sorted(folder.glob(f"{FEATURES}*.json"), key=lambda path: (path.stem != f"{FEATURES}flat", path.stem)):
         place = path.stem.removeprefix(FEATURES)
         yield Sheet(
             name=path.stem, title="Features" if place == "flat" else f"Features of {place}",
-            text="Before and after scaling, each class normalised to one; the outer bins hold what lies beyond them. Of "
-            "some of the test events.",
+            text="Before and after scaling, each class normalised to one; the outer bins hold the rest. Of some "
+            "of the test events.",
             numbers=json.loads(path.read_text(encoding="utf-8")), draw=inputs.draw_distributions,
         )  # fmt: skip
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from rootdata import __version__
 from rootdata.analysis.report.canvas import Numbers
-from rootdata.analysis.report.tested import Tested
+from rootdata.analysis.report.tested import ScoredRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
+class Drawn:
     """A picture, or the numbers of a table, as a page shows it.
 
     Attributes
@@ -32,7 +31,7 @@ class Shown:
     svg: str
 
 
-def one(tested: Tested, shown: Sequence[Shown], *, metrics: Mapping[str, Any], folder: str) -> str:
+def one(tested: ScoredRun, shown: Sequence[Drawn], *, metrics: Mapping[str, Any], folder: str) -> str:
     """Write the page of one run.
 
     Parameters
@@ -53,7 +52,7 @@ def one(tested: Tested, shown: Sequence[Shown], *, metrics: Mapping[str, Any], f
 
 def whole(title: str, parts: Iterable[str]) -> str:
     """Put the parts of a page into one file that loads nothing from elsewhere."""
-    return _PAGE.replace("{title}", escape(title)).replace("{version}", __version__).replace("{body}", "\n".join(parts))
+    return _PAGE.replace("{title}", escape(title)).replace("{body}", "\n".join(parts))
 
 
 def escape(text: str) -> str:
@@ -66,14 +65,14 @@ def weighted(is_weighted: bool) -> str:
     return "weighted events" if is_weighted else "unweighted events"
 
 
-def _facts(tested: Tested) -> str:
+def _facts(tested: ScoredRun) -> str:
     about, n = tested.about, len(tested.test["label"])
     facts = [f"{n:,} test events", weighted(tested.is_weighted), f"samples: {', '.join(about['samples'])}"]
     facts += [f"trained until {about['trained']}"] if about.get("trained") else []
     return " · ".join(facts)
 
 
-def _figures(by_name: Mapping[str, Shown], metrics: Mapping[str, Any]) -> Iterator[str]:
+def _figures(by_name: Mapping[str, Drawn], metrics: Mapping[str, Any]) -> Iterator[str]:
     """Show the figures that are looked for first."""
     tiles = [(f"AUC of {name}", f"{c['auc']:.4f} ± {c['auc_error']:.4f}") for name, c in _curves(by_name).items()]
     if len(tiles) == 1:
@@ -89,17 +88,17 @@ def _figures(by_name: Mapping[str, Shown], metrics: Mapping[str, Any]) -> Iterat
     yield "</div>"
 
 
-def _curves(by_name: Mapping[str, Shown]) -> Mapping[str, Any]:
+def _curves(by_name: Mapping[str, Drawn]) -> Mapping[str, Any]:
     found = by_name["roc"].numbers["classes"] if "roc" in by_name else {}
     return dict(found)
 
 
-def _contents(shown: Sequence[Shown]) -> Iterator[str]:
+def _contents(shown: Sequence[Drawn]) -> Iterator[str]:
     links = (f'<a href="#{sheet.name}">{escape(sheet.title)}</a>' for sheet in shown)
     yield f'<nav aria-label="contents">{" ".join(links)}</nav>'
 
 
-def card(sheet: Shown, *, folder: str) -> Iterator[str]:
+def card(sheet: Drawn, *, folder: str) -> Iterator[str]:
     """Show one picture, or table, with what it says and links to its files.
 
     Parameters
@@ -108,7 +107,7 @@ def card(sheet: Shown, *, folder: str) -> Iterator[str]:
     folder : of its files, as a link sees it
     """
     table = TABLES.get(sheet.name)
-    width = "wide" if table is not None or _is_wide(sheet.svg) else "single"
+    width = "wide" if _is_wide(sheet.svg) else "single"
     yield f'<section id="{escape(sheet.name)}" class="{width}"><h2>{escape(sheet.title)}</h2>'
     if sheet.svg:
         yield f"<figure>{sheet.svg}</figure>"
@@ -159,7 +158,7 @@ def _differences(numbers: Numbers) -> Iterator[str]:
     for pair in numbers["pairs"]:
         gap, error = pair["difference"], pair["error"]
         told = "-" if gap is None or error is None else f"{gap:+.5f} ± {error:.5f}"
-        sigmas = f"{abs(gap) / error:.1f} σ" if gap is not None and error else "-"
+        sigmas = f"{abs(gap) / error:.1f}" if gap is not None and error else "-"
         how = "same events, paired" if pair["is_paired"] else "different events"
         rows.append((pair["first"], pair["second"], pair["class"], told, sigmas, how))
     yield from table(("first", "second", "class", "difference of areas", "in errors", "events"), rows)
@@ -193,7 +192,6 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta name="generator" content="rootdata {version}">
 <title>{title}</title>
 <style>
 :root { color-scheme: light dark; --line: #d5d8de; --head: #f2f4f8; --ink: #1b1f27; --paper: #ffffff; --muted: #6b7280;
@@ -219,7 +217,7 @@ figure { margin: 0; } figure svg { display: block; width: 100%; height: auto; fi
   stroke-linejoin: round; stroke-linecap: butt; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 0 2.5rem; }
 .cards section { margin: 1.4rem 0; min-width: 0; } .cards .wide { grid-column: 1 / -1; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem 2rem; }
+.columns { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem 2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -228,7 +226,8 @@ th { font-weight: 600; } th:first-child, td:first-child { text-align: left; } th
   :root { color-scheme: light; --line: #d5d8de; --head: #f2f4f8; --ink: #000000; --paper: #ffffff; --muted: #555555;
     --link: #000000; }
   @page { margin: 14mm; }
-  body { margin: 0; max-width: none; font-size: 10.5pt; } .cards { display: block; } .single { max-width: 15cm; } nav, .files { display: none; }
+  body { margin: 0; max-width: none; font-size: 10.5pt; }
+  .cards { display: block; } .single { max-width: 15cm; } nav, .files { display: none; }
   section, figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
 }
 </style>

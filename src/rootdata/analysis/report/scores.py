@@ -1,4 +1,4 @@
-"""How the score is distributed: in each sample, in training and test, under variations of the weight, with observers."""
+"""How the score is distributed: in each sample, in training and test, under varied weights, over observers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def draw_yields(found: Numbers, canvas: Canvas) -> Figure:
         )
         total, error = np.sum(values, axis=0), np.sqrt(np.sum([groups[g]["variances"] for g in ranked], axis=0))
         low, high = (np.append(total + sign * error, (total + sign * error)[-1]) for sign in (-1, 1))
-        axes.fill_between(edges, low, high, step="post", facecolor="none", edgecolor=MUTED, hatch="////", lw=0, label="statistical")  # fmt: skip
+        hatched: dict[str, Any] = {"facecolor": "none", "edgecolor": MUTED, "hatch": "////", "lw": 0}
+        axes.fill_between(edges, low, high, step="post", label="statistical", **hatched)
         finish_scores(axes, name, y=canvas.events, smallest=total[total > 0].min(initial=1.0))
     return canvas.finish(figure, panels[0])
 
@@ -156,9 +157,9 @@ def verdict(parts: Mapping[str, Any]) -> str:
     area = f"the area in training is larger by {gap:+.4f} ± {error:.4f}"
     lowest = min((value for value in values.values() if value is not None), default=1.0)
     if lowest < OVERTRAINED and gap > 2 * error:
-        return f"Overtrained: training and test differ ({told}), and {area}. More dropout, fewer epochs or more events help."
+        return f"Overtrained: training and test differ ({told}), and {area}; dropout, fewer epochs, more events help."
     if lowest < OVERTRAINED:
-        return f"The distributions differ ({told}), while {area}: no sign that events were learnt by heart; look for events that differ between the parts."  # fmt: skip
+        return f"Not overtrained, but training and test differ ({told}), while {area}: their events may differ."
     if gap > 3 * error:
         return f"Slightly overtrained: {area}, though the distributions agree ({told})."
     return f"No sign of overtraining: training and test agree ({told}); {area}."
@@ -188,7 +189,8 @@ def draw_overtraining(found: Numbers, canvas: Canvas) -> Figure:
             mplhep.histplot(values, edges, ax=axes, histtype="fill", color=colour, alpha=0.35, label=f"{word}, test")
             seen = trained > 0
             middle = (edges[1:] + edges[:-1]) / 2
-            axes.errorbar(middle[seen], trained[seen], errors[seen], fmt="o", ms=3, color=colour, label=f"{word}, training{told}")  # fmt: skip
+            words = f"{word}, training{told}"
+            axes.errorbar(middle[seen], trained[seen], errors[seen], fmt="o", ms=3, color=colour, label=words)
         finish_scores(axes, name, y="Share of the class", smallest=smallest)
     return canvas.finish(figure, panels[0])
 
@@ -237,7 +239,8 @@ def draw_variations(found: Numbers, canvas: Canvas) -> Figure:
         for (key, ratio), colour in zip(ratios.items(), colours([False] * len(ratios)), strict=True):
             axes.stairs(ratio, edges, baseline=None, color=colour, label=key if len(ratios) <= 8 else None)
         share = np.divide(errors, np.abs(nominal), out=np.zeros_like(nominal), where=known)
-        axes.errorbar((edges[1:] + edges[:-1]) / 2, np.ones_like(nominal), share, fmt="none", color=MUTED, label="statistical")  # fmt: skip
+        middle = (edges[1:] + edges[:-1]) / 2
+        axes.errorbar(middle, np.ones_like(nominal), share, fmt="none", color=MUTED, label="statistical")
         spread = float(np.clip(np.abs(everything - 1).max(initial=0.0), 0.02, 1.0)) * 1.6
         axes.set(xlim=(0, 1), ylim=(1 - spread, 1 + 1.6 * spread))
         axes.set_xlabel(f"Score of {name}")
@@ -284,7 +287,8 @@ def _sculpted(score: Floats, column: Floats, weight: Floats) -> Numbers | None:
         mean = metrics.mean(score[inside], weight=weight[inside])
         spread = metrics.mean((score[inside] - mean) ** 2, weight=weight[inside])
         error = np.sqrt(max(spread, 0.0) / count) if count else np.nan
-        slices.append({"low": float(edges[cell]), "high": float(edges[cell + 1]), "score": plain(mean), "error": plain(error)})  # fmt: skip
+        place = {"low": float(edges[cell]), "high": float(edges[cell + 1])}
+        slices.append({**place, "score": plain(mean), "error": plain(error)})
     low, high = np.quantile(column, (0.005, 0.995))
     bounds = np.linspace(low, high if high > low else low + 1, OBSERVER_BINS + 1).tolist()
     cuts = np.quantile(score, SCORE_CUTS)
@@ -296,7 +300,12 @@ def _sculpted(score: Floats, column: Floats, weight: Floats) -> Numbers | None:
 
 
 def correlation(first: Floats, second: Floats, weight: Floats) -> float:
-    """Return the linear correlation with weights; NaN where one of them is constant."""
+    """Return the linear correlation with weights; NaN where one of them is constant.
+
+    Parameters
+    ----------
+    first, second, weight : (n,)
+    """
     a, b = (values - metrics.mean(values, weight=weight) for values in (first, second))
     size = metrics.mean(a**2, weight=weight) * metrics.mean(b**2, weight=weight)
     return metrics.mean(a * b, weight=weight) / size**0.5 if size > 0 else float("nan")
@@ -317,13 +326,15 @@ def draw_sculpting(found: Numbers, canvas: Canvas) -> Figure:
         half = [(s["high"] - s["low"]) / 2 for s in slices]
         errors = np.array([s["error"] for s in slices], np.float64)
         told = "not known" if one["correlation"] is None else f"{one['correlation']:+.3f}"
-        left.errorbar(middle, [s["score"] for s in slices], np.nan_to_num(errors), half, fmt="o", ms=4, color=shades[0], label=f"correlation {told}")  # fmt: skip
+        means, errors = [s["score"] for s in slices], np.nan_to_num(errors)
+        left.errorbar(middle, means, errors, half, fmt="o", ms=4, color=shades[0], label=f"correlation {told}")
         left.set_xlabel(key)
         left.set_ylabel(f"Mean score of {name}, background")
         left.legend(loc="best", fontsize="small")
         for (share, histogram), colour in zip(one["histograms"].items(), shades, strict=True):
             values, errors = normalised(histogram)
-            mplhep.histplot(values, histogram["edges"], ax=right, yerr=errors, color=colour, lw=1.4, label=f"{share} cut away")  # fmt: skip
+            words = {"label": f"{share} cut away", "color": colour, "lw": 1.4}
+            mplhep.histplot(values, histogram["edges"], ax=right, yerr=errors, **words)
         right.set_xlabel(key)
         right.set_ylabel("Share of the background")
         right.set_ylim(bottom=0)

@@ -33,13 +33,13 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tested:
+class ScoredRun:
     """One network's test.
 
     Attributes
     ----------
     about : ``classes``, ``samples``, ``targets`` by name; ``events``: which they are, as a checksum; of the choice of
-        the checkpoint ``monitor``, ``mode``, ``best``; ``scale``: of each sample all weights over those of the test part
+        the checkpoint ``monitor``, ``mode``, ``best``; ``scale``: by sample, all weights over those of the test
     test, train : columns by name, (n,): ``label``, ``weight``, ``sample``; as far as there are any ``score``,
         ``predictions``, ``targets``, observers, variations of the weight; ``train`` is empty where none was scored
     name : of the run
@@ -171,7 +171,7 @@ def columns_of(batches: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
 
     Returns
     -------
-    what :class:`Tested` holds of a part, and ``index`` (n, 3) where the batches have it
+    what :class:`ScoredRun` holds of a part, and ``index`` (n, 3) where the batches have it
     """
     keys = [key for key in batches[0] if all(key in batch for batch in batches)]
     joined = {key: np.concatenate([batch[key] for batch in batches]) for key in keys}
