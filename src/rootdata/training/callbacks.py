@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from rootdata import disk
 from rootdata.errors import BundleError, ConfigError
-from rootdata.options.data import OBSERVED, TARGETS
+from rootdata.options.data import OBSERVED, TARGETS, VARIED
 from rootdata.training import metrics, responses, scored
 from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
-from rootdata.training.scored import VARIED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +35,8 @@ class ScoreReport(pl.Callback):
     """Write how well the test events were classified, and what else was predicted of them.
 
     Into ``folder``, from what ``test_step`` returns (``score``, ``label``, and if there ``weight`` and ``index``):
-    ``metrics.json`` (AUC, accuracy, loss, all weighted; counts and mean score of each sample), ``roc.json`` and
+    ``metrics.json`` (AUC, accuracy, loss, all weighted, the AUC with the weights of each variation; counts and mean
+    score of each sample), ``roc.json`` and
     ``roc.png``, ``scores.json`` and ``scores.png`` (the distribution of the score in each sample). With more than two
     classes each is compared with all others, and ``confusion.json`` and ``confusion.png`` say which is taken for which.
     Of regressions (``predictions`` beside ``targets``) the metrics are ``rmse``, ``mae``, ``bias`` and ``resolution``,

@@ -6,13 +6,14 @@ Needs no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rootdata.errors import DataError
+from rootdata.options.data import VARIED
 from rootdata.training import metrics
 from rootdata.training.pictures import new_figure
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
-
-VARIED = "variations/"  # what the keys of a batch with variations of the weight begin with
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +32,7 @@ class ScoredEvents:
     score : (n,) of label 1, or (n, classes)
     label, weight, sample : (n,); ``sample`` is the position in ``sample_names``
     classes, sample_names : names for labels and samples
+    variations : name of a variation to the weights under it, (n,)
     """
 
     score: NDArray[np.float64]
@@ -41,6 +41,7 @@ class ScoredEvents:
     sample: NDArray[np.int64]
     classes: tuple[str, ...]
     sample_names: tuple[str, ...]
+    variations: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def per_class(self) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.int64]]]:
         """Yield each class that can be signal with its score and its label against the rest, both (n,)."""
@@ -121,6 +122,11 @@ def collect(
         sample=sample,
         classes=named(classes, n_classes, kind="class"),
         sample_names=named(sample_names, n_samples, kind="sample"),
+        variations={
+            key.removeprefix(VARIED): values.astype(np.float64)
+            for key, values in joined.items()
+            if key.startswith(VARIED)
+        },
     )
 
 
@@ -138,19 +144,29 @@ def named(names: Sequence[str], n_needed: int, *, kind: str) -> tuple[str, ...]:
 
 def summarise(scores: ScoredEvents) -> dict[str, Any]:
     """Compute what ``metrics.json`` holds; a figure that can't be computed is None."""
-    areas = {
-        name: or_none(metrics.auc(score, label, weight=scores.weight)) for name, score, label in scores.per_class()
-    }
-    known = [area for area in areas.values() if area is not None]
+    areas = areas_of(scores)
+    varied = {name: areas_of(replace(scores, weight=weight)) for name, weight in scores.variations.items()}
     return {
-        "auc": float(np.mean(known)) if known else None,
+        "auc": mean_of(areas),
         "accuracy": or_none(metrics.accuracy(scores.score, scores.label, weight=scores.weight)),
         "loss": or_none(metrics.cross_entropy(scores.score, scores.label, weight=scores.weight)),
         "events": len(scores.score),
         "weighted": bool((scores.weight != 1).any()),
         "auc_per_class": areas,
+        **({"variations": {name: {"auc": mean_of(found)} for name, found in varied.items()}} if varied else {}),
         "samples": {name: summarise_group(scores, label, rows) for name, label, rows in scores.groups()},
     }
+
+
+def areas_of(scores: ScoredEvents) -> dict[str, float | None]:
+    """Compute the AUC of each class that can be signal."""
+    return {name: or_none(metrics.auc(score, label, weight=scores.weight)) for name, score, label in scores.per_class()}
+
+
+def mean_of(areas: Mapping[str, float | None]) -> float | None:
+    """Average what could be computed."""
+    known = [area for area in areas.values() if area is not None]
+    return float(np.mean(known)) if known else None
 
 
 def summarise_group(scores: ScoredEvents, label: int, rows: NDArray[np.bool_]) -> dict[str, Any]:

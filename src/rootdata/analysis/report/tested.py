@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from rootdata import disk
 from rootdata.errors import DataError, FileError
-from rootdata.options.data import OBSERVED, TARGETS
+from rootdata.options.data import OBSERVED, TARGETS, VARIED
 from rootdata.training import scored
 from rootdata.training.responses import Predicted
-from rootdata.training.scored import VARIED, ScoredEvents
+from rootdata.training.scored import ScoredEvents
 
 FILE = "scored.npz"
 SCHEMA = 1
