@@ -219,13 +219,10 @@ def asimov(signal: AnyArray, background: AnyArray, *, uncertainty: AnyArray | fl
     found = np.full(s.shape, np.nan)
     known = (b > 0) & (s >= 0)
     s, b, v = s[known], b[known], sigma[known] ** 2
-    squared = 2 * ((s + b) * np.log1p(s / b) - s)
-    # Below this the formula with an uncertainty loses its digits, and differs by less.
-    wide = v > 1e-9 * b
-    if wide.any():
-        s, b, v = s[wide], b[wide], v[wide]
-        first = (s + b) * np.log((s + b) * (b + v) / (b**2 + (s + b) * v))
-        squared[wide] = 2 * (first - b**2 / v * np.log1p(v * s / (b * (b + v))))
+    # Written so that logarithms of numbers close to 1 keep their digits.
+    first = (s + b) * np.log1p(s * b / (b**2 + (s + b) * v))
+    second = np.where(v > 0, b**2 / np.where(v > 0, v, 1.0) * np.log1p(v * s / (b * (b + v))), s)
+    squared = 2 * (first - second)
     found[known] = np.sqrt(np.maximum(squared, 0.0))
     return found
 

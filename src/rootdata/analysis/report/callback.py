@@ -133,7 +133,8 @@ class HtmlReport(ScoreReport):
         """Score training events, each once, evenly mixed, as many as were asked for."""
         if not self.config.training_events or not data.specs.num_events("train"):
             return {}
-        events = RootDataset.of(Part(data.scanned, data.options, "train", ordered=True), index=True)
+        part = Part(data.scanned, data.options, "train", ordered=True, balanced=False)  # weighted as the test
+        events = RootDataset.of(part, index=True)
         kept, n = [], 0
         for number, batch in enumerate(events.batches(0)):
             found = {key: as_array(v) for key, v in answers(trainer, pl_module, batch, number).items() if is_kept(key)}
@@ -194,16 +195,16 @@ def chosen_by(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def scales_of(data: Any, sample: NDArray[Any]) -> dict[str, float]:
-    """Return for each sample by what the weights of its tested events stand for those of all its selected events.
+    """Return for each sample how many selected events it has for each tested one.
 
     Parameters
     ----------
     data : a data module
     sample : (n,) number of the sample of each tested event: not all are tested, where their batches are limited
     """
-    found, tested = {}, np.bincount(sample, minlength=len(data.sample_names))
-    for number, (name, parts) in enumerate(zip(data.sample_names, data.specs.weights, strict=True)):
-        sums = np.array([[total for total, _ in classes] for classes in parts]).sum(axis=1)
-        test, events = sums[PARTS.index("test")], data.specs.events_of("test")[name]
-        found[name] = float(sums.sum() / test * events / tested[number]) if test and tested[number] else 1.0
-    return found
+    tested = np.bincount(sample, minlength=len(data.sample_names))
+    events = {part: data.specs.events_of(part) for part in PARTS}
+    return {
+        name: sum(of[name] for of in events.values()) / int(tested[number]) if tested[number] else 1.0
+        for number, name in enumerate(data.sample_names)
+    }

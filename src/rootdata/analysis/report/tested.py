@@ -39,7 +39,7 @@ class ScoredRun:
     Attributes
     ----------
     about : ``classes``, ``samples``, ``targets`` by name; ``events``: which they are, as a checksum; of the choice of
-        the checkpoint ``monitor``, ``mode``, ``best``; ``scale``: by sample, all weights over those of the test
+        the checkpoint ``monitor``, ``mode``, ``best``; ``scale``: by sample, its selected events for each tested one
     test, train : columns by name, (n,): ``label``, ``weight``, ``sample``; as far as there are any ``score``,
         ``predictions``, ``targets``, observers, variations of the weight; ``train`` is empty where none was scored
     name : of the run
