@@ -22,6 +22,8 @@ HOMES = {
         "loading.dataset",
         "loading.datamodule",
         "training.callbacks",
+        "analysis.report.callback",
+        "analysis.report.inputs",
         "models",
         "bundle.deployed",
         "bundle.joined",
@@ -40,6 +42,7 @@ HOMES = {
     "pytorch_lightning": (
         "loading.datamodule",
         "training.callbacks",
+        "analysis.report.callback",
         "models",
         "app.launch",
         "training.ready",
@@ -70,7 +73,9 @@ HOMES = {
     "hydra": ("app.launch", "app.checking", "app.composing"),
     "omegaconf": ("app.launch", "app.checking", "app.composing", "app.rebuild", "training.resume"),
     "yaml": ("app.composing",),  # comes with omegaconf; its errors pass through there
-    "matplotlib": ("training.pictures", "plots"),
+    "matplotlib": ("training.pictures", "analysis.report.canvas", "analysis.report.inputs", "plots"),
+    "hist": ("analysis.report.canvas",),
+    "mplhep": ("analysis.report",),
     "keras": ("frameworks.keras",),
     "tensorflow": ("frameworks.tensorflow",),
     "jax": ("frameworks.jax",),
@@ -141,7 +146,7 @@ BIGGEST = 12  # modules in a room; in a room of rooms, its own
 # module or for the whole of a room.
 HEAVY = {
     *("torch", "pytorch_lightning", "lightning", "torchmetrics", "uproot", "fsspec", "numba", "hydra", "omegaconf"),
-    *("matplotlib", "rich", "onnx", "onnxruntime", "distributed", "pythia8mc", "fastjet", "pyarrow"),
+    *("matplotlib", "hist", "mplhep", "rich", "onnx", "onnxruntime", "distributed", "pythia8mc", "fastjet", "pyarrow"),
 }
 READS = {"uproot", "fsspec"}
 LOADS = {
@@ -171,6 +176,7 @@ LOADS = {
     "training.seeding": {"torch", "pytorch_lightning"}, "training.stopping": {"pytorch_lightning"},
     "training.resume": {"omegaconf"}, "training.runs": {"omegaconf"},
     "models": {"torch", "pytorch_lightning", "torchmetrics"},
+    "analysis.report.callback": READS | {"numba", "torch", "pytorch_lightning"},
     "frameworks": READS | {"numba", "torch", "onnx", "onnxruntime"},
     **{f"models.estimators.{name}": READS | {"numba", "torch", "pytorch_lightning", "torchmetrics"}
        for name in ("boosted", "estimator", "lgbm", "rounds", "scikit", "xgb", "histogram")},
