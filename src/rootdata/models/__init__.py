@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rootdata.models.autoencoder import Autoencoder
     from rootdata.models.classifier import Classifier
     from rootdata.models.cnn import CNN
     from rootdata.models.deepsets import DeepSets
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from rootdata.models.encodedsets import EncodedSets
     from rootdata.models.mlp import MLP
 
-__all__ = ["CNN", "DNN", "MLP", "Classifier", "DeepSets", "EncodedSets"]
+__all__ = ["CNN", "DNN", "MLP", "Autoencoder", "Classifier", "DeepSets", "EncodedSets"]
 
 
 def __getattr__(name: str) -> object:

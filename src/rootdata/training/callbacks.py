@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TEST = "test/"  # what names of figures of the test begin with, where a network logs them
 KEPT = ("score", "label", "weight", "index", "predictions", TARGETS)  # of what test_step returns
 
 
@@ -76,7 +77,8 @@ class ScoreReport(pl.Callback):
     ``roc.png``, ``scores.json`` and ``scores.png`` (the distribution of the score in each sample). With more than two
     classes each is compared with all others, and ``confusion.json`` and ``confusion.png`` say which is taken for which.
     Of regressions (``predictions`` beside ``targets``) the metrics are ``rmse``, ``mae``, ``bias`` and ``resolution``,
-    and ``responses.json`` and ``responses.png`` say more. The names come from ``classes`` and ``sample_names`` of the
+    and ``responses.json`` and ``responses.png`` say more. What the network logs as ``test/NAME`` is there as ``NAME``.
+    The names come from ``classes`` and ``sample_names`` of the
     data module, and from ``targets`` of the network.
 
     Parameters
@@ -141,6 +143,7 @@ class ScoreReport(pl.Callback):
         self.metrics = {} if scores is None else summarise(scores)
         if predicted is not None:
             self.metrics |= responses.summarise(predicted)
+        self.metrics = (self.metrics or counted(batches)) | logged(trainer)
         self._write(scores, predicted)
 
     def _write(self, scores: ScoredEvents | None, predicted: responses.Predicted | None) -> None:
@@ -294,6 +297,20 @@ def summarise_group(scores: ScoredEvents, label: int, rows: NDArray[np.bool_]) -
         "sum_of_weights": float(weight.sum()),
         "mean_score": means if isinstance(means, dict) else or_none(means),
     }
+
+
+def counted(batches: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, Any]:
+    """Count the events of batches, and say whether they have weights; nothing where that can't be told."""
+    if not all({"label", "weight"} & batch.keys() for batch in batches):
+        return {}
+    weights = [batch.get("weight", np.ones(len(next(iter(batch.values()))))) for batch in batches]
+    return {"events": sum(map(len, weights)), "weighted": bool((np.concatenate(weights) != 1).any())}
+
+
+def logged(trainer: pl.Trainer) -> dict[str, float | None]:
+    """Return what the network logged of the test, by the names behind ``test/``."""
+    found = {n.removeprefix(TEST): float(v) for n, v in trainer.callback_metrics.items() if n.startswith(TEST)}
+    return {name: or_none(value) for name, value in found.items()}
 
 
 def or_none(value: float) -> float | None:
