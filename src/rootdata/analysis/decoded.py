@@ -201,7 +201,7 @@ class DecodedWriter(pl.Callback):
         """
         if not hasattr(pl_module, "reconstruct"):
             raise ConfigError(
-                f"DecodedWriter: {type(pl_module).__name__} has no method reconstruct(batch), which gives tensors back; "
+                f"DecodedWriter: {type(pl_module).__name__} has no method reconstruct(batch), which gives it back; "
                 "take model=autoencoder, or leave the callback out"
             )
         data = getattr(trainer, "datamodule", None)

@@ -150,7 +150,7 @@ class Autoencoder(pl.LightningModule):
         scanned = getattr(data, "scanned", None)
         self.test_sums = ResidualsOfColumns(scanned).to(self.device)
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Return what :meth:`predict_step` does, and add the batch to the figures of the test."""
         values, real = self.row(batch)
         decoded = self.decoded(values, real)
@@ -166,7 +166,7 @@ class Autoencoder(pl.LightningModule):
                 self.log(f"test/{name}", value.float(), sync_dist=True)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return the loss of each event as ``predictions``, (B, 1), with ``label``, ``weight``, ``index``, observers."""
+        """Return the loss of each event as ``predictions``, (B, 1), with ``label``, ``weight`` and so on of the batch."""
         return _facts(batch, self(batch).squeeze(1))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

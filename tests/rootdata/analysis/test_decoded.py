@@ -16,7 +16,6 @@ import uproot
 from files_for_tests import write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import NO_SHRINKING
 from torch import Tensor
 
 from rootdata.analysis import decoded
@@ -24,8 +23,10 @@ from rootdata.analysis.decoded import DecodedFile, DecodedWriter, write_decoded
 from rootdata.errors import ConfigError, FileError, ShapeError
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.autoencoder import Autoencoder
+from strategies import NO_SHRINKING
 
 LENGTH = 3
+IMAGE = {"x": "Jet_eta", "y": "Jet_pt"}
 QUIET: dict[str, Any] = {
     "logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
     "enable_checkpointing": False,
@@ -164,7 +165,7 @@ def test_a_file_that_is_not_finished_is_not_there(file: Path, tmp_path: Path) ->
     ("changes", "words"),
     [
         (
-            {"layout": "image", "jagged": {"jets": {"branches": ["Jet_pt", "Jet_eta"], "image": {"x": "Jet_eta", "y": "Jet_pt"}}}},
+            {"layout": "image", "jagged": {"jets": {"branches": ["Jet_pt", "Jet_eta"], "image": IMAGE}}},
             "collection 'jets' is drawn into an image, of which a filled cell comes back and no object; take layout",
         ),
         ({"flat": ["entry"], "derived": {"entry": "met + 1"}}, "feature 'entry' would be called 'entry'"),

@@ -193,5 +193,5 @@ def test_targets_are_refused(files: Path) -> None:
 def test_a_monitor_of_labels_is_refused(files: Path) -> None:
     data, stopping = data_of(files), pl.callbacks.EarlyStopping("val/auc", mode="max")
     trainer = pl.Trainer(max_epochs=1, callbacks=[ReadyCheck(), stopping], **QUIET)
-    with pytest.raises(ConfigError, match="'val/auc', which nobody computes; .*'val/loss'"):
+    with pytest.raises(ConfigError, match=r"'val/auc', which nobody computes; .*'val/loss'"):
         trainer.fit(Autoencoder(data.shapes), datamodule=data)
