@@ -166,7 +166,7 @@ class Autoencoder(pl.LightningModule):
                 self.log(f"test/{name}", value.float(), sync_dist=True)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return the loss of each event as ``predictions``, (B, 1), with ``label``, ``weight`` and so on of the batch."""
+        """Return the loss of each event as ``predictions``, (B, 1), beside its ``label``, ``index``, ..."""
         return _facts(batch, self(batch).squeeze(1))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeVar
 
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
+from rootdata.missing import Sentinels, sentinels_of
 from rootdata.options import typed, values
 from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, parse_image, reduction_of
-from rootdata.missing import Sentinels, sentinels_of
 from rootdata.options.typed import option
 from rootdata.registry import FORMS, LAYOUTS, SCALINGS
 

@@ -139,7 +139,9 @@ class ScoreReport(pl.Callback):
         scores = collect(batches, classes=classes, sample_names=samples) if "score" in batches[0] else None
         predicted = None
         if {"predictions", TARGETS} <= batches[0].keys():
-            predicted = responses.collect(batches, names=getattr(pl_module, "targets", ()))
+            known = getattr(getattr(data, "data", None), "targets", ())
+            units = {target.name: target.unit for target in known if target.unit}
+            predicted = responses.collect(batches, names=getattr(pl_module, "targets", ()), units=units)
         self.metrics = {} if scores is None else summarise(scores)
         if predicted is not None:
             self.metrics |= responses.summarise(predicted)
