@@ -6,6 +6,7 @@
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import matplotlib as mpl
@@ -36,7 +37,7 @@ def decode(data: RootDataModule, folder: Path, *, epochs: int) -> Path:
     """Train an autoencoder, and write the events of its test."""
     pl.seed_everything(1)
     network, writer = Autoencoder(data.shapes, hidden=[128], latent=24, lr=3e-3), DecodedWriter(folder / "decoded.root")
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[writer], enable_model_summary=False, **quiet)
     trainer.fit(network, datamodule=data)
     trainer.test(network, datamodule=data, verbose=False)
@@ -55,10 +56,11 @@ def draw(file: Path, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     left.scatter(event.Jet_eta, event.Jet_phi, s=event.Jet_pt, alpha=0.5, label="jets, by $p_T$")
     sizes = np.maximum(ak.to_numpy(event.Jet_pt_decoded), 1)
-    left.scatter(event.Jet_eta_decoded, event.Jet_phi_decoded, s=sizes, facecolors="none", edgecolors="black",
-                 label="decoded")  # fmt: skip
-    for x, y, u, v in zip(event.Jet_eta, event.Jet_phi, event.Jet_eta_decoded, event.Jet_phi_decoded, strict=True):
-        left.plot([x, u], [y, v], color="0.6", lw=0.8)
+    decoded: dict[str, Any] = {"s": sizes, "facecolors": "none", "edgecolors": "black", "label": "decoded"}
+    left.scatter(event.Jet_eta_decoded, event.Jet_phi_decoded, **decoded)
+    pairs = zip(event.Jet_eta, event.Jet_phi, event.Jet_eta_decoded, event.Jet_phi_decoded, strict=True)
+    for eta, phi, eta_decoded, phi_decoded in pairs:
+        left.plot([eta, eta_decoded], [phi, phi_decoded], color="0.6", lw=0.8)
     left.set(title=f"an event of {event.n_jets} jets", xlabel="Jet_eta", ylabel="Jet_phi")
     left.legend(loc="best", fontsize="small")
     found = ak.flatten(events.Jet_pt), ak.flatten(events.Jet_pt_decoded)

@@ -69,12 +69,13 @@ class Vector:
 
     def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:
         """Take the rows apart; objects behind the last one with any real value are gone."""
-        mask = arrays["mask"] > 0.5
+        mask: Bools = np.asarray(arrays["mask"] > 0.5)
         x = np.where(mask, arrays["x"], np.float32(np.nan))
         objects, column = {}, len(layout.flat)
         for c in layout.collections:
             width = c.length * len(c.branches)
-            values, real = (a[:, column : column + width].reshape(len(x), c.length, len(c.branches)) for a in (x, mask))
+            shape = len(x), c.length, len(c.branches)
+            values, real = x[:, column : column + width].reshape(shape), mask[:, column : column + width].reshape(shape)
             some = real.any(axis=2)
             # everything up to the last object with a real value
             objects[c.name] = (values, np.logical_or.accumulate(some[:, ::-1], axis=1)[:, ::-1])

@@ -132,7 +132,7 @@ class Autoencoder(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Return the loss of one batch."""
         losses, weight = self(batch).squeeze(1), batch.get("weight")
-        loss = losses.mean() if weight is None else (losses * weight).mean() / self.mean_weight
+        loss: Tensor = losses.mean() if weight is None else (losses * weight).mean() / self.mean_weight
         self.log(
             "train/loss", loss, batch_size=len(losses), on_step=False, on_epoch=True, prog_bar=True, sync_dist=True
         )
