@@ -66,8 +66,8 @@ def draw(file: Path, path: Path) -> None:
     found = ak.flatten(events.Jet_pt), ak.flatten(events.Jet_pt_decoded)
     right.scatter(*(column[::10] for column in found), s=2, alpha=0.3)
     right.plot([10, 1000], [10, 1000], color="0.5", lw=1)
-    right.set(title="a tenth of the jets of the test events", xscale="log", yscale="log", xlim=(20, 800), ylim=(20, 800),
-              xlabel="Jet_pt [GeV]", ylabel="Jet_pt_decoded [GeV]")  # fmt: skip
+    right.set(title="a tenth of the jets of the test events", xlabel="Jet_pt [GeV]", ylabel="Jet_pt_decoded [GeV]")
+    right.set(xscale="log", yscale="log", xlim=(20, 800), ylim=(20, 800))
     for axis in (right.xaxis, right.yaxis):
         axis.set_major_locator(FixedLocator([30, 100, 300]))
         axis.set_major_formatter("{x:.0f}")

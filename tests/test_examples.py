@@ -12,11 +12,16 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "words", [["event_image.py"], ["decoded_event.py", "--epochs", "1"]], ids=lambda words: words[0]
+    ("name", "options"),
+    [
+        ("event_image", ["--events", "1000"]),
+        ("reweighting", ["--events", "5000"]),
+        ("decoded_event", ["--events", "1000", "--epochs", "1"]),
+    ],
 )
-def test_the_picture_of_an_event_is_drawn(words: list[str], tmp_path: Path) -> None:
-    picture, (script, *options) = tmp_path / "event.png", words
-    command = [sys.executable, str(ROOT / "examples" / script), "--out", str(picture), "--events", "1000", *options]
+def test_the_picture_is_drawn(tmp_path: Path, name: str, options: list[str]) -> None:
+    picture = tmp_path / "picture.png"
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--out", str(picture), *options]
     environment = {**os.environ, "ROOTDATA_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 import uproot
 
 from rootdata import disk
+from rootdata.analysis.friends.tree import plain_name
 from rootdata.errors import ConfigError, FileError, ShapeError
 from rootdata.layouts.layout import Layout, kept_fraction
 from rootdata.loading.datamodule import RootDataModule
@@ -96,7 +96,7 @@ class DecodedFile:
         Parameters
         ----------
         batch : with its ``index``
-        output : tensors of the same names and shapes; the masks are those of the batch, whatever there is here
+        output : tensors of the same names and shapes; masks and offsets are those of the batch, whatever there is here
 
         Raises
         ------
@@ -107,8 +107,8 @@ class DecodedFile:
         """
         if "index" not in batch:
             raise ConfigError("decoded events: the batches have no 'index'; read them with index=True, or in test")
-        masks = {name: values for name, values in batch.items() if name.endswith("mask")}
-        original, decoded = self._data.decode(batch), self._data.decode({**output, **masks})
+        places = {name: values for name, values in batch.items() if name.endswith(("mask", "_offsets"))}
+        original, decoded = self._data.decode(batch), self._data.decode({**output, **places})
         if len(original) != len(decoded):
             raise ShapeError(f"decoded events: got {len(decoded)} events for a batch of {len(original)}")
         index = np.asarray(batch["index"].cpu()) if isinstance(batch["index"], torch.Tensor) else batch["index"]
@@ -267,6 +267,8 @@ class DecodedWriter(pl.Callback):
 def truncation(data: RootDataModule) -> Iterator[str]:
     """Say of every collection which objects are left out, and how many of those of the training events that are."""
     for c in data.scanned.layout.collections:
+        if c.keeps_all:
+            continue
         dropped = 1.0 - kept_fraction(data.specs.multiplicity[c.name], c.length)
         yield (
             f"{c.name}: objects after the first {c.length} of an event are left out ({dropped:.3%} of those of the "
@@ -283,7 +285,7 @@ def branch_names(layout: Layout) -> dict[str, str]:
         Where two of them would have one name.
     """
     features = (*layout.flat, *(b for c in layout.collections for b in c.branches))
-    names = {feature: re.sub(r"\W+", "_", feature, flags=re.ASCII).strip("_") for feature in features}
+    names = {feature: plain_name(feature) for feature in features}
     owners = {
         name: f"{name!r} of the file itself" for name in (*INDEX, *(_counter(c.name) for c in layout.collections))
     }

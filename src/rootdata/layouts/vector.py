@@ -69,7 +69,7 @@ class Vector:
 
     def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:
         """Take the rows apart; objects behind the last one with any real value are gone."""
-        mask: Bools = np.asarray(arrays["mask"] > 0.5)
+        mask = np.greater(arrays["mask"], 0.5)
         x = np.where(mask, arrays["x"], np.float32(np.nan))
         objects, column = {}, len(layout.flat)
         for c in layout.collections:

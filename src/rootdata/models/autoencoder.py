@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric, Metric
 
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import check_layers, plain_shapes
-from rootdata.options.data import OBSERVED
+from rootdata.options.data import OBSERVED, VARIED
 
 LOSS = "loss"  # name of the anomaly score
 
@@ -281,5 +281,5 @@ def _real(batch: Mapping[str, Tensor], name: str, mask: str | None) -> Tensor:
 
 def _facts(batch: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
     known = ("label", "weight", "index")
-    found = {key: values for key, values in batch.items() if key in known or key.startswith(OBSERVED)}
+    found = {key: values for key, values in batch.items() if key in known or key.startswith((OBSERVED, VARIED))}
     return {"predictions": losses.unsqueeze(1), **found}

@@ -69,7 +69,9 @@ def data_of(files: list[Path], **changes: Any) -> RootDataModule:
 
 def changed(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Stand for a network: other values, and masks that nobody is to believe."""
-    return {n: ~v if n.endswith("mask") else v + 1.0 for n, v in batch.items() if v.dtype != torch.int64}
+    return {
+        n: ~v if n.endswith("mask") else v + 1.0 for n, v in batch.items() if v.dtype in {torch.bool, torch.float32}
+    }
 
 
 def pairs(data: RootDataModule) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
@@ -80,7 +82,7 @@ def pairs(data: RootDataModule) -> Iterator[tuple[dict[str, Tensor], dict[str, T
 multiplicities = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), max_size=40)
 
 
-@pytest.mark.parametrize("layout", ["vector", "tokens"])
+@pytest.mark.parametrize("layout", ["vector", "tokens", "jagged"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=6, phases=NO_SHRINKING)
 @given(events=multiplicities, others=multiplicities)
 def test_counts_are_those_of_the_input_whatever_they_are(

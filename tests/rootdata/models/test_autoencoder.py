@@ -92,6 +92,7 @@ def test_an_event_of_nothing_has_no_loss() -> None:
     [
         ({"jets": (2, 8, 8)}, {}, "got 'jets' without a mask; allowed: layouts 'vector' and 'tokens'"),
         ({"x": (7,)}, {}, "got 'x' without a mask"),
+        ({"jets": (3,), "jets_mask": (3,), "jets_offsets": ()}, {}, "got 'jets_offsets' without a mask"),
         ({}, {}, "got nothing"),
         (VECTOR, {"latent": 0}, "model.latent: got 0"),
         (VECTOR, {"hidden": [3, 0]}, "model.hidden: got a layer of 0 nodes"),
