@@ -193,6 +193,26 @@ def test_the_paper_s_experiment_takes_a_step(tmp_path):
 
 
 @pytest.mark.long
+def test_the_autoencoder_s_experiment_trains_goes_on_and_decodes(tmp_path):
+    words = ["experiment=autoencoder", "data.n_events=1500", "data.layout=tokens", "paths.latest=null", *QUICK]
+    train(tmp_path, *words, "trainer.max_epochs=1")
+    said = train(tmp_path, *words, "trainer.max_epochs=2", "resume=auto")
+    assert "resume=auto: going on from epoch 0, step 1" in said
+    assert "decoded.root: " in said
+    assert "jets: objects after the first 10 of an event are left out" in said
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {"loss", "HT/rmse", "Jet_pt/rmse"} <= figures.keys()
+    manifest = json.loads((tmp_path / "out" / "bundle" / "manifest.json").read_text())
+    assert [output["columns"] for output in manifest["outputs"]] == [["loss"]]
+    assert manifest["metrics"]["loss"] == figures["loss"]
+    with uproot.open(tmp_path / "out" / "decoded.root") as file:
+        events = file["Events"].arrays()
+    assert len(events) == figures["events"]
+    for branch in ("Jet_pt", "FatJet_mass"):
+        assert ak.num(events[branch]).to_list() == ak.num(events[f"{branch}_decoded"]).to_list()
+
+
+@pytest.mark.long
 def test_a_misspelt_branch_is_one_sentence(own, tmp_path):
     words = ["data=mine", "data.flat=[met,mas]"]
     message = train(tmp_path, "--config-dir", str(own / "configs"), *QUICK, *words, status=2)

@@ -76,7 +76,7 @@ def data_of(files: dict[str, Path], layout: str) -> RootDataModule:
             "jets": {"branches": ["Jet_pt", "Jet_eta", "Jet_btag"], "length": 6, "sort": "-Jet_pt", "image": IMAGE}
         },
         scale={"Jet_pt": "log", "MET_pt": "robust"},
-        missing=[-999],
+        missing={"Jet_btag": [-999], "nPV": [7, 30], "event": [2**30 + 128 * 5], "MET_pt": [-999]},
         layout=layout,
         split={"train": ["*learn*"], "val": [], "test": ["*score*"]},
     )

@@ -190,7 +190,7 @@ def _made(
         expected = deployed.scores(batch).detach().cpu().numpy()
         _check_finite(expected, edges.num_events)
         graph = _convert(deployed, draft, Assembler(draft)(edges))
-    spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
+    spreads = [abs(1.0 / data.targets[name].factor) if name in data.targets else 1.0 for name in targets]
     return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
 
 
@@ -233,7 +233,7 @@ def _nothing(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _predicting(network: nn.Module, data: Any) -> tuple[Finish | None, tuple[str, ...]]:
-    """Find out whether a network predicts targets of the data, and how its outputs become physical values.
+    """Find out whether a network predicts numbers, targets of the data or others, and how its outputs become them.
 
     Such a network names its ``targets``; its method ``bind`` takes the data, and ``deployed`` its outputs.
     """

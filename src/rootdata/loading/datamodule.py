@@ -321,7 +321,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
             For a tensor that is absent or of another shape, or a layout that can't be taken apart.
         """
         wanted = {name: batch[name] for name in self.shapes if name in batch}
-        arrays = {n: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v for n, v in wanted.items()}
+        arrays = {n: _as_array(v) if isinstance(v, torch.Tensor) else v for n, v in wanted.items()}
         return to_awkward(self.scanned.layout, arrays, self.scanned.transforms)
 
     def summary(self) -> RenderableType:
@@ -496,6 +496,12 @@ if RootDataModule.__doc__:
     RootDataModule.__doc__ = RootDataModule.__doc__.replace(
         "    options : {options}\n", textwrap.indent(explained(), "    ") + "\n"
     )
+
+
+def _as_array(values: torch.Tensor) -> npt.NDArray[Any]:
+    """Bring a tensor to numpy; half precision, which numpy may not know, becomes float32."""
+    found: npt.NDArray[Any] = (values.float() if values.is_floating_point() else values).detach().cpu().numpy()
+    return found
 
 
 def _is_running(trainer: Any) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TEST = "test/"  # what names of figures of the test begin with, where a network logs them
 KEPT = {"score", "label", "weight", "index", "predictions", TARGETS}  # of what test_step returns
 
 
@@ -40,7 +41,8 @@ class ScoreReport(pl.Callback):
     ``roc.png``, ``scores.json`` and ``scores.png`` (the distribution of the score in each sample). With more than two
     classes each is compared with all others, and ``confusion.json`` and ``confusion.png`` say which is taken for which.
     Of regressions (``predictions`` beside ``targets``) the metrics are ``rmse``, ``mae``, ``bias`` and ``resolution``,
-    and ``responses.json`` and ``responses.png`` say more. The names come from ``classes`` and ``sample_names`` of the
+    and ``responses.json`` and ``responses.png`` say more. What the network logs as ``test/NAME`` is there as ``NAME``.
+    The names come from ``classes`` and ``sample_names`` of the
     data module, and from ``targets`` of the network.
 
     Parameters
@@ -101,10 +103,13 @@ class ScoreReport(pl.Callback):
         scores = scored.collect(batches, classes=classes, sample_names=samples) if "score" in batches[0] else None
         predicted = None
         if {"predictions", TARGETS} <= batches[0].keys():
-            predicted = responses.collect(batches, names=getattr(pl_module, "targets", ()))
+            known = getattr(getattr(data, "data", None), "targets", ())
+            units = {target.name: target.unit for target in known if target.unit}
+            predicted = responses.collect(batches, names=getattr(pl_module, "targets", ()), units=units)
         self.metrics = {} if scores is None else scored.summarise(scores)
         if predicted is not None:
             self.metrics |= responses.summarise(predicted)
+        self.metrics = logged(trainer) | (self.metrics or counted(batches))
         self._write(scores, predicted)
         self.conclude(batches, trainer, pl_module)
 
@@ -189,6 +194,20 @@ def gather(batches: list[dict[str, NDArray[Any]]], *, world_size: int) -> list[d
     parts: list[Any] = [None] * world_size
     torch.distributed.all_gather_object(parts, batches)
     return [batch for part in parts for batch in part]
+
+
+def counted(batches: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, Any]:
+    """Count the events of batches, and say whether they have weights; nothing where that can't be told."""
+    if not all({"label", "weight"} & batch.keys() for batch in batches):
+        return {}
+    weights = [batch.get("weight", np.ones(len(next(iter(batch.values()))))) for batch in batches]
+    return {"events": sum(map(len, weights)), "weighted": bool((np.concatenate(weights) != 1).any())}
+
+
+def logged(trainer: pl.Trainer) -> dict[str, float | None]:
+    """Return what the network logged of the test, by the names behind ``test/``."""
+    found = {n.removeprefix(TEST): float(v) for n, v in trainer.callback_metrics.items() if n.startswith(TEST)}
+    return {name: scored.or_none(value) for name, value in found.items()}
 
 
 def write_json(content: Any, path: Path) -> Path:
