@@ -399,10 +399,11 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     def predict_dataloader(self) -> Loader:
         """Return the batches of the test part, or of all events where there is none, in file order, evenly mixed."""
-        return self._loader("test" if self.specs.num_events("test") else "train", ordered=True)
+        part = "test" if self.specs.num_events("test") else "train"
+        return self._loader(part, ordered=True, balanced=False)
 
-    def _loader(self, part: str, *, ordered: bool = False) -> Loader:
-        return self._kept(Loader(self.dataset(part, ordered=ordered), self._running()))
+    def _loader(self, part: str, *, ordered: bool = False, balanced: bool = True) -> Loader:
+        return self._kept(Loader(self.dataset(part, ordered=ordered, balanced=balanced), self._running()))
 
     def _kept(self, loader: Loader) -> Loader:
         self._loaders.add(loader)
@@ -456,13 +457,14 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if around is not None:  # which goes on, and asks for more
             self.trainer = around
 
-    def dataset(self, part: str, *, ordered: bool = False) -> RootDataset:
+    def dataset(self, part: str, *, ordered: bool = False, balanced: bool = True) -> RootDataset:
         """Return one part as a torch data set, for loops of one's own: for this rank, where there is a trainer.
 
         Parameters
         ----------
         part : ``train``, ``val`` or ``test``
         ordered : give training events as others: each once, in file order
+        balanced : weight training events as in training: balanced and reweighted
 
         Raises
         ------
@@ -477,7 +479,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
             )
         events = Part(
             self.scanned, self.options, part, rank=rank, world_size=world_size, ordered=ordered,
-            balanced=not ordered, store=self._store,
+            balanced=balanced, store=self._store,
         )  # fmt: skip
         return RootDataset.of(events, index=self._index or ordered or part == "test", pin_memory=self._pin)
 
