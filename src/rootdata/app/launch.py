@@ -73,7 +73,7 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
             with one_sentence(is_full=is_full == "1", folder=folder, config_name=config_name):
                 check(config, known=known_groups(folder / f"{config_name}.yaml"), used=references(config))
                 check_task(config)
-                observe(config)
+                settle(config)
                 with own_folder(config):
                     return task(config)
 
@@ -365,6 +365,19 @@ def build_model(config: DictConfig, data: Any) -> Any:
     return network
 
 
+def settle(config: DictConfig) -> None:
+    """Put into a configuration what follows from its options, so that what is saved of a training is all of it.
+
+    The columns that a network is decorrelated from become observers; a scaling that is taken over becomes numbers.
+    """
+    from rootdata.scan.taken import with_taken_scale
+
+    observe(config)
+    scale = OmegaConf.select(config, "data.scale")
+    if isinstance(scale, DictConfig):
+        config.data.scale = with_taken_scale({"scale": OmegaConf.to_container(scale, resolve=True)})["scale"]
+
+
 def observe(config: DictConfig) -> None:
     """Let the data deliver the columns that a network is decorrelated from; changes the configuration in place."""
     wanted = OmegaConf.select(config, "model.decorrelate.columns")
@@ -630,11 +643,13 @@ def outcome(trainer: Any, *, folder: str | Path) -> Any:
     rows: dict[str, Any] = {f"test {name}": figures.get(name) for name in ("auc", "accuracy", "loss")}
     rows = {name.replace("auc", "AUC"): f"{value:.4f}" for name, value in rows.items() if value is not None}
     rows |= {f"test {name}": f"{value:.5g}" for name, value in figures.items() if name.rpartition("/")[2] in FIGURES}
+    rows |= {f"sculpting of {n}": f"{v:.4f}" for n, v in figures.get("sculpting", {}).items() if v is not None}
     places = {
         "ROC curve": paths.get("roc_plot", paths.get("roc")),
         "scores": paths.get("scores_plot", paths.get("scores")),
         "confusion": paths.get("confusion_plot", paths.get("confusion")),
         "responses": paths.get("responses_plot", paths.get("responses")),
+        "sculpting": paths.get("sculpting_plot", paths.get("sculpting")),
         "metrics": paths.get("metrics"),
         "checkpoint": getattr(trainer.checkpoint_callback, "best_model_path", None),
         "bundle": Path(folder, BUNDLE),

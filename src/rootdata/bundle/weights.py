@@ -15,6 +15,7 @@ from rootdata.bundle.manifest import MANIFEST, MODEL, open_bundle
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, ConfigError, FileError, nearest
 from rootdata.io.retry import blamed
+from rootdata.scan.taken import bundle_of
 
 CHECKPOINTS = "*.ckpt"
 IN_GRAPH = "network."  # before the name of a weight in the graph of a bundle
@@ -126,7 +127,7 @@ def checkpoint_of(place: Path) -> Path:
     """
     if not place.is_dir():
         return place
-    folder = next((f for f in (place, place / "bundle") if (f / MANIFEST).is_file()), None)
+    folder = bundle_of(place)
     if folder is None:
         raise BundleError(f"{place} is no bundle (it has no {MANIFEST}), and no checkpoint; give the path of either")
     open_bundle(folder)

@@ -212,13 +212,62 @@ class Scaling:
     factor: float = 1.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TakenScaling(Scaling):
+    """A scaling that was learnt before, in numbers; ``kind`` is ``given``.
+
+    Parameters
+    ----------
+    log : whether it bends values by ``sign(x) log(1 + |x|)``
+    knots, heights : of the straight lines that it bends them by; empty without
+    clip : size at which scaled values are cut off
+    place : where it was taken from
+    is_known : False stands for a feature that was not there
+    """
+
+    place: str
+    log: bool = False
+    knots: tuple[float, ...] = ()
+    heights: tuple[float, ...] = ()
+    clip: float | None = None
+    is_known: bool = True
+
+
 STANDARD = Scaling(kind="standard")
+FROM, TAKEN = "from", "taken"  # keys of ``scale``: a bundle, and the numbers that were found there
 
 
 def _scale(value: Any, where: str) -> dict[str, Scaling]:
     if not isinstance(value, Mapping):
         return {"default": _scaling(value, where)}
+    if FROM in value:
+        return _scale_from(value, where)
     return {"default": STANDARD, **{str(k): _scaling(v, f"{where}.{k}") for k, v in value.items()}}
+
+
+def _scale_from(value: Mapping[str, Any], where: str) -> dict[str, Scaling]:
+    """Take the numbers of a bundle, and beside them what is said of single features."""
+    place = str(value[FROM])
+    if TAKEN not in value:
+        raise ConfigError(f"{where}.{FROM}={place} stands alone; rootdata.scan.taken.with_taken_scale looks it up")
+    taken = {str(k): _taken_scaling(v, f"{where}.{TAKEN}.{k}", place) for k, v in value[TAKEN].items()}
+    own = {str(k): _scaling(v, f"{where}.{k}") for k, v in value.items() if k not in {FROM, TAKEN}}
+    return {"default": TakenScaling(kind="given", place=place, is_known=False), **taken, **own}
+
+
+def _taken_scaling(value: Any, where: str, place: str) -> TakenScaling:
+    plain = values.mapping(value, where, "{'shift': 0.0, 'factor': 1.0}")
+    values.reject_unknown(plain, ["shift", "factor", "log", "knots", "heights", "clip"], where=where)
+    knots, heights = (
+        tuple(values.number(v, f"{where}.{k}") for v in values.listed(plain.get(k), f"{where}.{k}"))
+        for k in ("knots", "heights")
+    )
+    return TakenScaling(
+        kind="given", place=place, log=values.flag(plain.get("log", False), f"{where}.log"), knots=knots,
+        heights=heights, clip=_clip(plain.get("clip"), f"{where}.clip"),
+        shift=values.number(plain.get("shift", 0.0), f"{where}.shift"),
+        factor=values.number(plain.get("factor", 1.0), f"{where}.factor"),
+    )  # fmt: skip
 
 
 def _by_feature(check: Callable[[Any, str], float], value: Any, where: str) -> float | Mapping[str, float]:
@@ -413,7 +462,8 @@ class DataConfig:
     layout : ``vector``; ``tokens`` or ``image``, the form of collections that name none; or the dotted name of a class
         of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
-        of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``
+        of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``;
+        ``{"from": bundle}`` takes over that of a trained network
     missing : numbers that stand for "no value", such as -999; NaN and infinities always do
     quantiles : whether the first pass keeps quantiles of every feature, as encodings of networks need them
     clip : largest size of a scaled value, beyond which it is cut off: a number, or a mapping of columns (and
@@ -539,6 +589,7 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
     if not config.flat and not config.jagged:
         raise ConfigError("no features: got neither flat nor jagged branches; name at least one branch in either")
     named, config = config.features, _with_images(config)
+    config = dataclasses.replace(config, scale=_of_features(config.scale, {*named, *config.features}))
     for name, table in (("scale", config.scale), ("clip", config.clip), ("pad", config.pad)):
         if isinstance(table, Mapping):
             elements = [k for k in table if k.rsplit("[", 1)[0] in named and re.search(r"\[\d+\]$", k)]
@@ -546,6 +597,15 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
     if config.label is None:
         _check_labels(config.samples, config.classes)
     return config
+
+
+def _of_features(scale: Mapping[str, Scaling], features: set[str]) -> dict[str, Scaling]:
+    """Leave out what a bundle says of features that there are none of."""
+    return {
+        name: one
+        for name, one in scale.items()
+        if not isinstance(one, TakenScaling) or name == "default" or name.rsplit("[", 1)[0] in features
+    }
 
 
 def _with_images(config: DataConfig) -> DataConfig:

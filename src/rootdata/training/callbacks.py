@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from rootdata import disk
 from rootdata.errors import BundleError, ConfigError, DataError
-from rootdata.options.data import TARGETS
+from rootdata.options.data import OBSERVED, TARGETS
 from rootdata.training import confusion, metrics, responses
 from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
+from rootdata.training.reports import sculpting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +77,8 @@ class ScoreReport(pl.Callback):
     ``roc.png``, ``scores.json`` and ``scores.png`` (the distribution of the score in each sample). With more than two
     classes each is compared with all others, and ``confusion.json`` and ``confusion.png`` say which is taken for which.
     Of regressions (``predictions`` beside ``targets``) the metrics are ``rmse``, ``mae``, ``bias`` and ``resolution``,
-    and ``responses.json`` and ``responses.png`` say more. The names come from ``classes`` and ``sample_names`` of the
+    and ``responses.json`` and ``responses.png`` say more. Of a network with a ``decorrelation`` there is ``sculpting``,
+    and ``sculpting.json`` and ``sculpting.png`` show it. The names come from ``classes`` and ``sample_names`` of the
     data module, and from ``targets`` of the network.
 
     Parameters
@@ -88,8 +90,8 @@ class ScoreReport(pl.Callback):
     Attributes
     ----------
     metrics : what ``metrics.json`` holds, empty before the test
-    paths : what was written, by name: ``metrics``, ``roc``, ``scores``, ``confusion``, ``responses``, and of each but
-        the first its picture, ``roc_plot``
+    paths : what was written, by name: ``metrics``, ``roc``, ``scores``, ``confusion``, ``responses``, ``sculpting``,
+        and of each but the first its picture, ``roc_plot``
     """
 
     def __init__(self, folder: str | Path, *, bins: int = 40, plots: bool = True) -> None:
@@ -108,7 +110,7 @@ class ScoreReport(pl.Callback):
     def on_test_batch_end(
         self,
         trainer: pl.Trainer,  # noqa: ARG002
-        pl_module: pl.LightningModule,  # noqa: ARG002
+        pl_module: pl.LightningModule,
         outputs: Any,
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
@@ -118,13 +120,15 @@ class ScoreReport(pl.Callback):
 
         Parameters
         ----------
-        trainer, pl_module : not used
+        trainer : not used
+        pl_module : says which observers are wanted
         outputs : what ``test_step`` returned: ``score`` and ``label``, and where there are any ``weight``, ``index``,
             ``predictions`` and ``targets``, by name, an event on each row
         batch, batch_idx : not used: all that counts is in ``outputs``
         dataloader_idx : not used: there is one loader
         """
-        self._batches.append({key: as_array(value) for key, value in outputs.items() if key in KEPT})
+        wanted = {*KEPT, *(f"{OBSERVED}{name}" for name in decorrelated(pl_module))}
+        self._batches.append({key: as_array(value) for key, value in outputs.items() if key in wanted})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Join the scores of all processes and write the report from the first of them."""
@@ -141,9 +145,19 @@ class ScoreReport(pl.Callback):
         self.metrics = {} if scores is None else summarise(scores)
         if predicted is not None:
             self.metrics |= responses.summarise(predicted)
-        self._write(scores, predicted)
+        sculpted: dict[str, sculpting.Sculpting] = {}
+        if scores is not None and (columns := decorrelated(pl_module)):
+            labels = pl_module.decorrelation.labels  # type: ignore[union-attr]
+            sculpted = sculpting.measure_all(batches, columns=columns, labels=labels)
+            self.metrics["sculpting"] = {n: sculpted[n].divergence if n in sculpted else None for n in columns}
+        self._write(scores, predicted, sculpted)
 
-    def _write(self, scores: ScoredEvents | None, predicted: responses.Predicted | None) -> None:
+    def _write(
+        self,
+        scores: ScoredEvents | None,
+        predicted: responses.Predicted | None,
+        sculpted: Mapping[str, sculpting.Sculpting],
+    ) -> None:
         """Write files and pictures of what there is."""
         self.folder.mkdir(parents=True, exist_ok=True)
         contents: dict[str, Any] = {"metrics": self.metrics}
@@ -157,6 +171,9 @@ class ScoreReport(pl.Callback):
         if predicted is not None:
             contents["responses"] = responses.to_dict(predicted)
             figures["responses"] = partial(responses.draw, predicted)
+        if sculpted:
+            contents["sculpting"] = {name: one.to_dict() for name, one in sculpted.items()}
+            figures["sculpting"] = partial(sculpting.draw, sculpted)
         self.paths = {name: write_json(content, self.folder / f"{name}.json") for name, content in contents.items()}
         if self.plots:
             self._draw(figures)
@@ -192,6 +209,12 @@ class ExportCheck(pl.Callback):
         reason = trainer.strategy.broadcast(reason)
         if reason is not None:
             raise BundleError(f"{reason}; export=false trains it without a bundle")
+
+
+def decorrelated(network: Any) -> tuple[str, ...]:
+    """Name the observers that a network is decorrelated from."""
+    decorrelation = getattr(network, "decorrelation", None)
+    return () if decorrelation is None else tuple(decorrelation.options.columns)
 
 
 def as_array(values: torch.Tensor) -> NDArray[Any]:
