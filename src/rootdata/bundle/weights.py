@@ -63,8 +63,8 @@ def init_from(network: nn.Module, place: str | Path, *, exclude: Sequence[str] =
 def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Let weights stay as they are in a training.
 
-    A module all of whose own weights stay is put into ``eval`` mode, which Lightning keeps: the running means of a
-    batch normalisation stay, too.
+    A module with buffers all of whose own weights stay is put into ``eval`` mode, which Lightning keeps (and warns
+    of): the running means of a batch normalisation stay, too.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
         known[name].requires_grad_(requires_grad=False)
     for module in bare.modules():
         own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
+        if own and not any(parameter.requires_grad for parameter in own) and list(module.buffers(recurse=False)):
             module.train(mode=False)
     return frozen
 

@@ -120,7 +120,7 @@ def distance_correlation(scores: Tensor, column: Tensor, weight: Tensor | None =
     column : (n,) of any number type
     weight : (n,); 1 for each event where none is given
     """
-    scores = scores.float().reshape(len(scores), -1)
+    scores = scores.float().unsqueeze(1) if scores.ndim == 1 else scores.float()
     nothing = scores.sum() * 0.0  # with a gradient
     if len(scores) < 2:
         return nothing
