@@ -13,6 +13,7 @@ from rootdata.events.selection import Events, Objects
 from rootdata.jagged import Ints, Jagged, offsets_of
 from rootdata.layouts.packed import pack
 from rootdata.layouts.pool import Pool
+from rootdata.loading.parameters import drawn_columns
 from rootdata.loading.stream import EventReader, Recipe
 from rootdata.missing import Bools
 from rootdata.options.data import PARTS, DataConfig
@@ -90,8 +91,13 @@ def _read(reader: EventReader, numbers: Sequence[int], names: Sequence[str], wan
     for number in numbers:
         selected, raw = reader.events(number)
         start = reader.start_of(number)
-        columns = {n: raw[n] for n in names}
-        table = Table(num_events=len(next(iter(columns.values()))), columns=columns)
+        given = drawn_columns(selected, reader.location_of(number), reader.scanned)
+        columns = {n: raw[n] for n in names if n not in given}
+        n = len(next(iter(raw.values())))
+        for name, values in given.items():  # a client sends it like a branch
+            columns[name] = np.zeros(n, np.float32)
+            columns[name][selected.entry - start] = values
+        table = Table(num_events=n, columns={name: columns[name] for name in names})
         tables.append(take(table, (selected.entry - start)[:wanted]))
         wanted -= tables[-1].num_events
         if wanted <= 0:

@@ -123,9 +123,24 @@ def _is_one_of(values: npt.NDArray[Any], wanted: Sequence[int]) -> Bools:
     return np.isin(values.astype(limits.dtype, copy=False), held)
 
 
+def uniform_of(entries: npt.NDArray[np.int64], location: Location, *what: Any) -> npt.NDArray[np.float64]:
+    """Give each event a number in [0, 1) that follows from its identity, file name and entry, and from ``what`` alone.
+
+    Parameters
+    ----------
+    entries : (n,)
+    location : of the file; its folder does not count
+    what : plain values; other ones give unrelated numbers
+    """
+    return _uniform(entries, _key_of(repr((what, name_of(location.path), location.tree))))
+
+
 def _file_key(location: Location) -> int:
     # The file's name and tree, not its path: a set that is copied or made again keeps its split.
-    text = f"{name_of(location.path)}:{location.tree}"
+    return _key_of(f"{name_of(location.path)}:{location.tree}")
+
+
+def _key_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "little")
 
 

@@ -44,6 +44,10 @@ def _weight(value: Any, where: str) -> str | float | None:
 # Samples
 
 
+def _missing(value: Any, where: str) -> tuple[float, ...]:
+    return tuple(values.number(m, where) for m in values.listed(value, where))
+
+
 def _files(value: Any, where: str) -> tuple[str | tuple[str, ...], ...]:
     files = tuple(_file(one, where) for one in values.listed(value, where))
     if not files:
@@ -86,6 +90,12 @@ def _paths(value: Any, where: str) -> tuple[str, ...]:
     return tuple(values.path(one, where) for one in values.listed(value, where))
 
 
+def _own_parameters(value: Any, where: str) -> tuple[tuple[str, str | float], ...]:
+    table = values.mapping(dict(value) if isinstance(value, tuple) else value or {}, where, "{'mass': 500}")
+    found = {str(name): _weight(one, f"{where}.{name}") for name, one in table.items()}
+    return tuple((name, one) for name, one in found.items() if one is not None)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """A physics process and its files.
@@ -97,6 +107,7 @@ class Sample:
     label : class number of every event of the sample
     cut : expression; events where it is false are left out
     weight : number or expression that multiplies the weight of every event
+    parameters : name of a parameter to its value in the sample, a number or an expression
     friends : files with trees that are read beside those of ``files``, entry by entry; or name to files of such
     """
 
@@ -106,6 +117,9 @@ class Sample:
     label: int | None = option(values.natural, None, is_optional=True)
     cut: str | None = option(_expression, None)
     weight: str | float | None = option(_weight, None)
+    parameters: tuple[tuple[str, str | float], ...] = option(
+        _own_parameters, (), takes=Mapping[str, Any] | None, is_silent=True
+    )
     friends: tuple[FriendFiles, ...] = option(_friends, (), decides=())  # as of files
 
 
@@ -360,6 +374,40 @@ def _observers(value: Any, where: str) -> tuple[Observer, ...]:
     )
 
 
+# Parameters
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """A hypothesis that is an input: known of some events, drawn for all others.
+
+    Parameters
+    ----------
+    value : expression with one number an event, of the events that have one; samples may give their own
+    on : names of the classes that have a value; by default all but class 0
+    values : numbers to draw from, each as likely; by default the values of training events, as often as they come
+    """
+
+    name: str
+    value: str | None = option(_expression, None)
+    on: tuple[str, ...] = option(values.names, ())
+    values: tuple[float, ...] = option(_missing, ())
+
+    def labels(self, classes: Sequence[str]) -> tuple[int, ...]:
+        """Return the numbers of the classes that have a value.
+
+        Parameters
+        ----------
+        classes : names by number
+        """
+        return tuple(i for i, name in enumerate(classes) if (name in self.on if self.on else i > 0))
+
+
+def _parameters(value: Any, where: str) -> tuple[Parameter, ...]:
+    table = values.mapping(value or {}, where, "{'mass': 'GenX_mass'}")
+    return tuple(_named(Parameter, name, one, where, short="value") for name, one in table.items())
+
+
 # Split
 
 
@@ -421,10 +469,6 @@ def _split_values(parts: Mapping[str, Any], where: str) -> dict[str, tuple[int, 
 # All of it
 
 
-def _missing(value: Any, where: str) -> tuple[float, ...]:
-    return tuple(values.number(m, where) for m in values.listed(value, where))
-
-
 def _fraction(value: Any, where: str) -> float:
     fraction = values.number(value, where)
     if not 0.0 < fraction <= 1.0:
@@ -459,6 +503,8 @@ class DataConfig:
     observers : branches, derived columns or expressions that go with the events without being inputs; a list, or name
         to expression
     observe_training : whether training batches hold the observers, too
+    parameters : flat inputs that are hypotheses, ``{"mass": "GenX_mass"}`` or ``{"mass": {"value": "GenX_mass",
+        "values": [300, 500], "on": "signal"}}``: of signal its value, for all other events drawn from those
     layout : ``vector``; ``tokens`` or ``image``, the form of collections that name none; or the dotted name of a class
         of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
@@ -491,6 +537,9 @@ class DataConfig:
         _observers, (), takes=Sequence[str] | Mapping[str, str] | None, decides=("specs",), is_silent=True
     )
     observe_training: bool = option(values.flag, False, decides=())
+    parameters: tuple[Parameter, ...] = option(
+        _parameters, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
+    )
     layout: str = option(LAYOUTS.check, "vector", decides=("inputs",))
     scale: Mapping[str, Scaling] = option(
         _scale,
@@ -569,7 +618,14 @@ class DataConfig:
 
     def without_features(self) -> DataConfig:
         """Return what decides which events there are, without what is known of each."""
-        return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=())
+        return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=(), parameters=())
+
+    def parameter_of(self, sample: Sample, parameter: Parameter) -> str | float | None:
+        """Return what gives a parameter in the events of a sample; ``None`` where none of them has a value."""
+        labels = parameter.labels(self.classes)
+        if self.label is None and sample.label is not None and sample.label not in labels:
+            return None
+        return dict(sample.parameters).get(parameter.name, parameter.value)
 
 
 def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> DataConfig:
@@ -585,7 +641,7 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
     ConfigError, ExpressionError
         As :func:`rootdata.options.typed.parse`.
     """
-    config = typed.parse(DataConfig, plain, where=where)
+    config = _with_parameters(typed.parse(DataConfig, plain, where=where))
     if not config.flat and not config.jagged:
         raise ConfigError("no features: got neither flat nor jagged branches; name at least one branch in either")
     named, config = config.features, _with_images(config)
@@ -597,6 +653,30 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
     if config.label is None:
         _check_labels(config.samples, config.classes)
     return config
+
+
+def _with_parameters(config: DataConfig) -> DataConfig:
+    """Put parameters among the flat features; what they can't be is refused."""
+    names = [parameter.name for parameter in config.parameters]
+    for sample in config.samples:
+        values.reject_unknown(dict(sample.parameters), names, where=f"samples.{sample.name}.parameters")
+    used = {f"derived column {name!r}": text for name, text in config.derived.items()}
+    used |= {f"jagged.{c.name}.cut": c.cut for c in config.jagged if c.cut}
+    for parameter in config.parameters:
+        where = f"parameters.{parameter.name}"
+        for name in parameter.on:
+            values.choice(name, config.classes, f"{where}.on")
+        if not parameter.name.isidentifier() or parameter.name in (
+            *config.derived,
+            *config.features[len(config.flat) :],
+        ):
+            raise ConfigError(f"{where}: its name becomes a flat input; {parameter.name!r} is taken or no plain word")
+        user = next((u for u, text in used.items() if parameter.name in parse_expression(text).names), None)
+        if user is not None:
+            raise ConfigError(f"{where}: {user} uses {parameter.name!r}; a parameter is an input and nothing else")
+        if not any(config.parameter_of(sample, parameter) is not None for sample in config.samples):
+            raise ConfigError(f"{where} has no value; give it an expression, or samples of signal a number each")
+    return dataclasses.replace(config, flat=tuple(dict.fromkeys((*config.flat, *names))))
 
 
 def _of_features(scale: Mapping[str, Scaling], features: set[str]) -> dict[str, Scaling]:
