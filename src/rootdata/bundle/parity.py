@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rootdata.errors import BundleError
 from rootdata.events import selection
@@ -92,17 +93,23 @@ def _read(reader: EventReader, numbers: Sequence[int], names: Sequence[str], wan
         selected, raw = reader.events(number)
         start = reader.start_of(number)
         given = drawn_columns(selected, reader.location_of(number), reader.scanned)
-        columns = {n: raw[n] for n in names if n not in given}
         n = len(next(iter(raw.values())))
-        for name, values in given.items():  # a client sends it like a branch
-            columns[name] = np.zeros(n, np.float32)
-            columns[name][selected.entry - start] = values
-        table = Table(num_events=n, columns={name: columns[name] for name in names})
+        columns = {
+            name: _spread(given[name], selected.entry - start, n) if name in given else raw[name] for name in names
+        }
+        table = Table(num_events=n, columns=columns)
         tables.append(take(table, (selected.entry - start)[:wanted]))
         wanted -= tables[-1].num_events
         if wanted <= 0:
             break
     return concatenate(tables)
+
+
+def _spread(values: npt.NDArray[np.float32], rows: Ints, n: int) -> npt.NDArray[np.float32]:
+    """Put what is drawn for the selected events of a block, and what a client sends like a branch, among all of them."""
+    column = np.zeros(n, np.float32)
+    column[rows] = values
+    return column
 
 
 def has_infinity(table: Table) -> Bools:

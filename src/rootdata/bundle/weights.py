@@ -87,10 +87,10 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
     if len(frozen) == len(known):
         raise ConfigError(f"freeze: got {list(patterns)}, which leaves no weight to be trained; name fewer")
     for name in frozen:
-        known[name].requires_grad_(requires_grad=False)
+        known[name].requires_grad_(False)  # noqa: FBT003 - torch names it nowhere
     for module in bare.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own) and list(module.buffers(recurse=False)):
+        own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+        if own and not any(own) and any(True for _ in module.buffers(recurse=False)):
             module.train(mode=False)
     return frozen
 

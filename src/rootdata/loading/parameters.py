@@ -83,7 +83,14 @@ class _Drawing:
 
 
 def drawn_columns(events: Events, location: Location, scanned: Scanned) -> dict[str, Singles]:
-    """Return the parameters of the selected events of a block, (n,) each, unscaled, drawn as in validation."""
+    """Return the parameters of the selected events of a block, (n,) each, unscaled, drawn as in validation.
+
+    Parameters
+    ----------
+    events : selected
+    location : of their file
+    scanned : what is known of the data set
+    """
     if not scanned.config.parameters:
         return {}
     found = draw(scanned.choices, location, events.entry, drawn_by=())

@@ -180,7 +180,8 @@ class Decorrelator:
 
     def __init__(self, options: Decorrelation, classes: int) -> None:
         self.options = options
-        self._known: tuple[int, ...] | None = {(ALL,): tuple(range(classes)), (BACKGROUND,): (0,)}.get(options.on)
+        known: dict[tuple[str, ...], tuple[int, ...]] = {(ALL,): tuple(range(classes)), (BACKGROUND,): (0,)}
+        self._known = known.get(options.on)
         self._missing: tuple[float, ...] = ()
 
     @property

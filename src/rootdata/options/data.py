@@ -248,7 +248,7 @@ class TakenScaling(Scaling):
 
 
 STANDARD = Scaling(kind="standard")
-FROM, TAKEN = "from", "taken"  # keys of ``scale``: a bundle, and the numbers that were found there
+FROM, FOUND = "from", "taken"  # keys of ``scale``: a bundle, and the numbers that were found there
 
 
 def _scale(value: Any, where: str) -> dict[str, Scaling]:
@@ -262,10 +262,10 @@ def _scale(value: Any, where: str) -> dict[str, Scaling]:
 def _scale_from(value: Mapping[str, Any], where: str) -> dict[str, Scaling]:
     """Take the numbers of a bundle, and beside them what is said of single features."""
     place = str(value[FROM])
-    if TAKEN not in value:
+    if FOUND not in value:
         raise ConfigError(f"{where}.{FROM}={place} stands alone; rootdata.scan.taken.with_taken_scale looks it up")
-    taken = {str(k): _taken_scaling(v, f"{where}.{TAKEN}.{k}", place) for k, v in value[TAKEN].items()}
-    own = {str(k): _scaling(v, f"{where}.{k}") for k, v in value.items() if k not in {FROM, TAKEN}}
+    taken = {str(k): _taken_scaling(v, f"{where}.{FOUND}.{k}", place) for k, v in value[FOUND].items()}
+    own = {str(k): _scaling(v, f"{where}.{k}") for k, v in value.items() if k not in {FROM, FOUND}}
     return {"default": TakenScaling(kind="given", place=place, is_known=False), **taken, **own}
 
 
@@ -278,7 +278,7 @@ def _taken_scaling(value: Any, where: str, place: str) -> TakenScaling:
     )
     return TakenScaling(
         kind="given", place=place, log=values.flag(plain.get("log", False), f"{where}.log"), knots=knots,
-        heights=heights, clip=_clip(plain.get("clip"), f"{where}.clip"),
+        heights=heights, clip=None if plain.get("clip") is None else _size(plain["clip"], f"{where}.clip"),
         shift=values.number(plain.get("shift", 0.0), f"{where}.shift"),
         factor=values.number(plain.get("factor", 1.0), f"{where}.factor"),
     )  # fmt: skip

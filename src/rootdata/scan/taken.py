@@ -10,7 +10,7 @@ from typing import Any
 
 from rootdata.causes import reason_of
 from rootdata.errors import ConfigError, SpecsError
-from rootdata.options.data import FROM, TAKEN
+from rootdata.options.data import FOUND, FROM
 from rootdata.scaling.curves import Segments
 from rootdata.scaling.kinds import Normal, Uniform
 from rootdata.scan.specs import Specs
@@ -35,9 +35,9 @@ def with_taken_scale(options: Mapping[str, Any]) -> dict[str, Any]:
         For a place that is no bundle, or one whose curves can't be known.
     """
     scale = options.get("scale")
-    if not isinstance(scale, Mapping) or FROM not in scale or TAKEN in scale:
+    if not isinstance(scale, Mapping) or FROM not in scale or FOUND in scale:
         return dict(options)
-    return {**options, "scale": {**scale, TAKEN: taken_from(scale[FROM])}}
+    return {**options, "scale": {**scale, FOUND: taken_from(scale[FROM])}}
 
 
 def bundle_of(place: Path) -> Path | None:

@@ -147,8 +147,8 @@ class ScoreReport(pl.Callback):
             self.metrics |= responses.summarise(predicted)
         sculpted: dict[str, sculpting.Sculpting] = {}
         if scores is not None and (columns := decorrelated(pl_module)):
-            labels = pl_module.decorrelation.labels  # type: ignore[union-attr]
-            sculpted = sculpting.measure_all(batches, columns=columns, labels=labels)
+            network: Any = pl_module
+            sculpted = sculpting.measure_all(batches, columns=columns, labels=network.decorrelation.labels)
             self.metrics["sculpting"] = {n: sculpted[n].divergence if n in sculpted else None for n in columns}
         self._write(scores, predicted, sculpted)
 
