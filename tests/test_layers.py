@@ -139,7 +139,7 @@ LOADS = {
     "scan.sources": READS, "scan.tasks": READS, "scan.first_pass": READS,
     "scan.scanned": READS | {"numba"}, "scan.lookup": READS | {"numba"}, "scan.summary": READS | {"numba", "rich"},
     "shutdown.ranks": {"torch", "pytorch_lightning"},
-    "loading.memory_bound": {"numba"},
+    "loading.memory_bound": {"numba"}, "loading.parameters": READS | {"numba"},
     "loading.stream": READS | {"numba"}, "loading.part": READS | {"numba"},
     "loading.dataset": READS | {"numba", "torch"},
     "loading.datamodule": READS | {"numba", "torch", "pytorch_lightning", "rich"},

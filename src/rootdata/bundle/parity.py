@@ -106,7 +106,7 @@ def _read(reader: EventReader, numbers: Sequence[int], names: Sequence[str], wan
 
 
 def _spread(values: npt.NDArray[np.float32], rows: Ints, n: int) -> npt.NDArray[np.float32]:
-    """Put what is drawn for the selected events of a block, and what a client sends like a branch, among all of them."""
+    """Put what is drawn for the selected events of a block among all of them, as a client sends it like a branch."""
     column = np.zeros(n, np.float32)
     column[rows] = values
     return column

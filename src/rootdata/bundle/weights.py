@@ -87,7 +87,7 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
     if len(frozen) == len(known):
         raise ConfigError(f"freeze: got {list(patterns)}, which leaves no weight to be trained; name fewer")
     for name in frozen:
-        known[name].requires_grad_(False)  # noqa: FBT003 - torch names it nowhere
+        known[name].requires_grad_(False)
     for module in bare.modules():
         own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
         if own and not any(own) and any(True for _ in module.buffers(recurse=False)):

@@ -54,7 +54,7 @@ class Classifier(pl.LightningModule):
     classes : how many, at least two
     heads : what is predicted, ``{"class": {"kind": "classification"}, "mass": {"kind": "regression", "target": "mass",
         "loss": "huber", "weight": 0.5}}``; by default a classification alone
-    decorrelate : what the score must not depend on, ``{"columns": ["mbb"], "strength": 10, "on": "background"}``, see
+    decorrelate : what the score must not depend on, ``{"columns": ["mbb"], "strength": 10}``, see
         :class:`rootdata.models.disco.Decorrelation`
     lr : step size of Adam
     weight_decay : L2 penalty of Adam

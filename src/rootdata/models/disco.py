@@ -44,7 +44,7 @@ def _strength(value: Any, where: str) -> float:
     return strength
 
 
-def _on(value: Any, where: str) -> tuple[str, ...]:
+def _classes(value: Any, where: str) -> tuple[str, ...]:
     names = tuple(map(str, values.listed(value, where)))
     if not names or (ALL in names and len(names) > 1):
         raise ConfigError(f"{where}: got {list(names)}; allowed: {BACKGROUND}, {ALL}, or names of classes")
@@ -59,12 +59,12 @@ class Decorrelation:
     ----------
     columns : observers of the data
     strength : what the sum of the distance correlations is multiplied by in the loss; with 0 it is only reported
-    on : the events that it is computed of: ``background`` (class 0), ``all``, or names of classes
+    classes : the events that it is computed of: ``background`` (class 0), ``all``, or names of classes
     """
 
     columns: tuple[str, ...] = option(_columns)
     strength: float = option(_strength, 10.0)
-    on: tuple[str, ...] = option(_on, (BACKGROUND,))
+    classes: tuple[str, ...] = option(_classes, (BACKGROUND,))
 
     def labels(self, classes: Sequence[str]) -> tuple[int, ...]:
         """Return the numbers of the classes whose events count.
@@ -78,14 +78,14 @@ class Decorrelation:
         ConfigError
             For a class that is not there, and for ``background`` among more than two classes without that name.
         """
-        if self.on == (ALL,):
+        if self.classes == (ALL,):
             return tuple(range(len(classes)))
-        if self.on == (BACKGROUND,) and BACKGROUND not in classes and len(classes) == 2:
+        if self.classes == (BACKGROUND,) and BACKGROUND not in classes and len(classes) == 2:
             return (0,)
-        for name in self.on:
+        for name in self.classes:
             if name not in classes:
-                raise ConfigError(f"model.decorrelate.on: got {name!r}; {nearest(name, [*classes, ALL])}")
-        return tuple(list(classes).index(name) for name in self.on)
+                raise ConfigError(f"model.decorrelate.classes: got {name!r}; {nearest(name, [*classes, ALL])}")
+        return tuple(list(classes).index(name) for name in self.classes)
 
 
 def parse_decorrelation(plain: Mapping[str, Any] | None) -> Decorrelation | None:
@@ -181,7 +181,7 @@ class Decorrelator:
     def __init__(self, options: Decorrelation, classes: int) -> None:
         self.options = options
         known: dict[tuple[str, ...], tuple[int, ...]] = {(ALL,): tuple(range(classes)), (BACKGROUND,): (0,)}
-        self._known = known.get(options.on)
+        self._known = known.get(options.classes)
         self._missing: tuple[float, ...] = ()
 
     @property
@@ -195,8 +195,8 @@ class Decorrelator:
         """
         if self._known is None:
             raise ConfigError(
-                f"model.decorrelate.on: got {list(self.options.on)}, names that a RootDataModule knows: give that to "
-                f"the trainer, or choose {BACKGROUND} or {ALL}"
+                f"model.decorrelate.classes: got {list(self.options.classes)}, names that a RootDataModule knows: give "
+                f"that to the trainer, or choose {BACKGROUND} or {ALL}"
             )
         return self._known
 
@@ -293,8 +293,8 @@ class Decorrelator:
         if len(found) > 1:
             what = "follows from the label alone"
         raise DataError(
-            f"model.decorrelate.columns: {name!r} {what} in the training events of {', '.join(self.options.on)}; there "
-            "is nothing to decorrelate from: name another column, or other classes as model.decorrelate.on"
+            f"model.decorrelate.columns: {name!r} {what} in the training events of {', '.join(self.options.classes)}; "
+            "there is nothing to decorrelate from: name another column, or other classes as model.decorrelate.classes"
         )
 
 

@@ -384,13 +384,13 @@ class Parameter:
     Parameters
     ----------
     value : expression with one number an event, of the events that have one; samples may give their own
-    on : names of the classes that have a value; by default all but class 0
+    classes : names of the classes that have a value; by default all but class 0
     values : numbers to draw from, each as likely; by default the values of training events, as often as they come
     """
 
     name: str
     value: str | None = option(_expression, None)
-    on: tuple[str, ...] = option(values.names, ())
+    classes: tuple[str, ...] = option(values.names, ())
     values: tuple[float, ...] = option(_missing, ())
 
     def labels(self, classes: Sequence[str]) -> tuple[int, ...]:
@@ -400,7 +400,7 @@ class Parameter:
         ----------
         classes : names by number
         """
-        return tuple(i for i, name in enumerate(classes) if (name in self.on if self.on else i > 0))
+        return tuple(i for i, name in enumerate(classes) if (name in self.classes if self.classes else i > 0))
 
 
 def _parameters(value: Any, where: str) -> tuple[Parameter, ...]:
@@ -504,7 +504,7 @@ class DataConfig:
         to expression
     observe_training : whether training batches hold the observers, too
     parameters : flat inputs that are hypotheses, ``{"mass": "GenX_mass"}`` or ``{"mass": {"value": "GenX_mass",
-        "values": [300, 500], "on": "signal"}}``: of signal its value, for all other events drawn from those
+        "values": [300, 500], "classes": "signal"}}``: of signal its value, for all other events drawn from those
     layout : ``vector``; ``tokens`` or ``image``, the form of collections that name none; or the dotted name of a class
         of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
@@ -664,8 +664,8 @@ def _with_parameters(config: DataConfig) -> DataConfig:
     used |= {f"jagged.{c.name}.cut": c.cut for c in config.jagged if c.cut}
     for parameter in config.parameters:
         where = f"parameters.{parameter.name}"
-        for name in parameter.on:
-            values.choice(name, config.classes, f"{where}.on")
+        for name in parameter.classes:
+            values.choice(name, config.classes, f"{where}.classes")
         if not parameter.name.isidentifier() or parameter.name in (
             *config.derived,
             *config.features[len(config.flat) :],

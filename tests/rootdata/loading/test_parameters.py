@@ -135,12 +135,12 @@ def test_samples_may_give_a_number_or_an_expression_each(files: Path) -> None:
         ({"parameters": {"mass": "gen +"}}, "parameters.mass"),
         ({"parameters": {"mass": {"value": "gen", "vals": [1]}}}, "unknown option 'vals' in parameters.mass"),
         ({"parameters": {"mass": {}}}, "parameters.mass has no value; give it an expression"),
-        ({"parameters": {"mass": {"value": "gen", "on": ["sgnal"]}}}, "parameters.mass.on"),
+        ({"parameters": {"mass": {"value": "gen", "classes": ["sgnal"]}}}, "parameters.mass.classes"),
         ({"parameters": {"Jet_pt": "gen"}}, "'Jet_pt' is taken or no plain word"),
         ({"derived": {"r": "met / mass"}, "flat": ["r"]}, "derived column 'r' uses 'mass'"),
         ({"parameters": {"mass": "genn"}}, "'genn' not found"),
         ({"parameters": {"mass": "gen / 0"}}, "is missing or not finite"),
-        ({"parameters": {"mass": {"value": "gen", "on": "background"}}}, "'gen' not found"),
+        ({"parameters": {"mass": {"value": "gen", "classes": "background"}}}, "'gen' not found"),
     ],
 )
 def test_what_can_not_be_meant_is_one_sentence(files: Path, changes: Any, words: str) -> None:
@@ -166,7 +166,7 @@ def test_nothing_changes_where_there_are_none(files: Path) -> None:
         assert torch.equal(a["x"][:, 0], b["x"][:, 0])
         assert torch.equal(a["x"][:, 1:], b["x"][:, 2:])
     assert "parameters" not in plain.identity
-    assert other.identity["parameters"] == [{"name": "mass", "value": "gen", "on": [], "values": []}]
+    assert other.identity["parameters"] == [{"name": "mass", "value": "gen", "classes": [], "values": []}]
 
 
 @pytest.mark.long

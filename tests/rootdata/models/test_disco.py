@@ -143,15 +143,15 @@ def test_only_the_chosen_events_with_a_value_count() -> None:
     column[::10], column[5::10] = float("nan"), -999.0
     batch = {"label": label, "weight": weight, "observers/m": column, "observers/n": column.nan_to_num(0) ** 2}
     for on, wanted in (("background", [0]), ("all", [0, 1, 2])):
-        disco = Decorrelator(parse_decorrelation({"columns": ["m"], "on": on}), 3)  # type: ignore[arg-type]
+        disco = Decorrelator(parse_decorrelation({"columns": ["m"], "classes": on}), 3)  # type: ignore[arg-type]
         disco._missing = (-999.0,)
         rows = np.isin(label, wanted) & np.isfinite(column.numpy()) & (column.numpy() != -999)
         got, used = disco.of(scores, batch)
         assert used == rows.sum()
         assert float(got) == pytest.approx(definition(scores[rows], column[rows], weight[rows]), abs=2e-5)
-    both = Decorrelator(parse_decorrelation({"columns": ["m", "n"], "on": "all"}), 3)  # type: ignore[arg-type]
-    alone = Decorrelator(parse_decorrelation({"columns": "n", "on": "all"}), 3)  # type: ignore[arg-type]
-    first = Decorrelator(parse_decorrelation({"columns": "m", "on": "all"}), 3)  # type: ignore[arg-type]
+    both = Decorrelator(parse_decorrelation({"columns": ["m", "n"], "classes": "all"}), 3)  # type: ignore[arg-type]
+    alone = Decorrelator(parse_decorrelation({"columns": "n", "classes": "all"}), 3)  # type: ignore[arg-type]
+    first = Decorrelator(parse_decorrelation({"columns": "m", "classes": "all"}), 3)  # type: ignore[arg-type]
     total = float(both.of(scores, batch)[0])
     assert total == pytest.approx(sum(float(one.of(scores, batch)[0]) for one in (alone, first)))
 
@@ -165,8 +165,8 @@ def test_only_the_chosen_events_with_a_value_count() -> None:
         ({"columns": ["m"], "strength": float("nan")}, "expected a finite number"),
         ({"columns": ["m"], "strenght": 1}, "unknown option 'strenght' in model.decorrelate; nearest: 'strength'"),
         ({"columns": ["m", "m"]}, "'m' is listed twice"),
-        ({"columns": ["m"], "on": []}, "allowed: background, all, or names of classes"),
-        ({"columns": ["m"], "on": ["all", "QCD"]}, "allowed: background, all, or names of classes"),
+        ({"columns": ["m"], "classes": []}, "allowed: background, all, or names of classes"),
+        ({"columns": ["m"], "classes": ["all", "QCD"]}, "allowed: background, all, or names of classes"),
         (["m"], "model.decorrelate: got"),
     ],
 )
@@ -182,17 +182,17 @@ def test_a_network_without_a_score_has_nothing_to_decorrelate() -> None:
 
 
 def test_classes_are_called_by_their_names() -> None:
-    options = parse_decorrelation({"columns": ["m"], "on": ["ttbar", "QCD"]})
+    options = parse_decorrelation({"columns": ["m"], "classes": ["ttbar", "QCD"]})
     assert options is not None
     assert options.labels(["QCD", "ttH", "ttbar"]) == (2, 0)
-    with pytest.raises(ConfigError, match=r"on: got 'ttbar'; nearest: 'ttbarr'"):
+    with pytest.raises(ConfigError, match=r"classes: got 'ttbar'; nearest: 'ttbarr'"):
         options.labels(["QCD", "ttH", "ttbarr"])
     with pytest.raises(ConfigError, match="names that a RootDataModule knows"):
         Decorrelator(options, 3).labels  # noqa: B018
     usual = parse_decorrelation({"columns": ["m"]})
     assert usual is not None
     assert usual.labels(["QCD", "ttH"]) == (0,)
-    with pytest.raises(ConfigError, match="on: got 'background'"):
+    with pytest.raises(ConfigError, match="classes: got 'background'"):
         usual.labels(["QCD", "ttH", "ttbar"])
 
 
@@ -241,10 +241,10 @@ def make_trainer(**options: Any) -> pl.Trainer:
             {"columns": ["same"]},
             r"'same' is constant \(0\) in the training events of backg",
         ),
-        ({}, {"columns": ["other"], "on": "all"}, "'other' follows from the label alone"),
+        ({}, {"columns": ["other"], "classes": "all"}, "'other' follows from the label alone"),
         ({}, {"columns": ["met", "nothing"]}, r"'nothing' is constant \(0\)"),
         ({"derived": {"no": "met / 0"}, "observers": ["no"]}, {"columns": ["no"]}, "'no' has no value"),
-        ({}, {"columns": ["met"], "on": "signl"}, "on: got 'signl'; nearest: 'signal'"),
+        ({}, {"columns": ["met"], "classes": "signl"}, "classes: got 'signl'; nearest: 'signal'"),
     ],
 )
 def test_columns_are_looked_at_before_the_first_batch(files: Path, changes: Any, decorrelate: Any, words: str) -> None:
