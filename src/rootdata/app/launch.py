@@ -645,6 +645,7 @@ def outcome(trainer: Any, *, folder: str | Path) -> Any:
     rows |= {f"test {name}": f"{value:.5g}" for name, value in figures.items() if name.rpartition("/")[2] in FIGURES}
     rows |= {f"sculpting of {n}": f"{v:.4f}" for n, v in figures.get("sculpting", {}).items() if v is not None}
     places = {
+        "report": paths.get("report"),
         "ROC curve": paths.get("roc_plot", paths.get("roc")),
         "scores": paths.get("scores_plot", paths.get("scores")),
         "confusion": paths.get("confusion_plot", paths.get("confusion")),

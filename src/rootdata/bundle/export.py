@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rootdata import disk
-from rootdata.bundle import cmssw, parity, portable, signature
+from rootdata.bundle import cmssw, joined, parity, portable, signature
 from rootdata.bundle.assemble import Assembler, Tensors, lists_of, table_of
 from rootdata.bundle.deployed import (
     Call,
@@ -35,6 +35,7 @@ from rootdata.bundle.deployed import (
     refuse,
     unwrapped,
 )
+from rootdata.bundle.joined import Joined
 from rootdata.bundle.manifest import (
     MANIFEST,
     MODEL,
@@ -62,7 +63,7 @@ METADATA = "rootdata.manifest"  # key in the graph's own metadata
 
 
 def export(
-    network: nn.Module,
+    network: nn.Module | Joined,
     data: Any,
     folder: str | Path,
     *,
@@ -90,7 +91,8 @@ def export(
 
     Parameters
     ----------
-    network : any torch module, ours or not, that was trained on the batches of ``data``
+    network : any torch module, ours or not, that was trained on the batches of ``data``; or a
+        :class:`rootdata.bundle.joined.Joined`, a model of any other library that has an ONNX graph of its own
     data : a :class:`rootdata.loading.datamodule.RootDataModule`
     folder : of the bundle; replaced if it is one already
     activation : what turns outputs into scores: ``sigmoid``, ``softmax``, ``none``, or ``auto``: sigmoid for one
@@ -122,7 +124,7 @@ def export(
         roc={name: _lists(curve) for name, curve in (roc or {}).items()},
         scores={name: _lists(samples) for name, samples in (scores or {}).items()},
         training=dict(training or {}),
-        software=_software(),
+        software=_software(_beside(network)),
         parity=parity,
         tags=tuple(tags),
         author=author,
@@ -141,11 +143,13 @@ def rehearse(network: nn.Module, data: Any) -> None:
         If it could not be exported after the training either.
     """
     with torch.random.fork_rng():
+        rehearsed: Any = getattr(network, "rehearsed_model", lambda: network)
+        network = rehearsed()
         _made(network, data, num_events=REHEARSED)
 
 
 def _made(
-    network: nn.Module,
+    network: nn.Module | Joined,
     data: Any,
     *,
     activation: str = "auto",
@@ -156,15 +160,22 @@ def _made(
     num_events: int,
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
-    network = unwrapped(network)
-    refuse(network)
+    lists = next(iter(layout_of(data.data, data.specs).by_object), None)
+    if reveal_empty and lists is not None:
+        raise BundleError(f"reveal_empty: {lists!r} is jagged, without a padded object to show; export without it")
     real = parity.real_events(data.data, data.specs, num_events)
     edges = parity.edge_events(real, data.data, longest=_longest(data))
     compared = concatenate([real, edges])
+    known_as: Any = getattr(network, "joined_model", lambda: network)
+    model = known_as()
+    if isinstance(model, Joined):
+        return _made_of(model, data, real, edges, columns=columns, float32=float32)
+    network = unwrapped(cast("nn.Module", network))
+    refuse(network)
     with computing(network) as dtype:
         batch = in_type(_as_tensors(parity.training_batch(data.data, data.specs, compared), network), dtype)
         call = call or call_of(network, list(batch))
-        outputs = _called(network, call, batch)
+        outputs = _called(network, call, batch, num_events=compared.num_events)
         finish, targets = _predicting(network, data)
         kind = "none" if finish else activation_of(activation, outputs, len(data.classes))
         names = _columns(columns, outputs if finish is None else finish(outputs).get(SCORES), data.classes)
@@ -179,12 +190,50 @@ def _made(
         expected = deployed.scores(batch).detach().cpu().numpy()
         _check_finite(expected, edges.num_events)
         graph = _convert(deployed, draft, Assembler(draft)(edges))
+    spreads = [abs(1.0 / data.targets[name].factor) if name in data.targets else 1.0 for name in targets]
+    return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
+
+
+def _made_of(
+    model: Joined, data: Any, real: Table, edges: Table, *, columns: Sequence[str] | None, float32: bool
+) -> tuple[bytes, Manifest, Parity]:
+    """Make the graph of a model that has one of its own, and what is known of it."""
+    compared = concatenate([real, edges])
+    batch = parity.training_batch(data.data, data.specs, compared)
+    expected = joined.expected(model, batch, classes=len(data.classes), num_events=compared.num_events)
+    targets = tuple(model.targets)
+    names = () if targets else signature.score_columns(columns, expected.shape[1], data.classes)
+    draft = signature.draft(
+        data.data, data.specs, real, columns=names, targets=targets, is_fixed=True, float32=float32,
+        cut_columns=parity.cut_columns(data.data, data.specs),
+    )  # fmt: skip
+    _check_finite(expected, edges.num_events)
+    front = _deployed(
+        nn.Identity(), _nothing, data, draft, activation="none", dtype=torch.float32, reveal_empty=False, finish=None
+    )
+    own = joined.loaded(model)
+    takes = joined.wiring(model, own, list(batch))
+    wanted = list(zip(takes.values(), joined.types_of(own, list(takes)), strict=True))
+    links = [(f"front_{name}", name) for name in takes]
+    made = _program(
+        joined.Preprocessing(front, wanted),
+        draft,
+        Assembler(draft)(edges),
+        outputs=[name for name, _ in links],
+        opset=max(OPSET, joined.opset_of(own)),
+    )
+    made = joined.behind(made, own, links=links, gives=model.gives, output=draft.outputs[0])
+    graph = _finished(made, draft)
     spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
     return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
 
 
+def _nothing(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    raise NotImplementedError
+
+
 def _predicting(network: nn.Module, data: Any) -> tuple[Finish | None, tuple[str, ...]]:
-    """Find out whether a network predicts targets of the data, and how its outputs become physical values.
+    """Find out whether a network predicts numbers, targets of the data or others, and how its outputs become them.
 
     Such a network names its ``targets``; its method ``bind`` takes the data, and ``deployed`` its outputs.
     """
@@ -259,7 +308,7 @@ def _as_tensors(arrays: Mapping[str, npt.NDArray[Any]], network: nn.Module) -> d
     return {name: torch.from_numpy(values).to(_device_of(network)) for name, values in arrays.items()}
 
 
-def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
+def _called(network: nn.Module, call: Call, batch: dict[str, Tensor], *, num_events: int) -> Tensor:
     """Call a network, and say what it was called with where it fails."""
     shapes = ", ".join(f"{name} {tuple(values.shape)}" for name, values in batch.items())
     try:
@@ -275,7 +324,7 @@ def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
         raise BundleError(
             f"{type(network).__name__} returns {type(outputs).__name__}; expected one tensor: pick it with `call`"
         )
-    if outputs.ndim and len(outputs) != len(next(iter(batch.values()))):
+    if outputs.ndim and len(outputs) != num_events:
         raise BundleError(f"{type(network).__name__} returns shape {tuple(outputs.shape)} for {shapes}")
     return outputs
 
@@ -291,7 +340,7 @@ def _is_elastic(network: nn.Module, call: Call, batch: dict[str, Tensor], layout
     """Say whether the outputs stay the same when places without an object are cut off."""
     full, narrow = dict(batch), dict(batch)
     for c in layout.collections if layout.form.masks_objects else ():
-        if f"{c.name}_mask" not in batch:  # an image is the same for any number of places
+        if f"{c.name}_mask" not in batch or c.name in layout.by_object:  # the same for any number of places
             continue
         kept, mask = max(1, c.length // 2), f"{c.name}_mask"
         place = torch.arange(c.length, device=batch[mask].device) < kept
@@ -321,21 +370,26 @@ def _check_finite(scores: Scores, num_edges: int) -> None:
 
 def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
     """Make the graph, without what it need not tell: file paths, names of the author's code."""
-    import onnx
+    return _finished(_program(deployed, draft, example, outputs=[o.name for o in draft.outputs]), draft)
 
+
+def _program(
+    module: nn.Module, draft: Manifest, example: Tensors, *, outputs: Sequence[str], opset: int = OPSET
+) -> Any:
+    """Write a module that takes the inputs of a draft as a graph."""
     axes = {a: torch.export.Dim(str(a)) for t in draft.inputs for a in t.shape if isinstance(a, str)}
     shapes = tuple({i: axes[a] for i, a in enumerate(t.shape) if isinstance(a, str)} for t in draft.inputs)
-    tensors = tuple(torch.from_numpy(example[t.name]).to(_device_of(deployed)) for t in draft.inputs)
+    tensors = tuple(torch.from_numpy(example[t.name]).to(_device_of(module)) for t in draft.inputs)
     try:
         with _quiet():
             program = torch.onnx.export(
-                deployed,
+                module,
                 tensors,
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=opset,
                 external_data=False,
                 input_names=[t.name for t in draft.inputs],
-                output_names=[o.name for o in draft.outputs],
+                output_names=list(outputs),
                 dynamic_shapes=(shapes,),
                 verbose=False,
             )
@@ -345,7 +399,13 @@ def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
         raise BundleError(f"the network can't be written as an ONNX graph: {_first_line(error)}") from error
     if program is None:
         raise BundleError("the network can't be written as an ONNX graph")
-    graph = program.model_proto
+    return program.model_proto
+
+
+def _finished(graph: Any, draft: Manifest) -> bytes:
+    """Leave out of a graph what it need not tell, put in what is known of it, and check it."""
+    import onnx
+
     _strip(graph)
     portable.without_logic(graph)
     described = {k: v for k, v in draft.to_dict().items() if v}
@@ -448,9 +508,14 @@ def _lists(lists: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]
     return {name: tuple(float(v) for v in values) for name, values in lists.items()}
 
 
-def _software() -> dict[str, str]:
+def _beside(network: nn.Module | Joined) -> Sequence[str]:
+    """Name the distributions that a model is of, where it is no network."""
+    return network.software if isinstance(network, Joined) else getattr(network, "software", ())
+
+
+def _software(more: Sequence[str] = ()) -> dict[str, str]:
     found = {}
-    for name in ("rootdata", "torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy"):
+    for name in ("rootdata", "torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy", *more):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -39,12 +39,13 @@ EXACT = 2**24  # whole numbers up to it are what they are in float32
 BLUR = 1e-4  # how much of a scaled feature's unit float32 may round away
 IN_THE_GRAPH = ("scale",)  # what of the options of inputs the graph does; of the others the manifest tells
 RULES = {
-    "missing": "NaN, infinities and, in branches alone, the numbers in features.missing: before anything is computed",
+    "missing": "NaN, infinities and, in branches alone, the numbers in features.missing: of all branches, or by branch "
+    "with those of all others as default; before anything is computed",
     "expressions": "docs/expressions.md of rootdata; computed.steps have the type of each part",
     "cut": "an object is kept where the cut is true, neither false nor unknown (computed of what is missing)",
     "sort": "after the cut, by the expression, from the largest with a leading '-'; ties in the order of the file; "
     "objects of which the key is missing last",
-    "length": "after the sort the first `length` objects are kept",
+    "length": "after the sort the first `length` objects are kept; where it is 'auto' all of them",
     "mask": "1 where there is an object, 0 where there is none; values there are ignored",
     "missing in inputs": "NaN in float32 and float64; in int64 the number of features.missing that was read",
     "inside the graph": "scaling, the pad value, the layout (images are drawn there, by coordinates that are not "
@@ -100,7 +101,8 @@ def draft(
     inputs = _inputs(None, {name: held[name] for name in layout.flat}, None)
     for c in layout.collections:
         takes_any = c.grid is not None or f"{c.name}_mask" in layout.shapes  # a form may need all places, else
-        axis = c.name if takes_any and not is_fixed and c.length > 1 else c.length
+        is_elastic = c.keeps_all or (takes_any and not is_fixed and c.length > 1)
+        axis = c.name if is_elastic else c.length
         inputs += _inputs(c.name, {b: held[b] for b in c.branches}, axis)
         inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
     _check_names([t.name for t in inputs])
@@ -250,7 +252,8 @@ def _options(config: DataConfig, layout: Layout) -> dict[str, Any]:
     plain = {name: value for name, value in described(config, "inputs").items() if name not in IN_THE_GRAPH}
     jagged = {}
     for given, c in zip(plain["jagged"], layout.collections, strict=True):
-        own = {n: v for n, v in given.items() if n not in {"name", "form", "image"}} | {"length": c.length}
+        own = {n: v for n, v in given.items() if n not in {"name", "form", "image"}}
+        own["length"] = "auto" if c.keeps_all else c.length
         form = {} if given["form"] is None else {"form": c.form}
         jagged[c.name] = own | form | ({} if c.grid is None else {"image": c.grid.described()})
     return {**plain, "jagged": jagged}

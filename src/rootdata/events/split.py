@@ -56,7 +56,7 @@ def assign(
         # (entry + 1/2) / n lies between the bounds for just round(share * n) entries
         return _by_share(split, (entries + 0.5) / max(1, num_entries))
     if split.by == "hash":
-        return _by_share(split, _uniform(entries, _file_key(location)))
+        return _by_share(split, uniform(entries, location))
     return _by_value(split, columns, len(entries), location)
 
 
@@ -123,24 +123,21 @@ def _is_one_of(values: npt.NDArray[Any], wanted: Sequence[int]) -> Bools:
     return np.isin(values.astype(limits.dtype, copy=False), held)
 
 
-def uniform_of(entries: npt.NDArray[np.int64], location: Location, *what: Any) -> npt.NDArray[np.float64]:
-    """Give each event a number in [0, 1) that follows from its identity, file name and entry, and from ``what`` alone.
+def uniform(entries: npt.NDArray[np.int64], location: Location, *, what: str = "") -> npt.NDArray[np.float64]:
+    """Draw a number of [0, 1) for each entry of a file, the same whenever it is asked for.
 
     Parameters
     ----------
-    entries : (n,)
-    location : of the file; its folder does not count
-    what : plain values; other ones give unrelated numbers
+    entries : (n,) of the tree
+    location : of the file
+    what : is drawn for; other numbers for another word
     """
-    return _uniform(entries, _key_of(repr((what, name_of(location.path), location.tree))))
+    return _uniform(entries, _file_key(location, what))
 
 
-def _file_key(location: Location) -> int:
+def _file_key(location: Location, what: str) -> int:
     # The file's name and tree, not its path: a set that is copied or made again keeps its split.
-    return _key_of(f"{name_of(location.path)}:{location.tree}")
-
-
-def _key_of(text: str) -> int:
+    text = f"{name_of(location.path)}:{location.tree}{what and f':{what}'}"
     return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "little")
 
 

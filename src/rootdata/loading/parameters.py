@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.events.selection import Events
-from rootdata.events.split import uniform_of
+from rootdata.events.split import uniform
 from rootdata.jagged import Ints
 from rootdata.layouts.packed import Packed
 from rootdata.loading.readers import Reader
@@ -37,7 +37,7 @@ def draw(
     drawn_by : seed and epoch; nothing where every epoch is to be the same, as in validation
     """
     return {
-        name: values[(uniform_of(entry, location, "parameter", name, *drawn_by) * len(values)).astype(np.int64)]
+        name: values[(uniform(entry, location, what=f"parameter {name} {drawn_by}") * len(values)).astype(np.int64)]
         for name, values in choices.items()
     }
 

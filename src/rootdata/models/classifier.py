@@ -21,7 +21,6 @@ from torchmetrics import MeanMetric, Metric
 
 from rootdata.errors import ConfigError
 from rootdata.loading.trainable import check_classes
-from rootdata.models.disco import Decorrelator, parse_decorrelation
 from rootdata.models.heads import (
     Regression,
     ResidualSums,
@@ -29,7 +28,8 @@ from rootdata.models.heads import (
     parse_heads,
     regression_loss,
 )
-from rootdata.options.data import OBSERVED
+from rootdata.models.losses.disco import Decorrelator, parse_decorrelation
+from rootdata.options.data import OBSERVED, VARIED
 from rootdata.training.metrics import ScoreSums
 from rootdata.training.responses import figure_names
 
@@ -55,7 +55,7 @@ class Classifier(pl.LightningModule):
     heads : what is predicted, ``{"class": {"kind": "classification"}, "mass": {"kind": "regression", "target": "mass",
         "loss": "huber", "weight": 0.5}}``; by default a classification alone
     decorrelate : what the score must not depend on, ``{"columns": ["mbb"], "strength": 10}``, see
-        :class:`rootdata.models.disco.Decorrelation`
+        :class:`rootdata.models.losses.disco.Decorrelation`
     lr : step size of Adam
     weight_decay : L2 penalty of Adam
 
@@ -124,7 +124,7 @@ class Classifier(pl.LightningModule):
         ------
         DataError, ConfigError
             As :func:`rootdata.loading.trainable.check_classes`, :func:`rootdata.models.heads.check_targets` and
-            :meth:`rootdata.models.disco.Decorrelator.check`.
+            :meth:`rootdata.models.losses.disco.Decorrelator.check`.
         """
         data: Any = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and hasattr(data, "specs") and self.is_classifier:
@@ -267,13 +267,15 @@ class Classifier(pl.LightningModule):
         return self.predict_step(batch, batch_idx)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return what is predicted of each event, with its ``label``, ``weight``, ``index`` and observers.
+        """Return what is predicted of each event, with its ``label``, ``weight``, ``index`` and what goes with it.
+
+        What goes with it are observers, and weights under variations.
 
         The ``score`` of the classes; the ``predictions`` of regressions, (B, targets) in physical units, beside the
         ``targets``, also in physical units: all as far as there are any.
         """
         facts = {"label", "weight", "index"}
-        known = {key: values for key, values in batch.items() if key in facts or key.startswith(OBSERVED)}
+        known = {key: values for key, values in batch.items() if key in facts or key.startswith((OBSERVED, VARIED))}
         logits, scaled = self.split(self(batch))
         found = {} if logits is None else {"score": probabilities(logits)}
         if self.regression is not None and scaled is not None:

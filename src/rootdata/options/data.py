@@ -10,9 +10,11 @@ from typing import Any, Literal, TypeVar
 
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
-from rootdata.options import typed, values
+from rootdata.missing import Sentinels, sentinels_of
+from rootdata.options import typed, values, weighting
 from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, parse_image, reduction_of
 from rootdata.options.typed import option
+from rootdata.options.weighting import Reweight, WeightSource
 from rootdata.registry import FORMS, LAYOUTS, SCALINGS
 
 T = TypeVar("T")
@@ -23,6 +25,8 @@ ON_BAD_FILE = ("error", "skip")
 
 TARGETS = "targets"  # key of a batch
 OBSERVED = "observers/"  # what the keys of a batch with observers begin with
+VARIED = "variations/"  # the same of weights under variations
+NOMINAL = "nominal"
 TARGET_SCALES = ("standard", "minmax", "robust", "log", "none")
 
 PartName = Literal["train", "val", "test"]
@@ -37,14 +41,10 @@ def _required_expression(value: Any, where: str) -> str:
     return str(value)
 
 
-def _weight(value: Any, where: str) -> str | float | None:
-    return values.number(value, where) if isinstance(value, (int, float)) else _expression(value, where)
-
-
 # Samples
 
 
-def _missing(value: Any, where: str) -> tuple[float, ...]:
+def _numbers(value: Any, where: str) -> tuple[float, ...]:
     return tuple(values.number(m, where) for m in values.listed(value, where))
 
 
@@ -92,7 +92,7 @@ def _paths(value: Any, where: str) -> tuple[str, ...]:
 
 def _own_parameters(value: Any, where: str) -> tuple[tuple[str, str | float], ...]:
     table = values.mapping(dict(value) if isinstance(value, tuple) else value or {}, where, "{'mass': 500}")
-    found = {str(name): _weight(one, f"{where}.{name}") for name, one in table.items()}
+    found = {str(name): weighting.weight(one, f"{where}.{name}") for name, one in table.items()}
     return tuple((name, one) for name, one in found.items() if one is not None)
 
 
@@ -107,6 +107,9 @@ class Sample:
     label : class number of every event of the sample
     cut : expression; events where it is false are left out
     weight : number or expression that multiplies the weight of every event
+    cross_section : in pb; or ``data`` for recorded events, which have none
+    luminosity : in fb^-1; by default that of all samples
+    sum_of_weights : where the sum of its generator weights stands; by default as for all samples
     parameters : name of a parameter to its value in the sample, a number or an expression
     friends : files with trees that are read beside those of ``files``, entry by entry; or name to files of such
     """
@@ -116,11 +119,19 @@ class Sample:
     tree: str | None = option(values.text, None, is_optional=True)
     label: int | None = option(values.natural, None, is_optional=True)
     cut: str | None = option(_expression, None)
-    weight: str | float | None = option(_weight, None)
+    weight: str | float | None = option(weighting.weight, None)
+    cross_section: float | Literal["data"] | None = option(weighting.cross_section, None, is_silent=True)
+    luminosity: float | None = option(weighting.positive, None, is_silent=True)
+    sum_of_weights: WeightSource | None = option(weighting.weight_source, None, is_silent=True)
     parameters: tuple[tuple[str, str | float], ...] = option(
         _own_parameters, (), takes=Mapping[str, Any] | None, is_silent=True
     )
     friends: tuple[FriendFiles, ...] = option(_friends, (), decides=())  # as of files
+
+
+def is_normalised(sample: Sample) -> bool:
+    """Say whether a sample is weighted to a luminosity."""
+    return isinstance(sample.cross_section, float)
 
 
 def _samples(value: Any, where: str) -> tuple[Sample, ...]:
@@ -167,10 +178,11 @@ class Collection:
     Parameters
     ----------
     branches : names of branches or derived columns, the features of an object
-    length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects
+    length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects; of the form
+        ``jagged`` all of them
     sort : column that orders the objects, descending with a leading ``-``
     cut : expression with one value an object; objects where it is false are left out
-    form : ``tokens``, ``image``, or the dotted name of a class of one's own; by default that of ``layout``
+    form : ``tokens``, ``image``, ``jagged``, or the dotted name of a class of one's own; by default that of ``layout``
     image : how it is drawn where its form is ``image``, see :class:`rootdata.options.image.ImageConfig`
     """
 
@@ -186,7 +198,7 @@ class Collection:
 def _collections(value: Any, where: str) -> tuple[Collection, ...]:
     table = values.mapping(value or {}, where, "{'jets': {'branches': ['Jet_pt', ...], 'length': 10}}")
     for name in map(str, table):
-        if name in TAKEN or name.endswith("mask") or not name.isidentifier():
+        if name in TAKEN or name.endswith(("mask", "offsets")) or not name.isidentifier():
             raise ConfigError(
                 f"{where}.{name}: a collection's name becomes a key of the batch; {name!r} is taken or no plain word"
             )
@@ -292,7 +304,14 @@ def _by_feature(check: Callable[[Any, str], float], value: Any, where: str) -> f
 
 
 def _pad(value: Any, where: str) -> float | Mapping[str, float]:
-    return _by_feature(values.number, value, where)
+    return _by_feature(_pad_value, value, where)
+
+
+def _pad_value(value: Any, where: str) -> float:
+    """Return a finite number, or NaN: the one object of it, so that equal options are equal."""
+    if value == "nan" or (isinstance(value, float) and math.isnan(value)):
+        return math.nan
+    return values.number(value, where)
 
 
 def _clip(value: Any, where: str) -> float | Mapping[str, float] | None:
@@ -391,7 +410,7 @@ class Parameter:
     name: str
     value: str | None = option(_expression, None)
     classes: tuple[str, ...] = option(values.names, ())
-    values: tuple[float, ...] = option(_missing, ())
+    values: tuple[float, ...] = option(_numbers, ())
 
     def labels(self, classes: Sequence[str]) -> tuple[int, ...]:
         """Return the numbers of the classes that have a value.
@@ -469,11 +488,24 @@ def _split_values(parts: Mapping[str, Any], where: str) -> dict[str, tuple[int, 
 # All of it
 
 
+def _missing(value: Any, where: str) -> Sentinels:
+    """Check numbers for all branches, or those of each and a ``default``."""
+    if not isinstance(value, Mapping):
+        return tuple(values.number(m, where) for m in values.listed(value, where))
+    table = {str(k): tuple(values.number(m, f"{where}.{k}") for m in values.listed(v, f"{where}.{k}"))
+             for k, v in sorted(value.items())}  # fmt: skip
+    return table if set(table) - {"default"} else table.get("default", ())
+
+
 def _fraction(value: Any, where: str) -> float:
     fraction = values.number(value, where)
     if not 0.0 < fraction <= 1.0:
         raise ConfigError(f"{where}: got {fraction:g}; expected a share of the blocks, above 0 and at most 1")
     return fraction
+
+
+def _balance(value: Any, where: str) -> str | None:
+    return None if value is None else values.choice(value, weighting.BALANCES, where)
 
 
 def _on_bad_file(value: Any, where: str) -> str:
@@ -496,6 +528,14 @@ class DataConfig:
     cut : expression; events where it is false are left out
     label : expression that gives the class number of an event; by default the sample's ``label``
     weight : expression or number, multiplied by the sample's
+    weights : name of a variation to the weight under it, beside ``nominal``, which stands for ``weight``
+    luminosity : in fb^-1, to which samples with a ``cross_section`` are weighted
+    sum_of_weights : where the sum of the generator weights of a whole sample stands: a number, ``{"tree": "Runs",
+        "branch": "genEventSumw"}``, which is looked for where nothing is given, ``{"histogram": "cutflow", "bin": 0}``
+        or ``{"events": "genWeight"}``
+    balance : ``classes`` or ``samples`` get the same sum of the sizes of their weights in training events
+    reweight : ``{"variables": ["fj_pt", "fj_eta"], "bins": [15, 12], "to": "flat", "cap": 5, "by": "weight"}`` gives
+        training events of each class the same distribution: flat, or that of a class or sample
     classes : names of the classes, class 0 first
     targets : numbers to predict, ``{"mass": "GenHiggs_mass"}`` or ``{"mass": {"value": ..., "scale": ..., "unit":
         "GeV"}}``; scaled by ``standard``, ``minmax``, ``robust``, ``log``, ``none``, or as ``{"shift": ..., "factor":
@@ -505,16 +545,18 @@ class DataConfig:
     observe_training : whether training batches hold the observers, too
     parameters : flat inputs that are hypotheses, ``{"mass": "GenX_mass"}`` or ``{"mass": {"value": "GenX_mass",
         "values": [300, 500], "classes": "signal"}}``: of signal its value, for all other events drawn from those
-    layout : ``vector``; ``tokens`` or ``image``, the form of collections that name none; or the dotted name of a class
-        of one's own
+    layout : ``vector``; ``tokens``, ``image`` or ``jagged``, the form of collections that name none; or the dotted name
+        of a class of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
         of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``;
         ``{"from": bundle}`` takes over that of a trained network
-    missing : numbers that stand for "no value", such as -999; NaN and infinities always do
+    missing : numbers that stand for "no value", such as -999, in all branches, or a mapping of branches (and
+        ``default``) to such numbers; NaN and infinities always do
     quantiles : whether the first pass keeps quantiles of every feature, as encodings of networks need them
     clip : largest size of a scaled value, beyond which it is cut off: a number, or a mapping of columns (and
         ``default``) to one
-    pad : what a padded or missing input becomes, after scaling: a number, or a mapping of columns (and ``default``)
+    pad : what a padded or missing input becomes, after scaling: a number, or a mapping of columns (and ``default``);
+        with layout ``vector`` also ``nan``, for trees
     fraction : share of the blocks whose features the first pass reads
     on_bad_file : ``error``, or ``skip``: the first pass leaves files out that can't be read, and says so
     split : shares ``{"train": 0.64, "val": 0.16, "test": 0.2}``, by a hash of file and entry, or with
@@ -528,7 +570,19 @@ class DataConfig:
     derived: Mapping[str, str] = option(_derived, makes=dict, takes=Mapping[str, str] | None)
     cut: str | None = option(_expression, None, decides=("specs",))
     label: str | None = option(_expression, None, decides=("specs",))
-    weight: str | float | None = option(_weight, None, decides=("specs",))
+    weight: str | float | None = option(weighting.weight, None, decides=("specs",))
+    weights: Mapping[str, str | float] | None = option(
+        weighting.variations, None, takes=Mapping[str, str | float] | None, decides=("specs",), is_optional=True,
+        is_silent=True,
+    )  # fmt: skip
+    luminosity: float | None = option(weighting.positive, None, decides=("specs",), is_silent=True)
+    sum_of_weights: WeightSource | None = option(
+        weighting.weight_source, None, takes=float | Mapping[str, Any] | None, decides=("specs",), is_silent=True
+    )
+    balance: str | None = option(_balance, None, decides=("specs",), is_silent=True)
+    reweight: Reweight | None = option(
+        weighting.reweight, None, takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
+    )
     classes: tuple[str, ...] = option(_classes, ("background", "signal"), takes=Sequence[str] | None, is_optional=True)
     targets: tuple[TargetColumn, ...] = option(
         _targets, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
@@ -548,7 +602,7 @@ class DataConfig:
         takes=str | Mapping[str, Any],
         decides=("inputs",),
     )
-    missing: tuple[float, ...] = option(_missing, (), takes=Sequence[float])
+    missing: Sentinels = option(_missing, (), takes=Sequence[float] | Mapping[str, Any])
     quantiles: bool = option(values.flag, False, decides=())  # specs with more are as good
     clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",), is_silent=True)
     pad: float | Mapping[str, float] = option(_pad, 0.0, decides=("inputs",))
@@ -566,6 +620,11 @@ class DataConfig:
         """Return the scaling of a column: its own, that of its fixed-size branch, or the default one."""
         return self._of(column, self.scale, STANDARD)
 
+    @property
+    def pads_with_nan(self) -> bool:
+        """Whether an input that is missing may be NaN."""
+        return _has_nan(self.pad)
+
     def pad_of(self, column: str) -> float:
         """Return what a padded or missing value of a column becomes, after scaling."""
         return self._of(column, self.pad, 0.0) if isinstance(self.pad, Mapping) else self.pad
@@ -573,6 +632,16 @@ class DataConfig:
     def clip_of(self, column: str) -> float | None:
         """Return the largest size of a scaled value of a column; ``None`` where nothing is cut off."""
         return self._of(column, self.clip, None) if isinstance(self.clip, Mapping) else self.clip
+
+    def missing_of(self, branch: str) -> tuple[float, ...]:
+        """Return the numbers that stand for "no value" in a branch, or in an element of one."""
+        return sentinels_of(self.missing, branch)
+
+    @property
+    def sentinels(self) -> tuple[float, ...]:
+        """Every number that stands for "no value" in some branch, once."""
+        groups = self.missing.values() if isinstance(self.missing, Mapping) else [self.missing]
+        return tuple(dict.fromkeys(sentinel for group in groups for sentinel in group))
 
     def _of(self, column: str, table: Mapping[str, T], usual: T) -> T:
         if column in table:
@@ -584,6 +653,10 @@ class DataConfig:
     def form_of(self, collection: Collection) -> str:
         """Return the form of a collection: its own, or that of the layout."""
         return collection.form or (self.layout if self.layout in FORMS.names() else "tokens")
+
+    def keeps_all(self, collection: Collection) -> bool:
+        """Say whether no object of an event is left out, however many there are."""
+        return collection.length == "auto" and self.form_of(collection) == "jagged"
 
     @property
     def images(self) -> dict[str, ImageConfig]:
@@ -613,12 +686,26 @@ class DataConfig:
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """Keys of a batch that hold what goes with the inputs: targets and observers."""
-        return (*([TARGETS] if self.targets else []), *(f"{OBSERVED}{o.name}" for o in self.observers))
+        """Keys of a batch that hold what goes with the inputs: targets, observers and weights under variations."""
+        beside = (*(f"{OBSERVED}{o.name}" for o in self.observers), *(f"{VARIED}{name}" for name in self.variations))
+        return (*([TARGETS] if self.targets else []), *beside)
+
+    @property
+    def variations(self) -> Mapping[str, str | float]:
+        """Name of a variation to what takes the place of ``weight`` under it."""
+        return self.weights or {}
+
+    def source_of(self, sample: Sample) -> WeightSource | None:
+        """Return where the sum of a sample's generator weights stands; ``None`` where nobody asks for it."""
+        return (sample.sum_of_weights or self.sum_of_weights or weighting.OF_RUNS) if is_normalised(sample) else None
+
+    def luminosity_of(self, sample: Sample) -> float | None:
+        """Return the luminosity, in fb^-1, that a sample is weighted to."""
+        return self.luminosity if sample.luminosity is None else sample.luminosity
 
     def without_features(self) -> DataConfig:
         """Return what decides which events there are, without what is known of each."""
-        return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=(), parameters=())
+        return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=(), parameters=(), weights=None)
 
     def parameter_of(self, sample: Sample, parameter: Parameter) -> str | float | None:
         """Return what gives a parameter in the events of a sample; ``None`` where none of them has a value."""
@@ -650,9 +737,54 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
         if isinstance(table, Mapping):
             elements = [k for k in table if k.rsplit("[", 1)[0] in named and re.search(r"\[\d+\]$", k)]
             values.reject_unknown(table, [*named, *config.features, *elements, "default"], where=name)
+    if config.layout != "vector" and _has_nan(config.pad):
+        raise ConfigError(
+            f"pad: got nan with layout {config.layout!r}; trees take NaN as no value, with 'vector'; give a number"
+        )
     if config.label is None:
         _check_labels(config.samples, config.classes)
-    return config
+    weighting.check_reference(config.reweight, classes=config.classes, samples=[s.name for s in config.samples])
+    _check_normalisation(config)
+    return _with_nominal(config)
+
+
+def _with_nominal(config: DataConfig) -> DataConfig:
+    """Let ``weights.nominal`` be the weight."""
+    if config.weights is None or NOMINAL not in config.weights:
+        return config
+    if config.weight is not None:
+        raise ConfigError(
+            f"weights.nominal: got {config.weights[NOMINAL]!r} beside weight={config.weight!r}, which is the same; "
+            "leave one of them out"
+        )
+    others = {name: one for name, one in config.weights.items() if name != NOMINAL}
+    return dataclasses.replace(config, weight=config.weights[NOMINAL], weights=others or None)
+
+
+def _check_normalisation(config: DataConfig) -> None:
+    """Refuse a luminosity without cross sections, and the other way round."""
+    for sample in config.samples:
+        where = f"samples.{sample.name}"
+        if not is_normalised(sample):
+            alone = next((n for n in ("luminosity", "sum_of_weights") if getattr(sample, n) is not None), None)
+            if alone is not None:
+                raise ConfigError(f"{where}.{alone} is given, but no cross_section; give {where}.cross_section in pb")
+        elif config.luminosity_of(sample) is None:
+            raise ConfigError(f"{where}.cross_section is given, but no luminosity; give luminosity in fb^-1")
+    without = [s.name for s in config.samples if s.cross_section is None]
+    if len(without) == len(config.samples):
+        alone = next((n for n in ("luminosity", "sum_of_weights") if getattr(config, n) is not None), None)
+        if alone is not None:
+            raise ConfigError(f"{alone} is given, but no sample has a cross_section; give each its own, in pb")
+    elif without:
+        raise ConfigError(
+            f"samples.{without[0]}.cross_section is missing while other samples have one; give each its own in pb, or "
+            "'data' for recorded events"
+        )
+
+
+def _has_nan(pad: float | Mapping[str, float]) -> bool:
+    return any(map(math.isnan, pad.values() if isinstance(pad, Mapping) else [pad]))
 
 
 def _with_parameters(config: DataConfig) -> DataConfig:

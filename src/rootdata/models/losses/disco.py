@@ -182,7 +182,7 @@ class Decorrelator:
         self.options = options
         known: dict[tuple[str, ...], tuple[int, ...]] = {(ALL,): tuple(range(classes)), (BACKGROUND,): (0,)}
         self._known = known.get(options.classes)
-        self._missing: tuple[float, ...] = ()
+        self._missing: dict[str, tuple[float, ...]] = {}  # of each column
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -202,7 +202,8 @@ class Decorrelator:
 
     def bind(self, config: DataConfig) -> None:
         """Learn the numbers of the classes, and which numbers stand for no value."""
-        self._known, self._missing = self.options.labels(config.classes), config.missing
+        self._known = self.options.labels(config.classes)
+        self._missing = {observer.name: config.missing_of(observer.value) for observer in config.observers}
 
     def of(self, scores: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, int]:
         """Add up the distance correlations of the scores and each column, over the chosen events of a batch.
@@ -230,12 +231,18 @@ class Decorrelator:
                     f"model.decorrelate.columns: the batches hold no observer {name!r}; give the data "
                     f"observers=[{name!r}] and observe_training=true"
                 )
-            rows = torch.nonzero(chosen & _is_known(column, self._missing)).squeeze(1)
+            rows = torch.nonzero(chosen & self._is_known(name, column)).squeeze(1)
             some = few(len(rows))
             rows = rows if some is None else rows[some.to(rows.device)]
             n = max(n, len(rows))
             found.append(distance_correlation(scores[rows], column[rows], None if weight is None else weight[rows]))
         return torch.stack(found).sum(), n
+
+    def _is_known(self, name: str, column: Tensor) -> Tensor:
+        known = torch.isfinite(column)
+        for number in self._missing.get(name, ()):
+            known &= column != number
+        return known
 
     def check(self, data: Any) -> None:
         """Look, before a fit, whether the data deliver the columns, and whether these are anything to decorrelate from.
@@ -282,7 +289,7 @@ class Decorrelator:
                 label = torch.from_numpy(slab["label"])
                 for name, number in itertools.product(tuple(left), self.labels):
                     column = torch.from_numpy(slab[f"{OBSERVED}{name}"])
-                    known = column[(label == number) & _is_known(column, self._missing)]
+                    known = column[(label == number) & self._is_known(name, column)]
                     if len(known) and (known != first.setdefault((name, number), known[0].clone())).any():
                         left.pop(name, None)
                 if not left:
@@ -300,13 +307,6 @@ class Decorrelator:
 
 def _is_one_of(label: Tensor, labels: Sequence[int]) -> Tensor:
     return torch.isin(label, torch.tensor(list(labels), device=label.device))
-
-
-def _is_known(column: Tensor, missing: Sequence[float]) -> Tensor:
-    known = torch.isfinite(column)
-    for number in missing:
-        known &= column != number
-    return known
 
 
 def _resolved(text: str, config: DataConfig) -> str:

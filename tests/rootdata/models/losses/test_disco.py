@@ -17,9 +17,9 @@ from rootdata.errors import ConfigError, DataError, RootDataError
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.cnn import CNN
 from rootdata.models.deepsets import DeepSets
-from rootdata.models.disco import Decorrelator, distance_correlation, few, parse_decorrelation
 from rootdata.models.dnn import DNN
 from rootdata.models.encodedsets import EncodedSets
+from rootdata.models.losses.disco import Decorrelator, distance_correlation, few, parse_decorrelation
 from rootdata.models.mlp import MLP
 
 pytestmark = [
@@ -144,7 +144,7 @@ def test_only_the_chosen_events_with_a_value_count() -> None:
     batch = {"label": label, "weight": weight, "observers/m": column, "observers/n": column.nan_to_num(0) ** 2}
     for on, wanted in (("background", [0]), ("all", [0, 1, 2])):
         disco = Decorrelator(parse_decorrelation({"columns": ["m"], "classes": on}), 3)  # type: ignore[arg-type]
-        disco._missing = (-999.0,)
+        disco._missing = {"m": (-999.0,)}
         rows = np.isin(label, wanted) & np.isfinite(column.numpy()) & (column.numpy() != -999)
         got, used = disco.of(scores, batch)
         assert used == rows.sum()
