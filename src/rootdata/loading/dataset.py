@@ -21,6 +21,7 @@ from rootdata.options.parsed import Options
 from rootdata.scan.executors import Executor
 from rootdata.scan.lookup import scan_for
 from rootdata.scan.specs import Specs
+from rootdata.scan.taken import with_taken_scale
 
 Batch = dict[str, torch.Tensor]
 
@@ -67,7 +68,7 @@ class RootDataset(IterableDataset[Batch]):
         progress: bool = False,
         **more: Any,
     ) -> None:
-        parsed = Options.parse({**options, **more}, where="the options of RootDataset")
+        parsed = Options.parse(with_taken_scale({**options, **more}), where="the options of RootDataset")
         store = open_store(parsed.read.cache)
         scanned = scan_for(parsed, given=specs, progress=progress, store=store, scheduler=scheduler)
         events = Part(scanned, parsed, part, rank=rank, world_size=world_size, ordered=ordered, store=store)

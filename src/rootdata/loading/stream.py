@@ -30,8 +30,9 @@ from rootdata.layouts.layout import Layout
 from rootdata.layouts.packed import Packed, pack
 from rootdata.layouts.pool import Pool
 from rootdata.loading.memory_bound import bytes_per_event, fitting, memory_of
+from rootdata.loading.parameters import with_parameters
 from rootdata.loading.readers import Stop, reading
-from rootdata.location import State, is_remote
+from rootdata.location import Location, State, is_remote
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.order import OrderConfig
 from rootdata.options.parsed import described
@@ -326,6 +327,15 @@ class EventReader:
         _, file, k = self._blocks[number]
         return int(file.blocks[k][0])
 
+    @property
+    def scanned(self) -> Scanned:
+        """What is known of the data set."""
+        return self._recipe.scanned
+
+    def location_of(self, number: int) -> Location:
+        """Return the file of a block, as it was scanned."""
+        return self._blocks[number][1].location
+
     def close(self) -> None:
         """Close the files."""
         self._files.close()
@@ -350,6 +360,7 @@ def slabs(
     start: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    drawn_by: tuple[int, ...] = (),
     store: Store | None = None,
     stop: Stop | None = None,
 ) -> Generator[Arrays, None, None]:
@@ -362,6 +373,7 @@ def slabs(
     epoch : from 0; decides the order where there is shuffling
     start : number of the first batch
     rank, world_size : take this part of every batch
+    drawn_by : what parameters of events that have none are drawn by, beside the event
     store : where decoded blocks are kept
     stop : ends the waiting for blocks once it is set
 
@@ -374,7 +386,10 @@ def slabs(
     size = _slab_of(batch, layout)
     first, skipped = divmod(start, plan.chunk_size // plan.batch_size)
     lender = shared()
-    with reading(EventReader(recipe, store), threads=recipe.read.threads, stop=stop) as submit:
+    reader = EventReader(recipe, store)
+    with reading(
+        with_parameters(reader, recipe.scanned, reader.location_of, drawn_by), threads=recipe.read.threads, stop=stop
+    ) as submit:
         held: dict[int, Future[Packed]] = {}
         ahead = _with_next(plan.chunks(epoch, start=first, rank=rank, world_size=world_size))
         for chunk, following in ahead:
