@@ -227,6 +227,16 @@ def test_files_elsewhere_are_read_as_those_here(analysis, tmp_path):
         assert b"secret" not in one.read_bytes()
 
 
+def test_what_an_earlier_call_wrote_below_the_events_is_no_input(analysis, tmp_path):
+    for folder in ("a", "b"):
+        write(tmp_path / folder / "x.root", make_events(20, 3))
+    first = predict(analysis.bundle, f"{tmp_path}/**/*.root", out=tmp_path / "a/friends")
+    assert files_below(tmp_path / "a/friends") == ["a", "a/x_Friend.root", "b", "b/x_Friend.root"]
+    assert predict(analysis.bundle, f"{tmp_path}/**/*.root", out=tmp_path / "a/friends").skipped == first.written
+    with pytest.raises(FileError, match=r"x_Friend\.root holds scores, as all that was named"):
+        predict(analysis.bundle, f"{tmp_path}/**/*_Friend.root", out=tmp_path / "a")
+
+
 def test_they_are_friends_of_another_training(analysis, friends):
     sample = {"files": str(analysis.events / "[0-2].root"), "friends": {"nn": str(friends / "[0-2]*.root")}}
     options = {
