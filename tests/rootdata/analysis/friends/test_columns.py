@@ -19,14 +19,12 @@ def test_names_of_classes_and_targets():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["dense", "sets"])
-def test_scores_are_those_of_the_graph_on_events_of_every_kind(name, samples, request, tmp_path):
-    exported = request.getfixturevalue(name)
-    predict(exported.folder, str(samples / "*.root"), out=tmp_path)
-    wanted = [branch.name for branch in open_bundle(exported.folder).branches]
+def test_scores_are_those_of_the_graph_on_events_of_every_kind(dense, samples, tmp_path):
+    predict(dense.folder, str(samples / "*.root"), out=tmp_path)
+    wanted = [branch.name for branch in open_bundle(dense.folder).branches]
     for sample, size in enumerate(SIZES):
         index = np.array([[sample, sample, entry] for entry in range(size)])
-        expected = scores_of_table(exported.folder, branches_of(exported.data, index, wanted))
+        expected = scores_of_table(dense.folder, branches_of(dense.data, index, wanted))
         found = uproot.open(tmp_path / f"{sample}_Friend.root")["Friends"].arrays(library="np")
         scores = [values for column, values in found.items() if column.startswith("score_")]
         assert len(scores) == expected.shape[1]
