@@ -18,8 +18,10 @@ from rootdata.scan.specs import Specs
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-WRITTEN = ["checkpoints/last.ckpt", "config.yaml", "metrics.json", "roc.json", "roc.png", "scores.json", "scores.png"]
+WRITTEN = ["checkpoints/last.ckpt", "config.yaml", "metrics.json", "roc.json", "scores.json"]
+REPORT = "callbacks.score_report.plots"  # seconds of pictures
 QUICK = ["trainer=cpu", "trainer.enable_progress_bar=false", "~callbacks.progress", "trainer.num_sanity_val_steps=0"]
+QUICK.append(f"{REPORT}=false")
 FEW = [
     "trainer.max_epochs=1",
     "+trainer.limit_predict_batches=1",
@@ -105,7 +107,7 @@ def test_the_table_names_what_is_there(trained):
     figures = json.loads((folder / "metrics.json").read_text())
     assert f"{figures['auc']:.4f}" in printed
     named = [word for word in printed.split() if word.startswith("out/")]
-    assert {"out/roc.png", "out/metrics.json", "out/specs.json"} < set(named)
+    assert {"out/roc.json", "out/metrics.json", "out/specs.json"} < set(named)
     assert all((folder.parent / name).exists() for name in named)
 
 
@@ -115,6 +117,24 @@ def test_the_checkpoint_is_one_of_the_network(trained):
     model = DNN.load_from_checkpoint(folder.parent / best, weights_only=True)
     assert model.hparams["hidden"] == [128, 64]
     assert torch.isfinite(model({"x": torch.zeros(1, 10)})).all()
+
+
+@pytest.mark.long
+def test_a_training_ends_with_its_report(own, tmp_path):
+    words = ["data=mine", "data.batch_size=100", "trainer.max_epochs=2", f"{REPORT}=true"]
+    words += ["callbacks.score_report.style=CMS", "callbacks.score_report.energy=13"]
+    printed = train(tmp_path, "--config-dir", str(own / "configs"), *QUICK, *words)
+    out = tmp_path / "out"
+    assert "out/report.html" in printed.split()
+    pictures = {path.stem for path in (out / "report").glob("*.png")}
+    assert {"roc", "overtraining", "learning", "importance", "features_flat", "features_jets"} <= pictures
+    numbers = json.loads((out / "report" / "roc.json").read_text())["classes"]["signal"]
+    assert numbers["auc"] == pytest.approx(json.loads((out / "metrics.json").read_text())["auc"])
+    learning = json.loads((out / "report" / "learning.json").read_text())
+    values = learning["curves"]["val/auc"]["value"]
+    assert learning["curves"]["val/auc"]["epoch"][values.index(max(values))] == learning["chosen"]
+    page = (out / "report.html").read_text()
+    assert all(f'id="{name}"' in page for name in pictures)
 
 
 @pytest.mark.long

@@ -25,6 +25,7 @@ from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.cnn import CNN
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
+from rootdata.models.transformer import Transformer
 from rootdata.table import Table
 from serve.client import Client
 from serve.codec import binary, tfaas
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.long
 
 NUM_EVENTS = 1000
 CLOSE = 1e-6
-LAYOUTS = {"vector": DNN, "tokens": DeepSets, "image": CNN}
+LAYOUTS = {"vector": DNN, "tokens": DeepSets, "image": CNN, "jagged": Transformer}
 
 
 IMAGE = {

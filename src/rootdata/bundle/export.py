@@ -160,6 +160,9 @@ def _made(
     num_events: int,
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
+    lists = next(iter(layout_of(data.data, data.specs).by_object), None)
+    if reveal_empty and lists is not None:
+        raise BundleError(f"reveal_empty: {lists!r} is jagged, without a padded object to show; export without it")
     real = parity.real_events(data.data, data.specs, num_events)
     edges = parity.edge_events(real, data.data, longest=_longest(data))
     compared = concatenate([real, edges])
@@ -197,7 +200,8 @@ def _made_of(
     """Make the graph of a model that has one of its own, and what is known of it."""
     compared = concatenate([real, edges])
     batch = parity.training_batch(data.data, data.specs, compared)
-    expected, targets = joined.expected(model, batch, classes=len(data.classes)), tuple(model.targets)
+    expected = joined.expected(model, batch, classes=len(data.classes), num_events=compared.num_events)
+    targets = tuple(model.targets)
     names = () if targets else signature.score_columns(columns, expected.shape[1], data.classes)
     draft = signature.draft(
         data.data, data.specs, real, columns=names, targets=targets, is_fixed=True, float32=float32,

@@ -187,7 +187,7 @@ REFUSED = [
     ("scale", ["standart", 5, True, ["standard"], {"met": 5}, {"met": True}, {"met": {"factor": 0}}], "scale"),
     ("scale", [{"met": {"shift": "1"}}, {"met": {"factor": math.nan}}, {"met": ["log"]}], "scale.met"),
     ("missing", ["-999", ["x"], [True], [math.nan], [None], {"a": "x"}], "missing"),
-    ("pad", ["0", True, None, math.nan, math.inf, [0]], "pad"),
+    ("pad", ["0", True, None, math.inf, [0]], "pad"),
     ("fraction", [0, -0.1, 1.01, True, "0.5", None, math.nan, [0.5]], "fraction"),
     ("split", [0.8, "hash", [0.8, 0.2], True, {}], "split"),
     ("split", [{"train": 0.5}, {"train": 0.7, "val": 0.7}, {"train": 1.5, "val": -0.5}, {"train": True}], "split"),
