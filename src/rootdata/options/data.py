@@ -602,7 +602,7 @@ class DataConfig:
         takes=str | Mapping[str, Any],
         decides=("inputs",),
     )
-    missing: Sentinels = option(_missing, (), takes=Sequence[float] | Mapping[str, Any])
+    missing: Sentinels = option(_missing, (), takes=Sequence[float] | Mapping[str, Any] | None, is_optional=True)
     quantiles: bool = option(values.flag, False, decides=())  # specs with more are as good
     clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",), is_silent=True)
     pad: float | Mapping[str, float] = option(_pad, 0.0, decides=("inputs",))
