@@ -172,6 +172,9 @@ def _made(
     num_events: int,
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
+    lists = next(iter(layout_of(data.data, data.specs).by_object), None)
+    if reveal_empty and lists is not None:
+        raise BundleError(f"reveal_empty: {lists!r} is jagged, without a padded object to show; export without it")
     real = parity.real_events(data.data, data.specs, num_events)
     edges = parity.edge_events(real, data.data, longest=_longest(data))
     compared = concatenate([real, edges])
@@ -199,7 +202,7 @@ def _made(
         expected = deployed.scores(batch).detach().cpu().numpy()
         _check_finite(expected, edges.num_events)
         graph = _convert(deployed, draft, Assembler(draft)(edges))
-    spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
+    spreads = [abs(1.0 / data.targets[name].factor) if name in data.targets else 1.0 for name in targets]
     return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
 
 
@@ -209,7 +212,8 @@ def _made_of(
     """Make the graph of a model that has one of its own, and what is known of it."""
     compared = concatenate([real, edges])
     batch = parity.training_batch(data.data, data.specs, compared)
-    expected, targets = joined.expected(model, batch, classes=len(data.classes)), tuple(model.targets)
+    expected = joined.expected(model, batch, classes=len(data.classes), num_events=compared.num_events)
+    targets = tuple(model.targets)
     names = () if targets else signature.score_columns(columns, expected.shape[1], data.classes)
     draft = signature.draft(
         data.data, data.specs, real, columns=names, targets=targets, is_fixed=True, float32=float32,
@@ -241,7 +245,7 @@ def _nothing(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _predicting(network: nn.Module, data: Any) -> tuple[Finish | None, tuple[str, ...]]:
-    """Find out whether a network predicts targets of the data, and how its outputs become physical values.
+    """Find out whether a network predicts numbers, targets of the data or others, and how its outputs become them.
 
     Such a network names its ``targets``; its method ``bind`` takes the data, and ``deployed`` its outputs.
     """

@@ -27,7 +27,8 @@ def to_awkward(layout: Layout, arrays: Mapping[str, npt.NDArray[Any]], transform
     (n_events,) awkward records: flat features, and for every collection a list of records, its objects, with a field
     for each branch. In the vector layout missing values are NaN, and objects behind the last one with any real value
     are gone, in the jagged one all objects come back; tokens mask whole objects, so that a missing feature comes back
-    as the padding value, unscaled; of an image an object is a filled cell. What can't come back is said in the parameter ``__doc__``.
+    as the padding value, unscaled; of an image an object is a filled cell. What can't come back is said in the
+    parameter ``__doc__``.
 
     Raises
     ------

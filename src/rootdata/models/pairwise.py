@@ -101,8 +101,8 @@ class Momenta(nn.Module):
             scaling = data.scanned.transforms[column]
             if scaling.curve not in {None, SIGNED_LOG}:
                 raise ConfigError(
-                    f"{where}: {column!r} is scaled by {name_of(scaling.curve)}, which the network can't undo; scale it "
-                    f"by standard, minmax, robust, log or none: data.scale.{column}=standard"
+                    f"{where}: {column!r} is scaled by {name_of(scaling.curve)}, which the network can't undo; "
+                    f"scale it by standard, minmax, robust, log or none: data.scale.{column}=standard"
                 )
             self.places[i], self.is_log[i] = branches.index(column), scaling.curve == SIGNED_LOG
             self.shift[i], self.unit[i] = scaling.shift, 1.0 / scaling.factor
