@@ -50,6 +50,8 @@ from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, FileError
 from rootdata.jagged import Ints
 from rootdata.layouts.layout import Layout
+from rootdata.options.data import DataConfig
+from rootdata.options.parsed import described
 from rootdata.scan.scanned import layout_of, transforms_of
 from rootdata.table import Table, concatenate, take
 
@@ -123,7 +125,7 @@ def export(
         metrics={name: float(v) for name, v in (metrics or {}).items() if math.isfinite(float(v))},
         roc={name: _lists(curve) for name, curve in (roc or {}).items()},
         scores={name: _lists(samples) for name, samples in (scores or {}).items()},
-        training=dict(training or {}),
+        training={**_weighing(data.data), **(training or {})},
         software=_software(_beside(network)),
         parity=parity,
         tags=tuple(tags),
@@ -132,6 +134,16 @@ def export(
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
     return _write(graph, manifest, Path(folder))
+
+
+def _weighing(config: DataConfig) -> dict[str, Any]:
+    """Describe how training events were weighted, as a configuration of training does; nothing where they were not."""
+    told = described(config, "specs")
+    names = ("luminosity", "sum_of_weights", "balance", "reweight", "weights")
+    found = {name: told[name] for name in names if name in told}
+    own = {s["name"]: {n: s[n] for n in ("cross_section", *names) if n in s} for s in told["samples"]}
+    found |= {"samples": {name: of_sample for name, of_sample in own.items() if of_sample}} if any(own.values()) else {}
+    return {"data": found} if found else {}
 
 
 def rehearse(network: nn.Module, data: Any) -> None:
@@ -408,8 +420,8 @@ def _finished(graph: Any, draft: Manifest) -> bytes:
 
     _strip(graph)
     portable.without_logic(graph)
-    described = {k: v for k, v in draft.to_dict().items() if v}
-    graph.metadata_props.add(key=METADATA, value=json.dumps(described, separators=(",", ":"), allow_nan=False))
+    plain = {k: v for k, v in draft.to_dict().items() if v}
+    graph.metadata_props.add(key=METADATA, value=json.dumps(plain, separators=(",", ":"), allow_nan=False))
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rootdata import cache_folder
 from rootdata.arena import shared
 from rootdata.errors import BranchError, ConfigError, FileError, ShapeError
-from rootdata.events.selection import Block, Events, needed_branches, select
+from rootdata.events.selection import Block, Events, Thinning, needed_branches, select
 from rootdata.events.split import place_of
 from rootdata.events.weighting import Weighting
 from rootdata.io.reader import BlockReader, ChangedError
@@ -32,7 +32,7 @@ from rootdata.layouts.pool import Pool
 from rootdata.loading.memory_bound import bytes_per_event, fitting, memory_of
 from rootdata.loading.parameters import with_parameters
 from rootdata.loading.readers import Stop, reading
-from rootdata.location import Location, State, is_remote
+from rootdata.location import Location, State, is_remote, name_of
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.order import OrderConfig
 from rootdata.options.parsed import described
@@ -97,6 +97,11 @@ class Recipe:
     def is_training(self) -> bool:
         """Whether it is the part that is trained on."""
         return self.part == PARTS.index("train")
+
+    @property
+    def thinning(self) -> Thinning | None:
+        """What leaves out events by the name of their file and their entry."""
+        return self.weighting.thinning if self.weighting and self.is_training else None
 
     def weighed(self, events: Events, sample: int) -> Events:
         """Multiply the weights of a sample's events."""
@@ -253,7 +258,8 @@ class EventReader:
         content = [file.tree, file.entries, file.digests[k]]
         if not file.measured[k] or now.differs_from(file.state):
             content += [now.size, now.version]
-        made = self._made[file.sample] + place_of(self._recipe.config.split, file.path)
+        named = name_of(file.path) if self._recipe.thinning else place_of(self._recipe.config.split, file.path)
+        made = self._made[file.sample] + named
         start, stop = file.blocks[k][:2]
         return key_of(content, names=self._names[file.sample], start=start, stop=stop, made=made)
 
@@ -283,8 +289,7 @@ class EventReader:
         sample = recipe.config.samples[file.sample]
         raw = self._raw(number)
         block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
-        thin = recipe.weighting.thinning if recipe.weighting and recipe.is_training else None
-        events = select(recipe.config, sample, raw, block=block, part=recipe.part, thin=thin)
+        events = select(recipe.config, sample, raw, block=block, part=recipe.part, thin=recipe.thinning)
         if len(events) != counts[recipe.part]:
             found, known = len(events), counts[recipe.part]
             raise self._changed(f"{block}: {found} events are selected, the first pass saw {known}")
