@@ -210,8 +210,11 @@ def _made_of(
     model: Joined, data: Any, real: Table, edges: Table, *, columns: Sequence[str] | None, float32: bool
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph of a model that has one of its own, and what is known of it."""
+    own = joined.loaded(model)
+    kept = joined.output_of(own, model.gives)
     compared = concatenate([real, edges])
     batch = parity.training_batch(data.data, data.specs, compared)
+    takes = joined.wiring(model, own, list(batch))
     expected = joined.expected(model, batch, classes=len(data.classes), num_events=compared.num_events)
     targets = tuple(model.targets)
     names = () if targets else signature.score_columns(columns, expected.shape[1], data.classes)
@@ -223,8 +226,6 @@ def _made_of(
     front = _deployed(
         nn.Identity(), _nothing, data, draft, activation="none", dtype=torch.float32, reveal_empty=False, finish=None
     )
-    own = joined.loaded(model)
-    takes = joined.wiring(model, own, list(batch))
     wanted = list(zip(takes.values(), joined.types_of(own, list(takes)), strict=True))
     links = [(f"front_{name}", name) for name in takes]
     made = _program(
@@ -234,7 +235,7 @@ def _made_of(
         outputs=[name for name, _ in links],
         opset=max(OPSET, joined.opset_of(own)),
     )
-    made = joined.behind(made, own, links=links, gives=model.gives, output=draft.outputs[0])
+    made = joined.behind(made, own, links=links, kept=kept, output=draft.outputs[0])
     graph = _finished(made, draft)
     spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
     return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
