@@ -63,7 +63,7 @@ def test_a_training_is_reported_exported_and_served(home: Path, model: str, tmp_
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=["SIGTERM", "SIGKILL", "SIGINT"])
 def test_a_training_that_was_stopped_goes_on(home: Path, tmp_path: Path, how: signal.Signals) -> None:
     printed = tmp_path / "printed"
     long, longer = "trainer.max_epochs=400", "trainer.max_epochs=30"  # the first is not waited for
