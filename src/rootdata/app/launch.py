@@ -332,7 +332,7 @@ def build_network(node: DictConfig, data: Any) -> Any:
     """
     own = options_of(node) or {}
     beside = [key for key in BESIDE if key not in own and (key != "decorrelate" or node.get(key) is None)]
-    kept = OmegaConf.masked_copy(node, [key for key in map(str, node) if key not in beside])
+    kept = OmegaConf.create({key: v for key, v in plain(node).items() if key not in beside})  # ${seed} is not its own
     return build(kept, given={"shapes": data.shapes, "classes": len(data.classes)})
 
 
