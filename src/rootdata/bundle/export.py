@@ -12,7 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, SupportsFloat, cast
 
@@ -35,6 +35,7 @@ from rootdata.bundle.deployed import (
     refuse,
     unwrapped,
 )
+from rootdata.bundle.folds import DeployedFolds
 from rootdata.bundle.manifest import (
     MANIFEST,
     MODEL,
@@ -47,8 +48,10 @@ from rootdata.bundle.manifest import (
 )
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, FileError
+from rootdata.events.selection import feature_branches
 from rootdata.jagged import Ints
 from rootdata.layouts.layout import Layout
+from rootdata.options.data import DataConfig
 from rootdata.scan.scanned import layout_of, transforms_of
 from rootdata.table import Table, concatenate, take
 
@@ -58,11 +61,12 @@ OPSET = 20  # 23 and later have an Attention operator that onnxruntime 1.32 refu
 TOLERANCE = 1e-5  # between scores; more is a fault, not rounding
 REHEARSED = 50  # real events that a network is tried on before it is trained
 SAMPLE = 8  # real events that travel with the manifest
+EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers of what writes the graph
 METADATA = "rootdata.manifest"  # key in the graph's own metadata
 
 
 def export(
-    network: nn.Module,
+    network: nn.Module | Sequence[nn.Module],
     data: Any,
     folder: str | Path,
     *,
@@ -90,8 +94,9 @@ def export(
 
     Parameters
     ----------
-    network : any torch module, ours or not, that was trained on the batches of ``data``
-    data : a :class:`rootdata.loading.datamodule.RootDataModule`
+    network : any torch module, ours or not, that was trained on the batches of ``data``; or a list, one for each
+        fold: the graph holds them all, and scores an event by the one that did not see it
+    data : a :class:`rootdata.loading.datamodule.RootDataModule`; or a list of them, one for each fold
     folder : of the bundle; replaced if it is one already
     activation : what turns outputs into scores: ``sigmoid``, ``softmax``, ``none``, or ``auto``: sigmoid for one
         column, softmax for one of every class
@@ -112,8 +117,9 @@ def export(
         Where the bundle can't be written.
     """
     _check_place(Path(folder))
+    networks, modules = ([network], [data]) if isinstance(network, nn.Module) else _of_folds(network, data)
     graph, draft, parity = _made(
-        network, data, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
+        networks, modules, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
         float32=float32, num_events=num_events,
     )  # fmt: skip
     manifest = dataclasses.replace(
@@ -141,12 +147,28 @@ def rehearse(network: nn.Module, data: Any) -> None:
         If it could not be exported after the training either.
     """
     with torch.random.fork_rng():
-        _made(network, data, num_events=REHEARSED)
+        _made([network], [data], num_events=REHEARSED)
+
+
+def _of_folds(networks: Sequence[nn.Module], modules: Sequence[Any]) -> tuple[list[nn.Module], list[Any]]:
+    """Put networks and data of all folds into their order.
+
+    Raises
+    ------
+    BundleError
+        Where one is missing, or they have other folds.
+    """
+    pairs = sorted(zip(networks, modules, strict=True), key=lambda pair: pair[1].data.fold or 0)
+    kinds, numbers = {data.data.folds for _, data in pairs}, [data.data.fold for _, data in pairs]
+    count = next((folds.count for folds in kinds if folds is not None), 0)
+    if len(kinds) != 1 or numbers != list(range(count)):
+        raise BundleError(f"folds: got networks of folds {numbers}; give one of each, of the same `folds`")
+    return [network for network, _ in pairs], [data for _, data in pairs]
 
 
 def _made(
-    network: nn.Module,
-    data: Any,
+    networks: Sequence[nn.Module],
+    modules: Sequence[Any],
     *,
     activation: str = "auto",
     columns: Sequence[str] | None = None,
@@ -156,31 +178,116 @@ def _made(
     num_events: int,
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
-    network = unwrapped(network)
-    refuse(network)
-    real = parity.real_events(data.data, data.specs, num_events)
-    edges = parity.edge_events(real, data.data, longest=_longest(data))
+    networks, first = [unwrapped(network) for network in networks], modules[0]
+    for network in networks:
+        refuse(network)
+    folds = signature.fold_rule(first.data) if len(networks) > 1 else None
+    served = signature.with_fold(first.data, folds)
+    real = _real_events(modules, served, num_events)
+    edges = parity.edge_events(real, served, longest=_longest(first))
     compared = concatenate([real, edges])
-    with computing(network) as dtype:
-        batch = in_type(_as_tensors(parity.training_batch(data.data, data.specs, compared), network), dtype)
-        call = call or call_of(network, list(batch))
-        outputs = _called(network, call, batch)
-        finish, targets = _predicting(network, data)
-        kind = "none" if finish else activation_of(activation, outputs, len(data.classes))
-        names = _columns(columns, outputs if finish is None else finish(outputs).get(SCORES), data.classes)
-        is_fixed = not _is_elastic(network, call, batch, layout_of(data.data, data.specs))
-        draft = signature.draft(
-            data.data, data.specs, real, columns=names, targets=targets, is_fixed=is_fixed, float32=float32,
-            cut_columns=parity.cut_columns(data.data, data.specs),
-        )  # fmt: skip
-        deployed = _deployed(
-            network, call, data, draft, activation=kind, dtype=dtype, reveal_empty=reveal_empty, finish=finish
-        )
-        expected = deployed.scores(batch).detach().cpu().numpy()
-        _check_finite(expected, edges.num_events)
-        graph = _convert(deployed, draft, Assembler(draft)(edges))
-    spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
-    return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
+    with ExitStack() as held:
+        dtypes = [held.enter_context(computing(network)) for network in networks]
+        tried = [
+            _tried(network, data, compared, dtype, activation=activation, columns=columns, call=call)
+            for network, data, dtype in zip(networks, modules, dtypes, strict=True)
+        ]
+        drafts = [
+            signature.draft(
+                one.data.data, one.data.specs, real, columns=one.columns, targets=one.targets,
+                is_fixed=not all(other.is_elastic for other in tried), float32=float32,
+                cut_columns=parity.cut_columns(first.data, first.specs), folds=folds,
+            )
+            for one in tried
+        ]  # fmt: skip
+        members = [_deployed(one, draft, reveal_empty=reveal_empty) for one, draft in zip(tried, drafts, strict=True)]
+        draft = drafts[0] if folds is None else signature.of_folds(drafts)
+        if folds is None:
+            whole, expected = members[0], members[0].scores(tried[0].batch)
+        else:
+            whole = DeployedFolds(members, chooses=bool(folds.feature))
+            expected = whole.scores([one.batch for one in tried], _fold_of(draft, compared, networks[0]))
+        known = expected.detach().cpu().numpy()
+        _check_finite(known, edges.num_events)
+        graph = _convert(whole, draft, Assembler(draft)(edges))
+    spreads = [abs(1.0 / first.targets[name].factor) for name in tried[0].targets]
+    return graph, draft, _parity(graph, draft, compared, known, num_real=real.num_events, spreads=spreads)
+
+
+def _real_events(modules: Sequence[Any], served: DataConfig, num_events: int) -> Table:
+    """Read some events of the test part of each module."""
+    names, share = feature_branches(served), -(-num_events // len(modules))
+    return concatenate([parity.real_events(data.data, data.specs, share, names) for data in modules])
+
+
+def _fold_of(draft: Manifest, compared: Table, network: nn.Module) -> Tensor | None:
+    """Compute the number of the fold of each event as a server does; None where the graph takes none."""
+    if draft.folds is None or not draft.folds.feature:
+        return None
+    return torch.from_numpy(Assembler(draft)(compared)[draft.folds.feature]).to(_device_of(network))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Tried:
+    """A network that was tried on events, and what was found out about it.
+
+    Parameters
+    ----------
+    batch : the events as training makes them
+    call : how it takes them
+    dtype : of the numbers that it takes
+    activation, finish : what makes scores of its outputs
+    columns, targets : names of what it gives
+    is_elastic : whether its outputs stay the same when places without an object are cut off
+    """
+
+    network: nn.Module
+    data: Any
+    batch: dict[str, Tensor]
+    call: Call
+    dtype: torch.dtype
+    activation: str
+    finish: Finish | None
+    columns: tuple[str, ...]
+    targets: tuple[str, ...]
+    is_elastic: bool
+
+
+def _tried(
+    network: nn.Module,
+    data: Any,
+    compared: Table,
+    dtype: torch.dtype,
+    *,
+    activation: str,
+    columns: Sequence[str] | None,
+    call: Call | None,
+) -> _Tried:
+    """Try a network on events.
+
+    Parameters
+    ----------
+    network, data : as :func:`export` takes them
+    compared : the events
+    dtype : of the numbers that it takes
+    activation, columns, call : as :func:`export` takes them
+    """
+    batch = in_type(_as_tensors(parity.training_batch(data.data, data.specs, compared), network), dtype)
+    call = call or call_of(network, list(batch))
+    outputs = _called(network, call, batch)
+    finish, targets = _predicting(network, data)
+    return _Tried(
+        network=network,
+        data=data,
+        batch=batch,
+        call=call,
+        dtype=dtype,
+        activation="none" if finish else activation_of(activation, outputs, len(data.classes)),
+        finish=finish,
+        columns=_columns(columns, outputs if finish is None else finish(outputs).get(SCORES), data.classes),
+        targets=targets,
+        is_elastic=_is_elastic(network, call, batch, layout_of(data.data, data.specs)),
+    )
 
 
 def _predicting(network: nn.Module, data: Any) -> tuple[Finish | None, tuple[str, ...]]:
@@ -208,31 +315,22 @@ def _longest(data: Any) -> int:
     return max((c.length for c in layout_of(data.data, data.specs).collections), default=0)
 
 
-def _deployed(
-    network: nn.Module,
-    call: Call,
-    data: Any,
-    draft: Manifest,
-    *,
-    activation: str,
-    dtype: torch.dtype,
-    reveal_empty: bool,
-    finish: Finish | None,
-) -> Deployed:
+def _deployed(one: _Tried, draft: Manifest, *, reveal_empty: bool) -> Deployed:
+    data, fold = one.data, draft.folds.feature if draft.folds else None
     return Deployed(
-        network,
-        call,
+        one.network,
+        one.call,
         layout=layout_of(data.data, data.specs),
-        specs=draft.inputs,
+        specs=[spec for spec in draft.inputs if spec.name != fold],
         transforms=transforms_of(data.data, data.specs),
         missing=data.data.missing,
         derived=data.data.derived,
         wide={name for name, scaled in (draft.scaling or {}).items() if scaled.dtype == "float64"},
-        activation=activation,
-        dtype=dtype,
+        activation=one.activation,
+        dtype=one.dtype,
         reveal_empty=reveal_empty,
-        finish=finish,
-    ).to(_device_of(network))
+        finish=one.finish,
+    ).to(_device_of(one.network))
 
 
 def _parity(
@@ -319,7 +417,7 @@ def _check_finite(scores: Scores, num_edges: int) -> None:
         )
 
 
-def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
+def _convert(deployed: nn.Module, draft: Manifest, example: Tensors) -> bytes:
     """Make the graph, without what it need not tell: file paths, names of the author's code."""
     import onnx
 
@@ -357,15 +455,17 @@ def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hush the exporter, which prints its progress and warns of packages that are not there."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in EXPORTERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _strip(message: Any) -> None:

@@ -133,11 +133,32 @@ class ScoreReport(pl.Callback):
         if not batches or not trainer.is_global_zero:
             return
         data = getattr(trainer, "datamodule", None)
-        classes, samples = getattr(data, "classes", ()), getattr(data, "sample_names", ())
-        scores = collect(batches, classes=classes, sample_names=samples) if "score" in batches[0] else None
+        self.write(
+            batches,
+            classes=getattr(data, "classes", ()),
+            sample_names=getattr(data, "sample_names", ()),
+            targets=getattr(pl_module, "targets", ()),
+        )
+
+    def write(
+        self,
+        batches: Sequence[Mapping[str, NDArray[Any]]],
+        *,
+        classes: Sequence[str],
+        sample_names: Sequence[str],
+        targets: Sequence[str] = (),
+    ) -> None:
+        """Report scored events, from wherever they come.
+
+        Parameters
+        ----------
+        batches : at least one, of what ``test_step`` returns
+        classes, sample_names, targets : names by number
+        """
+        scores = collect(batches, classes=classes, sample_names=sample_names) if "score" in batches[0] else None
         predicted = None
         if {"predictions", TARGETS} <= batches[0].keys():
-            predicted = responses.collect(batches, names=getattr(pl_module, "targets", ()))
+            predicted = responses.collect(batches, names=targets)
         self.metrics = {} if scores is None else summarise(scores)
         if predicted is not None:
             self.metrics |= responses.summarise(predicted)

@@ -1,0 +1,159 @@
+"""All folds by one command: a sweep over ``data.fold``, and what becomes of its trainings together."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from rootdata.app import launch
+from rootdata.disk import write_atomic
+from rootdata.errors import ConfigError
+from rootdata.options.data import PARTS, Folds
+from rootdata.training import runs
+from rootdata.training.resume import CONFIG, difference, essence, read_config
+
+FOLD = "data.fold"
+
+
+class EveryFold(Callback):
+    """Let a sweep of ``data.folds`` train all of them, and join what they left: one file of scores and one bundle.
+
+    Hydra calls this where it stands in ``hydra.callbacks``.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Check that all folds can be trained, choose those that are, and the folder that is gone on with."""
+        with launch.in_one_sentence(), _known(config):
+            folds = _folds_of(config)
+            if folds is None or runs.follows(launch.trainer_of(config)):
+                return
+            with read_write(config.hydra), open_dict(config.hydra):
+                if not _swept(config) and config.data.get("fold") is None:
+                    every = ",".join(map(str, range(folds.count)))
+                    config.hydra.sweeper.params = {**(config.hydra.sweeper.params or {}), FOLD: every}
+                found = _before(config) if config.get("resume") == "auto" else None
+                if found is not None:
+                    config.hydra.sweep.dir = str(found)
+            check(config, folds)
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Join the folds, once all of them are trained."""
+        with launch.in_one_sentence(), _known(config):
+            if _folds_of(config) is None or runs.follows(launch.trainer_of(config)):
+                return
+            from rich.console import Console
+
+            from rootdata.app.joining import join
+
+            latest = OmegaConf.select(config, "paths.latest")
+            console = Console()
+            console.print(join(Path(config.hydra.sweep.dir), latest=latest, has_bundle=bool(config.export)))
+
+
+@contextmanager
+def _known(config: DictConfig) -> Iterator[None]:
+    """Let values of Hydra's own, which others refer to, be those of this configuration."""
+    known = HydraConfig.instance()
+    before = known.cfg
+    known.set_config(config)
+    try:
+        yield
+    finally:
+        known.cfg = before
+
+
+def _folds_of(config: DictConfig) -> Folds | None:
+    """Return the folds of a configuration; None where it has none."""
+    plain = OmegaConf.select(config, "data.folds")
+    if plain is None:
+        return None
+    from rootdata.options import typed
+    from rootdata.options.data import DataConfig
+
+    parsed = {f.name: f for f in typed.dataclasses.fields(DataConfig)}["folds"]
+    plain = OmegaConf.to_container(plain, resolve=True) if OmegaConf.is_config(plain) else plain
+    return typing.cast("Folds", parsed.metadata["parser"](plain, "folds"))
+
+
+def _swept(config: DictConfig) -> bool:
+    """Say whether the command itself names the folds."""
+    return any(word.lstrip("+").startswith(f"{FOLD}=") for word in config.hydra.overrides.task)
+
+
+def is_joined(config: DictConfig) -> bool:
+    """Say whether a training is one of a sweep over folds, whose networks become one bundle."""
+    return OmegaConf.select(config, FOLD) is not None and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def check(config: DictConfig, folds: Folds) -> None:
+    """Refuse folds of which one can't be trained or tested, before the first of them is.
+
+    Raises
+    ------
+    ConfigError
+        Naming the fold, and what it lacks.
+    """
+    for fold in range(folds.count):
+        data = launch.build(config.data, given={"fold": fold})
+        data.prepare_data()
+        for part in PARTS:
+            events, _ = data.specs.of_classes(part)
+            if not data.specs.num_events(part):
+                raise ConfigError(f"folds: {_part(fold, folds, part)} have no events; {_remedy(folds)}")
+            for name, count in zip(data.classes, events, strict=True):
+                if not count and any(events):
+                    raise ConfigError(f"folds: {_part(fold, folds, part)} have no events of {name!r}; {_remedy(folds)}")
+
+
+def _part(fold: int, folds: Folds, part: str) -> str:
+    if part == "test":
+        return f"the events of fold {fold}"
+    if part == "val":
+        return f"the events of fold {(fold + 1) % folds.count}"
+    return f"the training events of fold {fold}"
+
+
+def _remedy(folds: Folds) -> str:
+    by = "the hash of file and entry" if folds.by is None else f"{folds.by!r}"
+    return f"take fewer than {folds.count}, or another expression than {by}"
+
+
+def _before(config: DictConfig) -> Path | None:
+    """Find the folder of an earlier sweep over the folds of the same configuration, the last one that was started."""
+    mine = _essence(_plain(config))
+    parent = Path(config.hydra.sweep.dir).parent
+    starts = [path for path in parent.glob(f"*/*/{CONFIG}") if not path.parents[1].is_symlink()]
+    for path in sorted(starts, key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        other = read_config(path.parent)
+        if other is not None and other["data"].get("folds") and not difference(mine, _essence(other)):
+            print(f"resume=auto: going on with the folds in {path.parents[1]}", flush=True)
+            return path.parents[1]
+    return None
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain values, resolved, but for the folder of a run, which a sweep has not."""
+    copy = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    with read_write(copy), open_dict(copy):
+        OmegaConf.update(copy, "paths.output_dir", ".")
+        return launch.plain(copy)
+
+
+def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
+    return essence({**config, "data": {k: v for k, v in config["data"].items() if k != "fold"}})
+
+
+def save_config(folder: Path, one: Path) -> None:
+    """Write the configuration of all folds beside those of each."""
+    config = typing.cast("DictConfig", OmegaConf.load(one / CONFIG))
+    config.data.fold = None
+    config.paths.output_dir = str(folder.absolute())
+    write_atomic(folder / CONFIG, OmegaConf.to_yaml(config))
