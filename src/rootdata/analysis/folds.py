@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -88,8 +89,9 @@ class FoldScores(pl.Callback):
             "targets": list(getattr(pl_module, "targets", ())),
             "events": data.specs.num_events("train") + data.specs.num_events("val") + data.specs.num_events("test"),
         }
+        kept: Any = {ABOUT: np.array(json.dumps(about)), **arrays}
         with disk.writing(self.folder / FOLD_SCORES) as file:
-            np.savez(file, **{ABOUT: np.array(json.dumps(about))}, **arrays)
+            np.savez(file, **kept)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +152,7 @@ def scored_folds(folder: Path) -> list[ScoredFold]:
         names = ", ".join(map(str, missing))
         raise ConfigError(f"{folder}: of {count} folds {names} not tested yet; the same command with resume=auto does")
     if len(found) > count:
-        twice = next(a for a, b in zip(found, found[1:], strict=False) if a.number == b.number)
+        twice = next(a for a, b in itertools.pairwise(found) if a.number == b.number)
         raise ConfigError(f"{folder}: fold {twice.number} is there twice; keep one of the folders")
     for name in ("folds", "by", "classes", "samples", "events", "targets"):
         other = next((fold for fold in found if fold.about[name] != found[0].about[name]), None)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from rootdata.app import launch
 from rootdata.disk import write_atomic
 from rootdata.errors import ConfigError
-from rootdata.options.data import PARTS, Folds
+from rootdata.options.data import PARTS, Folds, parse_folds
 from rootdata.training import runs
 from rootdata.training.resume import CONFIG, difference, essence, read_config
 
@@ -73,14 +73,7 @@ def _known(config: DictConfig) -> Iterator[None]:
 def _folds_of(config: DictConfig) -> Folds | None:
     """Return the folds of a configuration; None where it has none."""
     plain = OmegaConf.select(config, "data.folds")
-    if plain is None:
-        return None
-    from rootdata.options import typed
-    from rootdata.options.data import DataConfig
-
-    parsed = {f.name: f for f in typed.dataclasses.fields(DataConfig)}["folds"]
-    plain = OmegaConf.to_container(plain, resolve=True) if OmegaConf.is_config(plain) else plain
-    return typing.cast("Folds", parsed.metadata["parser"](plain, "folds"))
+    return parse_folds(OmegaConf.to_container(plain, resolve=True) if OmegaConf.is_config(plain) else plain, "folds")
 
 
 def _swept(config: DictConfig) -> bool:
@@ -141,7 +134,7 @@ def _before(config: DictConfig) -> Path | None:
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     """Return a configuration as plain values, resolved, but for the folder of a run, which a sweep has not."""
-    copy = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    copy = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     with read_write(copy), open_dict(copy):
         OmegaConf.update(copy, "paths.output_dir", ".")
         return launch.plain(copy)

@@ -18,8 +18,9 @@ WIDEST = 3.4e38  # no value is clipped: the largest float32
 def preprocessing(manifest: Manifest) -> dict[str, Any]:
     """Describe the inputs of a graph as weaver does."""
     lengths = {c.name: int(c.length) for c in manifest.config().jagged}
-    none = next(iter(manifest.config().missing), 0.0)
-    inputs = {t.name: _input(t, lengths.get(t.collection or "", 1), none=none) for t in manifest.inputs}
+    usual, fold = next(iter(manifest.config().missing), 0.0), manifest.folds.feature if manifest.folds else None
+    none = {t.name: -1.0 if t.name == fold else usual for t in manifest.inputs}  # as the number of a fold: none of them
+    inputs = {t.name: _input(t, lengths.get(t.collection or "", 1), none=none[t.name]) for t in manifest.inputs}
     return {
         "output_names": list(manifest.columns),
         "input_names": [t.name for t in manifest.inputs],

@@ -75,6 +75,7 @@ def export(
     call: Call | None = None,
     reveal_empty: bool = False,
     float32: bool = False,
+    average: bool = False,
     num_events: int = 1000,
     metrics: Mapping[str, SupportsFloat] | None = None,
     roc: Mapping[str, Any] | None = None,
@@ -106,6 +107,7 @@ def export(
     reveal_empty : show one padded object of an event that has none, for networks that would divide by zero
     float32 : let every input be float32, as CMSSW and SOFIE want it, integers too; refused where it would lose digits
         that count
+    average : of the networks of folds give the mean for every event, whatever its fold
     num_events : real events to compare
     metrics, roc, scores, training, author, description, tags : for the manifest
 
@@ -120,7 +122,7 @@ def export(
     networks, modules = ([network], [data]) if isinstance(network, nn.Module) else _of_folds(network, data)
     graph, draft, parity = _made(
         networks, modules, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
-        float32=float32, num_events=num_events,
+        float32=float32, average=average, num_events=num_events,
     )  # fmt: skip
     manifest = dataclasses.replace(
         draft,
@@ -175,13 +177,14 @@ def _made(
     call: Call | None = None,
     reveal_empty: bool = False,
     float32: bool = False,
+    average: bool = False,
     num_events: int,
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
     networks, first = [unwrapped(network) for network in networks], modules[0]
     for network in networks:
         refuse(network)
-    folds = signature.fold_rule(first.data) if len(networks) > 1 else None
+    folds = signature.fold_rule(first.data, average=average) if len(networks) > 1 else None
     served = signature.with_fold(first.data, folds)
     real = _real_events(modules, served, num_events)
     edges = parity.edge_events(real, served, longest=_longest(first))
@@ -202,11 +205,7 @@ def _made(
         ]  # fmt: skip
         members = [_deployed(one, draft, reveal_empty=reveal_empty) for one, draft in zip(tried, drafts, strict=True)]
         draft = drafts[0] if folds is None else signature.of_folds(drafts)
-        if folds is None:
-            whole, expected = members[0], members[0].scores(tried[0].batch)
-        else:
-            whole = DeployedFolds(members, chooses=bool(folds.feature))
-            expected = whole.scores([one.batch for one in tried], _fold_of(draft, compared, networks[0]))
+        whole, expected = _joined(members, [one.batch for one in tried], draft, compared)
         known = expected.detach().cpu().numpy()
         _check_finite(known, edges.num_events)
         graph = _convert(whole, draft, Assembler(draft)(edges))
@@ -220,11 +219,25 @@ def _real_events(modules: Sequence[Any], served: DataConfig, num_events: int) ->
     return concatenate([parity.real_events(data.data, data.specs, share, names) for data in modules])
 
 
-def _fold_of(draft: Manifest, compared: Table, network: nn.Module) -> Tensor | None:
-    """Compute the number of the fold of each event as a server does; None where the graph takes none."""
-    if draft.folds is None or not draft.folds.feature:
-        return None
-    return torch.from_numpy(Assembler(draft)(compared)[draft.folds.feature]).to(_device_of(network))
+def _joined(
+    members: Sequence[Deployed], batches: Sequence[dict[str, Tensor]], draft: Manifest, compared: Table
+) -> tuple[nn.Module, Tensor]:
+    """Put networks into one module where there are several; give it with what it says of the compared events.
+
+    Parameters
+    ----------
+    members, batches : of each network, itself and the events as training makes them
+    draft : says how a network is chosen
+    compared : the events
+    """
+    if draft.folds is None:
+        return members[0], members[0].scores(batches[0])
+    feature, fold = draft.folds.feature, None
+    if feature:  # as a server computes it
+        values = Assembler(draft)(compared)[feature]
+        fold = torch.from_numpy(values).to(_device_of(members[0]))
+    whole = DeployedFolds(members, chooses=bool(feature))
+    return whole, whole.scores(batches, fold)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

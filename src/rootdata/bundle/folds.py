@@ -13,8 +13,8 @@ from rootdata.bundle.deployed import Deployed
 class DeployedFolds(nn.Module):
     """What is exported of all folds: their networks, each with its own scaling, and the choice between them.
 
-    Where the last input, the number of the fold, has no value, the mean of all networks is given; so it is for every
-    event where there is no such input.
+    Where the last input, the number of the fold, has no value, or a negative one, the mean of all networks is given; so
+    it is for every event where there is no such input.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class DeployedFolds(nn.Module):
         mean = found.mean(dim=0)
         if fold is None:
             return mean
-        unknown = torch.isnan(fold) | torch.isinf(fold)
+        unknown = torch.isnan(fold) | torch.isinf(fold) | (fold < 0)
         # as the expression does it, so that whoever sends tensors may send the number before the remainder
         number = torch.where(unknown, torch.zeros_like(fold), fold).to(torch.int64) % len(self.members)
         index = number.reshape(1, -1, 1).expand(1, -1, found.shape[2])

@@ -130,12 +130,18 @@ def draft(
     )
 
 
-def fold_rule(config: DataConfig) -> FoldRule | None:
-    """Say how a graph of several folds chooses; ``None`` where the data has no folds."""
+def fold_rule(config: DataConfig, *, average: bool = False) -> FoldRule | None:
+    """Say how a graph of several folds chooses; ``None`` where the data has no folds.
+
+    Parameters
+    ----------
+    config : of the data
+    average : give the mean of all networks for every event, as for folds by a hash
+    """
     if config.folds is None:
         return None
-    if config.folds.by is None:
-        return FoldRule(count=config.folds.count)
+    if config.folds.by is None or average:
+        return FoldRule(count=config.folds.count, by=config.folds.by)
     taken = {*config.features, *config.derived, *(c.name for c in config.jagged), *selection.feature_branches(config)}
     taken |= set(selection.branches_of(config.folds.by, config))
     feature = next(name for name in (f"fold{'_' * n}" for n in itertools.count()) if name not in taken)

@@ -346,11 +346,15 @@ def _split(value: Any, where: str) -> Split:
     if by is None:
         by = "files" if any(isinstance(v, (str, list, tuple)) for v in parts.values()) else "hash"
     if by == "files":
-        return Split(by="files", **{p: values.names(v, f"{where}.{p}") for p, v in parts.items()})
+        return _dealt("files", {p: values.names(v, f"{where}.{p}") for p, v in parts.items()})
     if values.typed(by, str, f"{where}.by") in {"hash", "entries"}:
-        return Split(by=by, **_shares(parts, where))
+        return _dealt(by, _shares(parts, where))
     parse_expression(by, where=f"{where}.by")
-    return Split(by=by, **_split_values(parts, where))
+    return _dealt(by, _split_values(parts, where))
+
+
+def _dealt(by: str, parts: Mapping[str, Any]) -> Split:
+    return Split(by=by, train=parts["train"], val=parts["val"], test=parts["test"])
 
 
 def _shares(parts: Mapping[str, Any], where: str) -> dict[str, float]:
@@ -407,13 +411,18 @@ class Folds:
 
     def split(self, fold: int) -> Split:
         """Say which events belong to train, val and test where a fold is tested."""
-        parts = {"train": None, "val": ((fold + 1) % self.count,), "test": (fold,)}
-        if self.expression is None:
-            return Split(by="hash", folds=self.count, **parts)
-        return Split(by=self.expression, **parts)
+        is_hashed = self.expression is None
+        return Split(
+            by=self.expression or "hash",
+            train=None,
+            val=((fold + 1) % self.count,),
+            test=(fold,),
+            folds=self.count if is_hashed else None,
+        )
 
 
-def _folds(value: Any, where: str) -> Folds | None:
+def parse_folds(value: Any, where: str) -> Folds | None:
+    """Check how events are dealt to folds; ``None`` stands for no folds."""
     if value is None or isinstance(value, Folds):
         return value
     plain = value if isinstance(value, Mapping) else {"count": value}
@@ -518,7 +527,7 @@ class DataConfig:
         is_optional=True,
         decides=("specs",),
     )
-    folds: Folds | None = option(_folds, None, takes=int | Mapping[str, Any] | None, decides=())  # the split decides
+    folds: Folds | None = option(parse_folds, None, takes=int | Mapping[str, Any] | None, decides=())  # the split decides
     fold: int | None = option(values.natural, None, is_optional=True, decides=())
 
     def scaling_of(self, column: str) -> Scaling:
