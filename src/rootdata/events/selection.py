@@ -172,10 +172,7 @@ def select(
     """
     n = block.stop - block.start
     columns = _ColumnsOnUse(config, raw, block)
-    parts = split.assign(
-        config.split, columns, location=block.location, start=block.start, stop=block.stop,
-        num_entries=block.num_entries,
-    )  # fmt: skip
+    parts = _parts(config, columns, block)
     passes = np.ones(n, np.bool_)
     for text in (config.cut, sample.cut):
         if text is not None:
@@ -189,10 +186,34 @@ def select(
         weight=_weights(config, sample, columns, keep, block),
         flat=_flat(config, columns, keep, block),
         objects={c.name: _objects(c, columns, keep, block) for c in config.jagged},
-        before=np.bincount(parts, minlength=split.UNKNOWN + 1)[: len(PARTS)],
+        before=_before(parts),
         targets={t.name: _target(t, columns, keep, block) for t in config.targets},
         observers={o.name: _observer(o, columns, keep, block) for o in config.observers},
     )
+
+
+def dealt(events: Events, config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> Events:
+    """Deal the selected events of a block to the parts of another split, each of which has a part for every event.
+
+    Parameters
+    ----------
+    events : of all parts
+    config : with the other split, and otherwise the same
+    raw, block : as :func:`select` took them
+    """
+    parts = _parts(config, _ColumnsOnUse(config, raw, block), block)
+    return dataclasses.replace(events, part=parts[events.entry - block.start], before=_before(parts))
+
+
+def _parts(config: DataConfig, columns: Mapping[str, Any], block: Block) -> split.Parts:
+    return split.assign(
+        config.split, columns, location=block.location, start=block.start, stop=block.stop,
+        num_entries=block.num_entries,
+    )  # fmt: skip
+
+
+def _before(parts: split.Parts) -> Ints:
+    return np.bincount(parts, minlength=split.UNKNOWN + 1)[: len(PARTS)]
 
 
 def features(

@@ -527,7 +527,9 @@ class DataConfig:
         is_optional=True,
         decides=("specs",),
     )
-    folds: Folds | None = option(parse_folds, None, takes=int | Mapping[str, Any] | None, decides=())  # the split decides
+    folds: Folds | None = option(
+        parse_folds, None, takes=int | Mapping[str, Any] | None, decides=()
+    )  # the split decides
     fold: int | None = option(values.natural, None, is_optional=True, decides=())
 
     def scaling_of(self, column: str) -> Scaling:
@@ -583,6 +585,14 @@ class DataConfig:
     def carried(self) -> tuple[str, ...]:
         """Keys of a batch that hold what goes with the inputs: targets and observers."""
         return (*([TARGETS] if self.targets else []), *(f"{OBSERVED}{o.name}" for o in self.observers))
+
+    @property
+    def every_fold(self) -> tuple[DataConfig, ...]:
+        """The same with each of the folds in turn tested; this one alone where there are none."""
+        if self.folds is None:
+            return (self,)
+        folds = range(self.folds.count)
+        return tuple(dataclasses.replace(self, fold=fold, split=self.folds.split(fold)) for fold in folds)
 
     def without_features(self) -> DataConfig:
         """Return what decides which events there are, without what is known of each."""
