@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ import pyarrow as pa
 import pytest
 import torch
 import uproot
+import yaml
 
 from rootdata.bundle.assemble import Assembler, lists_of
 from rootdata.bundle.export import export, run
@@ -44,7 +50,7 @@ def events_of(seed: int, *, is_simulated: bool = True) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     counts = rng.poisson(2, NUM_EVENTS)
     return {
-        "event": np.uint64(2**63) + np.arange(NUM_EVENTS, dtype=np.uint64) * np.uint64(2 * seed + 1),
+        "event": np.uint64(2**63) + np.arange(NUM_EVENTS, dtype=np.uint64) * np.uint64(3 * seed + 1),
         "is_simulated": np.full(NUM_EVENTS, is_simulated),
         "met": rng.exponential(40, NUM_EVENTS).astype("f4"),
         "Jet_pt": ak.unflatten(rng.exponential(50, counts.sum()).astype("f4"), counts),
@@ -261,3 +267,93 @@ def test_events_without_the_branch_of_the_fold_are_refused(handler: Handler) -> 
     body = orjson.dumps({"events": [{"met": 1.0, "Jet_pt": [], "is_simulated": True}]})
     status, answer = asked(handler, body)
     assert (status, answer["error"]["message"]) == (422, "branch 'event' is missing in event 0; the model needs it")
+
+
+# The command
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["trainer=cpu", "trainer.enable_progress_bar=false", "~callbacks.progress", "trainer.num_sanity_val_steps=0"]
+
+
+def train(folder: Path, *words: str, status: int = 0) -> str:
+    """Run the script in a folder that has somebody's files and configuration, and return what it printed."""
+    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "ROOTDATA_CACHE": str(folder / "cache"), "COLUMNS": "160"}
+    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", str(folder / "configs"), "data=mine", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout if status == 0 else done.stderr.strip()
+
+
+def of_mine(files: dict[str, Path], folder: Path) -> list[str]:
+    """Write a configuration of data; return the words that train small networks on it."""
+    config = {
+        "samples": {f"s{i}": {"files": str(files[f"s{i}"]), "label": i - 1} for i in (1, 2)},
+        "flat": ["met"], "jagged": {"jets": {"branches": ["Jet_pt"], "length": 3}}, "observers": ["met"],
+    }  # fmt: skip
+    (folder / "configs" / "data").mkdir(parents=True)
+    (folder / "configs" / "data" / "mine.yaml").write_text(yaml.safe_dump(config))
+    return [*QUICK, "trainer.max_epochs=2", "model.hidden=[8]", "data.batch_size=50", "model.lr=0.01"]
+
+
+def scored(folder: Path) -> Any:
+    with uproot.open(folder / "oof_scores.root") as file:
+        return file["scores"].arrays(library="np")
+
+
+@pytest.mark.long
+def test_one_command_trains_all_folds_and_goes_on_where_it_was_stopped(files: dict[str, Path], tmp_path: Path) -> None:
+    words = ["experiment=kfold", f"data.folds={{count: {COUNT}, by: '{BY}'}}", *of_mine(files, tmp_path)]
+    printed = train(tmp_path, *words)
+    [run_folder] = list((tmp_path / "outputs" / "mine_dnn_folds").iterdir())
+    assert (tmp_path / "outputs" / "mine_dnn" / "latest").resolve() == run_folder
+    for fold in range(COUNT):
+        of_fold = {path.name for path in (run_folder / f"fold_{fold}").iterdir()}
+        assert {"roc.png", "scores.png", "metrics.json", "specs.json", "config.yaml", "fold_scores.npz"} <= of_fold
+        assert "bundle" not in of_fold
+    figures = json.loads((run_folder / "metrics.json").read_text())
+    areas = [json.loads((run_folder / f"fold_{fold}" / "metrics.json").read_text())["auc"] for fold in range(COUNT)]
+    assert figures["folds"]["auc"]["values"] == areas
+    assert figures["auc_mean"] == pytest.approx(np.mean(areas))
+    assert figures["auc_spread"] == pytest.approx(np.std(areas, ddof=1))
+    assert figures["events"] == 2 * NUM_EVENTS
+    assert f"{figures['auc_mean']:.5g} ± " in printed
+    # what was written is what is served
+    events, manifest = scored(run_folder), open_bundle(run_folder / "bundle")
+    served = [by_onnx(run_folder / "bundle", table_of_file(files[f"s{i}"], manifest)) for i in (1, 2)]
+    np.testing.assert_allclose(np.concatenate(served), events["score_signal"], rtol=0, atol=CLOSE)
+    assert events["fold"].tolist() == [int(v) % COUNT for i in (1, 2) for v in events_of(i)["event"]]
+    assert manifest.metrics["auc"] == pytest.approx(figures["auc"])
+    # stopped in the middle
+    weights = {path: path.stat().st_mtime_ns for path in run_folder.glob("fold_[01]/checkpoints/*.ckpt")}
+    shutil.rmtree(run_folder / "fold_2")
+    for name in ("oof_scores.root", "metrics.json"):
+        (run_folder / name).unlink()
+    printed = train(tmp_path, *words, "resume=auto", "export=false")
+    assert f"going on with the folds in outputs/mine_dnn_folds/{run_folder.name}" in printed
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights
+    assert list((tmp_path / "outputs" / "mine_dnn_folds").iterdir()) == [run_folder]
+    again = scored(run_folder)
+    for name, values in events.items():
+        np.testing.assert_array_equal(again[name], values)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["experiment=kfold", "data.folds={count: 3, by: met}"], "expected one whole number an event"),
+        (
+            ["experiment=kfold", "data.folds={count: 4, by: 2 * event}"],
+            "folds: fold 1 has no events; take fewer",
+        ),
+        (["data.folds=3"], "no `fold`; name the one that is tested, fold=0 to fold=2, or train all of them"),
+    ],
+)
+def test_folds_that_can_not_be_trained_are_refused_before_the_first(
+    files: dict[str, Path], tmp_path: Path, words: list[str], said: str
+) -> None:
+    sentence = train(tmp_path, *words, *of_mine(files, tmp_path), status=2)
+    assert said in sentence
+    assert len(sentence.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.ckpt"))

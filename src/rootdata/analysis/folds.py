@@ -19,8 +19,10 @@ from rootdata import disk
 from rootdata.errors import ConfigError, DataError
 from rootdata.options.data import OBSERVED, TARGETS
 from rootdata.training.callbacks import as_array, gather
+from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.table import Table
 
 FOLD_SCORES = "fold_scores.npz"  # in the folder of each fold
@@ -263,6 +265,33 @@ def spread_of(figures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
         name: {"mean": float(np.mean(values)), "spread": float(np.std(values, ddof=1)), "values": values}
         for name, values in table.items()
     }
+
+
+def draw_folds(figure: Mapping[str, Any], together: float | None) -> Figure:
+    """Draw the area under the ROC curve of each fold, their mean and spread, and that of all out-of-fold events.
+
+    Parameters
+    ----------
+    figure : ``mean``, ``spread`` and ``values``, as :func:`spread_of` gives them
+    together : of all out-of-fold events; None where it can't be computed
+    """
+    made, (axes,) = new_figure()
+    mean, spread, values = figure["mean"], figure["spread"], figure["values"]
+    axes.axhspan(mean - spread, mean + spread, color="0.9", label=f"mean \u00b1 spread: {mean:.4f} \u00b1 {spread:.4f}")
+    axes.axhline(mean, color="0.5", lw=1.2)
+    if together is not None:
+        axes.axhline(
+            together, color=SIGNAL_COLOURS[0], ls="--", lw=1.6, label=f"all out-of-fold events: {together:.4f}"
+        )
+    axes.plot(range(len(values)), values, "o", color=COLOURS[0], ms=8, label="test events of a fold")
+    axes.set_xticks(range(len(values)))
+    axes.set(xlim=(-0.5, len(values) - 0.5))
+    axes.margins(y=0.25)
+    axes.set_xlabel("Fold", fontsize=13, loc="right")
+    axes.set_ylabel("Area under the ROC curve", fontsize=13, loc="top")
+    axes.xaxis.minorticks_off()
+    axes.legend(frameon=False, fontsize=11)
+    return made
 
 
 def table_of(spread: Mapping[str, Mapping[str, Any]], together: Mapping[str, Any]) -> Table:

@@ -51,11 +51,13 @@ class EveryFold(Callback):
                 return
             from rich.console import Console
 
-            from rootdata.app.joining import join
+            from rootdata.app.joining import export_folds, join
 
-            latest = OmegaConf.select(config, "paths.latest")
-            console = Console()
-            console.print(join(Path(config.hydra.sweep.dir), latest=latest, has_bundle=bool(config.export)))
+            console, folder = Console(), Path(config.hydra.sweep.dir)
+            console.print(join(folder, latest=OmegaConf.select(config, "paths.latest")))
+            if config.export:
+                export_folds(folder, folder / launch.BUNDLE)
+            console.print(f"folds: {folder}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -100,18 +102,18 @@ def check(config: DictConfig, folds: Folds) -> None:
         for part in PARTS:
             events, _ = data.specs.of_classes(part)
             if not data.specs.num_events(part):
-                raise ConfigError(f"folds: {_part(fold, folds, part)} have no events; {_remedy(folds)}")
+                raise ConfigError(f"folds: {_part(fold, folds, part)} has no events; {_remedy(folds)}")
             for name, count in zip(data.classes, events, strict=True):
                 if not count and any(events):
-                    raise ConfigError(f"folds: {_part(fold, folds, part)} have no events of {name!r}; {_remedy(folds)}")
+                    raise ConfigError(f"folds: {_part(fold, folds, part)} has no events of {name!r}; {_remedy(folds)}")
 
 
 def _part(fold: int, folds: Folds, part: str) -> str:
     if part == "test":
-        return f"the events of fold {fold}"
+        return f"fold {fold}"
     if part == "val":
-        return f"the events of fold {(fold + 1) % folds.count}"
-    return f"the training events of fold {fold}"
+        return f"fold {(fold + 1) % folds.count}"
+    return f"the training part of fold {fold}"
 
 
 def _remedy(folds: Folds) -> str:

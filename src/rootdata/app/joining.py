@@ -3,49 +3,55 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rootdata.analysis import folds as scored
+from rootdata.analysis.folds import ScoredFold
 from rootdata.app.folds import save_config
-from rootdata.app.launch import BUNDLE
 from rootdata.app.rebuild import METRICS, point, rebuild, report_of
 from rootdata.bundle.export import export
 from rootdata.bundle.manifest import Manifest
 from rootdata.errors import ConfigError
-from rootdata.training.callbacks import ScoreReport, write_json
+from rootdata.training.callbacks import ScoreReport, draw, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
-def join(folder: Path, *, latest: str | None = None, has_bundle: bool = True) -> Any:
-    """Write the out-of-fold scores, their metrics and the bundle of all folds into their folder.
+def join(folder: Path, *, latest: str | None = None) -> Table:
+    """Write the out-of-fold scores of all folds, and what they are worth, into the folder of all folds.
 
     Parameters
     ----------
     folder : in which each fold has its own
     latest : a link that will point at the folder
-    has_bundle : whether the networks are exported
 
     Returns
     -------
     a table to be printed by rich
+
+    Raises
+    ------
+    ConfigError, DataError
+        As :func:`rootdata.analysis.folds.scored_folds` and :func:`rootdata.analysis.folds.joined`.
     """
     folds = scored.scored_folds(folder)
-    arrays = scored.joined(folds)
-    scored.write(scored.columns_of(arrays, folds[0].about), folder / scored.OOF_SCORES, about=folds[0].about)
+    arrays, about = scored.joined(folds), folds[0].about
+    scored.write(scored.columns_of(arrays, about), folder / scored.OOF_SCORES, about=about)
     save_config(folder, folds[0].folder)
     report = ScoreReport(folder)
     report.write(
         [{key: values for key, values in arrays.items() if key != "fold"}],
-        classes=folds[0].about["classes"],
-        sample_names=folds[0].about["samples"],
-        targets=folds[0].about["targets"],
-    )
+        classes=about["classes"], sample_names=about["samples"], targets=about["targets"],
+    )  # fmt: skip
     spread = scored.spread_of([_metrics(fold.folder) for fold in folds])
-    flat = {f"{name}_mean": figure["mean"] for name, figure in spread.items()}
-    flat |= {f"{name}_spread": figure["spread"] for name, figure in spread.items()}
+    flat = {f"{name}_{what}": figure[what] for name, figure in spread.items() for what in ("mean", "spread")}
     write_json({**report.metrics, **flat, "folds": spread}, folder / METRICS)
-    if has_bundle:
-        export_folds(folder)
+    if "auc" in spread and "roc_plot" in report.paths:  # else there is no matplotlib, as was said
+        draw({"folds": partial(scored.draw_folds, spread["auc"], report.metrics["auc"])}, folder=folder)
     if latest is not None:
         point(Path(latest), at=folder)
     return scored.table_of(spread, report.metrics)
@@ -53,16 +59,16 @@ def join(folder: Path, *, latest: str | None = None, has_bundle: bool = True) ->
 
 def _metrics(folder: Path) -> dict[str, Any]:
     path = folder / METRICS
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return dict(found)
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def export_folds(folder: Path, **options: Any) -> Manifest:
+def export_folds(folder: Path, place: Path, **options: Any) -> Manifest:
     """Export the networks of all folds as one bundle.
 
     Parameters
     ----------
     folder : in which each fold has its own
+    place : of the bundle
     options : as :func:`rootdata.bundle.export.export` takes them
 
     Raises
@@ -70,10 +76,15 @@ def export_folds(folder: Path, **options: Any) -> Manifest:
     ConfigError
         For a fold of which no checkpoint was written.
     """
-    built = []
-    for fold in scored.scored_folds(folder):
-        if not fold.about["checkpoint"]:
-            raise ConfigError(f"{fold.folder}: fold {fold.number} has no checkpoint; train with callbacks.checkpoint")
-        built.append(rebuild(fold.folder / fold.about["checkpoint"]))
+    built = [rebuild(fold.folder / fold.about["checkpoint"]) for fold in _kept(scored.scored_folds(folder))]
     networks, modules = [network for network, _, _ in built], [data for _, data, _ in built]
-    return export(networks, modules, options.pop("place", folder / BUNDLE), **report_of(folder), **options)
+    return export(networks, modules, place, **report_of(folder), **options)
+
+
+def _kept(folds: Sequence[ScoredFold]) -> Sequence[ScoredFold]:
+    for fold in folds:
+        if not fold.about["checkpoint"]:
+            raise ConfigError(
+                f"{fold.folder}: fold {fold.number} has no checkpoint; train it with callbacks.checkpoint"
+            )
+    return folds

@@ -71,6 +71,7 @@ def test_specs_do_not_depend_on_the_threads(several):
 
 def test_one_pass_learns_of_each_fold_what_a_pass_for_it_alone_would(several, monkeypatch, cache_folder):
     several = {name: value for name, value in several.items() if name != "split"}
+    several["jagged"] = {"jets": {"branches": several["jagged"]["jets"]["branches"], "length": 3}}
     alone = [
         scanned({**several, "split": {"by": "(is_signal + event) % 3", "val": [(fold + 1) % 3], "test": [fold]}})
         for fold in range(3)
