@@ -293,7 +293,7 @@ def of_mine(files: dict[str, Path], folder: Path) -> list[str]:
     }  # fmt: skip
     (folder / "configs" / "data").mkdir(parents=True)
     (folder / "configs" / "data" / "mine.yaml").write_text(yaml.safe_dump(config))
-    return [*QUICK, "trainer.max_epochs=2", "model.hidden=[8]", "data.batch_size=50", "model.lr=0.01"]
+    return [*QUICK, "trainer.max_epochs=1", "model.hidden=[8]", "data.batch_size=50", "model.lr=0.01"]
 
 
 def scored(folder: Path) -> Any:
@@ -345,7 +345,7 @@ def test_one_command_trains_all_folds_and_goes_on_where_it_was_stopped(files: di
         (["experiment=kfold", "data.folds={count: 3, by: met}"], "expected one whole number an event"),
         (
             ["experiment=kfold", "data.folds={count: 4, by: 2 * event}"],
-            "folds: fold 1 has no events; take fewer",
+            "folds: fold 1 has no selected events; take fewer",
         ),
         (["data.folds=3"], "no `fold`; name the one that is tested, fold=0 to fold=2, or train all of them"),
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -304,13 +303,12 @@ def table_of(spread: Mapping[str, Mapping[str, Any]], together: Mapping[str, Any
     """
     from rich.table import Table
 
-    table = Table(title="test events of the folds")
-    count = max((len(figure["values"]) for figure in spread.values()), default=0)
-    for column in ("", "mean \u00b1 spread", "all out-of-fold events", *(f"fold {f}" for f in range(count))):
-        table.add_column(column)
-    for name, figure in spread.items():
-        all_events = together.get(name)
-        shown = f"{all_events:.5g}" if isinstance(all_events, float) and math.isfinite(all_events) else ""
-        own = (f"{value:.5g}" for value in figure["values"])
-        table.add_row(name, f"{figure['mean']:.5g} \u00b1 {figure['spread']:.2g}", shown, *own)
+    table = Table("", *spread, title="test events of the folds")
+    for number, figures in enumerate(zip(*(figure["values"] for figure in spread.values()), strict=True)):
+        table.add_row(f"fold {number}", *(f"{value:.5g}" for value in figures))
+    table.add_section()
+    told = (f"{figure['mean']:.5g} \u00b1 {figure['spread']:.2g}" for figure in spread.values())
+    table.add_row("mean \u00b1 spread", *told)
+    known = (together.get(name) for name in spread)
+    table.add_row("all out-of-fold events", *(f"{v:.5g}" if isinstance(v, float) else "" for v in known))
     return table

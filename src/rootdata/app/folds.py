@@ -15,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from rootdata.app import launch
 from rootdata.disk import write_atomic
-from rootdata.errors import ConfigError
-from rootdata.options.data import PARTS, Folds, parse_folds
+from rootdata.options.data import Folds, parse_folds
 from rootdata.training import runs
 from rootdata.training.resume import CONFIG, difference, essence, read_config
 
@@ -42,7 +41,7 @@ class EveryFold(Callback):
                 found = _before(config) if config.get("resume") == "auto" else None
                 if found is not None:
                     config.hydra.sweep.dir = str(found)
-            check(config, folds)
+            launch.build(config.data, given={"fold": 0}).prepare_data()  # which looks at all folds
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Join the folds, once all of them are trained."""
@@ -88,39 +87,6 @@ def is_joined(config: DictConfig) -> bool:
     return OmegaConf.select(config, FOLD) is not None and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def check(config: DictConfig, folds: Folds) -> None:
-    """Refuse folds of which one can't be trained or tested, before the first of them is.
-
-    Raises
-    ------
-    ConfigError
-        Naming the fold, and what it lacks.
-    """
-    for fold in range(folds.count):
-        data = launch.build(config.data, given={"fold": fold})
-        data.prepare_data()
-        for part in PARTS:
-            events, _ = data.specs.of_classes(part)
-            if not data.specs.num_events(part):
-                raise ConfigError(f"folds: {_part(fold, folds, part)} has no events; {_remedy(folds)}")
-            for name, count in zip(data.classes, events, strict=True):
-                if not count and any(events):
-                    raise ConfigError(f"folds: {_part(fold, folds, part)} has no events of {name!r}; {_remedy(folds)}")
-
-
-def _part(fold: int, folds: Folds, part: str) -> str:
-    if part == "test":
-        return f"fold {fold}"
-    if part == "val":
-        return f"fold {(fold + 1) % folds.count}"
-    return f"the training part of fold {fold}"
-
-
-def _remedy(folds: Folds) -> str:
-    by = "the hash of file and entry" if folds.by is None else f"{folds.by!r}"
-    return f"take fewer than {folds.count}, or another expression than {by}"
-
-
 def _before(config: DictConfig) -> Path | None:
     """Find the folder of an earlier sweep over the folds of the same configuration, the last one that was started."""
     mine = _essence(_plain(config))
@@ -138,7 +104,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     """Return a configuration as plain values, resolved, but for the folder of a run, which a sweep has not."""
     copy = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     with read_write(copy), open_dict(copy):
-        OmegaConf.update(copy, "paths.output_dir", ".")
+        OmegaConf.update(copy, "paths.output_dir", "<folder>")  # as `essence` calls it
         return launch.plain(copy)
 
 

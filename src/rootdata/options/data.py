@@ -420,6 +420,22 @@ class Folds:
             folds=self.count if is_hashed else None,
         )
 
+    def lack(self, fold: int, part: str, what: str) -> str:
+        """Say that a part has no events of some kind where a fold is tested, and what would help.
+
+        Parameters
+        ----------
+        fold : that is tested
+        part : ``train``, ``val`` or ``test``
+        what : that it lacks, such as ``events``
+        """
+        own = {"test": f"fold {fold}", "val": f"fold {(fold + 1) % self.count}"}
+        by = "the hash of file and entry" if self.by is None else repr(self.by)
+        return (
+            f"folds: {own.get(part, f'the training part of fold {fold}')} has no {what}; take fewer than {self.count}, "
+            f"or another expression than {by}"
+        )
+
 
 def parse_folds(value: Any, where: str) -> Folds | None:
     """Check how events are dealt to folds; ``None`` stands for no folds."""
