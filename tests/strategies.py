@@ -193,13 +193,15 @@ def raw_of(block: Block, specs: Sequence[TensorSpec]) -> list[npt.NDArray[Any]]:
     """Lay the objects of a block out as a graph takes them, one by one, with garbage where there is none."""
     n = len(block.events)
     made: list[npt.NDArray[Any]] = []
-    lengths = {c.name: c.length for c in block.layout.collections}
+    lengths = {c.name: None if c.keeps_all else c.length for c in block.layout.collections}
     for spec in specs:
         if spec.collection is None:
             flat: list[Any] = [block.events.flat[f] for f in spec.features]
             made.append(np.stack(flat, 1).astype(spec.dtype))
             continue
         objects, length = block.events.objects[spec.collection], lengths[spec.collection]
+        if length is None:
+            length = int(np.diff(objects.offsets).max(initial=1))
         shape = (n, length) if spec.is_mask else (n, len(spec.features), length)
         values = np.full(shape, 0.0 if spec.is_mask else np.nan, np.float32)
         for event, start in enumerate(objects.offsets[:-1]):

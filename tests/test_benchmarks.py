@@ -81,6 +81,7 @@ def test_an_error_is_not_counted_as_an_answer(start: Start) -> None:
         load.run(job(start(lambda _: (503, b"busy"))))
 
 
+@pytest.mark.long
 def test_a_stall_is_charged_to_all_that_were_due_meanwhile(start: Start) -> None:
     stalled = threading.Lock()
     seen: list[float] = []
@@ -98,6 +99,7 @@ def test_a_stall_is_charged_to_all_that_were_due_meanwhile(start: Start) -> None
     assert len(slow) > 20
 
 
+@pytest.mark.long
 def test_open_load_keeps_to_its_rate(start: Start) -> None:
     done = load.run(job(start(lambda _: (200, b"ok")), rate=100.0, seconds=2.0))
     assert 120 < done.answered < 280  # 200 ± 14, Poisson

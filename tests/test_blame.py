@@ -278,6 +278,7 @@ for place in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 def test_an_absent_codec_concerns_its_files_alone_and_is_named(tmp_path, write_tree):
     values, names = {"met": np.arange(2000.0) % 7}, []
     for kind in ("ttree", "rntuple"):

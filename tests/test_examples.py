@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.long
-def test_the_image_of_an_event_is_drawn(tmp_path: Path) -> None:
-    picture = tmp_path / "event.png"
-    command = [sys.executable, str(ROOT / "examples" / "event_image.py"), "--out", str(picture), "--events", "1000"]
+@pytest.mark.parametrize(("name", "events"), [("event_image", "1000"), ("reweighting", "5000")])
+def test_the_picture_is_drawn(tmp_path: Path, name: str, events: str) -> None:
+    picture = tmp_path / "picture.png"
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--out", str(picture), "--events", events]
     environment = {**os.environ, "ROOTDATA_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr

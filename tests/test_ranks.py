@@ -208,6 +208,7 @@ def test_each_rank_reads_its_share_once(trained, whole, world):
     assert (f"{world} ranks read the training events {found:.2f} times" in many.printed[0]) == (world > 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", [also(1), 4])
 def test_a_checkpoint_of_two_ranks_is_gone_on_with_by_others(trained, train, data, world):
     two = trained(2)
@@ -216,6 +217,7 @@ def test_a_checkpoint_of_two_ranks_is_gone_on_with_by_others(trained, train, dat
     np.testing.assert_allclose(resumed.notes[0]["weights"], two.notes[0]["weights"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_world_that_does_not_divide_the_partitions_reads_more_and_says_so(train, data, whole):
     three, dataset = train({**data, "batch_size": 42}, 3, trainer={"max_epochs": 1}), whole(batch_size=42)
     assert three.batches == batches_of(dataset)
@@ -228,6 +230,7 @@ def test_a_world_that_does_not_divide_the_partitions_reads_more_and_says_so(trai
     assert said in three.printed[0]
 
 
+@pytest.mark.long
 def test_fewer_blocks_than_ranks_and_batches_smaller_than_them(train, one_block):
     # 83 events are two batches of 40 and a rest of 3, on which 4 ranks can't train; 42 are validated, 2 at the end.
     four = train(one_block(83, 42, 5), 4)
@@ -255,6 +258,7 @@ def test_a_rest_that_is_too_small_for_the_new_ranks_is_left_out(train, one_block
     assert four.batches[0] == one.batches[2]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("asks_first", [also(False), True])
 def test_one_process_of_a_node_makes_the_first_pass(train, write_tree, tmp_path, asks_first):
     for name in "abc":
@@ -271,6 +275,7 @@ def test_one_process_of_a_node_makes_the_first_pass(train, write_tree, tmp_path,
     assert two.of("skipped") == [bad] * 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["kill", also("raise")])
 def test_where_one_rank_ends_the_others_do(ranks, data, tmp_path, how):
     job = Job(folder=str(tmp_path), data=data, world=2, ends=(1, 3, how), within=60)

@@ -1,9 +1,10 @@
-"""The command line: ``rootdata inspect``, ``scan``, ``export``, ``cache``, ``simulate``; also `python -m rootdata`."""
+"""The command line: ``rootdata inspect``, ``scan``, ``export``, ``predict``, ...; also `python -m rootdata`."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -60,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_scan(commands)
     _add_export(commands)
+    _add_predict(commands)
     _add_cache(commands)
     simulate = commands.add_parser("simulate", help="make ttH(bb) samples", description="Make ttH(bb) samples.")
     simulation.add_arguments(simulate)
@@ -120,6 +122,38 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--description", default="", help="for the manifest")
     parser.add_argument("--tag", action="append", default=[], help="for the manifest; may be repeated")
     parser.set_defaults(run=run_export)
+
+
+def _add_predict(commands: Any) -> None:
+    words = "write the scores of a model beside the events, a friend tree for each file"
+    parser = commands.add_parser("predict", help=words, description=words[0].upper() + words[1:] + ".")
+    parser.add_argument("bundle", metavar="BUNDLE|URL", help="folder, or a served model: http://host:8000/models/ttH")
+    parser.add_argument("files", nargs="+", metavar="FILE[:TREE]", help="path, 'glob', folder or text file of paths")
+    parser.add_argument("--out", default="friends", metavar="FOLDER", help="of the scores (default: %(default)s)")
+    parser.add_argument("--name", default="Friends", help="of the tree that is written (default: %(default)s)")
+    parser.add_argument(
+        "--kind", default="TTree", choices=("TTree", "RNTuple"),
+        help="of that tree (default: %(default)s); ROOT can't attach an RNTuple to a TTree as its friend",
+    )  # fmt: skip
+    parser.add_argument("--tree", help="of the events (default: that of the training, or the only one)")
+    parser.add_argument(
+        "--fill", type=float, default=-1.0, help="score of events that are not selected (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--cut", default="bundle", help="selects events: bundle as the training, none all, or an expression"
+    )
+    parser.add_argument(
+        "--observer", action="append", metavar="[NAME=]EXPRESSION",
+        help="written as well; may be repeated (default: those of the training)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weight", action="append", metavar="NAME=EXPRESSION",
+        help="of events, written as weight_NAME, nominal=... as weight; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--parts", action="store_true", help="write which part of the training's data an event is in")
+    parser.add_argument("--workers", type=int, default=0, help="files at a time (default: processors, at most 4)")
+    parser.add_argument("--force", action="store_true", help="overwrite what other models left in the folder")
+    parser.set_defaults(run=run_predict)
 
 
 def _add_cache(commands: Any) -> None:
@@ -304,6 +338,40 @@ def run_export(arguments: argparse.Namespace) -> int:
         compared, difference = manifest.parity.num_events, manifest.parity.max_difference
         console.print(f"scores differ from torch by at most {difference:.1e} ({compared} events)", highlight=False)
     return 0
+
+
+# predict
+
+
+def run_predict(arguments: argparse.Namespace) -> int:
+    """Write the scores of files, and say where they are."""
+    from rootdata.analysis.friends.predict import predict
+
+    asked = vars(arguments)
+    same = ("bundle", "files", "out", "name", "kind", "tree", "fill", "parts", "workers", "force")
+    console = _console()
+    found = predict(
+        **{option: asked[option] for option in same},
+        cut=None if arguments.cut == "none" else arguments.cut,
+        observers=_expressions(arguments.observer, "--observer"),
+        weights=_expressions(arguments.weight, "--weight", is_named=True),
+        progress=console.is_terminal,
+    )
+    console.print(found.summary(), highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def _expressions(words: Sequence[str] | None, where: str, *, is_named: bool = False) -> dict[str, str] | None:
+    """Take ``NAME=EXPRESSION`` apart; one without a name is called as it is written."""
+    if words is None:
+        return None
+    found = {}
+    for word in words:
+        match = re.match(r"(\w+)=(?!=)(.+)", word)
+        if is_named and match is None:
+            raise ConfigError(f"{where}: got {word!r}; expected NAME=EXPRESSION, such as up='genWeight * 1.1'")
+        found[match[1] if match else word] = match[2] if match else word
+    return found
 
 
 # cache

@@ -91,12 +91,17 @@ LAYOUTS = Registry(
         "vector": "rootdata.layouts.vector:Vector",
         "tokens": "rootdata.layouts.tokens:Tokens",
         "image": "rootdata.layouts.image:Images",
+        "jagged": "rootdata.layouts.jagged:JaggedEvents",
     },
 )
 FORMS = Registry(
     "form",
     group="rootdata.forms",
-    built_in={"tokens": "rootdata.layouts.tokens:TokenForm", "image": "rootdata.layouts.image:ImageForm"},
+    built_in={
+        "tokens": "rootdata.layouts.tokens:TokenForm",
+        "image": "rootdata.layouts.image:ImageForm",
+        "jagged": "rootdata.layouts.jagged:JaggedForm",
+    },
 )
 FILE_FORMATS = Registry(
     "file format",
@@ -105,5 +110,14 @@ FILE_FORMATS = Registry(
         "parquet": "rootdata.io.tables.parquet:ParquetFormat",
         "arrow": "rootdata.io.tables.arrow:ArrowFormat",
         "csv": "rootdata.io.tables.text:CsvFormat",
+    },
+)
+SCORERS = Registry(
+    "scorer",
+    group="rootdata.scorers",
+    built_in={
+        "bundle": "rootdata.analysis.friends.scorer:Bundles",
+        "http": "serve.scorer:ServedModels",
+        "https": "serve.scorer:ServedModels",
     },
 )

@@ -247,6 +247,7 @@ def test_a_disk_that_is_full_or_read_only(start_server, small_disk, repository, 
     assert "Traceback" not in handle.log.read_text()
 
 
+@pytest.mark.long
 def test_something_else_in_the_way_says_409(start_server, repository, tmp_path):
     handle = start(start_server, repository)
     (repository / "new").write_text("a file of somebody")

@@ -84,6 +84,7 @@ def front(request):
     return request.getfixturevalue(request.param)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("host", "options", "status"),
     [("127.0.0.1", [], 200), (HUB, ["--allow-host", HUB], 200), (HUB, [], 403)],

@@ -174,6 +174,7 @@ OPERATORS: dict[type, Callable[..., Any]] = {
 # Columns that are parts of branches
 
 
+@pytest.mark.long
 def test_columns_that_are_parts_of_branches_give_the_scores_of_torch(tmp_path: Path) -> None:
     """Parts of lists of arrays, leaves, lists of lists and the number of the event go all the way."""
     data = RootDataModule(

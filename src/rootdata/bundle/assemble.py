@@ -15,10 +15,12 @@ from rootdata.events import selection
 from rootdata.events.selection import Objects
 from rootdata.expressions.objects import Flat
 from rootdata.jagged import Column, Ints, Jagged, offsets_of
+from rootdata.layouts.layout import MOST
 from rootdata.missing import Bools, as_real, find_missing, values_of
 from rootdata.table import Table
 
 Tensors = dict[str, npt.NDArray[Any]]
+SENT = "the events that were sent"  # what they are called in errors, where nobody says better
 
 
 def table_of(manifest: Manifest, columns: Mapping[str, Sequence[Any]]) -> Table:
@@ -116,11 +118,16 @@ class Assembler:
 
     def __init__(self, manifest: Manifest) -> None:
         self._config = manifest.config()
-        self._cuts = _rules(manifest.selection)
+        self._cuts = cut_groups(manifest.selection)
         self._inputs = manifest.inputs
         self._ranges = manifest.ranges
-        self._lengths = {c.name: int(c.length) for c in self._config.jagged}
+        self._lengths = {c.name: MOST if c.length == "auto" else c.length for c in self._config.jagged}
         self._is_fixed = {t.collection: isinstance(t.shape[-1], int) for t in manifest.inputs}
+        for name, length in self._lengths.items():
+            if length == MOST and self._is_fixed.get(name, True):
+                raise BundleError(
+                    f"manifest: features.jagged.{name}: its length must be a number, as its inputs have one"
+                )
         self._check(manifest)
 
     def _check(self, manifest: Manifest) -> None:
@@ -140,17 +147,20 @@ class Assembler:
         """Make the tensors of some events; collections as wide as the graph and these events need."""
         return self.tensors(self.features(table))
 
-    def features(self, table: Table) -> RawFeatures:
+    def features(self, table: Table, *, where: str = SENT) -> RawFeatures:
         """Compute derived columns, cut and sort objects.
+
+        Parameters
+        ----------
+        table : the branches of some events
+        where : what they come from, for errors
 
         Raises
         ------
         DataError, ExpressionError
             For columns that do not fit together.
         """
-        flat, objects = selection.features(
-            self._config, table.columns, num_events=table.num_events, where="the events that were sent"
-        )
+        flat, objects = selection.features(self._config, table.columns, num_events=table.num_events, where=where)
         return RawFeatures(num_events=table.num_events, flat=flat, objects=objects)
 
     def widths(self, features: RawFeatures) -> tuple[int, ...]:
@@ -232,9 +242,7 @@ class Assembler:
                 unknown = f"{absent[0]!r} was not sent"
                 continue
             try:
-                passes |= selection.passes(
-                    cut, self._config, table.columns, num_events=table.num_events, where="the events that were sent"
-                )
+                passes |= selection.passes(cut, self._config, table.columns, num_events=table.num_events, where=SENT)
             except RootDataError as error:
                 unknown = str(error).splitlines()[0]
         sentence = f"can't tell whether it passes {words}: {unknown}" if unknown else f"fails {words}"
@@ -251,7 +259,7 @@ class Assembler:
             yield at, None if is_absent else {"value": values[at].item(), "low": known.low, "high": known.high}
 
 
-def _rules(selection: Selection | None) -> tuple[tuple[str, ...], ...] | None:
+def cut_groups(selection: Selection | None) -> tuple[tuple[str, ...], ...] | None:
     """List groups of cuts; an event of the training passes a cut of every group. ``None`` where they are not known."""
     if selection is None:
         return None

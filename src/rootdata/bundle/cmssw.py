@@ -12,12 +12,13 @@ from typing import Any
 
 from rootdata.bundle.manifest import Manifest, TensorSpec
 
+MOST = 1 << 20  # objects of an event where all are kept
 WIDEST = 3.4e38  # no value is clipped: the largest float32
 
 
 def preprocessing(manifest: Manifest) -> dict[str, Any]:
     """Describe the inputs of a graph as weaver does."""
-    lengths = {c.name: int(c.length) for c in manifest.config().jagged}
+    lengths = {c.name: None if c.length == "auto" else c.length for c in manifest.config().jagged}
     usual, fold = next(iter(manifest.config().missing), 0.0), manifest.folds.feature if manifest.folds else None
     none = {t.name: -1.0 if t.name == fold else usual for t in manifest.inputs}  # as the number of a fold: none of them
     inputs = {t.name: _input(t, lengths.get(t.collection or "", 1), none=none[t.name]) for t in manifest.inputs}
@@ -34,9 +35,10 @@ def _shape(tensor: TensorSpec) -> list[int]:
     return [1, *(size if isinstance(size, int) else -1 for size in tensor.shape[1:])]
 
 
-def _input(tensor: TensorSpec, length: int, *, none: float) -> dict[str, Any]:
+def _input(tensor: TensorSpec, length: int | None, *, none: float) -> dict[str, Any]:
     names = [tensor.name] if tensor.is_mask else list(tensor.features)
-    return {"var_names": names, "var_infos": {name: _variable(none) for name in names}, "var_length": length}
+    bounds = {"min_length": 1, "max_length": MOST} if length is None else {"var_length": length}
+    return {"var_names": names, "var_infos": {name: _variable(none) for name in names}, **bounds}
 
 
 def _variable(none: float) -> dict[str, float]:

@@ -194,7 +194,7 @@ class Deployed(nn.Module):
 
     def _parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
         if self._reveals:
-            masks = [f"{c.name}_mask" for c in self._layout.collections]
+            masks = [f"{c.name}_mask" for c in self._layout.collections if c.name not in self._layout.by_object]
             batch = batch | {mask: _revealed(batch[mask]) for mask in masks if mask in batch}
         outputs = self._call(self.network, in_type(batch, self._dtype)).to(torch.float32)
         if self._finish is not None:

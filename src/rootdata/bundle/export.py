@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rootdata import disk
-from rootdata.bundle import cmssw, parity, portable, signature
+from rootdata.bundle import cmssw, joined, parity, portable, signature
 from rootdata.bundle.assemble import Assembler, Tensors, lists_of, table_of
 from rootdata.bundle.deployed import (
     Call,
@@ -36,6 +36,7 @@ from rootdata.bundle.deployed import (
     unwrapped,
 )
 from rootdata.bundle.folds import DeployedFolds
+from rootdata.bundle.joined import Joined
 from rootdata.bundle.manifest import (
     MANIFEST,
     MODEL,
@@ -66,7 +67,7 @@ METADATA = "rootdata.manifest"  # key in the graph's own metadata
 
 
 def export(
-    network: nn.Module | Sequence[nn.Module],
+    network: nn.Module | Joined | Sequence[nn.Module],
     data: Any,
     folder: str | Path,
     *,
@@ -95,8 +96,10 @@ def export(
 
     Parameters
     ----------
-    network : any torch module, ours or not, that was trained on the batches of ``data``; or a list, one for each
-        fold: the graph holds them all, and scores an event by the one that did not see it
+    network : any torch module, ours or not, that was trained on the batches of ``data``; or a
+        :class:`rootdata.bundle.joined.Joined`, a model of any other library that has an ONNX graph of its own; or a
+        list of networks, one for each fold: the graph holds them all, and scores an event by the one that did not see
+        it
     data : a :class:`rootdata.loading.datamodule.RootDataModule`; or a list of them, one for each fold
     folder : of the bundle; replaced if it is one already
     activation : what turns outputs into scores: ``sigmoid``, ``softmax``, ``none``, or ``auto``: sigmoid for one
@@ -119,7 +122,7 @@ def export(
         Where the bundle can't be written.
     """
     _check_place(Path(folder))
-    networks, modules = ([network], [data]) if isinstance(network, nn.Module) else _of_folds(network, data)
+    networks, modules = _of_folds(network, data) if isinstance(network, Sequence) else ([network], [data])
     graph, draft, parity = _made(
         networks, modules, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
         float32=float32, average=average, num_events=num_events,
@@ -130,7 +133,7 @@ def export(
         roc={name: _lists(curve) for name, curve in (roc or {}).items()},
         scores={name: _lists(samples) for name, samples in (scores or {}).items()},
         training=dict(training or {}),
-        software=_software(),
+        software=_software(_beside(networks[0])),
         parity=parity,
         tags=tuple(tags),
         author=author,
@@ -149,7 +152,8 @@ def rehearse(network: nn.Module, data: Any) -> None:
         If it could not be exported after the training either.
     """
     with torch.random.fork_rng():
-        _made([network], [data], num_events=REHEARSED)
+        rehearsed: Any = getattr(network, "rehearsed_model", lambda: network)
+        _made([rehearsed()], [data], num_events=REHEARSED)
 
 
 def _of_folds(networks: Sequence[nn.Module], modules: Sequence[Any]) -> tuple[list[nn.Module], list[Any]]:
@@ -169,7 +173,7 @@ def _of_folds(networks: Sequence[nn.Module], modules: Sequence[Any]) -> tuple[li
 
 
 def _made(
-    networks: Sequence[nn.Module],
+    networks: Sequence[nn.Module | Joined],
     modules: Sequence[Any],
     *,
     activation: str = "auto",
@@ -181,14 +185,20 @@ def _made(
     num_events: int,
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
-    networks, first = [unwrapped(network) for network in networks], modules[0]
-    for network in networks:
-        refuse(network)
+    first = modules[0]
     folds = signature.fold_rule(first.data, average=average) if len(networks) > 1 else None
     served = signature.with_fold(first.data, folds)
     real = _real_events(modules, served, num_events)
     edges = parity.edge_events(real, served, longest=_longest(first))
     compared = concatenate([real, edges])
+    models = [_known_as(network) for network in networks]
+    if isinstance(models[0], Joined):
+        if folds is not None:
+            raise BundleError("folds: models that have graphs of their own don't go into one bundle; export each alone")
+        return _made_of(models[0], first, real, edges, columns=columns, float32=float32)
+    networks = [unwrapped(cast("nn.Module", network)) for network in networks]
+    for network in networks:
+        refuse(network)
     with ExitStack() as held:
         dtypes = [held.enter_context(computing(network)) for network in networks]
         tried = [
@@ -203,7 +213,13 @@ def _made(
             )
             for one in tried
         ]  # fmt: skip
-        members = [_deployed(one, draft, reveal_empty=reveal_empty) for one, draft in zip(tried, drafts, strict=True)]
+        members = [
+            _deployed(
+                one.network, one.call, one.data, draft, activation=one.activation, dtype=one.dtype,
+                reveal_empty=reveal_empty, finish=one.finish,
+            )
+            for one, draft in zip(tried, drafts, strict=True)
+        ]  # fmt: skip
         draft = drafts[0] if folds is None else signature.of_folds(drafts)
         whole, expected = _joined(members, [one.batch for one in tried], draft, compared)
         known = expected.detach().cpu().numpy()
@@ -211,6 +227,12 @@ def _made(
         graph = _convert(whole, draft, Assembler(draft)(edges))
     spreads = [abs(1.0 / first.targets[name].factor) for name in tried[0].targets]
     return graph, draft, _parity(graph, draft, compared, known, num_real=real.num_events, spreads=spreads)
+
+
+def _known_as(network: nn.Module | Joined) -> nn.Module | Joined:
+    """Return the model that stands for a network in a graph: itself, unless it says otherwise."""
+    known_as: Any = getattr(network, "joined_model", lambda: network)
+    return cast("nn.Module | Joined", known_as())
 
 
 def _real_events(modules: Sequence[Any], served: DataConfig, num_events: int) -> Table:
@@ -287,7 +309,7 @@ def _tried(
     """
     batch = in_type(_as_tensors(parity.training_batch(data.data, data.specs, compared), network), dtype)
     call = call or call_of(network, list(batch))
-    outputs = _called(network, call, batch)
+    outputs = _called(network, call, batch, num_events=compared.num_events)
     finish, targets = _predicting(network, data)
     return _Tried(
         network=network,
@@ -301,6 +323,43 @@ def _tried(
         targets=targets,
         is_elastic=_is_elastic(network, call, batch, layout_of(data.data, data.specs)),
     )
+
+
+def _made_of(
+    model: Joined, data: Any, real: Table, edges: Table, *, columns: Sequence[str] | None, float32: bool
+) -> tuple[bytes, Manifest, Parity]:
+    """Make the graph of a model that has one of its own, and what is known of it."""
+    compared = concatenate([real, edges])
+    batch = parity.training_batch(data.data, data.specs, compared)
+    expected, targets = joined.expected(model, batch, classes=len(data.classes)), tuple(model.targets)
+    names = () if targets else signature.score_columns(columns, expected.shape[1], data.classes)
+    draft = signature.draft(
+        data.data, data.specs, real, columns=names, targets=targets, is_fixed=True, float32=float32,
+        cut_columns=parity.cut_columns(data.data, data.specs),
+    )  # fmt: skip
+    _check_finite(expected, edges.num_events)
+    front = _deployed(
+        nn.Identity(), _nothing, data, draft, activation="none", dtype=torch.float32, reveal_empty=False, finish=None
+    )
+    own = joined.loaded(model)
+    takes = joined.wiring(model, own, list(batch))
+    wanted = list(zip(takes.values(), joined.types_of(own, list(takes)), strict=True))
+    links = [(f"front_{name}", name) for name in takes]
+    made = _program(
+        joined.Preprocessing(front, wanted),
+        draft,
+        Assembler(draft)(edges),
+        outputs=[name for name, _ in links],
+        opset=max(OPSET, joined.opset_of(own)),
+    )
+    made = joined.behind(made, own, links=links, gives=model.gives, output=draft.outputs[0])
+    graph = _finished(made, draft)
+    spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
+    return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
+
+
+def _nothing(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    raise NotImplementedError
 
 
 def _predicting(network: nn.Module, data: Any) -> tuple[Finish | None, tuple[str, ...]]:
@@ -328,22 +387,31 @@ def _longest(data: Any) -> int:
     return max((c.length for c in layout_of(data.data, data.specs).collections), default=0)
 
 
-def _deployed(one: _Tried, draft: Manifest, *, reveal_empty: bool) -> Deployed:
-    data, fold = one.data, draft.folds.feature if draft.folds else None
+def _deployed(
+    network: nn.Module,
+    call: Call,
+    data: Any,
+    draft: Manifest,
+    *,
+    activation: str,
+    dtype: torch.dtype,
+    reveal_empty: bool,
+    finish: Finish | None,
+) -> Deployed:
     return Deployed(
-        one.network,
-        one.call,
+        network,
+        call,
         layout=layout_of(data.data, data.specs),
-        specs=[spec for spec in draft.inputs if spec.name != fold],
+        specs=[spec for spec in draft.inputs if draft.folds is None or spec.name != draft.folds.feature],
         transforms=transforms_of(data.data, data.specs),
         missing=data.data.missing,
         derived=data.data.derived,
         wide={name for name, scaled in (draft.scaling or {}).items() if scaled.dtype == "float64"},
-        activation=one.activation,
-        dtype=one.dtype,
+        activation=activation,
+        dtype=dtype,
         reveal_empty=reveal_empty,
-        finish=one.finish,
-    ).to(_device_of(one.network))
+        finish=finish,
+    ).to(_device_of(network))
 
 
 def _parity(
@@ -370,7 +438,7 @@ def _as_tensors(arrays: Mapping[str, npt.NDArray[Any]], network: nn.Module) -> d
     return {name: torch.from_numpy(values).to(_device_of(network)) for name, values in arrays.items()}
 
 
-def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
+def _called(network: nn.Module, call: Call, batch: dict[str, Tensor], *, num_events: int) -> Tensor:
     """Call a network, and say what it was called with where it fails."""
     shapes = ", ".join(f"{name} {tuple(values.shape)}" for name, values in batch.items())
     try:
@@ -386,7 +454,7 @@ def _called(network: nn.Module, call: Call, batch: dict[str, Tensor]) -> Tensor:
         raise BundleError(
             f"{type(network).__name__} returns {type(outputs).__name__}; expected one tensor: pick it with `call`"
         )
-    if outputs.ndim and len(outputs) != len(next(iter(batch.values()))):
+    if outputs.ndim and len(outputs) != num_events:
         raise BundleError(f"{type(network).__name__} returns shape {tuple(outputs.shape)} for {shapes}")
     return outputs
 
@@ -402,7 +470,7 @@ def _is_elastic(network: nn.Module, call: Call, batch: dict[str, Tensor], layout
     """Say whether the outputs stay the same when places without an object are cut off."""
     full, narrow = dict(batch), dict(batch)
     for c in layout.collections if layout.form.masks_objects else ():
-        if f"{c.name}_mask" not in batch:  # an image is the same for any number of places
+        if f"{c.name}_mask" not in batch or c.name in layout.by_object:  # the same for any number of places
             continue
         kept, mask = max(1, c.length // 2), f"{c.name}_mask"
         place = torch.arange(c.length, device=batch[mask].device) < kept
@@ -432,21 +500,26 @@ def _check_finite(scores: Scores, num_edges: int) -> None:
 
 def _convert(deployed: nn.Module, draft: Manifest, example: Tensors) -> bytes:
     """Make the graph, without what it need not tell: file paths, names of the author's code."""
-    import onnx
+    return _finished(_program(deployed, draft, example, outputs=[o.name for o in draft.outputs]), draft)
 
+
+def _program(
+    module: nn.Module, draft: Manifest, example: Tensors, *, outputs: Sequence[str], opset: int = OPSET
+) -> Any:
+    """Write a module that takes the inputs of a draft as a graph."""
     axes = {a: torch.export.Dim(str(a)) for t in draft.inputs for a in t.shape if isinstance(a, str)}
     shapes = tuple({i: axes[a] for i, a in enumerate(t.shape) if isinstance(a, str)} for t in draft.inputs)
-    tensors = tuple(torch.from_numpy(example[t.name]).to(_device_of(deployed)) for t in draft.inputs)
+    tensors = tuple(torch.from_numpy(example[t.name]).to(_device_of(module)) for t in draft.inputs)
     try:
         with _quiet():
             program = torch.onnx.export(
-                deployed,
+                module,
                 tensors,
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=opset,
                 external_data=False,
                 input_names=[t.name for t in draft.inputs],
-                output_names=[o.name for o in draft.outputs],
+                output_names=list(outputs),
                 dynamic_shapes=(shapes,),
                 verbose=False,
             )
@@ -456,7 +529,13 @@ def _convert(deployed: nn.Module, draft: Manifest, example: Tensors) -> bytes:
         raise BundleError(f"the network can't be written as an ONNX graph: {_first_line(error)}") from error
     if program is None:
         raise BundleError("the network can't be written as an ONNX graph")
-    graph = program.model_proto
+    return program.model_proto
+
+
+def _finished(graph: Any, draft: Manifest) -> bytes:
+    """Leave out of a graph what it need not tell, put in what is known of it, and check it."""
+    import onnx
+
     _strip(graph)
     portable.without_logic(graph)
     described = {k: v for k, v in draft.to_dict().items() if v}
@@ -561,9 +640,14 @@ def _lists(lists: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]
     return {name: tuple(float(v) for v in values) for name, values in lists.items()}
 
 
-def _software() -> dict[str, str]:
+def _beside(network: nn.Module | Joined) -> Sequence[str]:
+    """Name the distributions that a model is of, where it is no network."""
+    return network.software if isinstance(network, Joined) else getattr(network, "software", ())
+
+
+def _software(more: Sequence[str] = ()) -> dict[str, str]:
     found = {}
-    for name in ("rootdata", "torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy"):
+    for name in ("rootdata", "torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy", *more):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

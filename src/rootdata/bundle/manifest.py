@@ -428,8 +428,9 @@ class Manifest:
         if self.branches:
             for text in self.cuts:
                 _parse_cut(text)
-            for collection in self.config().jagged:
-                if collection.length == "auto":
+            config = self.config()
+            for collection in config.jagged:
+                if collection.length == "auto" and not config.keeps_all(collection):
                     raise BundleError(f"manifest: features.jagged.{collection.name}: its length must be a number")
 
 

@@ -48,7 +48,7 @@ RULES = {
     "cut": "an object is kept where the cut is true, neither false nor unknown (computed of what is missing)",
     "sort": "after the cut, by the expression, from the largest with a leading '-'; ties in the order of the file; "
     "objects of which the key is missing last",
-    "length": "after the sort the first `length` objects are kept",
+    "length": "after the sort the first `length` objects are kept; where it is 'auto' all of them",
     "mask": "1 where there is an object, 0 where there is none; values there are ignored",
     "missing in inputs": "NaN in float32 and float64; in int64 the number of features.missing that was read",
     "inside the graph": "scaling, the pad value, the layout (images are drawn there, by coordinates that are not "
@@ -106,7 +106,8 @@ def draft(
     inputs = _inputs(None, {name: held[name] for name in layout.flat}, None)
     for c in layout.collections:
         takes_any = c.grid is not None or f"{c.name}_mask" in layout.shapes  # a form may need all places, else
-        axis = c.name if takes_any and not is_fixed and c.length > 1 else c.length
+        is_elastic = c.keeps_all or (takes_any and not is_fixed and c.length > 1)
+        axis = c.name if is_elastic else c.length
         inputs += _inputs(c.name, {b: held[b] for b in c.branches}, axis)
         inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
     if folds is not None and folds.feature:
@@ -323,7 +324,8 @@ def _options(config: DataConfig, layout: Layout) -> dict[str, Any]:
     plain = {name: value for name, value in described(config, "inputs").items() if name not in IN_THE_GRAPH}
     jagged = {}
     for given, c in zip(plain["jagged"], layout.collections, strict=True):
-        own = {n: v for n, v in given.items() if n not in {"name", "form", "image"}} | {"length": c.length}
+        own = {n: v for n, v in given.items() if n not in {"name", "form", "image"}}
+        own["length"] = "auto" if c.keeps_all else c.length
         form = {} if given["form"] is None else {"form": c.form}
         jagged[c.name] = own | form | ({} if c.grid is None else {"image": c.grid.described()})
     return {**plain, "jagged": jagged}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from rootdata.jagged import Ints, Jagged, same_offsets
 from rootdata.location import Location
 from rootdata.missing import Bools, Masked
 from rootdata.options.data import PARTS, Collection, DataConfig, Observer, Sample, TargetColumn
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,8 @@ class Events:
     before : (3,) int64, entries of the block that fall to each part, before cuts
     targets : target name to (n,), a value for each event
     observers : name of an observer to (n,) int64, bool, or real
+    variations : name of a variation to the weights under it, (n,) float32
+    reweighted : of every variable by which training events are reweighted (n,) float64
     """
 
     entry: Ints
@@ -62,9 +66,25 @@ class Events:
     before: Ints
     targets: Mapping[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
     observers: Mapping[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
+    variations: Mapping[str, npt.NDArray[np.float32]] = dataclasses.field(default_factory=dict)
+    reweighted: tuple[Doubles, ...] = ()
 
     def __len__(self) -> int:
         return len(self.entry)
+
+
+class Thinning(Protocol):
+    """Says which training events are kept."""
+
+    def __call__(self, entry: Ints, label: Ints, reweighted: Sequence[Doubles], location: Location) -> Bools:
+        """Mark the events that are kept, (n,).
+
+        Parameters
+        ----------
+        entry, label : (n,)
+        reweighted : values of every variable, (n,) each
+        location : of the file
+        """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +102,8 @@ class Block:
 
 def needed_branches(config: DataConfig, sample: Sample) -> tuple[str, ...]:
     """Return the branches that a sample's blocks must read, derived columns resolved, in a stable order."""
-    texts = [config.cut, config.label, config.weight, sample.cut, sample.weight]
+    texts = [config.cut, config.label, config.weight, sample.cut, sample.weight, *config.variations.values()]
+    texts += config.reweight.variables if config.reweight else ()
     texts += [*(target.value for target in config.targets), *(observer.value for observer in config.observers)]
     names = [*feature_branches(config), *(n for t in texts if isinstance(t, str) for n in sorted(parse(t).names))]
     return _resolved([*names, *sorted(split.branches_of(config.split))], config)
@@ -97,6 +118,16 @@ def feature_branches(config: DataConfig) -> tuple[str, ...]:
 def cut_branches(config: DataConfig) -> tuple[str, ...]:
     """Return the branches that cuts on events need, of whatever sample, in a stable order."""
     return _resolved((n for cut in config.cuts for n in sorted(parse(cut).names)), config)
+
+
+def observer_branches(config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that observers need, in a stable order."""
+    return _resolved((n for o in config.observers for n in sorted(parse(o.value).names)), config)
+
+
+def split_branches(config: DataConfig) -> tuple[str, ...]:
+    """Return the branches that the split needs, in a stable order."""
+    return _resolved(sorted(split.branches_of(config.split)), config)
 
 
 def branches_of(text: str, config: DataConfig) -> tuple[str, ...]:
@@ -152,7 +183,13 @@ def flat_features(config: DataConfig, branches: Mapping[str, Branch], *, where: 
 
 
 def select(
-    config: DataConfig, sample: Sample, raw: Mapping[str, Any], *, block: Block, part: int | None = None
+    config: DataConfig,
+    sample: Sample,
+    raw: Mapping[str, Any],
+    *,
+    block: Block,
+    part: int | None = None,
+    thin: Thinning | None = None,
 ) -> Events:
     """Apply derived columns, split and cuts to a block; sentinels are missing before anything else looks at them.
 
@@ -163,6 +200,7 @@ def select(
     raw : branch name to column, axis 0 = the block's entries
     block : where the columns come from
     part : position in ``PARTS`` of the only part to keep; ``None`` keeps all three
+    thin : says which of those that pass the cuts are kept
 
     Raises
     ------
@@ -179,16 +217,24 @@ def select(
             passes &= _decision(text, _per_event(text, columns, block, what="cut"), block)
     _check_known(parts != split.UNKNOWN, passes, block, what=f"split by {config.split.by!r} is missing")
     keep = passes & (parts < split.NO_PART if part is None else parts == part)
+    labels = _labels(config, sample, columns, keep, block)
+    reweighted = _reweighted(config, columns, keep, block)
+    if thin is not None:
+        kept = thin(np.flatnonzero(keep) + block.start, labels, reweighted, block.location)
+        keep[keep] = kept
+        labels, reweighted = labels[kept], tuple(values[kept] for values in reweighted)
     return Events(
         entry=np.flatnonzero(keep) + block.start,
         part=parts[keep],
-        label=_labels(config, sample, columns, keep, block),
-        weight=_weights(config, sample, columns, keep, block),
+        label=labels,
+        weight=_weights(config.weight, sample, columns, keep, block),
         flat=_flat(config, columns, keep, block),
         objects={c.name: _objects(c, columns, keep, block) for c in config.jagged},
         before=_before(parts),
         targets={t.name: _target(t, columns, keep, block) for t in config.targets},
         observers={o.name: _observer(o, columns, keep, block) for o in config.observers},
+        variations={name: _weights(w, sample, columns, keep, block) for name, w in config.variations.items()},
+        reweighted=reweighted,
     )
 
 
@@ -214,6 +260,27 @@ def _parts(config: DataConfig, columns: Mapping[str, Any], block: Block) -> spli
 
 def _before(parts: split.Parts) -> Ints:
     return np.bincount(parts, minlength=split.UNKNOWN + 1)[: len(PARTS)]
+
+
+def sum_over_entries(text: str, config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> float:
+    """Add up an expression over all entries of a block, whatever the cuts say.
+
+    Parameters
+    ----------
+    text : with one number an event
+    config : says which columns are derived and which numbers are missing values
+    raw : branch name to column, with all that :func:`branches_of` names
+    block : where the columns come from
+
+    Raises
+    ------
+    DataError, ExpressionError
+        For a list an event, and for an entry without a value.
+    """
+    keep = np.ones(block.stop - block.start, bool)
+    columns = _ColumnsOnUse(config, raw, block)
+    values = _known(text, columns, keep, block, what="sum_of_weights", wrong="is missing or not finite")
+    return float(values.sum(dtype=np.float64))
 
 
 def features(
@@ -256,6 +323,43 @@ def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events:
     """
     block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
     return _decision(text, _per_event(text, _ColumnsOnUse(config, raw, block), block, what="cut"), block)
+
+
+def observed(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> dict[str, npt.NDArray[Any]]:
+    """Compute the observers of all events of a block, whatever the cuts say.
+
+    Parameters
+    ----------
+    config : names the observers, and says what is derived
+    raw : branch name to column, axis 0 = the block's entries
+    block : where the columns come from
+
+    Raises
+    ------
+    DataError, ExpressionError
+        For one that is no number an event, or that is missing and can't say so.
+    """
+    columns, keep = _ColumnsOnUse(config, raw, block), np.ones(block.stop - block.start, bool)
+    return {o.name: _observer(o, columns, keep, block) for o in config.observers}
+
+
+def parts_of(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> split.Parts:
+    """Say which part every event of a block belongs to; see :func:`rootdata.events.split.assign`.
+
+    Parameters
+    ----------
+    config : with the split, and what is derived
+    raw : branch name to column, with all that the split needs
+    block : where the columns come from
+    """
+    return _parts(config, _ColumnsOnUse(config, raw, block), block)
+
+
+def _parts(config: DataConfig, columns: _ColumnsOnUse, block: Block) -> split.Parts:
+    return split.assign(
+        config.split, columns, location=block.location, start=block.start, stop=block.stop,
+        num_entries=block.num_entries,
+    )  # fmt: skip
 
 
 def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -420,15 +524,25 @@ def _labels(config: DataConfig, sample: Sample, columns: _ColumnsOnUse, keep: Bo
     return labels
 
 
+def _reweighted(config: DataConfig, columns: _ColumnsOnUse, keep: Bools, block: Block) -> tuple[Doubles, ...]:
+    """Evaluate the variables by which events are reweighted."""
+    if config.reweight is None:
+        return ()
+    how = {"what": "reweight.variables", "wrong": "is missing or not finite"}
+    found = (_known(text, columns, keep, block, **how) for text in config.reweight.variables)
+    return tuple(values.astype(np.float64) for values in found)
+
+
 def _weights(
-    config: DataConfig, sample: Sample, columns: _ColumnsOnUse, keep: Bools, block: Block
+    weight: str | float | None, sample: Sample, columns: _ColumnsOnUse, keep: Bools, block: Block
 ) -> npt.NDArray[np.float32]:
+    """Evaluate a weight and multiply it by that of the sample."""
     weights = np.ones(int(keep.sum()), np.float64)
-    for weight in (config.weight, sample.weight):
-        if isinstance(weight, str):
-            weights *= _known(weight, columns, keep, block, what="weight", wrong="is missing or not finite")
-        elif weight is not None:
-            weights *= weight
+    for factor in (weight, sample.weight):
+        if isinstance(factor, str):
+            weights *= _known(factor, columns, keep, block, what="weight", wrong="is missing or not finite")
+        elif factor is not None:
+            weights *= factor
     with np.errstate(over="ignore"):
         single = weights.astype(np.float32)
     if not np.isfinite(single).all():

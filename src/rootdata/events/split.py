@@ -56,7 +56,7 @@ def assign(
         # (entry + 1/2) / n lies between the bounds for just round(share * n) entries
         return _by_share(split, (entries + 0.5) / max(1, num_entries))
     if split.by == "hash":
-        position = _uniform(entries, _file_key(location))
+        position = uniform(entries, location)
         return _by_share(split, position) if split.folds is None else _by_value(split, _folds(position, split.folds))
     return _by_value(split, _numbers(split, columns, len(entries), location))
 
@@ -134,9 +134,21 @@ def _is_one_of(values: npt.NDArray[Any], wanted: Sequence[int]) -> Bools:
     return np.isin(values.astype(limits.dtype, copy=False), held)
 
 
-def _file_key(location: Location) -> int:
+def uniform(entries: npt.NDArray[np.int64], location: Location, *, what: str = "") -> npt.NDArray[np.float64]:
+    """Draw a number of [0, 1) for each entry of a file, the same whenever it is asked for.
+
+    Parameters
+    ----------
+    entries : (n,) of the tree
+    location : of the file
+    what : is drawn for; other numbers for another word
+    """
+    return _uniform(entries, _file_key(location, what))
+
+
+def _file_key(location: Location, what: str) -> int:
     # The file's name and tree, not its path: a set that is copied or made again keeps its split.
-    text = f"{name_of(location.path)}:{location.tree}"
+    text = f"{name_of(location.path)}:{location.tree}{what and f':{what}'}"
     return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "little")
 
 

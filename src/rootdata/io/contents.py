@@ -1,4 +1,7 @@
-"""The trees that an open file holds, in all its folders: listed, or one of them found, whatever the others are like."""
+"""The trees that an open file holds, in all its folders: listed, or one of them found, whatever the others are like.
+
+Of histograms the content of one bin is all that is asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from rootdata.io.guard import Unusable, guarded
 from rootdata.io.retry import PlaceError
 
 _TREES = {"TTree": "TTree", "TNtuple": "TTree", "TNtupleD": "TTree", "TChain": "TChain"}
+_HISTOGRAMS = "TH1"  # what the names of their classes begin with
 _FOLDERS = {"TDirectory", "TDirectoryFile"}
 _OF_A_CHAIN = "it is a TChain, which names trees in other files and holds no data; name those files instead"
 _PREVIEW = (
@@ -136,6 +140,41 @@ def find_named(file: Any, name: str, place: str) -> Any:
     if why := why_not_read(key):
         raise BranchError(f"tree {name!r} of {place} can't be used: {why}")
     return key
+
+
+def bin_in(file: Any, histogram: str, which: int | str | None, place: str) -> float:
+    """Return the content of one bin of a histogram.
+
+    Parameters
+    ----------
+    file : an open ROOT file of uproot
+    histogram : its name, with the folders that it is in
+    which : number of the bin, from 0 and without underflow, or its label; ``None`` for the only one
+    place : path of the file, for the error
+
+    Raises
+    ------
+    BranchError
+        Where there is no such histogram, or no such bin.
+    PlaceError
+        Where it can't be read.
+    """
+    key = guarded(lambda: file.key(histogram.strip("/")))
+    if isinstance(key, Unusable) or not key.fClassName.startswith(_HISTOGRAMS):
+        known = [n for n, kind in file.classnames(cycle=False).items() if kind.startswith(_HISTOGRAMS)]
+        raise BranchError(f"histogram {histogram!r} not found in {place}; {nearest(histogram, known)}")
+    found = guarded(key.get)
+    if isinstance(found, Unusable):
+        raise PlaceError(f"{place}: histogram {histogram!r} can't be read ({found.why}); replace the file")
+    contents, labels = found.values(), [str(label) for label in found.axis().labels() or ()]
+    if isinstance(which, str) and which in labels:
+        return float(contents[labels.index(which)])
+    number = 0 if which is None and len(contents) == 1 else which
+    if isinstance(number, int) and number < len(contents):
+        return float(contents[number])
+    named = f", {', '.join(map(repr, labels[:12]))}" if labels else ""
+    lacks = "several bins, of which one must be named" if which is None else f"no bin {which!r}"
+    raise BranchError(f"histogram {histogram!r} of {place} has {lacks}: 0 to {len(contents) - 1}{named}")
 
 
 def _not_found(keys: dict[str, Any], name: str, place: str) -> Exception:

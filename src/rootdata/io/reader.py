@@ -151,6 +151,10 @@ class BlockReader:
         """List the trees of the file of a location; see :func:`rootdata.io.trees.look_into`."""
         return self._trees.look_into(location, leave=leave)
 
+    def ask(self, location: Location, question: Callable[[str], T]) -> T:
+        """Ask something of the file of a location; see :meth:`rootdata.io.tree_pool.TreePool.ask`."""
+        return self._trees.ask(location, question)
+
     def state_of(self, location: Location) -> State:
         """Return the state of a file now; a server is asked once, and not at all after :meth:`close`."""
         return self._trees.state_of(location)

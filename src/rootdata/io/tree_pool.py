@@ -85,8 +85,17 @@ class TreePool:
         FileError
             As :meth:`use`.
         """
-        look = functools.partial(look_into, leave=leave)
-        return look(location.path) if _is_here(location) else self._persist(location, look)
+        return self.ask(location, functools.partial(look_into, leave=leave))
+
+    def ask(self, location: Location, question: Callable[[str], T]) -> T:
+        """Ask something of the file of a location that takes the place at which it is opened.
+
+        Raises
+        ------
+        FileError
+            As :meth:`use`; and what the question raises.
+        """
+        return question(location.path) if _is_here(location) else self._persist(location, question)
 
     def state_of(self, location: Location) -> State:
         """Return the state of a file now; a server is asked once, and not at all after :meth:`close`."""

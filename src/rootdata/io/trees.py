@@ -37,7 +37,7 @@ from rootdata.io.branches import (
     why_nested,
     why_no_numbers,
 )
-from rootdata.io.contents import Contents, contents_of, find_named, find_only, kind_of, why_not_read
+from rootdata.io.contents import Contents, bin_in, contents_of, find_named, find_only, kind_of, why_not_read
 from rootdata.io.files import state_of, state_of_open
 from rootdata.io.formats import rntuple, signatures
 from rootdata.io.formats.basket_index import Baskets, baskets_of
@@ -262,6 +262,26 @@ def look_into(place: str, *, leave: Callable[[Sequence[str]], str | None] = lamb
     with file:
         _check_whole(file, place)
         return contents_of(file, leave=leave)
+
+
+def bin_of(place: str, *, histogram: str, which: int | str | None) -> float:
+    """Return the content of one bin of a histogram.
+
+    Parameters
+    ----------
+    place : path or URL of the file
+    histogram, which : as :func:`rootdata.io.contents.bin_in` takes them
+
+    Raises
+    ------
+    FileError, BranchError
+        As :func:`open_tree` and :func:`rootdata.io.contents.bin_in`.
+    """
+    if format_of(place) is not None:
+        raise BranchError(f"histogram {histogram!r} not found in {place}: it is no ROOT file; give another sum")
+    with _open(place) as file:
+        _check_whole(file, place)
+        return bin_in(file, histogram, which, place)
 
 
 def trees_in(path: str) -> dict[str, int]:

@@ -23,7 +23,11 @@ class Form(Protocol):
     """
 
     def shapes(self, layout: Layout, collection: Padded) -> dict[str, tuple[int, ...]]:
-        """Return the shape of one event in every tensor of the collection; names that end in ``mask`` are bool."""
+        """Return the shape of one event in every tensor of the collection; names that end in ``mask`` are bool.
+
+        With a tensor ``<name>_offsets`` of shape ``()``, which says where the objects of each event begin, the axis in
+        front of ``<name>`` and ``<name>_mask`` is that of objects.
+        """
 
     def gather(self, layout: Layout, collection: Padded, rows: Rows, arrays: Arrays) -> None:
         """Fill these tensors for some events.
@@ -108,8 +112,7 @@ class ByForm:
 
     def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:
         """Take the tensors of every form apart; which flat features were missing is not known any more."""
-        num_events = len(next(iter(arrays.values())))
-        flat = arrays.get("flat", np.empty((num_events, 0), np.float32))
+        flat = arrays.get("flat", np.empty((layout.num_events(arrays), 0), np.float32))
         objects: dict[str, Unpacked] = {}
         for c in layout.collections:
             objects |= form_of(c).unpack(layout, c, arrays)

@@ -82,6 +82,20 @@ def _place(table: Ints, block: int, row: int, collection: int) -> tuple[int, int
 
 
 @numba.njit(nogil=True, inline="always")
+def count_of(table: Ints, block: int, row: int, collection: int) -> int:
+    """Return how many objects an event has.
+
+    Parameters
+    ----------
+    table : as in :func:`gather_objects`
+    block : row of ``table``
+    row : the event's number in its block
+    collection : its number in the table
+    """
+    return _place(table, block, row, collection)[1]
+
+
+@numba.njit(nogil=True, inline="always")
 def objects_of(table: Ints, block: int, row: int, collection: int, width: int, length: int) -> Singles:
     """View the features of an event's leading objects: loops over a view are twice as fast as over a pointer.
 
@@ -180,7 +194,7 @@ def gather_objects(
         rest, tail = out[i, len(values) :], fill[len(values) :]
         for j in range(len(rest)):
             rest[j] = tail[j]
-        _, count = _place(table, which[i], rows[i], collection)
+        count = count_of(table, which[i], rows[i], collection)
         mask[i, : min(count, length)] = True
         mask[i, min(count, length) :] = False
 

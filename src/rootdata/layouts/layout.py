@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
 
+MOST = 1 << 40  # objects of an event; none has so many
+
 Empty = Callable[[int | tuple[int, ...], Any], npt.NDArray[Any]]
 """Makes an array of a shape and a type, as ``np.empty`` does."""
 
@@ -31,8 +33,10 @@ class Padded:
 
     Parameters
     ----------
+    length : objects that are kept of an event
     form : name of a :class:`rootdata.layouts.forms.Form`; layouts that have no forms take no notice of it
     grid : of one that is drawn
+    keeps_all : whether a form without padding keeps all objects; ``length`` is then what nearly all events stay below
     """
 
     name: str
@@ -40,6 +44,14 @@ class Padded:
     length: int
     form: str = "tokens"
     grid: Grid | None = None
+    keeps_all: bool = dataclasses.field(
+        default=False, repr=False
+    )  # of blocks, which are named by this, it says nothing
+
+    @property
+    def limit(self) -> int:
+        """How many objects of an event are kept at most."""
+        return MOST if self.keeps_all else self.length
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -74,8 +86,36 @@ class Layout:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one event in every input tensor of a batch."""
+        """Shape of one event in every input tensor of a batch; of those in :attr:`by_object` that of one object."""
         return self.form.shapes(self)
+
+    @property
+    def by_object(self) -> dict[str, str]:
+        """Tensors whose first axis is that of objects, not of events, with the tensor of their offsets."""
+        shapes = self.shapes
+        owners = [name.removesuffix("_offsets") for name, shape in shapes.items() if shape == ()]
+        return {tensor: f"{o}_offsets" for o in owners for tensor in (o, f"{o}_mask") if tensor in shapes}
+
+    def num_events(self, arrays: Mapping[str, Any]) -> int:
+        """Return how many events there are in the arrays of the layout, or in its tensors."""
+        by_object = self.by_object
+        name = next(name for name in self.shapes if name not in by_object)
+        return len(arrays[name]) - (name in by_object.values())
+
+    def cut(self, arrays: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
+        """View some of the events of arrays, or of tensors, as a batch of their own; offsets are counted anew.
+
+        Parameters
+        ----------
+        arrays : those of the layout, and others with an axis of events
+        low, high : the events; there may be fewer than ``high``
+        """
+        by_object, found = self.by_object, {name: values[low:high] for name, values in arrays.items()}
+        for offsets in dict.fromkeys(by_object.values()):
+            of = arrays[offsets][low : high + 1]
+            found[offsets] = of - of[0]
+            found |= {n: arrays[n][int(of[0]) : int(of[-1])] for n, o in by_object.items() if o == offsets}
+        return found
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -127,9 +167,18 @@ class Layout:
         return {**found, "x": np.concatenate(rows)}
 
     def empty(self, num_events: int, *, make: Empty = np.empty) -> Arrays:
-        """Allocate the arrays of ``num_events`` events."""
+        """Allocate the arrays of ``num_events`` events; of as many objects as they have none, as long as that is unknown."""
+        by_object = self.by_object
+        offsets = set(by_object.values())
+
+        def size(name: str) -> int:
+            return 0 if name in by_object else num_events + (name in offsets)
+
         return {
-            name: make((num_events, *shape), np.bool_ if name.endswith("mask") else np.float32)
+            name: make(
+                (size(name), *shape),
+                np.int64 if name in offsets else np.bool_ if name.endswith("mask") else np.float32,
+            )
             for name, shape in self.shapes.items()
         }
 

@@ -15,7 +15,7 @@ from rootdata.jagged import Columns, Ints, Jagged
 from rootdata.layouts.kernels import lay_out
 from rootdata.layouts.layout import Arrays, Empty, Floats, Layout
 from rootdata.missing import Array, Masked
-from rootdata.options.data import OBSERVED, TARGETS
+from rootdata.options.data import OBSERVED, TARGETS, VARIED
 from rootdata.scaling.transform import Transform
 
 
@@ -30,7 +30,8 @@ class Packed:
     label, entry : (n,) int64
     weight : (n,) float32
     sample, file : their numbers
-    carried : what goes with the inputs, by its key in a batch: ``targets`` (n, k) float32, scaled, and observers (n,)
+    carried : what goes with the inputs, by its key in a batch: ``targets`` (n, k) float32, scaled, observers (n,),
+        and weights under variations (n,) float32
     """
 
     flat: Floats
@@ -141,8 +142,9 @@ def pack(
 
 
 def _carried(events: Events, targets: Mapping[str, Transform], make: Empty) -> Arrays:
-    """Return targets, scaled, and observers, as they are, by their keys in a batch."""
+    """Return targets, scaled, and observers and weights, as they are, by their keys in a batch."""
     carried: Arrays = {f"{OBSERVED}{name}": values for name, values in events.observers.items()}
+    carried |= {f"{VARIED}{name}": values for name, values in events.variations.items()}
     if targets:
         exact = [(name, values.astype(np.float64), targets[name]) for name, values in events.targets.items()]
         carried[TARGETS] = _side_by_side(exact, len(events), make)

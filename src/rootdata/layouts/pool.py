@@ -91,7 +91,7 @@ class Rows:
     def __init__(self, layout: Layout, table: Ints, which: Ints, rows: Ints, make: Empty) -> None:
         self.layout = layout
         self.table, self.which, self.rows = table, which, rows
-        self._make = make
+        self.make = make
 
     def flat(self, out: Floats, *, pad: float | None = None) -> None:
         """Copy the flat features.
@@ -101,7 +101,7 @@ class Rows:
         out : (n, features)
         pad : takes the place of what is missing; by default what the layout fills in
         """
-        there = self._make((len(self.which), 1), np.bool_)
+        there = self.make((len(self.which), 1), np.bool_)
         features = self.layout.flat
         gather_objects(self.table, 0, self.which, self.rows, len(features), 1, self._fill(features, 1, pad), out, there)
 

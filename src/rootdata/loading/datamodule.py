@@ -26,7 +26,7 @@ from rootdata.loading.part import Part
 from rootdata.loading.position import identity_of
 from rootdata.loading.progress import Progress
 from rootdata.loading.stream import shares_of
-from rootdata.loading.trainable import check_weights
+from rootdata.loading.trainable import check_padding, check_weights
 from rootdata.options import values
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.order import OrderConfig
@@ -376,10 +376,13 @@ class RootDataModule(_Base):  # type: ignore[misc]
         DataError
             For a fit, where all events weigh nothing.
         """
-        trainer, events = self._fitting(), self._dataset("train")
+        trainer, events = self._fitting(), self.dataset("train")
         if trainer is None:
             return self._kept(Loader(events))
         check_weights(self)
+        check_padding(self, trainer.lightning_module)
+        if hasattr(trainer.lightning_module, "epoch_of"):  # it reads the events by itself
+            events = trainer.lightning_module.epoch_of(events)
         self._progress.check(trainer, events.identity)
         if trainer.world_size > 1:
             rank_zero_info(_reading_of(events, self.order, trainer.world_size))
@@ -398,7 +401,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         return self._loader("test" if self.specs.num_events("test") else "train", ordered=True)
 
     def _loader(self, part: str, *, ordered: bool = False) -> Loader:
-        return self._kept(Loader(self._dataset(part, ordered=ordered), self._running()))
+        return self._kept(Loader(self.dataset(part, ordered=ordered), self._running()))
 
     def _kept(self, loader: Loader) -> Loader:
         self._loaders.add(loader)
@@ -452,7 +455,19 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if around is not None:  # which goes on, and asks for more
             self.trainer = around
 
-    def _dataset(self, part: str, *, ordered: bool = False) -> RootDataset:
+    def dataset(self, part: str, *, ordered: bool = False) -> RootDataset:
+        """Return one part as a torch data set, for loops of one's own: for this rank, where there is a trainer.
+
+        Parameters
+        ----------
+        part : ``train``, ``val`` or ``test``
+        ordered : give training events as others: each once, in file order
+
+        Raises
+        ------
+        ConfigError, DataError
+            For a part without events, or a batch that can't be divided by the ranks.
+        """
         trainer = self.trainer
         world_size, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
         if self.batch_size % world_size or self.batch_size < world_size:
@@ -460,8 +475,9 @@ class RootDataModule(_Base):  # type: ignore[misc]
                 f"batch_size {self.batch_size} is global and can't be divided by {world_size} ranks; choose a multiple"
             )
         events = Part(
-            self.scanned, self.options, part, rank=rank, world_size=world_size, ordered=ordered, store=self._store
-        )
+            self.scanned, self.options, part, rank=rank, world_size=world_size, ordered=ordered,
+            balanced=not ordered, store=self._store,
+        )  # fmt: skip
         return RootDataset.of(events, index=self._index or ordered or part == "test", pin_memory=self._pin)
 
 

@@ -16,7 +16,7 @@ from rootdata.loading.part import Part
 from rootdata.loading.position import Cursor, cursor_of, state_of
 from rootdata.loading.readers import Stop, prefetched
 from rootdata.loading.stream import Arrays
-from rootdata.options.data import OBSERVED
+from rootdata.options.data import OBSERVED, VARIED
 from rootdata.options.parsed import Options
 from rootdata.scan.executors import Executor
 from rootdata.scan.lookup import scan_for
@@ -247,16 +247,23 @@ class RootDataset(IterableDataset[Batch]):
         """Say whether batches hold what a slab does."""
         if key.startswith(OBSERVED):
             return self._events.has_observers
+        if key.startswith(VARIED):
+            return not self._events.is_training
         return self._index or key != "index"
 
     def _cut(self, source: Generator[Arrays, None, None], size: int) -> Iterator[list[Batch]]:
         """Cut slabs into batches, in the thread that makes them: the one that trains only takes them out of a list."""
+        layout = self._events.scanned.layout
         with contextlib.closing(source):
             for slab in source:
                 starts = range(0, len(slab["label"]), size)
                 kept = {n: v for n, v in slab.items() if self._is_given(n)}
                 if self._pin:  # views of a pinned tensor, so that its memory is not used again while a copy reads it
-                    pinned = {n: torch.from_numpy(v).pin_memory() for n, v in kept.items()}
-                    yield [{n: t[low : low + size] for n, t in pinned.items()} for low in starts]
-                else:
-                    yield [{n: torch.from_numpy(v[low : low + size]) for n, v in kept.items()} for low in starts]
+                    kept = {n: torch.from_numpy(v).pin_memory() for n, v in kept.items()}
+                cut = [layout.cut(kept, low, low + size) for low in starts]
+                yield [{n: self._tensor(v) for n, v in batch.items()} for batch in cut]
+
+    def _tensor(self, values: Any) -> torch.Tensor:
+        if not self._pin:
+            return torch.from_numpy(values)
+        return values if values.is_pinned() else values.pin_memory()  # offsets, which are counted anew

@@ -27,6 +27,7 @@ class Part:
     name : ``train`` (shuffled, mixed by weight where asked), ``val`` or ``test`` (every event once, in file order)
     rank, world_size : take this part of every batch
     ordered : give training events as validation ones: each once, in file order, the last batch included
+    balanced : weight training events as in training: balanced and reweighted
     store : where decoded blocks are kept
 
     Raises
@@ -44,6 +45,7 @@ class Part:
         rank: int = 0,
         world_size: int = 1,
         ordered: bool = False,
+        balanced: bool = True,
         store: Store | None = None,
     ) -> None:
         if name not in PARTS:
@@ -55,7 +57,7 @@ class Part:
         self._lender = shared()  # so that it lives from one epoch to the next
         # what can't be scaled, or drawn, is refused now
         _ = scanned.transforms, scanned.target_transforms, scanned.layout
-        self._recipe = Recipe(scanned=scanned, part=PARTS.index(name), read=options.read)
+        self._recipe = Recipe(scanned=scanned, part=PARTS.index(name), balanced=balanced, read=options.read)
         self._plan = plan_of(self._recipe, options.order, training=self.is_training, world_size=world_size)
         self._check_size()
 

@@ -21,6 +21,7 @@ from rootdata.arena import shared
 from rootdata.errors import BranchError, ConfigError, FileError, ShapeError
 from rootdata.events.selection import Block, Events, needed_branches, select
 from rootdata.events.split import place_of
+from rootdata.events.weighting import Weighting
 from rootdata.io.reader import BlockReader, ChangedError
 from rootdata.io.store import Store, key_of, through
 from rootdata.io.trees import use_fast_inflate
@@ -31,7 +32,7 @@ from rootdata.layouts.pool import Pool
 from rootdata.loading.memory_bound import bytes_per_event, fitting, memory_of
 from rootdata.loading.readers import Stop, reading
 from rootdata.location import State, is_remote
-from rootdata.options.data import PARTS, DataConfig, Sample
+from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.order import OrderConfig
 from rootdata.options.parsed import described
 from rootdata.options.read import ReadConfig
@@ -57,11 +58,13 @@ class Recipe:
     ----------
     scanned : what is known of the data set
     part : position of the part whose events are taken
+    balanced : whether training events are weighted as in training: balanced and reweighted
     read : how blocks are read
     """
 
     scanned: Scanned
     part: int
+    balanced: bool = True
     read: ReadConfig = dataclasses.field(default_factory=ReadConfig)
 
     @property
@@ -83,6 +86,22 @@ class Recipe:
     def transforms(self) -> Mapping[str, Transform]:
         """The fitted scaling of every feature."""
         return self.scanned.transforms
+
+    @property
+    def weighting(self) -> Weighting | None:
+        """What weights are multiplied by that follows from all events."""
+        return self.scanned.specs.weighting
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it is the part that is trained on."""
+        return self.part == PARTS.index("train")
+
+    def weighed(self, events: Events, sample: int) -> Events:
+        """Multiply the weights of a sample's events."""
+        if self.weighting is None:
+            return events
+        return self.weighting.apply(events, sample, training=self.is_training and self.balanced)
 
 
 def plan_of(recipe: Recipe, order: OrderConfig, *, training: bool, world_size: int = 1) -> Plan:
@@ -188,7 +207,7 @@ class EventReader:
         config, bare = recipe.config, recipe.config.without_features()
         self._names = [needed_branches(config, sample) for sample in config.samples]
         self._names_of_cuts = [needed_branches(bare, sample) for sample in config.samples]
-        self._made = [_made_of(recipe, sample) for sample in config.samples]
+        self._made = [_made_of(recipe, number) for number in range(len(config.samples))]
         # Blocks are numbered over all files, and within each.
         self._blocks = [(i, file, k) for i, file in enumerate(recipe.specs.files) for k in range(len(file.blocks))]
         self._states: dict[int, State] = {}  # of files, where they were looked at
@@ -263,11 +282,12 @@ class EventReader:
         sample = recipe.config.samples[file.sample]
         raw = self._raw(number)
         block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
-        events = select(recipe.config, sample, raw, block=block, part=recipe.part)
+        thin = recipe.weighting.thinning if recipe.weighting and recipe.is_training else None
+        events = select(recipe.config, sample, raw, block=block, part=recipe.part, thin=thin)
         if len(events) != counts[recipe.part]:
             found, known = len(events), counts[recipe.part]
             raise self._changed(f"{block}: {found} events are selected, the first pass saw {known}")
-        return events, raw
+        return recipe.weighed(events, file.sample), raw
 
     def _raw(self, number: int) -> Columns:
         """Read the branches of a block, and compare them with what the first pass read."""
@@ -311,13 +331,14 @@ class EventReader:
         self._files.close()
 
 
-def _made_of(recipe: Recipe, sample: Sample) -> str:
+def _made_of(recipe: Recipe, number: int) -> str:
     """Name all that decides what becomes of a sample's branches."""
-    config = dataclasses.replace(recipe.config, samples=(sample,))
+    config = dataclasses.replace(recipe.config, samples=(recipe.config.samples[number],))
     options = described(config, "specs", "inputs")
     scaling = sorted((name, transform.described) for name, transform in recipe.transforms.items())
     learnt = [(name, transform.described) for name, transform in recipe.scanned.target_transforms.items()]
-    text = repr((VERSION, options, recipe.layout, scaling, recipe.part, *([learnt] if learnt else [])))
+    weighing = [recipe.balanced, recipe.weighting.of_sample(number)] if recipe.weighting else []
+    text = repr((VERSION, options, recipe.layout, scaling, recipe.part, *([learnt] if learnt else []), *weighing))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -401,8 +422,14 @@ def _with_next(orders: Iterator[Order]) -> Iterator[tuple[Order, Order | None]]:
 
 
 def _carried_numbers(config: DataConfig) -> int:
-    return len(config.targets) + len(config.observers)
+    return len(config.targets) + len(config.observers) + len(config.variations)
 
 
 def _bytes_per_event(layout: Layout) -> int:
-    return sum(int(np.prod(shape)) * (1 if name.endswith("mask") else 4) for name, shape in layout.shapes.items())
+    objects = {c.name: c.length for c in layout.collections}
+    objects |= {f"{name}_mask": length for name, length in objects.items()}
+    by_object = layout.by_object
+    return sum(
+        int(np.prod(shape)) * (1 if name.endswith("mask") else 4) * (objects[name] if name in by_object else 1)
+        for name, shape in layout.shapes.items()
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rootdata.errors import DataError
+from rootdata.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from rootdata.loading.datamodule import RootDataModule
@@ -56,3 +56,22 @@ def check_weights(data: RootDataModule) -> None:
     """
     if data.specs.num_events("train") and not data.mean_weight:
         raise DataError("weight: those of all training events are 0; check `weight`, its own and those of the samples")
+
+
+def check_padding(data: RootDataModule, module: object) -> None:
+    """Refuse to train what computes with NaN on events that are padded with it.
+
+    Parameters
+    ----------
+    data : whose events they are
+    module : to be trained; one that takes NaN as no value has ``takes_nan``
+
+    Raises
+    ------
+    ConfigError
+    """
+    if data.data.pads_with_nan and not getattr(module, "takes_nan", False):
+        raise ConfigError(
+            f"pad: got nan, and {type(module).__name__} would compute NaN from it; trees take it as no value; give a "
+            "number, data.pad=0, and let the mask tell what is missing"
+        )

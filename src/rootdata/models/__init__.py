@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rootdata.models.dnn import DNN
     from rootdata.models.encodedsets import EncodedSets
     from rootdata.models.mlp import MLP
+    from rootdata.models.transformer import Transformer
 
-__all__ = ["CNN", "DNN", "MLP", "Classifier", "DeepSets", "EncodedSets"]
+__all__ = ["CNN", "DNN", "MLP", "Classifier", "DeepSets", "EncodedSets", "Transformer"]
 
 
 def __getattr__(name: str) -> object:

@@ -28,7 +28,7 @@ from rootdata.models.heads import (
     parse_heads,
     regression_loss,
 )
-from rootdata.options.data import OBSERVED
+from rootdata.options.data import OBSERVED, VARIED
 from rootdata.training.metrics import ScoreSums
 from rootdata.training.responses import figure_names
 
@@ -240,13 +240,15 @@ class Classifier(pl.LightningModule):
         return self.predict_step(batch, batch_idx)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return what is predicted of each event, with its ``label``, ``weight``, ``index`` and observers.
+        """Return what is predicted of each event, with its ``label``, ``weight``, ``index`` and what goes with it.
+
+        What goes with it are observers, and weights under variations.
 
         The ``score`` of the classes; the ``predictions`` of regressions, (B, targets) in physical units, beside the
         ``targets``, also in physical units: all as far as there are any.
         """
         facts = {"label", "weight", "index"}
-        known = {key: values for key, values in batch.items() if key in facts or key.startswith(OBSERVED)}
+        known = {key: values for key, values in batch.items() if key in facts or key.startswith((OBSERVED, VARIED))}
         logits, scaled = self.split(self(batch))
         found = {} if logits is None else {"score": probabilities(logits)}
         if self.regression is not None and scaled is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import Classifier, mlp, plain_shapes
-from rootdata.models.deepsets import pool
+from rootdata.models.deepsets import check_padded, pool
 from rootdata.models.heads import plain_heads
 
 AXES = ("x", "y")
@@ -62,6 +62,7 @@ class CNN(Classifier):
         shapes, channels, phi, hidden = plain_shapes(shapes), _whole(channels), _whole(phi), _whole(hidden)
         wrap = [str(axis) for axis in wrap]
         self.save_hyperparameters()
+        check_padded(shapes, who="CNN")
         self.images = find_images(shapes, blocks=len(channels))
         self.collections = [name for name in shapes if f"{name}_mask" in shapes]
         self.has_flat = "flat" in shapes

@@ -70,6 +70,7 @@ class DeepSets(Classifier):
 
 def find_collections(shapes: Mapping[str, Sequence[int]], *, who: str = "DeepSets") -> list[str]:
     """Name the collections among the shapes, those that have a mask, for a network of some name."""
+    check_padded(shapes, who=who)
     found = [key for key, shape in shapes.items() if f"{key}_mask" in shapes and len(shape) == 2]
     if not found:
         raise ConfigError(
@@ -77,6 +78,16 @@ def find_collections(shapes: Mapping[str, Sequence[int]], *, who: str = "DeepSet
             "allowed: layout 'tokens' with jagged branches; set data.layout=tokens, or model=dnn for layout 'vector'"
         )
     return found
+
+
+def check_padded(shapes: Mapping[str, Sequence[int]], *, who: str) -> None:
+    """Refuse collections without padding, for a network of some name that needs masks."""
+    jagged = next((key for key in shapes if f"{key}_offsets" in shapes), None)
+    if jagged is not None:
+        raise ConfigError(
+            f"{who} needs collections with masks of their objects: got {jagged!r} with offsets, form 'jagged'; set "
+            f"data.layout=tokens, or data.jagged.{jagged}.form=tokens, or model=transformer, which takes both"
+        )
 
 
 def pool(phi: nn.Module, objects: Tensor, *, mask: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from typing import Any, Literal, TypeVar
 
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
-from rootdata.options import typed, values
+from rootdata.options import typed, values, weighting
 from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, parse_image, reduction_of
 from rootdata.options.typed import option
+from rootdata.options.weighting import Reweight, WeightSource
 from rootdata.registry import FORMS, LAYOUTS, SCALINGS
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ FEWEST_FOLDS = 3
 
 TARGETS = "targets"  # key of a batch
 OBSERVED = "observers/"  # what the keys of a batch with observers begin with
+VARIED = "variations/"  # the same of weights under variations
+NOMINAL = "nominal"
 TARGET_SCALES = ("standard", "minmax", "robust", "log", "none")
 
 PartName = Literal["train", "val", "test"]
@@ -36,10 +39,6 @@ def _expression(value: Any, where: str) -> str | None:
 def _required_expression(value: Any, where: str) -> str:
     parse_expression(values.typed(value, str, where), where=where)
     return str(value)
-
-
-def _weight(value: Any, where: str) -> str | float | None:
-    return values.number(value, where) if isinstance(value, (int, float)) else _expression(value, where)
 
 
 # Samples
@@ -98,6 +97,9 @@ class Sample:
     label : class number of every event of the sample
     cut : expression; events where it is false are left out
     weight : number or expression that multiplies the weight of every event
+    cross_section : in pb; or ``data`` for recorded events, which have none
+    luminosity : in fb^-1; by default that of all samples
+    sum_of_weights : where the sum of its generator weights stands; by default as for all samples
     friends : files with trees that are read beside those of ``files``, entry by entry; or name to files of such
     """
 
@@ -106,8 +108,16 @@ class Sample:
     tree: str | None = option(values.text, None, is_optional=True)
     label: int | None = option(values.natural, None, is_optional=True)
     cut: str | None = option(_expression, None)
-    weight: str | float | None = option(_weight, None)
+    weight: str | float | None = option(weighting.weight, None)
+    cross_section: float | Literal["data"] | None = option(weighting.cross_section, None, is_silent=True)
+    luminosity: float | None = option(weighting.positive, None, is_silent=True)
+    sum_of_weights: WeightSource | None = option(weighting.weight_source, None, is_silent=True)
     friends: tuple[FriendFiles, ...] = option(_friends, (), decides=())  # as of files
+
+
+def is_normalised(sample: Sample) -> bool:
+    """Say whether a sample is weighted to a luminosity."""
+    return isinstance(sample.cross_section, float)
 
 
 def _samples(value: Any, where: str) -> tuple[Sample, ...]:
@@ -154,10 +164,11 @@ class Collection:
     Parameters
     ----------
     branches : names of branches or derived columns, the features of an object
-    length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects
+    length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects; of the form
+        ``jagged`` all of them
     sort : column that orders the objects, descending with a leading ``-``
     cut : expression with one value an object; objects where it is false are left out
-    form : ``tokens``, ``image``, or the dotted name of a class of one's own; by default that of ``layout``
+    form : ``tokens``, ``image``, ``jagged``, or the dotted name of a class of one's own; by default that of ``layout``
     image : how it is drawn where its form is ``image``, see :class:`rootdata.options.image.ImageConfig`
     """
 
@@ -173,7 +184,7 @@ class Collection:
 def _collections(value: Any, where: str) -> tuple[Collection, ...]:
     table = values.mapping(value or {}, where, "{'jets': {'branches': ['Jet_pt', ...], 'length': 10}}")
     for name in map(str, table):
-        if name in TAKEN or name.endswith("mask") or not name.isidentifier():
+        if name in TAKEN or name.endswith(("mask", "offsets")) or not name.isidentifier():
             raise ConfigError(
                 f"{where}.{name}: a collection's name becomes a key of the batch; {name!r} is taken or no plain word"
             )
@@ -230,7 +241,14 @@ def _by_feature(check: Callable[[Any, str], float], value: Any, where: str) -> f
 
 
 def _pad(value: Any, where: str) -> float | Mapping[str, float]:
-    return _by_feature(values.number, value, where)
+    return _by_feature(_pad_value, value, where)
+
+
+def _pad_value(value: Any, where: str) -> float:
+    """Return a finite number, or NaN: the one object of it, so that equal options are equal."""
+    if value == "nan" or (isinstance(value, float) and math.isnan(value)):
+        return math.nan
+    return values.number(value, where)
 
 
 def _clip(value: Any, where: str) -> float | Mapping[str, float] | None:
@@ -461,6 +479,10 @@ def _fraction(value: Any, where: str) -> float:
     return fraction
 
 
+def _balance(value: Any, where: str) -> str | None:
+    return None if value is None else values.choice(value, weighting.BALANCES, where)
+
+
 def _on_bad_file(value: Any, where: str) -> str:
     return values.choice(value, ON_BAD_FILE, where)
 
@@ -481,6 +503,14 @@ class DataConfig:
     cut : expression; events where it is false are left out
     label : expression that gives the class number of an event; by default the sample's ``label``
     weight : expression or number, multiplied by the sample's
+    weights : name of a variation to the weight under it, beside ``nominal``, which stands for ``weight``
+    luminosity : in fb^-1, to which samples with a ``cross_section`` are weighted
+    sum_of_weights : where the sum of the generator weights of a whole sample stands: a number, ``{"tree": "Runs",
+        "branch": "genEventSumw"}``, which is looked for where nothing is given, ``{"histogram": "cutflow", "bin": 0}``
+        or ``{"events": "genWeight"}``
+    balance : ``classes`` or ``samples`` get the same sum of the sizes of their weights in training events
+    reweight : ``{"variables": ["fj_pt", "fj_eta"], "bins": [15, 12], "to": "flat", "cap": 5, "by": "weight"}`` gives
+        training events of each class the same distribution: flat, or that of a class or sample
     classes : names of the classes, class 0 first
     targets : numbers to predict, ``{"mass": "GenHiggs_mass"}`` or ``{"mass": {"value": ..., "scale": ..., "unit":
         "GeV"}}``; scaled by ``standard``, ``minmax``, ``robust``, ``log``, ``none``, or as ``{"shift": ..., "factor":
@@ -488,15 +518,16 @@ class DataConfig:
     observers : branches, derived columns or expressions that go with the events without being inputs; a list, or name
         to expression
     observe_training : whether training batches hold the observers, too
-    layout : ``vector``; ``tokens`` or ``image``, the form of collections that name none; or the dotted name of a class
-        of one's own
+    layout : ``vector``; ``tokens``, ``image`` or ``jagged``, the form of collections that name none; or the dotted name
+        of a class of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
         of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``
     missing : numbers that stand for "no value", such as -999; NaN and infinities always do
     quantiles : whether the first pass keeps quantiles of every feature, as encodings of networks need them
     clip : largest size of a scaled value, beyond which it is cut off: a number, or a mapping of columns (and
         ``default``) to one
-    pad : what a padded or missing input becomes, after scaling: a number, or a mapping of columns (and ``default``)
+    pad : what a padded or missing input becomes, after scaling: a number, or a mapping of columns (and ``default``);
+        with layout ``vector`` also ``nan``, for trees
     fraction : share of the blocks whose features the first pass reads
     on_bad_file : ``error``, or ``skip``: the first pass leaves files out that can't be read, and says so
     split : shares ``{"train": 0.64, "val": 0.16, "test": 0.2}``, by a hash of file and entry, or with
@@ -513,7 +544,19 @@ class DataConfig:
     derived: Mapping[str, str] = option(_derived, makes=dict, takes=Mapping[str, str] | None)
     cut: str | None = option(_expression, None, decides=("specs",))
     label: str | None = option(_expression, None, decides=("specs",))
-    weight: str | float | None = option(_weight, None, decides=("specs",))
+    weight: str | float | None = option(weighting.weight, None, decides=("specs",))
+    weights: Mapping[str, str | float] | None = option(
+        weighting.variations, None, takes=Mapping[str, str | float] | None, decides=("specs",), is_optional=True,
+        is_silent=True,
+    )  # fmt: skip
+    luminosity: float | None = option(weighting.positive, None, decides=("specs",), is_silent=True)
+    sum_of_weights: WeightSource | None = option(
+        weighting.weight_source, None, takes=float | Mapping[str, Any] | None, decides=("specs",), is_silent=True
+    )
+    balance: str | None = option(_balance, None, decides=("specs",), is_silent=True)
+    reweight: Reweight | None = option(
+        weighting.reweight, None, takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
+    )
     classes: tuple[str, ...] = option(_classes, ("background", "signal"), takes=Sequence[str] | None, is_optional=True)
     targets: tuple[TargetColumn, ...] = option(
         _targets, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
@@ -552,6 +595,11 @@ class DataConfig:
         """Return the scaling of a column: its own, that of its fixed-size branch, or the default one."""
         return self._of(column, self.scale, STANDARD)
 
+    @property
+    def pads_with_nan(self) -> bool:
+        """Whether an input that is missing may be NaN."""
+        return _has_nan(self.pad)
+
     def pad_of(self, column: str) -> float:
         """Return what a padded or missing value of a column becomes, after scaling."""
         return self._of(column, self.pad, 0.0) if isinstance(self.pad, Mapping) else self.pad
@@ -570,6 +618,10 @@ class DataConfig:
     def form_of(self, collection: Collection) -> str:
         """Return the form of a collection: its own, or that of the layout."""
         return collection.form or (self.layout if self.layout in FORMS.names() else "tokens")
+
+    def keeps_all(self, collection: Collection) -> bool:
+        """Say whether no object of an event is left out, however many there are."""
+        return collection.length == "auto" and self.form_of(collection) == "jagged"
 
     @property
     def images(self) -> dict[str, ImageConfig]:
@@ -599,8 +651,22 @@ class DataConfig:
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """Keys of a batch that hold what goes with the inputs: targets and observers."""
-        return (*([TARGETS] if self.targets else []), *(f"{OBSERVED}{o.name}" for o in self.observers))
+        """Keys of a batch that hold what goes with the inputs: targets, observers and weights under variations."""
+        beside = (*(f"{OBSERVED}{o.name}" for o in self.observers), *(f"{VARIED}{name}" for name in self.variations))
+        return (*([TARGETS] if self.targets else []), *beside)
+
+    @property
+    def variations(self) -> Mapping[str, str | float]:
+        """Name of a variation to what takes the place of ``weight`` under it."""
+        return self.weights or {}
+
+    def source_of(self, sample: Sample) -> WeightSource | None:
+        """Return where the sum of a sample's generator weights stands; ``None`` where nobody asks for it."""
+        return (sample.sum_of_weights or self.sum_of_weights or weighting.OF_RUNS) if is_normalised(sample) else None
+
+    def luminosity_of(self, sample: Sample) -> float | None:
+        """Return the luminosity, in fb^-1, that a sample is weighted to."""
+        return self.luminosity if sample.luminosity is None else sample.luminosity
 
     @property
     def every_fold(self) -> tuple[DataConfig, ...]:
@@ -612,7 +678,7 @@ class DataConfig:
 
     def without_features(self) -> DataConfig:
         """Return what decides which events there are, without what is known of each."""
-        return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=())
+        return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=(), weights=None)
 
 
 def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> DataConfig:
@@ -636,9 +702,15 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
         if isinstance(table, Mapping):
             elements = [k for k in table if k.rsplit("[", 1)[0] in named and re.search(r"\[\d+\]$", k)]
             values.reject_unknown(table, [*named, *config.features, *elements, "default"], where=name)
+    if config.layout != "vector" and _has_nan(config.pad):
+        raise ConfigError(
+            f"pad: got nan with layout {config.layout!r}; trees take NaN as no value, with 'vector'; give a number"
+        )
     if config.label is None:
         _check_labels(config.samples, config.classes)
-    return _with_fold(config, has_split=plain.get("split") is not None)
+    weighting.check_reference(config.reweight, classes=config.classes, samples=[s.name for s in config.samples])
+    _check_normalisation(config)
+    return _with_fold(_with_nominal(config), has_split=plain.get("split") is not None)
 
 
 def _with_fold(config: DataConfig, *, has_split: bool) -> DataConfig:
@@ -660,12 +732,51 @@ def _with_fold(config: DataConfig, *, has_split: bool) -> DataConfig:
         )
     if fold > last:
         raise ConfigError(f"fold: got {fold}; of {folds.count} folds there are 0 to {last}")
-    loose = next((c.name for c in config.jagged if c.length == "auto"), None)
+    loose = next((c.name for c in config.jagged if c.length == "auto" and not config.keeps_all(c)), None)
     if loose is not None:
         raise ConfigError(
             f"jagged.{loose}.length: auto is learnt from training events, and would differ between folds; give a number"
         )
     return dataclasses.replace(config, split=folds.split(fold))
+
+
+def _with_nominal(config: DataConfig) -> DataConfig:
+    """Let ``weights.nominal`` be the weight."""
+    if config.weights is None or NOMINAL not in config.weights:
+        return config
+    if config.weight is not None:
+        raise ConfigError(
+            f"weights.nominal: got {config.weights[NOMINAL]!r} beside weight={config.weight!r}, which is the same; "
+            "leave one of them out"
+        )
+    others = {name: one for name, one in config.weights.items() if name != NOMINAL}
+    return dataclasses.replace(config, weight=config.weights[NOMINAL], weights=others or None)
+
+
+def _check_normalisation(config: DataConfig) -> None:
+    """Refuse a luminosity without cross sections, and the other way round."""
+    for sample in config.samples:
+        where = f"samples.{sample.name}"
+        if not is_normalised(sample):
+            alone = next((n for n in ("luminosity", "sum_of_weights") if getattr(sample, n) is not None), None)
+            if alone is not None:
+                raise ConfigError(f"{where}.{alone} is given, but no cross_section; give {where}.cross_section in pb")
+        elif config.luminosity_of(sample) is None:
+            raise ConfigError(f"{where}.cross_section is given, but no luminosity; give luminosity in fb^-1")
+    without = [s.name for s in config.samples if s.cross_section is None]
+    if len(without) == len(config.samples):
+        alone = next((n for n in ("luminosity", "sum_of_weights") if getattr(config, n) is not None), None)
+        if alone is not None:
+            raise ConfigError(f"{alone} is given, but no sample has a cross_section; give each its own, in pb")
+    elif without:
+        raise ConfigError(
+            f"samples.{without[0]}.cross_section is missing while other samples have one; give each its own in pb, or "
+            "'data' for recorded events"
+        )
+
+
+def _has_nan(pad: float | Mapping[str, float]) -> bool:
+    return any(map(math.isnan, pad.values() if isinstance(pad, Mapping) else [pad]))
 
 
 def _with_images(config: DataConfig) -> DataConfig:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, Self
 
+from rootdata.errors import ConfigError
 from rootdata.options import typed, values
 from rootdata.options.data import DataConfig, parse_data
 from rootdata.options.order import OrderConfig, parse_order
@@ -62,8 +64,13 @@ class Options:
         values.reject_unknown(plain, [name for names in own for name in names], where=where)
         data, order, read = ({n: v for n, v in plain.items() if n in names} for names in own)
         config = parse_data(data)
-        names = [sample.name for sample in config.samples]
-        return cls(data=config, order=parse_order(order, samples=names), read=parse_read(read))
+        mixing = parse_order(order, samples=[sample.name for sample in config.samples])
+        if config.balance is not None and isinstance(mixing.mix, Mapping):
+            raise ConfigError(
+                f"balance: got {config.balance!r} beside a mix by {', '.join(mixing.mix)}, which decides how often "
+                "events come; leave one of them out"
+            )
+        return cls(data=config, order=mixing, read=parse_read(read))
 
 
 def parameters() -> list[inspect.Parameter]:
@@ -98,4 +105,5 @@ def _described(value: Any, what: frozenset[str], usual: frozenset[str]) -> Any:
         return {str(k): _described(v, what, usual) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_described(v, what, usual) for v in value]
-    return value
+    # JSON has no NaN, and NaN is not equal to itself
+    return "nan" if isinstance(value, float) and math.isnan(value) else value

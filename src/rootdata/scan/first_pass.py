@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from rootdata.errors import FileError, RootDataError
+from rootdata.events.quantiles import Quantiles
 from rootdata.events.statistics import ColumnStats
 from rootdata.io.branches import Branch
 from rootdata.io.files import state_of, states_of
@@ -37,12 +38,12 @@ from rootdata.scan.specs import (
     key_of,
 )
 from rootdata.scan.tasks import BAD, DescribeFile, MeasureBlocks, Measured, Rejected, Task, check_suits
+from rootdata.scan.weighing import Awaited, Generated, Submit, sum_up_task, weighed
 
 if TYPE_CHECKING:
     from rootdata.io.store import Store
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 SHOWN = 3  # bad files that a warning names
 MANY_FILES = 10_000  # looked at together where many machines read
@@ -105,20 +106,26 @@ def scan_folds(
     states = states_of([location for _, location in files], read=read) if states is None else states
     with _near(read, store, workers) if scheduler is None else _far(read, scheduler) as runner:
         read_files = _read_all(config, files, runner, progress)
-    good = [file for file in read_files if isinstance(file, _Good)]
-    # A tree that was not named is known by now: it may be one that another path names.
-    check_owners(config, [(file.sample, file.described.file.location) for file in good])
+        good = [file for file in read_files if isinstance(file, _Good)]
+        # A tree that was not named is known by now: it may be one that another path names.
+        check_owners(config, [(file.sample, file.described.file.location) for file in good])
+        every = [
+            weighed(one, _merge(one, own), _spread(one, own), submit=runner.submit, together=runner.files,
+                    portion=runner.blocks)
+            for one, own in ((one, [_of_fold(file, n) for file in good]) for n, one in enumerate(config.every_fold))
+        ]  # fmt: skip
     _check_unchanged(files, states, good)
     skipped = tuple(
         SkippedFile(path=where.path, sample=i, reason=str(file.error), position=position, size=states[position].size)
         for position, ((i, where), file) in enumerate(zip(files, read_files, strict=True))
         if isinstance(file, Rejected)
     )
-    every = []
-    for number, one in enumerate(config.every_fold):
-        specs = _merge(one, [_of_fold(file, number) for file in good])
-        every.append(dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, states), skipped=skipped))
-        check_complete(every[-1], one)
+    every = [
+        dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, states), skipped=skipped)
+        for specs in every
+    ]
+    for specs, one in zip(every, config.every_fold, strict=True):
+        check_complete(specs, one)
     index = BasketIndex()
     for file in good:
         if file.described.baskets is not None:
@@ -149,13 +156,6 @@ def _check_unchanged(files: Sequence[tuple[int, Location]], states: Sequence[Sta
 # Who reads
 
 
-class _Awaited(Protocol[T_co]):
-    """Something that will be there."""
-
-    def result(self) -> T_co:
-        """Wait for it; an error that was raised on the way is raised here."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _TaskRunner:
     """Those who carry out the tasks of the pass.
@@ -167,7 +167,7 @@ class _TaskRunner:
     blocks : of a file that one task measures
     """
 
-    submit: Callable[[Sequence[Task[Any]]], Sequence[_Awaited[Any]]]
+    submit: Submit
     files: int
     blocks: int
 
@@ -216,6 +216,7 @@ class _Good:
     sample: int
     described: Described
     measured: tuple[Measured, ...]
+    generated: Generated | None
 
 
 def _read_all(
@@ -249,7 +250,7 @@ def _read_all(
 
 def _begin(
     config: DataConfig, files: Sequence[tuple[int, Location]], runner: _TaskRunner, progress: ProgressReport | None
-) -> list[tuple[Described | Rejected, Sequence[_Awaited[list[Measured] | Rejected]]]]:
+) -> list[tuple[Described | Rejected, Sequence[Awaited[list[Measured] | Generated | Rejected]]]]:
     """Look at some files, and let the measuring of their blocks begin."""
     bare = dataclasses.replace(config, samples=())
     samples = [dataclasses.replace(config.samples[i], files=()) for i, _ in files]
@@ -260,19 +261,25 @@ def _begin(
     if progress is not None:
         progress.expect(sum(one.file.entries for one in looked if isinstance(one, Described)))
     tasks = [
-        [] if isinstance(one, Rejected) else _portions(bare, sample, one, runner.blocks)
+        [] if isinstance(one, Rejected) else _tasks(bare, sample, one, runner.blocks)
         for one, sample in zip(looked, samples, strict=False)
     ]
     return list(zip(looked, _submit_in_turns(runner, tasks), strict=True))
 
 
-def _submit_in_turns(runner: _TaskRunner, tasks: Sequence[Sequence[Task[T]]]) -> list[list[_Awaited[T]]]:
+def _submit_in_turns(runner: _TaskRunner, tasks: Sequence[Sequence[Task[T]]]) -> list[list[Awaited[T]]]:
     """Submit the first task of every file, then the second of each: two readers in one file would open it twice."""
     turns = sorted((turn, file) for file, own in enumerate(tasks) for turn in range(len(own)))
-    results: list[list[_Awaited[T]]] = [[] for _ in tasks]
+    results: list[list[Awaited[T]]] = [[] for _ in tasks]
     for (_, file), result in zip(turns, runner.submit([tasks[file][turn] for turn, file in turns]), strict=True):
         results[file].append(result)
     return results
+
+
+def _tasks(config: DataConfig, sample: Sample, described: Described, size: int) -> list[Task[Any]]:
+    """List what is to be done with a file: its blocks are measured, and its generator weights added up."""
+    adding = sum_up_task(config, sample, described.file)
+    return [*_portions(config, sample, described, size), *([] if adding is None else [adding])]
 
 
 def _portions(config: DataConfig, sample: Sample, described: Described, size: int) -> list[MeasureBlocks]:
@@ -292,7 +299,7 @@ def _judge(
     sample: int,
     position: int,
     looked: Described | Rejected,
-    measuring: Sequence[_Awaited[list[Measured] | Rejected]],
+    measuring: Sequence[Awaited[list[Measured] | Generated | Rejected]],
     kinds: Mapping[str, tuple[Branch, str]],
 ) -> _Good | Rejected:
     """Say whether a file is good: whether its branches are of the same kinds as those of the good files before it."""
@@ -303,12 +310,16 @@ def _judge(
     except BAD as error:
         return Rejected(error=error)
     measured: list[Measured] = []
+    generated = None
     for portion in measuring:
         got = portion.result()
         if isinstance(got, Rejected):
             return got
-        measured += got
-    return _Good(position=position, sample=sample, described=looked, measured=tuple(measured))
+        if isinstance(got, Generated):
+            generated = got
+        else:
+            measured += got
+    return _Good(position=position, sample=sample, described=looked, measured=tuple(measured), generated=generated)
 
 
 def _refusal(
@@ -334,6 +345,19 @@ def _check_some_good(
             raise type(bad[0])(f"sample {sample.name!r}: none of its {len(own)} files can be used: {bad[0]}") from bad[
                 0
             ]
+
+
+def _spread(config: DataConfig, files: Sequence[_Good]) -> list[list[list[Quantiles | None]]]:
+    """Merge the quantiles of the variables by which events are reweighted, of every sample and class."""
+    variables = len(config.reweight.variables) if config.reweight else 0
+    found: list[list[list[Quantiles | None]]] = [
+        [[None] * variables for _ in range(len(config.classes) + 1)] for _ in config.samples
+    ]
+    for file in files:
+        for block in file.measured:
+            for own, known in zip(found[file.sample], block.spread, strict=False):
+                own[:] = [a.merge(b) if a and b else a or b for a, b in zip(own, known, strict=True)]
+    return found
 
 
 def _merge(config: DataConfig, files: Sequence[_Good]) -> Specs:
@@ -390,4 +414,5 @@ def _file(file: _Good) -> FileSpecs:
         measured=tuple(m.full for m in file.measured),
         replicas=known.location.replicas,
         friends=known.location.friends,
+        generated=None if file.generated is None else file.generated.sums,
     )

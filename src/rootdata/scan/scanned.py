@@ -125,6 +125,7 @@ def layout_of(config: DataConfig, specs: Specs) -> Layout:
             length=_length(c.length, specs.multiplicity[c.name], keeps=1.0 if c.name in drawn else AUTO_KEEPS),
             form=config.form_of(c),
             grid=drawn.get(c.name),
+            keeps_all=config.keeps_all(c),
         )
         for c in config.jagged
     )

@@ -15,6 +15,7 @@ import numpy as np
 from rootdata import cache_folder
 from rootdata.errors import DataError, SpecsError, version_remedy
 from rootdata.events.statistics import ColumnStats
+from rootdata.events.weighting import Weighting
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
 from rootdata.location import Friend, KnownFile, Location, State, without_query
 from rootdata.options.data import PARTS, DataConfig, Scaling
@@ -24,8 +25,21 @@ from rootdata.scaling.fit import kind_of
 from rootdata.scaling.kinds import ScalingKind
 
 VERSION = 3
-_LATER = {"targets", "drawn"}  # which specs of before there were such things lack, and those without any of them
-_APART = {"checksum", "files", "skipped", "columns", "targets", "multiplicity", "drawn"}  # what is no plain list
+_LATER = {
+    "targets",
+    "drawn",
+    "weighting",
+}  # which specs of before there were such things lack, and those without any of them
+_APART = {
+    "checksum",
+    "files",
+    "skipped",
+    "columns",
+    "targets",
+    "multiplicity",
+    "drawn",
+    "weighting",
+}  # what is no plain list
 _HEAD = '{"checksum": "'  # of a file of specs
 
 
@@ -43,6 +57,7 @@ class FileSpecs:
     measured : of every block, whether all that training reads was read; else the branches of cuts and the like alone
     replicas : other places at which copies lie
     friends : trees that are read beside it, those that the file names among them
+    generated : sum of the generator weights that it stands for, and that of the events in it, where both are known
     """
 
     path: str
@@ -57,6 +72,7 @@ class FileSpecs:
     measured: tuple[bool, ...]
     replicas: tuple[str, ...] = ()
     friends: tuple[Friend, ...] = ()
+    generated: tuple[float, float | None] | None = None
 
     @property
     def location(self) -> Location:
@@ -110,13 +126,14 @@ class Specs:
     columns : statistics of every feature, of training events
     multiplicity : number of training events with 0, 1, 2, ... objects, for every collection
     labels : for every sample, the events of each class in each part
-    weights : for every sample, of each class in each part, the sum of the weights and the sum of their sizes; behind
-        the last class those of events without a label
+    weights : for every sample, of each class in each part, the sum of the weights and the sum of their sizes, as they
+        are delivered; behind the last class those of events without a label
     estimated : whether statistics come from a fraction of the blocks
     skipped : the bad ones, where they are left out instead of refused
     drawn : of every collection that is drawn, the training objects, those that fall into no cell, and those into a cell
         that one before them fills
     targets : statistics of every target, of training events
+    weighting : what weights are multiplied by that follows from all events; ``None`` where nothing does
     """
 
     key: str
@@ -132,6 +149,7 @@ class Specs:
     skipped: tuple[SkippedFile, ...] = ()
     drawn: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     targets: Mapping[str, ColumnStats] = dataclasses.field(default_factory=dict)
+    weighting: Weighting | None = None
     version: int = VERSION
 
     def num_events(self, part: str) -> int:
@@ -203,6 +221,7 @@ class Specs:
         plain |= {k: [_plain(f) for f in plain[k]] for k in ("files", "skipped")}
         plain["columns"] = {name: stats.to_dict() for name, stats in self.columns.items()}
         plain["targets"] = {name: stats.to_dict() for name, stats in self.targets.items()}
+        plain["weighting"] = None if self.weighting is None else self.weighting.to_dict()
         plain |= {k: {name: list(counts) for name, counts in plain[k].items()} for k in ("multiplicity", "drawn")}
         return {name: value for name, value in plain.items() if value or name not in _LATER}
 
@@ -227,6 +246,7 @@ class Specs:
             targets={name: ColumnStats.from_dict(c) for name, c in plain.get("targets", {}).items()},
             multiplicity={k: tuple(v) for k, v in plain["multiplicity"].items()},
             drawn={k: (v[0], v[1], v[2]) for k, v in plain.get("drawn", {}).items()},
+            weighting=Weighting.from_dict(plain["weighting"]) if plain.get("weighting") else None,
             **rest,
         )
 
@@ -238,6 +258,8 @@ def _plain(known: FileSpecs | SkippedFile) -> dict[str, Any]:
             "state": [known.state.size, known.state.version],
             "friends": list(map(dataclasses.astuple, known.friends)),
         }
+        if known.generated is None:
+            del plain["generated"]
     return plain
 
 
@@ -250,6 +272,7 @@ def _file(plain: Mapping[str, Any]) -> FileSpecs:
             "blocks": tuple(map(tuple, plain["blocks"])),
             "state": State(*plain["state"]),
             "friends": tuple(Friend(*friend) for friend in plain.get("friends", ())),
+            "generated": tuple(plain["generated"]) if plain.get("generated") else None,
         }
     )
 

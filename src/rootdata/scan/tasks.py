@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from rootdata.errors import BranchError, DataError, FileError, RootDataError
+from rootdata.events.quantiles import Quantiles
 from rootdata.events.selection import Block, Events, dealt, flat_features, needed_branches, select
 from rootdata.events.statistics import ColumnStats
 from rootdata.expressions.objects import Flat
@@ -51,6 +52,8 @@ class Measured:
         is that of the events without a label
     drawn : as in :class:`rootdata.scan.specs.Specs`
     folds : the same where each fold in turn is tested; empty where there are none
+    spread : of training events of each class, and of those without a label, quantiles of the variables by which they
+        are reweighted in learnt bins; empty where none are
     """
 
     counts: tuple[int, ...]
@@ -65,6 +68,7 @@ class Measured:
     multiplicity: Mapping[str, tuple[int, ...]]
     drawn: Mapping[str, tuple[int, int, int]]
     folds: tuple[Measured, ...] = ()
+    spread: tuple[tuple[Quantiles | None, ...], ...] = ()
 
 
 class Task(Protocol[T_co]):
@@ -198,7 +202,7 @@ def _statistics(config: DataConfig, events: Events, *, block: Block, digest: str
             columns[name] = columns[name].merge(stats) if name in columns else stats
     drawn = _drawn(config, events, columns, train)
     by_part = np.bincount(events.part, minlength=len(PARTS))
-    labels, weights = _by_class(events, len(config.classes))
+    labels, weights = by_class(events, len(config.classes))
     return Measured(
         counts=(block.start, block.stop, *by_part.tolist()),
         digest=digest,
@@ -211,6 +215,21 @@ def _statistics(config: DataConfig, events: Events, *, block: Block, digest: str
         targets={t.name: _target(t, events.targets[t.name], rows) for t in config.targets},
         multiplicity=multiplicity,
         drawn=drawn,
+        spread=_spread(config, events, train),
+    )
+
+
+def _spread(
+    config: DataConfig, events: Events, train: np.ndarray[Any, Any]
+) -> tuple[tuple[Quantiles | None, ...], ...]:
+    """Summarise the variables whose bins are learnt, for each class."""
+    if config.reweight is None or not any(isinstance(axis, int) for axis in config.reweight.bins):
+        return ()
+    label = events.label % (len(config.classes) + 1)
+    pairs = list(zip(config.reweight.bins, events.reweighted, strict=True))
+    owned = [train & (label == number) for number in range(len(config.classes) + 1)]
+    return tuple(
+        tuple(Quantiles.of(values[rows]) if isinstance(axis, int) else None for axis, values in pairs) for rows in owned
     )
 
 
@@ -243,7 +262,7 @@ def _drawn(
     return made
 
 
-def _by_class(events: Events, num_classes: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def by_class(events: Events, num_classes: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Count the events of each class in each part, and add up their weights; label -1 is the last class."""
     shape = len(PARTS), num_classes + 1
     where = events.part.astype(np.int64) * shape[1] + events.label % shape[1]

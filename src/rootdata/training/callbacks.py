@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rootdata import disk
 from rootdata.errors import BundleError, ConfigError, DataError
-from rootdata.options.data import TARGETS
+from rootdata.options.data import TARGETS, VARIED
 from rootdata.training import confusion, metrics, responses
 from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
 
@@ -41,6 +41,7 @@ class ScoredEvents:
     score : (n,) of label 1, or (n, classes)
     label, weight, sample : (n,); ``sample`` is the position in ``sample_names``
     classes, sample_names : names for labels and samples
+    variations : name of a variation to the weights under it, (n,)
     """
 
     score: NDArray[np.float64]
@@ -49,6 +50,7 @@ class ScoredEvents:
     sample: NDArray[np.int64]
     classes: tuple[str, ...]
     sample_names: tuple[str, ...]
+    variations: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def per_class(self) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.int64]]]:
         """Yield each class that can be signal with its score and its label against the rest, both (n,)."""
@@ -72,7 +74,8 @@ class ScoreReport(pl.Callback):
     """Write how well the test events were classified, and what else was predicted of them.
 
     Into ``folder``, from what ``test_step`` returns (``score``, ``label``, and if there ``weight`` and ``index``):
-    ``metrics.json`` (AUC, accuracy, loss, all weighted; counts and mean score of each sample), ``roc.json`` and
+    ``metrics.json`` (AUC, accuracy, loss, all weighted, the AUC with the weights of each variation; counts and mean
+    score of each sample), ``roc.json`` and
     ``roc.png``, ``scores.json`` and ``scores.png`` (the distribution of the score in each sample). With more than two
     classes each is compared with all others, and ``confusion.json`` and ``confusion.png`` say which is taken for which.
     Of regressions (``predictions`` beside ``targets``) the metrics are ``rmse``, ``mae``, ``bias`` and ``resolution``,
@@ -124,7 +127,7 @@ class ScoreReport(pl.Callback):
         batch, batch_idx : not used: all that counts is in ``outputs``
         dataloader_idx : not used: there is one loader
         """
-        self._batches.append({key: as_array(value) for key, value in outputs.items() if key in KEPT})
+        self._batches.append({key: as_array(value) for key, value in outputs.items() if _is_kept(key)})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Join the scores of all processes and write the report from the first of them."""
@@ -215,6 +218,10 @@ class ExportCheck(pl.Callback):
             raise BundleError(f"{reason}; export=false trains it without a bundle")
 
 
+def _is_kept(key: str) -> bool:
+    return key in KEPT or key.startswith(VARIED)
+
+
 def as_array(values: torch.Tensor) -> NDArray[Any]:
     """Bring a tensor to numpy; half precision, which numpy may not know, becomes float32."""
     values = values.detach().cpu()
@@ -265,6 +272,11 @@ def collect(
         sample=sample,
         classes=named(classes, n_classes, kind="class"),
         sample_names=named(sample_names, n_samples, kind="sample"),
+        variations={
+            key.removeprefix(VARIED): values.astype(np.float64)
+            for key, values in joined.items()
+            if key.startswith(VARIED)
+        },
     )
 
 
@@ -282,19 +294,29 @@ def named(names: Sequence[str], n_needed: int, *, kind: str) -> tuple[str, ...]:
 
 def summarise(scores: ScoredEvents) -> dict[str, Any]:
     """Compute what ``metrics.json`` holds; a figure that can't be computed is None."""
-    areas = {
-        name: or_none(metrics.auc(score, label, weight=scores.weight)) for name, score, label in scores.per_class()
-    }
-    known = [area for area in areas.values() if area is not None]
+    areas = areas_of(scores)
+    varied = {name: areas_of(replace(scores, weight=weight)) for name, weight in scores.variations.items()}
     return {
-        "auc": float(np.mean(known)) if known else None,
+        "auc": mean_of(areas),
         "accuracy": or_none(metrics.accuracy(scores.score, scores.label, weight=scores.weight)),
         "loss": or_none(metrics.cross_entropy(scores.score, scores.label, weight=scores.weight)),
         "events": len(scores.score),
         "weighted": bool((scores.weight != 1).any()),
         "auc_per_class": areas,
+        **({"variations": {name: {"auc": mean_of(found)} for name, found in varied.items()}} if varied else {}),
         "samples": {name: summarise_group(scores, label, rows) for name, label, rows in scores.groups()},
     }
+
+
+def areas_of(scores: ScoredEvents) -> dict[str, float | None]:
+    """Compute the AUC of each class that can be signal."""
+    return {name: or_none(metrics.auc(score, label, weight=scores.weight)) for name, score, label in scores.per_class()}
+
+
+def mean_of(areas: Mapping[str, float | None]) -> float | None:
+    """Average what could be computed."""
+    known = [area for area in areas.values() if area is not None]
+    return float(np.mean(known)) if known else None
 
 
 def summarise_group(scores: ScoredEvents, label: int, rows: NDArray[np.bool_]) -> dict[str, Any]:

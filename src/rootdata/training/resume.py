@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -142,7 +143,7 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         for number, inner in enumerate(value):
             yield from leaves(inner, f"{place}.{number}")
     elif value is not None:
-        yield place, value
+        yield place, "nan" if isinstance(value, float) and math.isnan(value) else value  # which is equal to itself
 
 
 def difference(one: Plain, other: Plain) -> str:

@@ -19,7 +19,7 @@ from serve.client.errors import InvalidInput
 
 def is_columnar(events: Any) -> bool:
     """Tell whether events come as columns: a dict or DataFrame of them, an awkward or a structured array."""
-    if is_awkward(events):
+    if isinstance(events, Table) or is_awkward(events):
         return True
     has_fields = isinstance(events, np.ndarray) and events.dtype.names is not None
     return has_fields or (hasattr(events, "keys") and hasattr(events, "__getitem__"))
@@ -35,14 +35,16 @@ def columns_of(events: Any) -> Table:
 
     Parameters
     ----------
-    events : column name to array or list; a record of an awkward array's list, ``Jet`` with ``pt`` and ``eta``, becomes
-        the branches ``Jet_pt`` and ``Jet_eta``
+    events : a table, as it is; else column name to array or list; a record of an awkward array's list, ``Jet`` with
+        ``pt`` and ``eta``, becomes the branches ``Jet_pt`` and ``Jet_eta``
 
     Raises
     ------
     InvalidInput
         For a column that does not hold numbers, or columns of different lengths.
     """
+    if isinstance(events, Table):
+        return events
     columns: dict[str, Column] = {name: _column(name, values) for name, values in _named(events)}
     if not columns:
         raise InvalidInput("events: there are no columns; give one for each branch of the model")

@@ -119,6 +119,7 @@ def test_attention_scores_as_in_torch_where_there_are_jets(attention: Any) -> No
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_chain_of_layers_scores_as_in_torch(chain: Any) -> None:
     network, data, folder, manifest = chain
     logits, index = by_torch(network, data, lambda b: network(b["x"]))
@@ -127,6 +128,7 @@ def test_a_chain_of_layers_scores_as_in_torch(chain: Any) -> None:
     assert np.abs(found - sigmoid(logits)).max() < TINY
 
 
+@pytest.mark.long
 def test_a_score_does_not_depend_on_company(sets: Any) -> None:
     """One event, two, a thousand; collections as wide as they need, or full."""
     _, index = by_torch(sets.network, sets.data, sets.network)
@@ -500,6 +502,7 @@ def test_a_network_is_exported_whatever_training_made_of_it(chain: Any, tmp_path
     assert np.abs(found - sigmoid(logits)).max() < TINY
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 def test_a_rehearsal_leaves_nothing_and_draws_no_number(chain: Any, tmp_path: Path, kind: str) -> None:
     data = chain[1]

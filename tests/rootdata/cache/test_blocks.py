@@ -457,6 +457,7 @@ def work(folder, seed, until, hits):
                 hits.value += 1
 
 
+@pytest.mark.long
 def test_readers_and_writers_in_a_tight_folder(folder):
     on_disk(folder)
     hits = multiprocessing.get_context("fork").Value("i", 0)
@@ -639,6 +640,7 @@ def write_large(folder):
         store.put(str(number % 7), {"x": np.full(300_000, number % 7, np.float64)})
 
 
+@pytest.mark.long
 def test_kill_9_in_the_middle_of_large_writes(folder):
     rng = random.Random(3)
     on_disk(folder)

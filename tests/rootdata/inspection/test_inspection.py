@@ -404,6 +404,7 @@ def test_a_file_elsewhere_is_looked_into_alike(tmp_path):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", ["http", pytest.param("root", marks=xrootd)])
 def test_a_server_that_never_answers_ends_in_a_sentence(protocol):
     with socket.create_server(("127.0.0.1", 0)) as silent:

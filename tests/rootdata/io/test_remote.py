@@ -265,6 +265,7 @@ def test_another_copy_is_read_where_one_server_is_dead(server, folder):
         assert tree.place == where.replicas[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SERVERS[:2])
 def test_another_copy_is_read_where_one_server_is_silent(request, folder, name):
     line = request.getfixturevalue(name)

@@ -24,7 +24,7 @@ from strategies import SENTINEL, blocks, drawn, masked, ordinary, raw_of
 
 FORM = "own_form.Leading"
 LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst", FORM)
-KEEP_EVERYTHING = {"vector", "tokens", "image", "own_layout.ChannelsFirst"}
+KEEP_EVERYTHING = {"vector", "tokens", "image", "jagged", "own_layout.ChannelsFirst"}
 SCALING_NAMES = (*SCALINGS.names(), "own_scaling.Asinh")
 
 
@@ -59,6 +59,11 @@ def in_layout(block, kind, data):
             block, layout=dataclasses.replace(block.layout, kind="tokens", collections=collections)
         )
     layout = dataclasses.replace(block.layout, kind=kind)
+    if kind == "jagged":
+        joined = tuple(
+            dataclasses.replace(c, form=kind, keeps_all=data.draw(st.booleans())) for c in layout.collections
+        )
+        return dataclasses.replace(block, layout=dataclasses.replace(layout, collections=joined))
     return dataclasses.replace(block, layout=data.draw(drawn(layout)) if kind == "image" else layout)
 
 
@@ -86,8 +91,10 @@ def test_a_graph_makes_what_training_gathers(kind, form, block, data):
     made, arrays = deployed.batch(*map(torch.from_numpy, raw_of(block, specs))), gathered(block)
     assert list(made) == list(arrays)
     for name, expected in arrays.items():
-        assert made[name].dtype == (torch.bool if name.endswith("mask") else torch.float32)
-        assert tuple(made[name].shape) == (len(block.events), *block.layout.shapes[name])
+        offsets = name.endswith("offsets")
+        assert made[name].dtype == (torch.bool if name.endswith("mask") else torch.int64 if offsets else torch.float32)
+        assert tuple(made[name].shape[1:]) == block.layout.shapes[name]
+        assert name in layout.by_object or len(expected) == len(block.events) + offsets
         np.testing.assert_allclose(made[name].numpy(), expected, rtol=3e-7, atol=1e-6)
 
 
@@ -103,13 +110,31 @@ def test_what_was_gathered_is_taken_apart_again(kind, block, data):
     assert flat.shape == (len(block.events), len(block.layout.flat))
     for c in (c for c in block.layout.collections if c.grid is None):  # for images see test_image.py
         source, (values, there) = block.events.objects[c.name], objects[c.name]
-        counts = np.minimum(np.diff(source.offsets), c.length)
+        counts = np.minimum(np.diff(source.offsets), c.limit)
         assert there.sum(axis=1).tolist() == counts.tolist()
         for i, name in enumerate(c.branches):
             scaled = np.empty(len(source.columns[name]), np.float32)
             block.transforms[name].apply(source.columns[name], scaled)
             kept = [scaled[a : a + n] for a, n in zip(source.offsets[:-1], counts, strict=True)]
             np.testing.assert_allclose(values[..., i][there], np.concatenate([[], *kept]), rtol=3e-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", LAYOUT_NAMES)
+@given(block=blocks(), data=st.data())
+def test_what_is_cut_off_a_slab_is_what_is_gathered_alone(kind, block, data):
+    block = in_layout(block, kind, data)
+    last = len(block.events) - 1
+    rows = np.array(data.draw(st.lists(st.integers(0, last), max_size=12)) if last >= 0 else [], np.int64)
+    pool = Pool(block.layout, [pack(masked(block.events), block.layout, block.transforms, sample=0, file=0)])
+    slab, size = pool.gather(np.zeros(len(rows), np.int64), rows), data.draw(st.integers(1, 5))
+    for low in range(0, len(rows), size):
+        alone = pool.gather(np.zeros(len(rows[low : low + size]), np.int64), rows[low : low + size])
+        cut = block.layout.cut(slab, low, low + size)
+        assert cut.keys() == alone.keys()
+        assert block.layout.num_events(cut) == len(alone["label"])
+        for name, values in alone.items():
+            np.testing.assert_array_equal(cut[name], values)
+            assert cut[name].dtype == values.dtype
 
 
 columns = st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=40).map(lambda v: np.array(v, np.float32))
@@ -161,7 +186,7 @@ def test_those_of_ones_own_are_named_by_where_they_are():
     [
         (
             {"layout": "vectr"},
-            r"layout: got 'vectr'; allowed: 'vector', 'tokens', 'image', or the dotted name .*nearest: 'vect",
+            r"layout: got 'vectr'; allowed: 'vector', 'tokens', 'image', 'jagged', or the dotted name .*nearest: 'vect",
         ),
         ({"layout": "own_layout.Nothing"}, r"layout: the layout 'own_layout\.Nothing' can't be made \(.*Nothing"),
         ({"scale": "nowhere.Asinh"}, r"scale: the scaling 'nowhere\.Asinh' can't be made \(No module named 'nowhere'"),

@@ -142,6 +142,38 @@ def test_a_place_in_an_epoch_and_ranks_give_the_same_rows(files: Path) -> None:
         assert all(torch.equal(together[name][order], joined[name][same]) for name in together)
 
 
+VARIED = {"nominal": "weight", "up": "2 * weight", "hard": "where(met > 40, -1, met)"}
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_weights_under_variations_ride_along_beside_training(files: Path, part: str) -> None:
+    def keys(batch: dict[str, torch.Tensor]) -> set[str]:
+        return {name for name in batch if name.startswith("variations/")}
+
+    options_of = {"weights": VARIED, "targets": None, "observers": ["event", "met"]}
+    one = {"a": {"files": str(files / "*.root"), "weight": "1 + met"}}
+    named = {"variations/up", "variations/hard"}
+    assert keys(next(iter(RootDataset(options(files, **options_of), part)))) == (set() if part == "train" else named)
+    for ordered in (True, False):
+        got = rows(iter(RootDataset(options(files, **options_of, samples=one), part, ordered=ordered)))
+        if keys(got):
+            assert keys(got) == named
+            assert {got[name].dtype for name in named} == {torch.float32}
+            torch.testing.assert_close(got["variations/up"], 2 * got["weight"])
+            met = got["observers/met"].double()
+            hard = (torch.where(met > 40, -1.0, met) * (1 + met)).float()
+            torch.testing.assert_close(got["variations/hard"], hard)
+    together = rows(iter(RootDataset(options(files, **options_of), "val")))
+    plain = rows(iter(RootDataset(options(files, targets=None, weight="weight"), "val")))
+    assert torch.equal(together["weight"], plain["weight"])
+
+
+def test_another_variation_is_another_data_set(files: Path) -> None:
+    state = RootDataset(options(files, weights=VARIED), "train").state_dict()
+    with pytest.raises(RootDataError, match=r"weights\.up was '2 \* weight', now None"):
+        RootDataset(options(files, weights={"nominal": "weight", "hard": VARIED["hard"]})).load_state_dict(state)
+
+
 def test_another_target_or_observer_is_another_training(files: Path) -> None:
     state = RootDataset(options(files), "train").state_dict()
     for changes in ({"targets": {"mass": "met"}}, {"observers": ["event"]}):

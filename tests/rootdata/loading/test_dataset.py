@@ -115,7 +115,7 @@ class Reference:
 
     longest = 20  # beyond every list: what is scaled must not depend on what is kept
 
-    def __init__(self, samples):
+    def __init__(self, samples, lengths=(3, 2)):
         self.index, parts, self.label, weights, flat, objects = [], [], [], [], [], []
         paths = [(i, path) for i, sample in enumerate(samples.values()) for path in sample["files"]]
         for number, (sample, path) in enumerate(paths):
@@ -135,8 +135,9 @@ class Reference:
         pt, eta, share, muon = (np.concatenate(x) for x in zip(*objects, strict=True))
         low, high = np.nanmin(pt[self.part == 0]), np.nanmax(pt[self.part == 0])
         jets = np.stack([(pt - low) / (high - low), self.standard(eta), self.standard(share)], axis=-1)
-        self.objects = {"jets": jets[:, :3], "muons": self.standard(muon)[:, :2, None]}
-        self.there = {"jets": ~np.isnan(pt[:, :3]), "muons": ~np.isnan(muon[:, :2])}
+        num_jets, num_muons = lengths
+        self.objects = {"jets": jets[:, :num_jets], "muons": self.standard(muon)[:, :num_muons, None]}
+        self.there = {"jets": ~np.isnan(pt[:, :num_jets]), "muons": ~np.isnan(muon[:, :num_muons])}
 
     def flat_of(self, events):
         met = ak.to_numpy(events.met).astype(float)
@@ -172,6 +173,12 @@ class Reference:
         if layout == "vector":
             x = np.concatenate([self.flat[where], *(v.reshape(len(where), -1) for v in objects.values())], axis=1)
             arrays = {"x": x, "mask": ~np.isnan(x)}
+        elif layout == "jagged":  # offsets as counts
+            arrays = {"flat": self.flat[where]}
+            for name, there in self.there.items():
+                values = objects[name][there[where]]
+                counts = there[where].sum(axis=1)
+                arrays |= {name: values, f"{name}_mask": ~np.isnan(values), f"{name}_offsets": counts}
         else:
             masks = {f"{name}_mask": there[where] for name, there in self.there.items()}
             arrays = {"flat": self.flat[where], **objects, **masks}
@@ -179,19 +186,23 @@ class Reference:
         return arrays | {"label": np.array(self.label)[where], "weight": self.weight[where]}
 
 
-@pytest.mark.parametrize("layout", ["vector", "tokens"])
+@pytest.mark.parametrize("layout", ["vector", "tokens", "jagged"])
 @pytest.mark.parametrize("part", PARTS)
 def test_batches_equal_a_reading_by_uproot_and_awkward(samples, dataset, layout, part):
-    chosen = analysis_samples(samples)
+    chosen, analysis = analysis_samples(samples), dict(ANALYSIS)
     reference = Reference(chosen)
-    batches = list(dataset(part, samples=chosen, layout=layout, **ANALYSIS))
+    if layout == "jagged":  # of jets the leading ones, of muons all
+        analysis["jagged"] = ANALYSIS["jagged"] | {"muons": {"branches": ["Mu_q"]}}
+        reference = Reference(chosen, lengths=(3, Reference.longest))
+    batches = list(dataset(part, samples=chosen, layout=layout, **analysis))
     position = {index: i for i, index in enumerate(reference.index)}
     found = indices(batches)
     assert sorted(found) == [x for x, p in zip(reference.index, reference.part, strict=True) if PARTS[p] == part]
     expected = reference.arrays(layout, np.array([position[index] for index in found]))
     assert batches[0].keys() == {*expected, "index"}
     for name, values in expected.items():
-        together = torch.cat([batch[name] for batch in batches]).numpy()
+        pieces = [batch[name].diff() if name.endswith("_offsets") else batch[name] for batch in batches]
+        together = torch.cat(pieces).numpy()
         np.testing.assert_allclose(together, values, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
@@ -281,7 +292,7 @@ def test_the_index_is_left_out_unless_asked_for(dataset):
 
 
 def test_shapes_are_those_of_the_batches(dataset):
-    for layout in ("vector", "tokens"):
+    for layout in ("vector", "tokens", "jagged"):
         events = dataset(layout=layout)
         batch = next(iter(events))
         assert {name: tuple(batch[name].shape[1:]) for name in events.shapes} == events.shapes
@@ -297,11 +308,13 @@ def test_files_without_events_add_nothing(tmp_path, write_tree, dataset, kind):
 # Who reads changes nothing
 
 
-@pytest.mark.parametrize("prefetch", [0, 1, 4])
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_the_order_does_not_depend_on_readers(dataset, prefetch, num_workers):
-    plain = dataset(prefetch=0)
-    other = dataset(prefetch=prefetch, num_workers=num_workers)
+@pytest.mark.parametrize(
+    ("layout", "prefetch", "num_workers"),
+    [*(("vector", prefetch, workers) for prefetch in (0, 1, 4) for workers in (0, 2)), ("jagged", 4, 2)],
+)
+def test_the_order_does_not_depend_on_readers(dataset, layout, prefetch, num_workers):
+    plain = dataset(prefetch=0, layout=layout)
+    other = dataset(prefetch=prefetch, num_workers=num_workers, layout=layout)
     assert_same(plain, other)
     assert threads() == []
     assert active_children() == []
@@ -349,14 +362,22 @@ def test_an_epoch_after_one_that_was_left_early_is_whole(dataset, num_workers):
 
 def joined(ranks):
     """Put the ranks' parts of every batch together."""
-    return [
-        {name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in zip(*ranks, strict=True)
-    ]
+    return [{name: joined_values(parts, name) for name in parts[0]} for parts in zip(*ranks, strict=True)]
 
 
-@pytest.mark.parametrize(("size", "partitions"), [(36, 4), (36, 1), (36, 3)])
-def test_ranks_share_every_training_batch(dataset, size, partitions):
-    options = {"batch_size": size, "partitions": partitions}
+def joined_values(parts, name):
+    if not name.endswith("_offsets"):
+        return torch.cat([part[name] for part in parts])
+    counts = torch.cat([part[name].diff() for part in parts])
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+@pytest.mark.parametrize(
+    ("layout", "size", "partitions"),
+    [("vector", 36, 4), ("vector", 36, 1), ("vector", 36, 3), ("jagged", 36, 4)],
+)
+def test_ranks_share_every_training_batch(dataset, layout, size, partitions):
+    options = {"batch_size": size, "partitions": partitions, "layout": layout}
     whole = list(dataset(**options))
     for world in (1, 2, 4):
         ranks = [list(dataset(rank=r, world_size=world, **options)) for r in range(world)]

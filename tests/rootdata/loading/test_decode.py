@@ -37,7 +37,7 @@ def decoded(folder, files, **options):
     return events, ak.concatenate([files[sample][entry : entry + 1] for sample, _, entry in index])
 
 
-@pytest.mark.parametrize("layout", ["vector", "tokens", pytest.param("image", marks=pytest.mark.long)])
+@pytest.mark.parametrize("layout", ["vector", "tokens", "jagged", pytest.param("image", marks=pytest.mark.long)])
 @pytest.mark.parametrize("scale", ["standard", "log", "minmax"])
 def test_flat_features_come_back(folder, files, layout, scale):
     events, expected = decoded(folder, files, layout=layout, scale=scale)
@@ -45,12 +45,20 @@ def test_flat_features_come_back(folder, files, layout, scale):
         np.testing.assert_allclose(events[name], expected[name], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("layout", ["vector", "tokens"])
+@pytest.mark.parametrize("layout", ["vector", "tokens", "jagged"])
 def test_objects_come_back_as_many_as_there_were(folder, files, layout):
     events, expected = decoded(folder, files, layout=layout)
     leading = expected.Jet_pt[:, :4]
     assert ak.num(events.jets.Jet_pt).to_list() == ak.num(leading).to_list()
     np.testing.assert_allclose(ak.flatten(events.jets.Jet_pt), ak.flatten(leading), rtol=1e-4, atol=1e-4)
+
+
+def test_all_objects_come_back_of_a_jagged_batch(folder, files):
+    events, expected = decoded(folder, files, layout="jagged", jagged={"jets": {"branches": ["Jet_eta", "Jet_pt"]}})
+    for name in ("Jet_eta", "Jet_pt"):
+        assert ak.num(events.jets[name]).to_list() == ak.num(expected[name]).to_list()
+        np.testing.assert_allclose(ak.flatten(events.jets[name]), ak.flatten(expected[name]), rtol=1e-4, atol=1e-4)
+    assert "left out" not in ak.parameters(events)["__doc__"]
 
 
 def test_cells_come_back_with_what_was_in_them(folder, files):

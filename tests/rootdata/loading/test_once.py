@@ -90,6 +90,7 @@ def test_patience_and_deadline_are_those_of_everything_that_waits_for_a_server()
         assert time.monotonic() - begun < 12  # 37 s, where one of the steps waits for a time of its own
 
 
+@pytest.mark.long
 def test_a_listing_waits_as_long_as_it_may():
     with Silent() as server:
         pattern = server.url.replace("a.root", "*.root")

@@ -301,6 +301,7 @@ def check_look(make, watched, trainer, checkpoint, epochs):
     return check
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("hook", "look"), [*list(itertools.product(HOOKS, LOOKS))[::3], ("on_train_batch_start", look_at_batches)]
 )

@@ -142,6 +142,7 @@ other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], 
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("signum", BOTH)
 def test_a_rank_that_hangs_is_ended_and_tells_the_others_before(signum):
     program = """
@@ -173,6 +174,7 @@ def test_a_process_without_others_is_not_ended_while_it_works():
     assert end(start(program), signal.SIGTERM)[:2] == (143, "cleaned up\n")
 
 
+@pytest.mark.long
 def test_a_sentence_that_can_not_be_printed_holds_up_nothing():
     program = """
     with Ending(within=1, say=lambda _: time.sleep(60)) as ending:
@@ -228,6 +230,7 @@ def test_a_rank_that_a_signal_ended_early_ends_who_started_it(how, status):
     assert end(start(OTHER + textwrap.dedent(program)))[:2] in [(status, "0\n"), (status, "")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("environment", ["TORCHELASTIC_RUN_ID=run", "ROOTDATA_STARTER={}", ""])
 def test_a_rank_ends_with_who_started_it(tmp_path, environment):
     rank = tmp_path / "rank.py"

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from rootdata.errors import ConfigError, DataError
 from rootdata.models import DNN
-from rootdata.training import callbacks
+from rootdata.training import callbacks, metrics
 from rootdata.training.callbacks import ScoreReport
 
 SHAPES = {"x": (4,), "mask": (4,)}
@@ -85,6 +85,22 @@ def test_the_figures_agree_with_scikit_learn(tmp_path):
     assert figures["accuracy"] == pytest.approx(accuracy_score(label, scores > 0.5, sample_weight=weight))
     assert figures["weighted"]
     assert figures["events"] == len(label)
+
+
+def test_the_auc_is_told_for_the_weights_of_every_variation(tmp_path):
+    rng = np.random.default_rng(5)
+    varied = {"variations/up": rng.lognormal(0, 2, 200), "variations/down": rng.normal(1, 2, 200)}
+    batches = [make_batch(seed, **varied) for seed in range(2)]
+    report, scores = run(tmp_path, batches)
+    label = joined(batches, "label")
+    assert list(report.metrics["variations"]) == ["up", "down"]
+    for name, found in report.metrics["variations"].items():
+        area = metrics.auc(scores.astype(float), label, weight=joined(batches, f"variations/{name}").astype(float))
+        assert found["auc"] == pytest.approx(area)
+    up = roc_auc_score(label, scores, sample_weight=joined(batches, "variations/up"))
+    assert report.metrics["variations"]["up"]["auc"] == pytest.approx(up)
+    assert report.metrics["auc"] != report.metrics["variations"]["up"]["auc"]
+    assert "variations" not in run(tmp_path, [make_batch(0)])[0].metrics
 
 
 def test_samples_are_counted_and_averaged(tmp_path):

@@ -98,6 +98,7 @@ def save_until_killed(path, begun):
         os._exit(1)
 
 
+@pytest.mark.long
 def test_killed_while_it_saves_it_leaves_the_one_before_and_nothing_more_after_the_next(tmp_path):
     path, moments, left = tmp_path / "a.ckpt", random.Random(5), []
     while len(left) < 20 or (sum(left) <= 3 and len(left) < 500):  # some have to be in the midst of it

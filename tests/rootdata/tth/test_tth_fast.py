@@ -140,6 +140,7 @@ def test_the_same_seed_gives_the_same_events_and_another_one_others(tmp_path):
         assert not ak.array_equal(read(one, name).HT, read(other, name).HT)
 
 
+@pytest.mark.long
 def test_a_larger_set_begins_with_the_smaller_one(folder, tmp_path):
     tth.generate(tmp_path / "small", 1000, seed=11, progress=False)
     for name in SHARES:
@@ -147,6 +148,7 @@ def test_a_larger_set_begins_with_the_smaller_one(folder, tmp_path):
         assert ak.array_equal(small, read(folder, name)[: len(small)])
 
 
+@pytest.mark.long
 def test_long_files_have_several_clusters(tmp_path):
     """Baskets end every 10,000 events; the tree of a file with 11,250 has two."""
     paths = tth.generate(tmp_path / "set", 37_500, seed=2, progress=False)
@@ -234,6 +236,7 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+@pytest.mark.long
 def test_what_a_living_process_writes_is_let_be(tmp_path):
     folder = tmp_path / "set"
     process = start(folder, 20_000)
@@ -258,6 +261,7 @@ def test_what_killed_processes_left_is_swept_when_it_is_old(tmp_path):
     assert [path.name for path in tmp_path.glob(".*")] == [".set.young.partial"]
 
 
+@pytest.mark.long
 def test_two_processes_at_once_do_not_hurt_each_other(tmp_path):
     folder = tmp_path / "set"
     processes = [start(folder, 2000) for _ in range(2)]
@@ -266,6 +270,7 @@ def test_two_processes_at_once_do_not_hurt_each_other(tmp_path):
     assert sum(len(read(folder, name)) for name in SHARES) == 2000
 
 
+@pytest.mark.long
 def test_the_second_of_two_finds_the_set_of_the_first(tmp_path, monkeypatch):
     """The other process finishes while this one writes: the same set is taken, another one is refused."""
     from rootdata.tth import fast

@@ -71,6 +71,7 @@ def test_each_answer_is_counted_and_logged_without_keys(server, key, tmp_path):
     assert key.split("_", 2)[2] not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.long
 def test_metrics_have_tritons_names(server, key):
     for _ in range(3):
         httpx.post(
@@ -88,6 +89,7 @@ def test_metrics_have_tritons_names(server, key):
     assert found["pending_request_count"] == 0
 
 
+@pytest.mark.long
 def test_a_file_of_keys_that_can_not_be_read_turns_ready_off(server, tmp_path):
     path = tmp_path / "keys"
     good = path.read_bytes()

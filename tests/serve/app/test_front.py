@@ -257,6 +257,7 @@ def test_a_socket_that_a_dead_server_left_is_used_again_and_a_living_one_is_not(
     assert (again.returncode, path.read_text()) == (2, "a file of somebody")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="NO IPV6: this machine has none; nothing of it was tested")
 def test_a_server_is_asked_over_ipv6(start_server, tmp_path):
     Repository(tmp_path / "repo").publish(make_bundle(tmp_path / "bundle"), "flat")
@@ -310,6 +311,7 @@ def test_a_hang_up_lets_requests_finish(start_toy):
     assert server.log.read_text() == ""
 
 
+@pytest.mark.long
 def test_a_server_that_nohup_started_stays(start_server, tmp_path):
     def ignore() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

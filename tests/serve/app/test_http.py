@@ -197,6 +197,7 @@ def test_a_head_that_does_not_come_to_its_end_in_time_is_given_up(server, start,
         assert time.monotonic() - began > 0.5
 
 
+@pytest.mark.long
 def test_a_head_in_slow_pieces_is_answered_and_idle_connections_stay(server):
     with connect(server) as connection:
         for _ in range(2):
@@ -414,6 +415,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(server):
     assert found < len(body)
 
 
+@pytest.mark.long
 def test_idle_connections_make_room_for_others(start_toy):
     server = start_toy(max_connections=8)
     idle = [connect(server) for _ in range(60)]
@@ -426,6 +428,7 @@ def test_idle_connections_make_room_for_others(start_toy):
             connection.close()
 
 
+@pytest.mark.long
 def test_the_probe_gets_through_where_few_files_may_be_open(tmp_path_factory):
     temporary = tmp_path_factory.mktemp("s")
     words = [str(HERE / "toy.py"), "{}"]

@@ -277,6 +277,7 @@ def tiles_request(events: int) -> tuple[str, bytes]:
     return "/v2/models/tiles/infer", json.dumps(wish).encode()
 
 
+@pytest.mark.long
 def test_answers_that_nobody_takes_count_as_bodies_do(start_server, tmp_path):
     Repository(tmp_path / "repo").publish(tiles_bundle(tmp_path / "tiles"), "tiles")
     server = start_server(["-m", "serve", str(tmp_path / "repo"), "--port", "0", "--max-pending-bytes", str(20 * MB)])

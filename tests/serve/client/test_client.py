@@ -277,6 +277,7 @@ def test_the_async_client_does_the_same(server: Handle, client: Client, tmp_path
         np.testing.assert_allclose(file["scores"]["score_signal"].array(library="np"), expected[:, 0], atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_trash_is_emptied(server: Handle, client: Client, bundle: Path) -> None:
     from serve.client.__main__ import main
 
@@ -309,6 +310,7 @@ def test_both_clients_have_the_same_surface() -> None:
     assert all(inspect.iscoroutinefunction(getattr(AsyncClient, n)) for n in surface(Client) if n != "__init__")
 
 
+@pytest.mark.long
 def test_keys_open_what_their_scope_allows(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, bundle: Path
 ) -> None:

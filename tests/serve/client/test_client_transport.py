@@ -115,6 +115,7 @@ def test_a_stale_connection_is_replaced(scripted: Any) -> None:
         assert [client.predict("ttH", {"HT": [1.0]})["signal"][0] for _ in range(3)] == [0.5] * 3
 
 
+@pytest.mark.long
 @both
 def test_overload_is_ridden_out(ask: Any, scripted: Any) -> None:
     busy = response(503, b'{"error":{"code":"overloaded","message":"busy"}}', Retry_After="1")
@@ -163,6 +164,7 @@ def test_nobody_there_names_the_address(ask: Any) -> None:
         ask(url, retries=1)
 
 
+@pytest.mark.long
 @both
 @pytest.mark.parametrize("head", [b"", GOOD[: GOOD.index(b"RDCOLS")]])
 def test_the_timeout_bounds_the_whole(ask: Any, head: bytes, scripted: Any) -> None:

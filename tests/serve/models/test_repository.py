@@ -546,6 +546,7 @@ def churn(root, folders, seed):
             rng.choice(CHURN)(repository, rng.choice(["a", "b"]), rng, folders)
 
 
+@pytest.mark.long
 def test_kill_9_at_random_moments_under_concurrent_writers(made, tmp_path):
     root = tmp_path / "repo"
     rng = random.Random(5)

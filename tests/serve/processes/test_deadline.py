@@ -106,6 +106,7 @@ def test_a_run_ends_at_its_own_deadline(repository):
     assert time.monotonic() - start < 2.5
 
 
+@pytest.mark.long
 def test_who_runs_with_one_that_never_ends_is_answered(repository):
     engine = Engine(Settings(models=repository))
     marks: list[list[int]] = []

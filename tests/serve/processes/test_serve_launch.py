@@ -192,6 +192,7 @@ def is_refused(server: Handle) -> bool:
         return client.connect_ex(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) != 0
 
 
+@pytest.mark.long
 def test_ctrl_c_twice_stops_at_once(start_toy):
     server = start_toy()
     pids = server.all_pids()

@@ -57,6 +57,7 @@ def test_5000_requests_over_100_connections(start_toy):
     assert {reply.status_code for reply in replies} == {200}
 
 
+@pytest.mark.long
 def test_requests_that_wait_are_answered_together(start_toy):
     server = start_toy(max_batch=8)
 
@@ -169,6 +170,7 @@ def test_what_waits_behind_a_long_run_is_answered_by_another_worker(start_toy):
     assert len({reply.headers["pid"] for reply in replies[:16]}) == 1
 
 
+@pytest.mark.long
 def test_who_waited_for_a_worker_that_dies_is_answered_by_another(start_toy):
     server = start_toy(workers=2, max_batch=1)
 
@@ -183,6 +185,7 @@ def test_who_waited_for_a_worker_that_dies_is_answered_by_another(start_toy):
     assert {reply.status_code for reply in others} == {200}
 
 
+@pytest.mark.long
 def test_more_than_may_wait_get_a_503(start_toy):
     server = start_toy(max_pending=5, max_batch=1)
     replies = asyncio.run(post(server, "op=sleep&seconds=0.2", [b""] * 30))
@@ -237,6 +240,7 @@ def test_jobs_take_turns(start_toy, file):
     assert short < long / 2
 
 
+@pytest.mark.long
 def test_a_job_that_fails_or_takes_too_long_is_answered(start_toy, file):
     server = start_toy()
     bug, late = asyncio.run(
@@ -253,6 +257,7 @@ async def both(server: Handle, query: str, file) -> list[httpx.Response]:
     return [reply for [reply] in replies]
 
 
+@pytest.mark.long
 def test_requests_are_counted_over_all_processes(start_toy):
     server = start_toy(workers=2, api_processes=2)
     asyncio.run(post(server, "", [b"x"] * 50, connections=10))

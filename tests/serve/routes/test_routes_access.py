@@ -142,6 +142,7 @@ def test_metrics_count_all_roads(site):
         ), text
 
 
+@pytest.mark.long
 def test_a_server_without_its_folder_is_not_ready(start_site):
     lost = start_site()
     assert lost.client.get("/health/ready").json() == {"status": "ready"}
@@ -157,6 +158,7 @@ def test_a_server_without_its_folder_is_not_ready(start_site):
     assert lost.client.post("/models/flat/predict", json=EVENTS).status_code == 200
 
 
+@pytest.mark.long
 def test_a_client_that_pauses_is_told(start_site):
     slow = start_site("--timeout", "0.3")
     host, port = slow.address.split(":")

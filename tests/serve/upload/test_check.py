@@ -343,6 +343,7 @@ def test_a_small_graph_that_takes_gigabytes_is_refused(tmp_path, elements):
         check.check(write_small(tmp_path / "b", graph))
 
 
+@pytest.mark.long
 def test_a_declared_size_that_is_far_too_large_is_refused(tmp_path):
     huge = {"x": ("events", 10**10)}
     graph = small_graph([node("Relu", ["x"], ["y"])], inputs=huge, outputs={"y": ("events", 10**10)})
@@ -371,6 +372,7 @@ def test_a_graph_that_never_ends_is_ended(tmp_path):
     assert time.monotonic() - begin < 30
 
 
+@pytest.mark.long
 def test_the_child_ends_by_itself_when_nobody_waits_for_it(tmp_path, monkeypatch):
     # The server was killed in the middle of a check: its child has limits of its own.
     started = []

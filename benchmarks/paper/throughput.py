@@ -1,0 +1,141 @@
+"""Tables 1 and 2, Figs. 9 and 10, and section 4.4: events a second of the first pass and of chunks, and what follows.
+
+The files have 74 branches, 22 of them flat, as the paper's. The first pass and an epoch of padded, scaled, shuffled
+batches are timed for several chunk sizes, of local files, of an XRootD server on loopback, and of one with delays. The
+model of cost, seconds = a + b events, is fitted on smaller sets and tried on one ten times as large.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import timed
+from benchmarks.scaling_data import Data, make, options
+
+CHUNKS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+DELAYS = (1.0, 20.0)  # ms, there and back
+PAPER = {"first pass": (11_000, 13_000), "chunks": (1_100, 1_100)}  # events a second, from its Tables 1 and 2
+PAPER_EVENTS, PAPER_HOURS = 28_500_000, {"first pass": 35 / 60, "chunks": 7.0}
+LARGER = 10  # times the largest set that the model was fitted on
+
+STEPS = ("first pass", "chunks")
+
+
+def measure(base: str, paths: Sequence[Path], data: Data, *, chunk: int) -> dict[str, dict[str, float]]:
+    """Time the first pass and an epoch of files that lie below an address."""
+    from rootdata.loading.dataset import RootDataset
+
+    given = options(list(paths), data)
+    for sample in given["samples"].values():
+        sample["files"] = [f"{base}/{Path(path).name}" for path in sample["files"]]
+    made: list[RootDataset] = []
+
+    def scan() -> int:
+        made.append(RootDataset({**given, "chunk_size": chunk, "batch_size": 1000}))
+        return made[0].num_events
+
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["ROOTDATA_CACHE"] = cache
+        first = timed(scan)
+        return {"first pass": first, "chunks": timed(lambda: sum(len(b["label"]) for b in made[0]))}
+
+
+@contextmanager
+def places(folder: Path) -> Iterator[dict[str, str]]:
+    """Serve a folder by XRootD, at once and behind delays; give the addresses by name."""
+    sys.path.append(str(Path(__file__).parents[2] / "tests" / "rootdata"))  # the servers are those of the tests
+    from servers_for_tests import Proxy, XRootDServer
+
+    with ExitStack() as stack:
+        server = stack.enter_context(XRootDServer(folder))
+        found = {"local": str(folder)}
+        for delay in DELAYS:
+            proxy = stack.enter_context(Proxy(server.port, delay=delay / 2000))
+            found[f"root://, {delay:g} ms"] = server.url.replace(str(server.port), str(proxy.port))
+        yield found
+
+
+def by_chunk(folder: Path, *, events: int, chunks: Sequence[int]) -> dict[str, Any]:
+    """Measure every place and chunk size."""
+    data = Data(events=events, branches=74)
+    paths = make(folder, data)
+    measure(str(paths[0].parent), paths, data, chunk=chunks[0])  # loads what is loaded on first use
+    with places(paths[0].parent) as addresses:
+        table = {
+            place: {str(chunk): measure(address, paths, data, chunk=chunk) for chunk in chunks}
+            for place, address in addresses.items()
+        }
+    return {"events": events, "bytes": sum(path.stat().st_size for path in paths), "table": table}
+
+
+def projected(folder: Path, *, events: int) -> dict[str, Any]:
+    """Fit the model of cost on three sets, and compare what it says of a larger one with what that takes."""
+    sizes = (events // 4, events // 2, events)
+    found = {n: _cost(folder, n) for n in (*sizes, LARGER * events)}
+    result: dict[str, Any] = {"fitted on": list(sizes), "tried on": LARGER * events, "steps": {}}
+    for step in STEPS:
+        slope, start = np.polyfit(sizes, [found[n][step]["cpu"] for n in sizes], 1)
+        said, took = start + slope * LARGER * events, found[LARGER * events][step]["cpu"]
+        result["steps"][step] = {
+            "seconds to start": float(start), "events a CPU-second": float(1 / slope), "predicted": float(said),
+            "measured": took, "hours of the paper's events": float(start + slope * PAPER_EVENTS) / 3600,
+        }  # fmt: skip
+    return result
+
+
+def _cost(folder: Path, events: int) -> dict[str, dict[str, float]]:
+    data = Data(events=events, branches=74, files=max(2, events // 25_000))
+    paths = make(folder, data)
+    return measure(str(paths[0].parent), paths, data, chunk=100_000)
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """Write the tables."""
+    found = result["by chunk"]
+    size = f"{found['events']:,} events, {found['bytes'] / 1e6:,.0f} MB"
+    yield f"| events a second, {size} | chunk size | first pass | chunks |"
+    yield "|---|--:|--:|--:|"
+    for place, rows in found["table"].items():
+        for chunk, row in rows.items():
+            rates = [f"{row[step]['events'] / row[step]['wall']:,.0f}" for step in STEPS]
+            yield f"| {place} | {int(chunk):,} | {' | '.join(rates)} |"
+    paper = [f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in PAPER.values()]
+    yield f"| MLaaS4HEP, its own figures | | {' | '.join(paper)} |"
+    model = result["projection"]
+    yield ""
+    yield "| one core | to start, s | events / CPU-s | predicted, s | measured, s | 28.5 M events, h | the paper's, h |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
+    for step, row in model["steps"].items():
+        values = [row["seconds to start"], row["events a CPU-second"], row["predicted"], row["measured"]]
+        cells = [f"{values[0]:.2f}", f"{values[1]:,.0f}", f"{values[2]:.1f}", f"{values[3]:.1f}"]
+        yield _row(step, cells, row)
+
+
+def _row(step: str, cells: Sequence[str], row: dict[str, float]) -> str:
+    hours = row["hours of the paper's events"]
+    return f"| {step} | {' | '.join(cells)} | {hours:.2f} | {PAPER_HOURS[step]:.2f} |"
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Draw events a second by chunk size, a panel for each step."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    panels = figure.subplots(1, len(STEPS))
+    for axes, step in zip(panels, STEPS, strict=True):
+        for place, rows in result["by chunk"]["table"].items():
+            rates = [row[step]["events"] / row[step]["wall"] for row in rows.values()]
+            axes.plot([int(chunk) for chunk in rows], rates, marker="o", ms=4, label=place)
+        axes.axhspan(*PAPER[step], color="0.6", alpha=0.6, label="MLaaS4HEP, its own figures")
+        axes.set(title=step, xlabel="chunk size", xscale="log", yscale="log", ylabel="events a second")
+        axes.grid(alpha=0.3)
+    panels[-1].legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,1 @@
+"""Scores beside the events: a friend tree for each file, entry by entry."""

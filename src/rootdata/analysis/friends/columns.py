@@ -1,0 +1,251 @@
+"""What is written beside each event: its number, whether it was selected, scores, observers, weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootdata.analysis.friends.conform import check_branch, conform
+from rootdata.analysis.friends.scorer import Scorer, Scores
+from rootdata.analysis.friends.tree import Arrays, plain_name
+from rootdata.bundle.assemble import cut_groups
+from rootdata.bundle.manifest import Manifest
+from rootdata.errors import BranchError, ConfigError, DataError
+from rootdata.events import selection
+from rootdata.events.selection import Block
+from rootdata.events.split import NO_PART
+from rootdata.expressions.grammar import parse
+from rootdata.io.trees import Tree
+from rootdata.jagged import Columns
+from rootdata.missing import Bools
+from rootdata.options.data import DataConfig, parse_data
+from rootdata.table import take
+
+ENTRY, SELECTED, PART = "entry", "selected", "part"
+OF_THE_BUNDLE = "bundle"
+NOMINAL = "nominal"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FriendOptions:
+    """What is wanted beside the scores.
+
+    Parameters
+    ----------
+    fill : stands for a score of an event that is not selected
+    cut : ``bundle`` selects what the training selected; ``None`` all events; else an expression
+    observers : column name to branch or expression; ``None`` for those of the training
+    weights : name of a variation to the event's weight under it, an expression; ``nominal`` is that without one
+    parts : whether to say which part of the training's data an event is in
+    """
+
+    fill: float = -1.0
+    cut: str | None = OF_THE_BUNDLE
+    observers: Mapping[str, str] | None = None
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    parts: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return dataclasses.asdict(self)
+
+
+def score_names(columns: Sequence[str], regressions: Sequence[str]) -> tuple[str, ...]:
+    """Name the columns of scores: ``score_<class>``, and those of regressions as they are called."""
+    return tuple(plain_name(name) if name in regressions else f"score_{plain_name(name)}" for name in columns)
+
+
+def weight_name(variation: str) -> str:
+    """Name the column of the weights under a variation; ``nominal`` is none."""
+    return "weight" if variation == NOMINAL else f"weight_{plain_name(variation)}"
+
+
+class FriendColumns:
+    """Makes the columns of one model's friend trees.
+
+    Parameters
+    ----------
+    scorer : gives the scores
+    wanted : what stands beside them
+
+    Raises
+    ------
+    ConfigError
+        For names that are taken, and expressions that can't be parsed.
+    """
+
+    def __init__(self, scorer: Scorer, wanted: FriendOptions) -> None:
+        manifest = scorer.manifest
+        self.scorer = scorer
+        self._fill = np.float32(wanted.fill)
+        self._cuts = _cuts_of(manifest, wanted.cut)
+        observers = _of_the_training(manifest) if wanted.observers is None else wanted.observers
+        self.scores = score_names(manifest.columns, manifest.regressions)
+        self._weights = tuple(weight_name(name) for name in wanted.weights)
+        self._config = _config(
+            manifest,
+            {plain_name(name): text for name, text in observers.items()}
+            | dict(zip(self._weights, wanted.weights.values(), strict=True)),
+        )
+        self._has_parts = wanted.parts
+        fixed = (ENTRY, SELECTED, *([PART] if wanted.parts else []), *self.scores)
+        _check_names((*fixed, *map(plain_name, observers), *self._weights))
+
+    def of(self, tree: Tree) -> FriendColumnsOfFile:
+        """Look at what an open tree holds, and say which of its branches are read.
+
+        Raises
+        ------
+        BranchError
+            For a branch that is absent or of another kind; names file, tree, and the nearest branches.
+        """
+        for spec in self.scorer.manifest.branches:
+            check_branch(tree, spec)
+        beside = selection.observer_branches(self._config)
+        if self._has_parts:
+            beside += selection.split_branches(self._config)
+        for name in beside:
+            _check_there(name, tree)
+        cuts = tuple(self._known_of(group, tree) for group in self._cuts)
+        needed = [*(spec.name for spec in self.scorer.manifest.branches), *beside]
+        needed += [name for group in cuts for cut in group for name in selection.branches_of(cut, self._config)]
+        return FriendColumnsOfFile(columns=self, branches=tuple(dict.fromkeys(needed)), cuts=cuts)
+
+    def _known_of(self, group: Sequence[str], tree: Tree) -> tuple[str, ...]:
+        """Keep the cuts of a group, one for each sample, for which the file has the branches."""
+        known, missed = [], None
+        for cut in group:
+            try:
+                for name in selection.branches_of(cut, self._config):
+                    tree.describe(name)
+                known.append(cut)
+            except BranchError as error:
+                missed = missed or error
+        if not known and missed is not None:
+            raise BranchError(f"{missed}; the bundle's cut needs it: cut=null scores all events")
+        return tuple(known)
+
+    def make(self, raw: Columns, cuts: Sequence[Sequence[str]], block: Block) -> Arrays:
+        """Make the columns of a block.
+
+        Parameters
+        ----------
+        raw : branch name to column
+        cuts : groups of cuts; of each group an event has to pass one
+        block : where the columns come from
+        """
+        n = block.stop - block.start
+        selected = np.ones(n, bool)
+        for group in cuts:
+            selected &= functools.reduce(np.logical_or, (self._passes(cut, raw, block) for cut in group))
+        beside = selection.observed(self._config, raw, block=block)
+        scores = self._scores(raw, selected, block)
+        made: dict[str, npt.NDArray[Any]] = {ENTRY: np.arange(block.start, block.stop), SELECTED: selected}
+        if self._has_parts:
+            parts = selection.parts_of(self._config, raw, block=block)
+            made[PART] = np.where(parts < NO_PART, parts, -1).astype(np.int8)
+        made |= dict(zip(self.scores, scores.T, strict=True))
+        return made | {name: self._held(name, values, selected, block) for name, values in beside.items()}
+
+    def _passes(self, cut: str, raw: Columns, block: Block) -> Bools:
+        return selection.passes(cut, self._config, raw, num_events=block.stop - block.start, where=str(block))
+
+    def _scores(self, raw: Columns, selected: Bools, block: Block) -> Scores:
+        """Score the selected events: (n, columns), the fill value for the others."""
+        scores = np.full((len(selected), len(self.scores)), self._fill, np.float32)
+        table = conform(raw, self.scorer.manifest.branches, block)
+        rows = np.flatnonzero(selected)
+        if len(rows):
+            chosen = table if len(rows) == table.num_events else take(table, rows)
+            scores[rows] = self.scorer.scores(chosen, where=str(block))
+        bad = np.flatnonzero(selected & ~np.isfinite(scores).all(axis=1))
+        if len(bad):
+            raise DataError(
+                f"{self.scorer.name} gives NaN or infinity for entry {block.start + int(bad[0])} of "
+                f"{block.location.path}; its values are beyond what the model can be used for: cut such events away, "
+                "cut='...'"
+            )
+        return scores
+
+    def _held(self, name: str, values: npt.NDArray[Any], selected: Bools, block: Block) -> npt.NDArray[Any]:
+        """Bring a weight to float32; one of a selected event has to be a number."""
+        if name not in self._weights:
+            return values
+        with np.errstate(over="ignore"):
+            single = values.astype(np.float32)
+        bad = np.flatnonzero(selected & ~np.isfinite(single))
+        if len(bad):
+            raise DataError(
+                f"weights: {name!r} is missing or not finite at entry {block.start + int(bad[0])} of "
+                f"{block.location.path}; give such events a value: where(isnan(x), 0, x)"
+            )
+        return single
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FriendColumnsOfFile:
+    """The columns for one file.
+
+    Parameters
+    ----------
+    columns : of the model
+    branches : that are read
+    cuts : groups of those cuts of which the file has the branches
+    """
+
+    columns: FriendColumns
+    branches: tuple[str, ...]
+    cuts: tuple[tuple[str, ...], ...]
+
+    def __call__(self, raw: Columns, block: Block) -> Arrays:
+        """Make the columns of a block of the file."""
+        return self.columns.make(raw, self.cuts, block)
+
+
+def _check_there(name: str, tree: Tree) -> None:
+    try:
+        tree.describe(name)
+    except BranchError as error:
+        raise BranchError(
+            f"{error}; an observer, a weight or the split needs it: check what is to be written"
+        ) from error
+
+
+def _cuts_of(manifest: Manifest, cut: str | None) -> tuple[tuple[str, ...], ...]:
+    if cut == OF_THE_BUNDLE:
+        return cut_groups(manifest.selection) or ()
+    if cut is None:
+        return ()
+    parse(cut, where="cut")
+    return ((cut,),)
+
+
+def _of_the_training(manifest: Manifest) -> Mapping[str, str]:
+    """Return the observers of the training, as far as the manifest says it."""
+    data = manifest.training.get("data")
+    found = data.get("observers") if isinstance(data, Mapping) else None
+    if isinstance(found, Mapping):
+        return {str(name): str(text) for name, text in found.items()}
+    return {str(text): str(text) for text in found} if isinstance(found, list | tuple) else {}
+
+
+def _config(manifest: Manifest, observers: Mapping[str, str]) -> DataConfig:
+    more: dict[str, Any] = {"observers": observers}
+    if manifest.selection is not None and manifest.selection.split:
+        more["split"] = manifest.selection.split
+    return parse_data({**manifest.features, "samples": {"events": {"files": "events"}}, **more})
+
+
+def _check_names(names: Sequence[str]) -> None:
+    lowered = [name.lower() for name in names]
+    twice = next((name for name in names if lowered.count(name.lower()) > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"two columns of the friend tree would be called {twice!r}; call the observer otherwise: "
+            "observers: {name: expression}"
+        )

@@ -1,0 +1,144 @@
+"""A file with one tree of numbers, written in constant memory, and what it says of how they were made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import uproot
+
+from rootdata import disk
+from rootdata.causes import told
+from rootdata.errors import FileError
+
+TREE = "Friends"
+KINDS = ("TTree", "RNTuple")
+ORIGIN = "rootdata"  # name of the text in a file that says how it was made
+ROWS = 100_000  # that are written at once: a basket, or a cluster
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def plain_name(name: str) -> str:
+    """Write a name so that it can be used in ROOT without quotes.
+
+    Examples
+    --------
+    >>> plain_name("Jet.pt[0] / HT")
+    'Jet_pt_0_HT'
+    """
+    word = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "_"
+    return f"_{word}" if word[0].isdigit() else word
+
+
+class FriendTreeWriter:
+    """Appends rows to the tree of an open file.
+
+    Parameters
+    ----------
+    file : of uproot
+    tree : its name
+    kind : one of :data:`KINDS`
+    types : column name to its number type
+    """
+
+    def __init__(self, file: Any, *, tree: str, kind: str, types: Mapping[str, np.dtype[Any]]) -> None:
+        make = file.mkrntuple if kind == "RNTuple" else file.mktree
+        self._tree = make(tree, dict(types))
+        self._waiting: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in types}
+        self._types = types
+        self._rows = 0
+
+    def write(self, columns: Arrays) -> None:
+        """Append rows: every column, (n,) each."""
+        for name, parts in self._waiting.items():
+            parts.append(columns[name].astype(self._types[name], copy=False))
+        self._rows += len(next(iter(columns.values())))
+        if self._rows >= ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that wait for others to be written with them."""
+        if self._rows:
+            self._tree.extend({name: np.concatenate(parts) for name, parts in self._waiting.items()})
+        self._waiting, self._rows = {name: [] for name in self._waiting}, 0
+
+
+@contextlib.contextmanager
+def writing(
+    path: Path, types: Mapping[str, np.dtype[Any]], *, origin: Mapping[str, Any], tree: str = TREE, kind: str = "TTree"
+) -> Iterator[FriendTreeWriter]:
+    """Give the writer of a file, which takes its name when the block ends well, and disappears when it doesn't.
+
+    Parameters
+    ----------
+    path : replaced as a whole; folders above it are made
+    types : column name to its number type
+    origin : how the numbers were made, for :func:`origin_of`
+    tree : its name
+    kind : one of :data:`KINDS`
+
+    Raises
+    ------
+    FileError
+        Where it can't be written; what was there stays.
+    """
+    with (
+        _told(path),
+        disk.writing(path) as file,
+        os.fdopen(os.dup(file.fileno()), "r+b") as sink,  # uproot reads what it has written
+        uproot.recreate(sink) as target,
+    ):
+        target[ORIGIN] = json.dumps(origin)
+        writer = FriendTreeWriter(target, tree=tree, kind=kind, types=types)
+        yield writer
+        writer.flush()
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileError:  # of what is read meanwhile
+        raise
+    except OSError as error:
+        raise FileError(told(f"{path} can't be written", error)) from error
+
+
+def origin_of(path: Path) -> dict[str, Any] | None:
+    """Return what a file says of how it was made; ``None`` where it says nothing that can be read."""
+    try:
+        with uproot.open(path) as file:
+            found = json.loads(str(file[ORIGIN]))
+    except Exception:  # noqa: BLE001 - whatever lies there, it is none of ours
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def refuse_others(paths: Iterable[Path], checksum: str, *, force: bool) -> None:
+    """Refuse to write over what another model, or somebody else, wrote.
+
+    Parameters
+    ----------
+    paths : that are to be written
+    checksum : of the model
+    force : let it be
+
+    Raises
+    ------
+    FileError
+    """
+    for path in paths if not force else ():
+        if not path.exists():
+            continue
+        found = origin_of(path) or {}
+        if found.get("checksum") != checksum:
+            other = f"holds scores of another model, {found['model']!r}" if "model" in found else "is no file of scores"
+            raise FileError(f"{path} exists and {other}; choose another folder, or overwrite it with force=true")

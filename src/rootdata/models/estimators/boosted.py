@@ -1,0 +1,134 @@
+"""What trees of any library that boosts them have in common: rounds, and events that are kept as bins."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rootdata import disk
+from rootdata.errors import ConfigError
+from rootdata.loading.dataset import RootDataset
+from rootdata.models.estimators.estimator import Arrays, Estimator, arrays_of
+from rootdata.models.estimators.libraries import needed, said
+from rootdata.models.estimators.rounds import Rounds
+from rootdata.options import values
+
+
+class Boosted(Estimator):
+    """Boosted trees: each round adds one, or one for each of more than two classes.
+
+    The library reads the events as training begins and keeps them as bins, without which the memory would be that of
+    all events.
+
+    Parameters
+    ----------
+    shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``
+    classes : how many
+    trees : rounds between two looks at the validation part, which are an epoch
+    params : of the library, by its names
+    threads : by default as many as torch has
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        classes: int,
+        trees: int,
+        params: Mapping[str, Any],
+        threads: int | None,
+    ) -> None:
+        super().__init__(shapes, classes=classes)
+        needed(self.library)
+        self.trees = values.positive(trees, "model.trees")
+        self.threads = torch.get_num_threads() if threads is None else values.positive(threads, "model.threads")
+        self.params = dict(params)
+        self._check()
+        self._events: RootDataset | None = None
+        self._train: Any = None
+        self._held = contextlib.ExitStack()
+        self._forgotten = weakref.finalize(self, self._held.close)  # however the process ends, but by kill -9
+
+    def _check(self) -> None:
+        """Let the library look at its options: one event of each class, one round.
+
+        Raises
+        ------
+        ConfigError
+            With what it says.
+        """
+        x = np.zeros((self.classes, self.n_inputs), np.float32)
+        reason = said(lambda: self.tried(x, np.arange(self.classes)))
+        if reason:
+            raise ConfigError(f"model: {self.library} refuses its options: {reason}; check model.params and the others")
+
+    def epoch_of(self, events: RootDataset) -> Rounds:
+        """Say what an epoch is made of."""
+        self._events = events
+        return Rounds(events, self.trees)
+
+    def read(self) -> Iterator[Arrays]:
+        """Yield the training events in batches, the same ones in the same order each time."""
+        if self._events is None:
+            raise ConfigError(
+                f"{type(self).__name__} reads the training events by itself; give the trainer a RootDataModule"
+            )
+        return arrays_of(self._events, mean_weight=self.mean_weight)
+
+    @property
+    def num_events(self) -> int:
+        """Training events that :meth:`read` yields."""
+        events = self._events
+        return 0 if events is None else min(events.num_events, len(events) * events.order.batch_size)
+
+    def place(self) -> Path:
+        """Make a folder for what is kept on disk while it trains, beside the outputs."""
+        return self._held.enter_context(disk.making(Path(self.trainer.default_root_dir, "bins")))
+
+    def learn(self, batch: Any) -> None:
+        """Do one round, whose number is the batch; with the first one the events are read."""
+        if self._train is None:
+            self._train = self.binned()
+            self.begin(self._train, int(batch))
+        self.grow(int(batch))
+
+    def binned(self) -> Any:
+        """Read the training events into the library's own form."""
+        raise NotImplementedError
+
+    def begin(self, events: Any, rounds: int) -> None:
+        """Begin with no tree, or go on behind those of a checkpoint.
+
+        Parameters
+        ----------
+        events : as :meth:`binned` made them
+        rounds : that were done before
+        """
+        raise NotImplementedError
+
+    def grow(self, number: int) -> None:
+        """Do a round."""
+        raise NotImplementedError
+
+    def tried(self, x: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> Any:
+        """Return trees of one round with a few events."""
+        raise NotImplementedError
+
+    def on_fit_end(self) -> None:
+        """Forget the bins."""
+        self._forget()
+
+    def teardown(self, stage: str) -> None:  # noqa: ARG002
+        """Forget the bins."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._train = None
+        self._held.close()

@@ -1,0 +1,158 @@
+"""Trees boosted by XGBoost, out of the stream of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootdata.models.estimators.boosted import Boosted
+from rootdata.models.estimators.estimator import Arrays, Logits, refuse_negative
+from rootdata.models.estimators.libraries import converter
+
+if TYPE_CHECKING:
+    import xgboost
+
+
+class XGBoost(Boosted):
+    """Trees boosted by XGBoost.
+
+    The events are read three times as training begins and kept as bins: on disk with ``external_memory``, beside the
+    outputs, and in memory without.
+
+    Parameters
+    ----------
+    shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``
+    classes : how many
+    trees : rounds between two looks at the validation part, which are an epoch
+    depth : of each tree
+    lr : how much of each tree counts
+    external_memory : whether the bins are kept on disk
+    threads : by default as many as torch has
+    seed : of what is drawn by chance
+    params : further ones of the library, by its names
+    """
+
+    library = "xgboost"
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        classes: int = 2,
+        trees: int = 10,
+        depth: int = 6,
+        lr: float = 0.1,
+        external_memory: bool = True,
+        threads: int | None = None,
+        seed: int = 0,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._booster: xgboost.Booster | None = None
+        self._is_external = external_memory
+        goal = {"objective": "binary:logistic"} if classes == 2 else {"objective": "multi:softprob"}
+        own = {"tree_method": "hist", "max_depth": depth, "learning_rate": lr, "seed": seed, **goal}
+        super().__init__(shapes, classes=classes, trees=trees, params=own | dict(params or {}), threads=threads)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        more = {} if self.classes == 2 else {"num_class": self.classes}
+        return {"nthread": self.threads, **more, **self.params}
+
+    def on_fit_start(self) -> None:
+        """Refuse weights that XGBoost does not take."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        refuse_negative("XGBoost", data, remedy="model=lightgbm does, or take weight=abs(...)")
+
+    def binned(self) -> Any:
+        """Read the training events as bins."""
+        import xgboost
+
+        stream = _stream(self.read, self.place() if self._is_external else None)
+        kind = xgboost.ExtMemQuantileDMatrix if self._is_external else xgboost.QuantileDMatrix
+        return kind(stream, max_bin=self.params.get("max_bin"), nthread=self.threads)
+
+    def begin(self, events: Any, rounds: int) -> None:
+        """Begin with no tree, or go on behind those of a checkpoint."""
+        import xgboost
+
+        kept = bytearray(self.to_bytes()) if rounds else None
+        self._booster = xgboost.Booster(self._options, [events], model_file=kept)
+
+    def grow(self, number: int) -> None:
+        """Do a round."""
+        self.fitted.update(self._train, number)
+
+    def tried(self, x: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> Any:
+        """Return trees of one round with a few events."""
+        import xgboost
+
+        return xgboost.train(self._options, xgboost.QuantileDMatrix(x, label), 1)
+
+    def try_on(self, x: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> None:
+        """Do one round with a few events."""
+        self._booster = self.tried(x, label)
+
+    @property
+    def fitted(self) -> xgboost.Booster:
+        """The trees."""
+        if self._booster is None:
+            raise self.untrained()
+        return self._booster
+
+    def raw(self, x: npt.NDArray[np.float32]) -> Logits | None:
+        """Give the logits of events."""
+        return None if self._booster is None else self._booster.inplace_predict(x, predict_type="margin")
+
+    def native(self, x: npt.NDArray[np.float32]) -> Logits:
+        """Give the probabilities of all classes, or of that with label 1."""
+        found: Logits = self.fitted.inplace_predict(x)
+        return found
+
+    def to_bytes(self) -> bytes:
+        """Write the trees as JSON."""
+        return b"" if self._booster is None else bytes(self._booster.save_raw("json"))
+
+    def of_bytes(self, kept: bytes) -> None:
+        """Take over trees."""
+        import xgboost
+
+        self._booster = xgboost.Booster(self._options, model_file=bytearray(kept))
+
+    def graph(self) -> Any:
+        """Write the trees as an ONNX graph."""
+        onnxmltools = converter("onnxmltools")
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        return onnxmltools.convert_xgboost(self.fitted, initial_types=[("x", FloatTensorType([None, self.n_inputs]))])
+
+
+def _stream(read: Callable[[], Iterator[Arrays]], folder: Path | None) -> Any:
+    """Wrap batches so that XGBoost reads them, several times.
+
+    Parameters
+    ----------
+    read : begins anew
+    folder : of what is kept on disk; None for nothing
+    """
+    import xgboost
+
+    class EventIter(xgboost.DataIter):  # type: ignore[misc] # its types are not looked into
+        def __init__(self) -> None:
+            super().__init__(cache_prefix=None if folder is None else str(folder / "bins"))
+            self._batches: Iterator[Arrays] = iter(())
+
+        def reset(self) -> None:
+            self._batches = read()
+
+        def next(self, input_data: Any) -> bool:
+            batch = next(self._batches, None)
+            if batch is None:
+                return False
+            input_data(data=batch["x"], label=batch["label"], weight=batch["weight"])
+            return True
+
+    return EventIter()

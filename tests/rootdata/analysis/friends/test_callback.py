@@ -1,0 +1,99 @@
+"""What Lightning tests or predicts stands beside the events, entry by entry."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+import uproot
+
+from rootdata.analysis.friends.callback import FriendWriter
+from rootdata.analysis.friends.predict import predict
+from rootdata.errors import ConfigError, FileError
+from rootdata.training import metrics
+
+
+def arrays(path):
+    return uproot.open(path)["Friends"].arrays(library="np")
+
+
+def trainer(*callbacks, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return pl.Trainer(accelerator="cpu", enable_checkpointing=False, callbacks=list(callbacks), **quiet, **options)
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        yield
+
+
+def test_a_test_writes_the_scores_of_its_events(analysis, tmp_path):
+    predict(analysis.bundle, str(analysis.events), out=tmp_path, parts=True)
+    scores, labels, weights = [], [], []
+    for number in range(4):
+        found = arrays(analysis.run / f"friends/{number}_Friend.root")
+        expected = arrays(tmp_path / f"{number}_Friend.root")
+        given = expected["selected"] & (expected["part"] == 2)
+        assert found["entry"].tolist() == expected["entry"].tolist()
+        assert found["selected"].tolist() == given.tolist()
+        assert found["score_signal"][given] == pytest.approx(expected["score_signal"][given], abs=2e-6)
+        assert found["event"][given].tolist() == expected["event"][given].tolist()
+        assert set(found["score_signal"][~given].tolist()) == {-1.0}
+        assert not found["weight"][~given].any()
+        scores.append(found["score_signal"][given])
+        labels.append(found["label"][given])
+        weights.append(found["weight"][given])
+    told = json.loads((analysis.run / "metrics.json").read_text())
+    area = metrics.auc(*map(np.concatenate, (scores, labels)), weight=np.concatenate(weights))
+    assert area == pytest.approx(told["auc"], abs=1e-6)
+    assert [p.name for p in Path(analysis.run, "friends").iterdir() if p.name.startswith(".")] == []
+
+
+class Scores(pl.LightningModule):
+    """A network of somebody's own, which returns its scores alone."""
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.arange(width, dtype=torch.float32))
+
+    def predict_step(self, batch):
+        """Return scores that tell the entry."""
+        return batch["index"][:, 2:].float() + self.weight
+
+
+def test_scores_alone_are_enough(analysis, tmp_path):
+    writer = FriendWriter(tmp_path, kind="RNTuple", name="own", fill=-7)
+    trainer(writer).predict(Scores(width=2), datamodule=analysis.data, return_predictions=False)
+    assert [path.name for path in writer.paths] == [f"{n}_Friend.root" for n in range(4)]
+    found = uproot.open(writer.paths[3])["own"].arrays(library="np")
+    rows = found["selected"]
+    assert 0 < rows.sum() < len(rows)
+    assert found["score_background"].tolist() == np.where(rows, found["entry"], -7).tolist()
+    assert found["score_signal"].tolist() == np.where(rows, found["entry"] + 1, -7).tolist()
+
+
+def test_another_model_is_not_written_over(analysis, tmp_path):
+    def go(width, **how):
+        return trainer(FriendWriter(tmp_path, **how), limit_predict_batches=1).predict(
+            Scores(width=width), datamodule=analysis.data
+        )
+
+    go(1)
+    go(1)
+    with pytest.raises(FileError, match=r"holds scores of another model, 'Scores'; .* force=true"):
+        go(2)
+    go(2, force=True)
+    assert "score_background" in arrays(tmp_path / "0_Friend.root")
+
+
+def test_without_a_data_module_nobody_knows_the_files(tmp_path):
+    loader = torch.utils.data.DataLoader([{"x": torch.zeros(1)}])
+    with pytest.raises(ConfigError, match="has no RootDataModule"):
+        trainer(FriendWriter(tmp_path)).predict(Scores(width=1), loader)

@@ -1,0 +1,264 @@
+"""Scores beside the events: the same as in training, entry by entry, whatever was there before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import uproot
+from files_for_tests import add, branches, files_below, make_events, write
+from servers_for_tests import HTTPServer
+
+from rootdata.analysis.friends.predict import predict
+from rootdata.errors import BranchError, BundleError, ConfigError, DataError, ExpressionError, FileError
+from rootdata.training import metrics
+
+TEST = 2  # the number of the part
+
+
+def arrays(path: Path, tree: str = "Friends") -> dict[str, Any]:
+    """Read a tree with uproot alone."""
+    return dict(uproot.open(path)[tree].arrays(library="np"))
+
+
+@pytest.fixture(scope="module")
+def friends(analysis, tmp_path_factory) -> Path:
+    """The scores of all files, with the part that each event is in."""
+    folder = tmp_path_factory.mktemp("friends")
+    predict(analysis.bundle, str(analysis.events), out=folder, parts=True, workers=2)
+    return folder
+
+
+def test_each_entry_has_its_row(analysis, friends):
+    for number in range(4):
+        events, found = arrays(analysis.events / f"{number}.root", "Events"), arrays(friends / f"{number}_Friend.root")
+        assert found["entry"].tolist() == list(range(len(events["met"])))
+        assert found["event"].tolist() == events["event"].tolist()
+        assert found["selected"].tolist() == (events["met"] > 10).tolist()
+        assert (found["score_signal"][~found["selected"]] == -1).all()
+        assert ((found["score_signal"] > 0) == found["selected"]).all()
+
+
+def test_scores_and_parts_are_those_of_training(analysis, friends):
+    found = [arrays(friends / f"{number}_Friend.root") for number in range(4)]
+    seen = 0
+    for batch in analysis.data.test_dataloader():
+        with torch.no_grad():
+            scores = analysis.network.scores(batch).numpy()
+        for (_, file, entry), score in zip(batch["index"].tolist(), scores.tolist(), strict=True):
+            assert found[file]["score_signal"][entry] == pytest.approx(score, abs=2e-6)
+            assert found[file]["part"][entry] == TEST
+            seen += 1
+    assert seen == sum(int(((f["part"] == TEST) & f["selected"]).sum()) for f in found)
+
+
+def test_the_area_under_the_curve_is_that_of_the_report(analysis, friends):
+    told = json.loads((analysis.run / "metrics.json").read_text())
+    columns: dict[str, list[Any]] = {"score": [], "label": [], "weight": []}
+    for number in range(4):
+        events, found = arrays(analysis.events / f"{number}.root", "Events"), arrays(friends / f"{number}_Friend.root")
+        rows = found["selected"] & (found["part"] == TEST)
+        columns["score"].append(found["score_signal"][rows])
+        columns["label"].append(events["is_signal"][rows])
+        columns["weight"].append(events["weight"][rows])
+    score, label, weight = (np.concatenate(parts) for parts in columns.values())
+    assert told["events"] == len(score)
+    assert metrics.auc(score, label, weight=weight) == pytest.approx(told["auc"], abs=1e-6)
+
+
+def test_what_is_there_is_left_and_what_changed_is_made_again(analysis, tmp_path):
+    write(tmp_path / "in/x.root", make_events(50, 7))
+    write(tmp_path / "in/y.root", make_events(60, 8))
+    first = predict(analysis.bundle, f"{tmp_path}/in/*.root", out=tmp_path)
+    assert [len(first.written), len(first.skipped)] == [2, 0]
+    before = {path: path.stat().st_mtime_ns for path in first.written}
+    write(tmp_path / "in/y.root", make_events(61, 9))
+    again = predict(analysis.bundle, f"{tmp_path}/in/*.root", out=tmp_path)
+    assert [path.name for path in again.skipped] == ["x_Friend.root"]
+    assert again.skipped[0].stat().st_mtime_ns == before[again.skipped[0]]
+    assert arrays(tmp_path / "y_Friend.root")["event"].tolist() == list(range(9000, 9061))
+    assert files_below(tmp_path) == ["in", "in/x.root", "in/y.root", "x_Friend.root", "y_Friend.root"]
+    others = predict(analysis.bundle, f"{tmp_path}/in/*.root", out=tmp_path, observers=["met"])
+    assert len(others.written) == 2
+    assert set(arrays(tmp_path / "x_Friend.root")) == {"entry", "selected", "score_signal", "met"}
+
+
+@pytest.mark.parametrize("kind", ["TTree", "RNTuple"])
+@pytest.mark.parametrize("events", [0, 1, 40])
+def test_empty_and_unselected_files_are_aligned_too(analysis, tmp_path, kind, events):
+    none = {**make_events(events, 1), "met": np.zeros(events, np.float32)}
+    write(tmp_path / "none.root", none, kind=kind)
+    predict(analysis.bundle, str(tmp_path / "none.root"), out=tmp_path / "out", kind=kind, parts=True)
+    found = arrays(tmp_path / "out/none_Friend.root")
+    assert found["entry"].tolist() == list(range(events))
+    assert found["score_signal"].tolist() == [-1.0] * events
+    assert (found["event"].dtype, found["part"].dtype) == (np.int64, np.int8)
+
+
+def test_of_several_trees_that_of_the_training_is_read(analysis, tmp_path):
+    path = tmp_path / "in/x.root"
+    write(path, make_events(40, 3))
+    with uproot.update(path) as file:
+        add(file, make_events(30, 4), tree="Others")
+    predict(analysis.bundle, str(path), out=tmp_path / "own")
+    assert arrays(tmp_path / "own/x_Friend.root")["event"].tolist() == list(range(3000, 3040))
+    predict(analysis.bundle, [f"{path}:Others", f"{path}:Events"], out=tmp_path / "both")
+    assert arrays(tmp_path / "both/x_Others_Friend.root")["event"].tolist() == list(range(4000, 4030))
+    assert arrays(tmp_path / "both/x_Events_Friend.root")["event"].tolist() == list(range(3000, 3040))
+
+
+def test_what_stands_beside_the_scores_is_chosen(analysis, tmp_path):
+    write(tmp_path / "x.root", {**make_events(60, 3), "Jet.id": np.arange(60, dtype="i2")})
+    options = {
+        "observers": {"n.jets": "count(Jet_pt)", "Jet.id": "Jet.id", "high": "met > 50"},
+        "weights": {"nominal": "weight", "up": "weight * 2", "flat": 3},
+    }
+    found = arrays(only(predict(analysis.bundle, str(tmp_path / "x.root"), out=tmp_path, cut=None, **options)))
+    weight = make_events(60, 3)["weight"].astype("f4")
+    assert list(found) == [
+        "entry", "selected", "score_signal", "n_jets", "Jet_id", "high", "weight", "weight_up", "weight_flat",
+    ]  # fmt: skip
+    assert found["selected"].all()
+    assert (found["weight"] == weight).all()
+    assert (found["weight_up"] == 2 * weight).all()
+    assert (found["weight_flat"] == 3).all()
+    assert found["Jet_id"].tolist() == list(range(60))
+    assert found["high"].dtype == bool
+    fewer = arrays(only(predict(analysis.bundle, str(tmp_path / "x.root"), out=tmp_path, cut="met > 50", fill=-9)))
+    assert (fewer["score_signal"] == np.where(found["high"], found["score_signal"], np.float32(-9))).all()
+
+
+def only(found):
+    (path,) = found.written
+    return path
+
+
+def test_numbers_of_other_types_are_taken_and_never_changed_silently(analysis, tmp_path):
+    columns = make_events(30, 3)
+    write(tmp_path / "same.root", columns)
+    write(tmp_path / "wide.root", {**columns, "met": columns["met"].astype("f8")})
+    predict(analysis.bundle, str(tmp_path / "*.root"), out=tmp_path / "o")
+    same, wide = (arrays(tmp_path / f"o/{name}_Friend.root") for name in ("same", "wide"))
+    assert same["score_signal"].tolist() == wide["score_signal"].tolist()
+    columns["met"] = columns["met"].astype("f8")
+    columns["met"][7] = 1e300
+    write(tmp_path / "huge.root", columns)
+    with pytest.raises(DataError, match=r"'met' is 1e\+300 at entry 7 of .*huge.root .*float32, which can't hold that"):
+        predict(analysis.bundle, str(tmp_path / "huge.root"), out=tmp_path / "o")
+    assert not (tmp_path / "o/huge_Friend.root").exists()
+
+
+def bad(analysis, folder):
+    """Make what is wrong: a name to options, and words of the sentence that is told."""
+    write(folder / "x.root", {"mett": np.zeros(3, "f4"), "Jet": make_events(3)["Jet"]})
+    write(folder / "flat.root", {**branches(make_events(3)), "Jet_pt": np.zeros(3, "f4")})
+    write(folder / "good.root", make_events(3))
+    (folder / "other").mkdir()
+    (folder / "other/good_Friend.root").write_bytes(b"mine")
+    (folder / "none").mkdir()
+    bundle, good = str(analysis.bundle), f"{folder}/good.root"
+    return {
+        "inputs": ((bundle, f"{folder}/x.root"), {}, BranchError, "'met' not found; nearest: 'mett' .*'Events'"),
+        "kind": ((bundle, f"{folder}/flat.root"), {}, BranchError, "'Jet_pt': got one number .* takes a list an event"),
+        "observer": ((bundle, good), {"observers": ["evnt"]}, BranchError, "'evnt' not found; nearest: 'event'"),
+        "files": ((bundle, f"{folder}/z*.root"), {}, FileError, "no file matches"),
+        "none": ((bundle, []), {}, ConfigError, "files: got none"),
+        "bundle": ((str(folder / "none"), good), {}, BundleError, "is no bundle, it has no manifest.json"),
+        "above": ((str(analysis.bundle.parent), good), {}, BundleError, "did you mean .*bundle"),
+        "absent": ((str(folder / "nothing"), good), {}, BundleError, "is no folder"),
+        "scheme": (("htp://host/models/x", good), {}, ConfigError, "begins with http:// or https://; nearest: 'http'"),
+        "exists": ((bundle, good), {"out": folder / "other"}, FileError, "is no file of scores; .* force=true"),
+        "names": ((bundle, good), {"observers": {"Entry": "met"}}, ConfigError, "would be called 'entry'"),
+        "cut": ((bundle, good), {"cut": "met >"}, ExpressionError, "cut"),
+        "number": ((bundle, good), {"kind": "ttree"}, ConfigError, "kind: got 'ttree'"),
+        "weights": ((bundle, good), {"weights": {"up": "where(met > 1e9, 1, log(-1))"}}, DataError, "'weight_up' is"),
+    }  # fmt: skip
+
+
+def test_mistakes_are_told_in_one_sentence_before_anything_is_written(analysis, tmp_path):
+    for name, (words, options, kind, told) in bad(analysis, tmp_path).items():
+        before = files_below(tmp_path)
+        with pytest.raises(kind, match=told) as error:
+            predict(*words, **{"out": tmp_path / "out", "cut": None if name == "weights" else "bundle"} | options)
+        assert "\n" not in str(error.value) or kind is ExpressionError, name  # which points at the place
+        assert [f for f in files_below(tmp_path) if f != "out"] == before, name
+
+
+def test_another_models_scores_are_left_unless_forced(analysis, tmp_path):
+    write(tmp_path / "x.root", make_events(20, 3))
+    path = only(predict(analysis.bundle, str(tmp_path / "x.root"), out=tmp_path))
+    other = tmp_path / "other"
+    shutil.copytree(analysis.bundle, other)
+    plain = json.loads((other / "manifest.json").read_text())
+    plain["selection"]["cut"] = None
+    (other / "manifest.json").write_text(json.dumps(plain))
+    content = path.read_bytes()
+    with pytest.raises(FileError, match=r"holds scores of another model, '.*/bundle'; .* force=true"):
+        predict(other, str(tmp_path / "x.root"), out=tmp_path)
+    assert path.read_bytes() == content
+    assert only(predict(other, str(tmp_path / "x.root"), out=tmp_path, force=True)) == path
+    assert arrays(path)["selected"].all()
+    write(tmp_path / "in/x.root", make_events(20, 4))
+    with pytest.raises(FileError, match=r"holds the scores of .*/x\.root; "):
+        predict(other, str(tmp_path / "in/x.root"), out=tmp_path)
+
+
+def test_files_elsewhere_are_read_as_those_here(analysis, tmp_path):
+    with HTTPServer(analysis.events) as server:
+        first = predict(
+            analysis.bundle, [f"{server.url}/{n}.root?token=secret" for n in (0, 3)], out=tmp_path, workers=2
+        )
+        again = predict(analysis.bundle, [f"{server.url}/{n}.root?token=other" for n in (0, 3)], out=tmp_path)
+    assert [path.name for path in first.written] == ["0_Friend.root", "3_Friend.root"]
+    assert again.skipped == first.written
+    here = predict(analysis.bundle, [str(analysis.events / f"{n}.root") for n in (0, 3)], out=tmp_path / "here")
+    for one, other in zip(first.written, here.written, strict=True):
+        assert arrays(one)["score_signal"].tolist() == arrays(other)["score_signal"].tolist()
+        assert b"secret" not in one.read_bytes()
+
+
+KILLED = """
+import sys
+from rootdata.analysis.friends.predict import predict
+print("ready", flush=True)
+predict(sys.argv[1], sys.argv[2], out=sys.argv[3], workers=2)
+"""
+
+
+def killed_after(files: int, analysis, events: Path, out: Path) -> int:
+    """Kill -9 a process once so many files are finished and another is begun; return how many are."""
+    words = [sys.executable, "-c", KILLED, str(analysis.bundle), str(events), str(out)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        while process.poll() is None:
+            if len(list(out.glob("*_Friend.root"))) >= files and list(out.glob(".*.partial")):
+                process.kill()
+        assert process.stdout is not None
+    assert process.returncode == -signal.SIGKILL
+    return len(list(out.glob("*_Friend.root")))
+
+
+@pytest.mark.long
+def test_killed_in_the_middle_it_goes_on_with_the_files_that_are_left(analysis, tmp_path):
+    for number in range(5):
+        write(tmp_path / f"in/{number}.root", make_events(60_000, number), steps=range(2000, 60_000, 2000))
+    whole = predict(analysis.bundle, str(tmp_path / "in"), out=tmp_path / "whole")
+    for files in (0, 2):
+        out = tmp_path / f"killed{files}"
+        out.mkdir()
+        finished = killed_after(files, analysis, tmp_path / "in", out)
+        found = predict(analysis.bundle, str(tmp_path / "in"), out=out)
+        assert len(found.skipped) == finished
+        assert finished < 5
+        for path in whole.written:
+            one, other = arrays(path), arrays(out / path.name)
+            assert list(one) == list(other)
+            assert all((one[name] == other[name]).all() for name in one)
+        assert files_below(out) == [path.name for path in whole.written]

@@ -1,0 +1,95 @@
+"""The batches that other frameworks are fed: those of a trainer, as arrays, epoch after epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles_for_tests import make_data
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import SGDClassifier
+
+from rootdata.errors import ConfigError, DataError
+from rootdata.frameworks.batches import Batches, rows_of
+from rootdata.frameworks.sklearn import partial_fit
+from rootdata.loading.datamodule import RootDataModule
+
+
+@pytest.fixture(scope="module")
+def data(samples: Path) -> RootDataModule:
+    return make_data(samples, layout="vector", batch_size=64, weight="1 + nlep")
+
+
+def joined(parts: Any) -> list[np.ndarray]:
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+
+def test_batches_are_those_of_a_torch_loop(data: RootDataModule) -> None:
+    expected = list(data.dataset("train").batches(1))
+    found = list(Batches(data).batches(1))
+    assert len(found) == len(expected) == len(Batches(data))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, values in ours.items():
+            np.testing.assert_array_equal(values, theirs[name].numpy())
+
+
+def test_every_iteration_is_an_epoch_of_the_same_events_in_another_order(data: RootDataModule) -> None:
+    source = Batches(data)
+    (first, *_), (second, *_) = (joined((i["x"], y, w) for i, y, w in source) for _ in range(2))
+    assert len(first) == len(second) == source.num_events
+    assert (first != second).any()
+    np.testing.assert_array_equal(np.sort(first, axis=0), np.sort(second, axis=0))
+    assert source.epoch == 2
+
+
+def test_weights_average_to_one_over_training_events(data: RootDataModule) -> None:
+    _, _, weights = Batches(data).table()
+    assert weights.mean() == pytest.approx(1, rel=1e-5)
+
+
+def test_a_table_has_nan_where_the_mask_says_so(data: RootDataModule) -> None:
+    x, label, weight = Batches(data, "val").table()
+    inputs, labels, weights = joined((rows_of(i, missing=-7), y, w) for i, y, w in Batches(data, "val"))
+    assert np.isnan(x).any()
+    np.testing.assert_array_equal(np.where(np.isnan(x), np.float32(-7), x), inputs)
+    np.testing.assert_array_equal(label, labels)
+    np.testing.assert_array_equal(weight, weights)
+
+
+def test_estimators_learn_from_the_stream_and_from_a_table(data: RootDataModule) -> None:
+    x, label, _ = Batches(data, "test").table()
+    streamed = partial_fit(SGDClassifier(loss="log_loss", random_state=1), data, epochs=3)
+    at_once = HistGradientBoostingClassifier(max_iter=5).fit(*Batches(data, ordered=True).table())
+    for estimator, rows in ((streamed, np.nan_to_num(x)), (at_once, x)):
+        assert set(estimator.classes_) == {0, 1}
+        assert estimator.predict_proba(rows).shape == (len(label), 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "sentence"),
+    [
+        ({}, {"truth": "y"}, "truth: got 'y'; allowed: label, targets"),
+        ({}, {"truth": "targets"}, "truth: got 'targets', and the data have none"),
+        ({"samples": None}, {}, "neither labels nor targets"),
+    ],
+)
+def test_a_truth_that_is_not_there_is_refused(
+    changes: dict[str, Any], arguments: dict[str, str], sentence: str, samples: Path
+) -> None:
+    if "samples" in changes:
+        changes = {"samples": {"a": {"files": str(samples / "*.root")}}}
+    with pytest.raises((ConfigError, DataError), match=sentence):
+        Batches(make_data(samples, **changes), **arguments)
+
+
+def test_tokens_are_no_rows(samples: Path) -> None:
+    with pytest.raises(ConfigError, match="an event is one row in layout=vector"):
+        Batches(make_data(samples)).table()
+
+
+def test_an_estimator_that_wants_all_events_is_told_so(data: RootDataModule) -> None:
+    with pytest.raises(ConfigError, match=r"HistGradientBoostingClassifier has no partial_fit"):
+        partial_fit(HistGradientBoostingClassifier(), data)
