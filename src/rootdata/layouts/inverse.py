@@ -40,9 +40,7 @@ def to_awkward(layout: Layout, arrays: Mapping[str, npt.NDArray[Any]], transform
         if name not in arrays or arrays[name].shape[1:] != shape:
             got = arrays[name].shape if name in arrays else "nothing"
             first = "events + 1" if shape == () else "objects" if name in layout.by_object else "events"
-            raise ShapeError(
-                f"{name}: got {got}; the {layout.kind} layout has ({', '.join(map(str, (first, *shape)))})"
-            )
+            raise ShapeError(f"{name}: got {got}; the {layout.kind} layout has ({', '.join(map(str, (first, *shape)))})")
     flat, objects = layout.form.unpack(layout, {name: arrays[name] for name in layout.shapes})
     record: dict[str, Any] = {n: ak.Array(transforms[n].invert(flat[:, i])) for i, n in enumerate(layout.flat)}
     for c in layout.collections:

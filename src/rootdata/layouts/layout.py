@@ -44,9 +44,7 @@ class Padded:
     length: int
     form: str = "tokens"
     grid: Grid | None = None
-    keeps_all: bool = dataclasses.field(
-        default=False, repr=False
-    )  # of blocks, which are named by this, it says nothing
+    keeps_all: bool = dataclasses.field(default=False, repr=False)  # of blocks, which are named by this, it says nothing
 
     @property
     def limit(self) -> int:

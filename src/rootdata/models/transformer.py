@@ -155,9 +155,7 @@ class Transformer(EncodedClassifier):
         named = [f"of_{name}" in self.momenta for name in self.collections]
         paired = [mask if is_named else torch.zeros_like(mask) for mask, is_named in zip(masks, named, strict=True)]
         there = torch.cat(paired, dim=1)
-        made: Tensor = self.bias(
-            pair_features(torch.cat(list(momenta), dim=1)), there.unsqueeze(2) & there.unsqueeze(1)
-        )
+        made: Tensor = self.bias(pair_features(torch.cat(list(momenta), dim=1)), there.unsqueeze(2) & there.unsqueeze(1))
         return functional.pad(made, (1, 0, 1, 0))
 
 
@@ -176,9 +174,7 @@ class Layer(nn.Module):
         self.heads = heads
         self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
         self.inputs, self.outputs = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.linear = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
-        )
+        self.linear = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
