@@ -387,7 +387,7 @@ def _check_fold(specs: Specs, config: DataConfig) -> None:
     """Refuse a fold without events, or without those of a class that others have."""
     if config.folds is None:
         return
-    of_parts = {part: specs.of_classes(part)[0] for part in PARTS}
+    of_parts = {part: specs.of_classes(part)[0] for part in reversed(PARTS)}
     for part, events in of_parts.items():
         if not specs.num_events(part):
             raise DataError(config.folds.lack(config.fold or 0, part, "selected events"))

@@ -68,7 +68,7 @@ def test_other_sweeps_are_left_alone(composed: Any) -> None:
             "{count: 3, by: event // 1000}",
             "folds: fold 1 has no selected events; take fewer than 3, or another expression than",
         ),
-        ("{count: 4, by: event}", "folds: fold 2 has no events of 'signal'; take fewer"),
+        ("{count: 4, by: event}", "folds: fold 0 has no events of 'signal'; take fewer"),
         ("2", "folds.count: got 2; expected 3 or more"),
         ("{count: 3, by: met}", "expected one whole number an event"),
     ],
@@ -85,7 +85,9 @@ def test_what_can_not_be_trained_is_refused(composed: Any, given: str, said: str
 def test_the_last_sweep_of_the_same_options_is_gone_on_with(composed: Any, tmp_path: Path) -> None:
     words = ["experiment=kfold", "data.folds=3", "resume=auto"]
     for name, more in (("one", []), ("two", []), ("other", ["model.dropout=0.4"])):
-        plain = folds._plain(composed(*words, *more))
+        config = composed(*words, *more)
+        with folds._known(config):
+            plain = folds._plain(config)
         plain["data"]["fold"] = 1
         place = tmp_path / "sweeps" / name / "fold_1"
         place.mkdir(parents=True)
