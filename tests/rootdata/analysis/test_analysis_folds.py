@@ -36,7 +36,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory, write_tree: Any) -> Path:
     folder = tmp_path_factory.mktemp("tested")
     rng = np.random.default_rng(1)
     for label in (0, 1):
-        columns = {"met": rng.normal(label, 1, 150).astype("f4"), "event": np.arange(150) * 3 + label}
+        columns = {"met": rng.normal(label, 1, 150).astype("f4"), "event": np.arange(150) * 5 + label}
         write_tree(folder / f"{label}.root", columns, step=50)
     for fold in (2, 0, 1):
         data = RootDataModule(
@@ -65,7 +65,7 @@ def test_every_event_is_once_in_the_file_with_what_goes_with_it(tested: Path, tm
     assert told["samples"] == ["b", "s"]
     assert events["sample"].tolist() == events["label"].tolist() == [0] * 150 + [1] * 150
     assert events["entry"].tolist() == [*range(150)] * 2
-    assert events["observers_event"].tolist() == [3 * i + label for label in (0, 1) for i in range(150)]
+    assert events["observers_event"].tolist() == [5 * i + label for label in (0, 1) for i in range(150)]
     assert events["fold"].tolist() == (events["observers_event"] // 2 % 3).tolist()
     assert events["observers_met"].dtype == np.float32
     assert [path.name for path in tmp_path.iterdir()] == ["oof.root"]
