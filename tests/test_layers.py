@@ -24,6 +24,7 @@ HOMES = {
         "training.callbacks",
         "models",
         "bundle.deployed",
+        "bundle.folds",
         "bundle.joined",
         "layouts",
         "scaling.curves",
@@ -69,7 +70,15 @@ HOMES = {
     "numba": ("layouts.kernels", "layouts.image", "order.kernels", "io.formats.decode", "events.moments", "compiling"),
     "llvmlite": ("layouts.kernels",),  # comes with numba
     "hydra": ("app.launch", "app.checking", "app.composing", "app.folds"),
-    "omegaconf": ("app.launch", "app.checking", "app.composing", "app.rebuild", "app.folds", "training.resume"),
+    "omegaconf": (
+        "app.launch",
+        "app.checking",
+        "app.composing",
+        "app.rebuild",
+        "app.folds",
+        "app.joining",
+        "training.resume",
+    ),
     "yaml": ("app.composing",),  # comes with omegaconf; its errors pass through there
     "matplotlib": ("training.pictures", "plots"),
     "keras": ("frameworks.keras",),

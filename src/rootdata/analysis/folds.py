@@ -65,8 +65,9 @@ class FoldScores(pl.Callback):
 
         Parameters
         ----------
-        trainer, pl_module, batch, batch_idx, dataloader_idx : not used
+        trainer, pl_module : not used
         outputs : an event on each row, by name
+        batch, batch_idx, dataloader_idx : not used
         """
         kept = {key: values for key, values in outputs.items() if key in FACTS or key.startswith(CARRIED)}
         self._batches.append({key: as_array(values) for key, values in kept.items()})

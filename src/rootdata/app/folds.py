@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from rootdata.app import launch
-from rootdata.disk import write_atomic
 from rootdata.options.data import Folds, parse_folds
 from rootdata.training import runs
 from rootdata.training.resume import CONFIG, difference, essence, read_config
@@ -110,11 +108,3 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
     return essence({**config, "data": {k: v for k, v in config["data"].items() if k != "fold"}})
-
-
-def save_config(folder: Path, one: Path) -> None:
-    """Write the configuration of all folds beside those of each."""
-    config = typing.cast("DictConfig", OmegaConf.load(one / CONFIG))
-    config.data.fold = None
-    config.paths.output_dir = str(folder.absolute())
-    write_atomic(folder / CONFIG, OmegaConf.to_yaml(config))

@@ -6,14 +6,16 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import DictConfig, OmegaConf
 
 from rootdata.analysis import folds as scored
 from rootdata.analysis.folds import ScoredFold
-from rootdata.app.folds import save_config
-from rootdata.app.rebuild import METRICS, point, rebuild, report_of
+from rootdata.app.rebuild import CONFIG, METRICS, point, rebuild, report_of
 from rootdata.bundle.export import export
 from rootdata.bundle.manifest import Manifest
+from rootdata.disk import write_atomic
 from rootdata.errors import ConfigError
 from rootdata.training.callbacks import ScoreReport, draw, write_json
 
@@ -41,7 +43,7 @@ def join(folder: Path, *, latest: str | None = None) -> Table:
     folds = scored.scored_folds(folder)
     arrays, about = scored.joined(folds), folds[0].about
     scored.write(scored.columns_of(arrays, about), folder / scored.OOF_SCORES, about=about)
-    save_config(folder, folds[0].folder)
+    _save_config(folder, folds[0].folder)
     report = ScoreReport(folder)
     report.write(
         [{key: values for key, values in arrays.items() if key != "fold"}],
@@ -55,6 +57,14 @@ def join(folder: Path, *, latest: str | None = None) -> Table:
     if latest is not None:
         point(Path(latest), at=folder)
     return scored.table_of(spread, report.metrics)
+
+
+def _save_config(folder: Path, one: Path) -> None:
+    """Write the configuration of all folds beside those of each."""
+    config = cast("DictConfig", OmegaConf.load(one / CONFIG))
+    config.data.fold = None
+    config.paths.output_dir = str(folder.absolute())
+    write_atomic(folder / CONFIG, OmegaConf.to_yaml(config))
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

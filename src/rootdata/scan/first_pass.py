@@ -61,7 +61,12 @@ def scan(
     store: Store | None = None,
     scheduler: str | Executor | None = None,
 ) -> tuple[Specs, BasketIndex]:
-    """Read every file once; of folds see :func:`scan_folds`."""
+    """Read every file once, and return the specs of a configuration, where a fold is tested those of that one.
+
+    Parameters
+    ----------
+    config, files, states, progress, workers, read, store, scheduler : as :func:`scan_folds` takes them
+    """
     every, index = scan_folds(
         config, files, states, progress=progress, workers=workers, read=read, store=store, scheduler=scheduler
     )
