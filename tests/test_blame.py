@@ -372,6 +372,7 @@ def own(tmp_path_factory, good):
 
 def train(own, folder, *words, **environment):
     quick = ["trainer=cpu", "trainer.max_epochs=1", "trainer.enable_progress_bar=false", "~callbacks.progress"]
+    quick.append("callbacks.score_report.plots=false")
     command = [ROOT / "train.py", "--config-dir", own / "configs", "data=mine", "data.batch_size=50", *quick, *words]
     return run(command, cwd=folder, environment={"ROOTDATA_CACHE": str(folder / "cache"), **environment})
 

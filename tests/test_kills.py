@@ -28,7 +28,7 @@ WORDS = [
     "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false",
     "trainer.log_every_n_steps=1", "trainer.num_sanity_val_steps=0", "~callbacks.progress",
     "callbacks.recent.train_time_interval=null", "+callbacks.recent.every_n_train_steps=3",
-    "+callbacks.log._target_=soak_log.EventLog", "data.index=true",
+    "+callbacks.log._target_=soak_log.EventLog", "data.index=true", "callbacks.score_report.plots=false",
 ]  # fmt: skip
 
 

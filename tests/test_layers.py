@@ -22,6 +22,8 @@ HOMES = {
         "loading.dataset",
         "loading.datamodule",
         "training.callbacks",
+        "analysis.report.callback",
+        "analysis.report.inputs",
         "models",
         "bundle.deployed",
         "bundle.folds",
@@ -35,12 +37,14 @@ HOMES = {
         "training.stopping",
         "training.checkpoints",
         "shutdown.ranks",
+        "analysis.decoded",
         "analysis.friends.callback",
     ),
     "torchmetrics": ("models",),
     "pytorch_lightning": (
         "loading.datamodule",
         "training.callbacks",
+        "analysis.report.callback",
         "models",
         "app.launch",
         "training.ready",
@@ -50,24 +54,28 @@ HOMES = {
         "training.loggers",
         "shutdown.ranks",
         "analysis.folds",
+        "analysis.decoded",
         "analysis.friends.callback",
     ),
     "lightning": ("loading.datamodule", "training.callbacks", "models", "app.launch", "training.checkpoints"),
     "uproot": (
-        "io.trees",
-        "io.remote",
-        "tth",
-        "inspection.files",
-        "training.callbacks",
-        "analysis.friends.tree",
-        "analysis.folds",
+        *("io.trees", "io.remote", "tth", "inspection.files", "training.callbacks"),
+        *("analysis.friends.tree", "analysis.decoded", "analysis.folds"),
     ),
     "fsspec": ("io.remote",),
     "distributed": ("scan.executors",),
     "isal": ("io.formats.inflate", "cache.blocks"),
     "cramjam": ("io.formats.inflate",),
     "xxhash": ("io.formats.page_lists", "io.formats.inflate", "jagged", "io.formats.rntuple", "io.tables.unpacked"),
-    "numba": ("layouts.kernels", "layouts.image", "order.kernels", "io.formats.decode", "events.moments", "compiling"),
+    "numba": (
+        "layouts.kernels",
+        "layouts.image",
+        "layouts.jagged",
+        "order.kernels",
+        "io.formats.decode",
+        "events.moments",
+        "compiling",
+    ),
     "llvmlite": ("layouts.kernels",),  # comes with numba
     "hydra": ("app.launch", "app.checking", "app.composing", "app.folds"),
     "omegaconf": (
@@ -80,7 +88,9 @@ HOMES = {
         "training.resume",
     ),
     "yaml": ("app.composing",),  # comes with omegaconf; its errors pass through there
-    "matplotlib": ("training.pictures", "plots"),
+    "matplotlib": ("training.pictures", "analysis.report.canvas", "analysis.report.inputs", "plots"),
+    "hist": ("analysis.report.canvas",),
+    "mplhep": ("analysis.report",),
     "keras": ("frameworks.keras",),
     "tensorflow": ("frameworks.tensorflow",),
     "jax": ("frameworks.jax",),
@@ -151,7 +161,7 @@ BIGGEST = 12  # modules in a room; in a room of rooms, its own
 # module or for the whole of a room.
 HEAVY = {
     *("torch", "pytorch_lightning", "lightning", "torchmetrics", "uproot", "fsspec", "numba", "hydra", "omegaconf"),
-    *("matplotlib", "rich", "onnx", "onnxruntime", "distributed", "pythia8mc", "fastjet", "pyarrow"),
+    *("matplotlib", "hist", "mplhep", "rich", "onnx", "onnxruntime", "distributed", "pythia8mc", "fastjet", "pyarrow"),
 }
 READS = {"uproot", "fsspec"}
 LOADS = {
@@ -164,7 +174,7 @@ LOADS = {
     "events.moments": {"numba"},
     "layouts.kernels": {"numba"}, "layouts.packed": {"numba"}, "layouts.pool": {"numba"},
     "layouts.vector": {"numba"}, "layouts.tokens": {"numba"}, "layouts.forms": {"numba"},
-    "layouts.image": {"numba"}, "order.kernels": {"numba"},
+    "layouts.image": {"numba"}, "layouts.jagged": {"numba"}, "order.kernels": {"numba"},
     "scan.sources": READS, "scan.tasks": READS, "scan.weighing": READS, "scan.first_pass": READS,
     "scan.scanned": READS | {"numba"}, "scan.lookup": READS | {"numba"}, "scan.summary": READS | {"numba", "rich"},
     "shutdown.ranks": {"torch", "pytorch_lightning"},
@@ -181,6 +191,8 @@ LOADS = {
     "training.seeding": {"torch", "pytorch_lightning"}, "training.stopping": {"pytorch_lightning"},
     "training.resume": {"omegaconf"}, "training.runs": {"omegaconf"},
     "models": {"torch", "pytorch_lightning", "torchmetrics"},
+    "analysis.report.callback": READS | {"numba", "torch", "pytorch_lightning"},
+    "analysis.decoded": READS | {"numba", "torch", "pytorch_lightning", "rich"},
     "frameworks": READS | {"numba", "torch", "onnx", "onnxruntime"},
     **{f"models.estimators.{name}": READS | {"numba", "torch", "pytorch_lightning", "torchmetrics"}
        for name in ("boosted", "estimator", "lgbm", "rounds", "scikit", "xgb", "histogram")},

@@ -18,8 +18,10 @@ from rootdata.scan.specs import Specs
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-WRITTEN = ["checkpoints/last.ckpt", "config.yaml", "metrics.json", "roc.json", "roc.png", "scores.json", "scores.png"]
+WRITTEN = ["checkpoints/last.ckpt", "config.yaml", "metrics.json", "roc.json", "scores.json"]
+REPORT = "callbacks.score_report.plots"  # seconds of pictures
 QUICK = ["trainer=cpu", "trainer.enable_progress_bar=false", "~callbacks.progress", "trainer.num_sanity_val_steps=0"]
+QUICK.append(f"{REPORT}=false")
 FEW = [
     "trainer.max_epochs=1",
     "+trainer.limit_predict_batches=1",
@@ -105,7 +107,7 @@ def test_the_table_names_what_is_there(trained):
     figures = json.loads((folder / "metrics.json").read_text())
     assert f"{figures['auc']:.4f}" in printed
     named = [word for word in printed.split() if word.startswith("out/")]
-    assert {"out/roc.png", "out/metrics.json", "out/specs.json"} < set(named)
+    assert {"out/roc.json", "out/metrics.json", "out/specs.json"} < set(named)
     assert all((folder.parent / name).exists() for name in named)
 
 
@@ -115,6 +117,24 @@ def test_the_checkpoint_is_one_of_the_network(trained):
     model = DNN.load_from_checkpoint(folder.parent / best, weights_only=True)
     assert model.hparams["hidden"] == [128, 64]
     assert torch.isfinite(model({"x": torch.zeros(1, 10)})).all()
+
+
+@pytest.mark.long
+def test_a_training_ends_with_its_report(own, tmp_path):
+    words = ["data=mine", "data.batch_size=100", "trainer.max_epochs=2", f"{REPORT}=true"]
+    words += ["callbacks.score_report.style=CMS", "callbacks.score_report.energy=13"]
+    printed = train(tmp_path, "--config-dir", str(own / "configs"), *QUICK, *words)
+    out = tmp_path / "out"
+    assert "out/report.html" in printed.split()
+    pictures = {path.stem for path in (out / "report").glob("*.png")}
+    assert {"roc", "overtraining", "learning", "importance", "features_flat", "features_jets"} <= pictures
+    numbers = json.loads((out / "report" / "roc.json").read_text())["classes"]["signal"]
+    assert numbers["auc"] == pytest.approx(json.loads((out / "metrics.json").read_text())["auc"])
+    learning = json.loads((out / "report" / "learning.json").read_text())
+    values = learning["curves"]["val/auc"]["value"]
+    assert learning["curves"]["val/auc"]["epoch"][values.index(max(values))] == learning["chosen"]
+    page = (out / "report.html").read_text()
+    assert all(f'id="{name}"' in page for name in pictures)
 
 
 @pytest.mark.long
@@ -170,6 +190,26 @@ def test_two_processes_share_the_events(own, trained, tmp_path):
 def test_the_paper_s_experiment_takes_a_step(tmp_path):
     train(tmp_path, "experiment=tth_paper", "data.n_events=1500", "debug=fdr", *QUICK[1:2])
     assert len(list((tmp_path / "data").rglob("*.root"))) == 9
+
+
+@pytest.mark.long
+def test_the_autoencoder_s_experiment_trains_goes_on_and_decodes(tmp_path):
+    words = ["experiment=autoencoder", "data.n_events=1500", "data.layout=tokens", "paths.latest=null", *QUICK]
+    train(tmp_path, *words, "trainer.max_epochs=1")
+    said = train(tmp_path, *words, "trainer.max_epochs=2", "resume=auto")
+    assert "resume=auto: going on from epoch 0, step 1" in said
+    assert "decoded.root: " in said
+    assert "jets: objects after the first 10 of an event are left out" in said
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {"loss", "HT/rmse", "Jet_pt/rmse"} <= figures.keys()
+    manifest = json.loads((tmp_path / "out" / "bundle" / "manifest.json").read_text())
+    assert [output["columns"] for output in manifest["outputs"]] == [["loss"]]
+    assert manifest["metrics"]["loss"] == figures["loss"]
+    with uproot.open(tmp_path / "out" / "decoded.root") as file:
+        events = file["Events"].arrays()
+    assert len(events) == figures["events"]
+    for branch in ("Jet_pt", "FatJet_mass"):
+        assert ak.num(events[branch]).to_list() == ak.num(events[f"{branch}_decoded"]).to_list()
 
 
 @pytest.mark.long

@@ -62,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_scan(commands)
     _add_export(commands)
     _add_predict(commands)
+    _add_report(commands)
     _add_cache(commands)
     simulate = commands.add_parser("simulate", help="make ttH(bb) samples", description="Make ttH(bb) samples.")
     simulation.add_arguments(simulate)
@@ -154,6 +155,30 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--workers", type=int, default=0, help="files at a time (default: processors, at most 4)")
     parser.add_argument("--force", action="store_true", help="overwrite what other models left in the folder")
     parser.set_defaults(run=run_predict)
+
+
+def _add_report(commands: Any) -> None:
+    words = "make the page of a training that was tested, or of several side by side"
+    parser = commands.add_parser("report", help=words, description=words[0].upper() + words[1:] + ".")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="folder of a training, such as outputs/.../latest"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="HTML", help="default: report.html of the run; compare.html of several"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite the page that --out names")
+    parser.add_argument("--style", default="plain", help="plain, CMS, ATLAS or LHCb (default: %(default)s)")
+    parser.add_argument("--label", default="", help="beside the experiment's name: 'Simulation Preliminary'")
+    parser.add_argument("--energy", type=float, metavar="TEV", help="of the collisions, for the label")
+    parser.add_argument("--luminosity", type=float, metavar="FB", help="in fb^-1, for the label")
+    parser.add_argument(
+        "--background-uncertainty",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="of the significance (default: %(default)g)",
+    )
+    parser.set_defaults(run=run_report)
 
 
 def _add_cache(commands: Any) -> None:
@@ -372,6 +397,27 @@ def _expressions(words: Sequence[str] | None, where: str, *, is_named: bool = Fa
             raise ConfigError(f"{where}: got {word!r}; expected NAME=EXPRESSION, such as up='genWeight * 1.1'")
         found[match[1] if match else word] = match[2] if match else word
     return found
+
+
+# report
+
+
+def run_report(arguments: argparse.Namespace) -> int:
+    """Make the page of one training anew, or one of several."""
+    from rootdata.analysis.report import compare, make
+    from rootdata.analysis.report.config import ReportConfig
+
+    _check_target("out", arguments.out, (".html", ".htm"), force=arguments.force)
+    config = ReportConfig.parse(
+        style=arguments.style, label=arguments.label, energy=arguments.energy, luminosity=arguments.luminosity,
+        background_uncertainty=arguments.background_uncertainty,
+    )  # fmt: skip
+    if len(arguments.runs) == 1:
+        place = make.report(arguments.runs[0], config, out=arguments.out)
+    else:
+        place = compare.compare(arguments.runs, config, out=arguments.out or Path("compare.html"))
+    _console().print(f"report: {place}", highlight=False, soft_wrap=True, markup=False)
+    return 0
 
 
 # cache

@@ -16,8 +16,8 @@ import pytorch_lightning as pl
 
 from rootdata import disk
 from rootdata.errors import ConfigError, DataError
-from rootdata.options.data import OBSERVED, TARGETS
-from rootdata.training.callbacks import as_array, gather
+from rootdata.options.data import OBSERVED, TARGETS, VARIED
+from rootdata.training.callbacks import as_array, gather, is_kept
 from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ FOLD_SCORES = "fold_scores.npz"  # in the folder of each fold
 OOF_SCORES = "oof_scores.root"
 TREE = "scores"
 ABOUT = "about"  # key of a file, beside the arrays
-CARRIED = (OBSERVED, "variations/")  # what keys of columns that go with the events begin with
-FACTS = ("score", "label", "weight", "index", "predictions", TARGETS)
+CARRIED = (OBSERVED, VARIED)  # what keys of columns that go with the events begin with
 CHUNK = 200_000  # events that are written at a time
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -69,8 +68,7 @@ class FoldScores(pl.Callback):
         outputs : an event on each row, by name
         batch, batch_idx, dataloader_idx : not used
         """
-        kept = {key: values for key, values in outputs.items() if key in FACTS or key.startswith(CARRIED)}
-        self._batches.append({key: as_array(values) for key, values in kept.items()})
+        self._batches.append({key: as_array(values) for key, values in outputs.items() if is_kept(key)})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Join the events of all processes and write them, with the checkpoint that scored them."""

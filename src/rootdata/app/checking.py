@@ -37,11 +37,16 @@ def explain_key(key: str, *, known: Mapping[str, bool]) -> str:
         return f"{key!r} is not set in the configuration; write '+{key}=...' to add it"
     parent = key.rpartition(".")[0]
     siblings = [other for other in known if other.rpartition(".")[0] == parent]
-    hint = nearest(key, siblings, limit=1)
+    hint = nearest(key, siblings, limit=1, by=_own_name)
     if not hint.startswith("nearest"):
-        elsewhere = nearest(key, known, limit=1)
+        elsewhere = nearest(key, known, limit=1, by=_own_name)
         hint = elsewhere if elsewhere.startswith("nearest") or not siblings else hint
     return f"{key!r} is not an option; {hint}"
+
+
+def _own_name(key: str) -> str:
+    """Return what stands behind the last dot: that all before it is alike makes no key near."""
+    return key.rpartition(".")[2]
 
 
 def walk(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:

@@ -581,6 +581,7 @@ def outcome(trainer: Any, *, folder: str | Path) -> Any:
     rows = {name.replace("auc", "AUC"): f"{value:.4f}" for name, value in rows.items() if value is not None}
     rows |= {f"test {name}": f"{value:.5g}" for name, value in figures.items() if name.rpartition("/")[2] in FIGURES}
     places = {
+        "report": paths.get("report"),
         "ROC curve": paths.get("roc_plot", paths.get("roc")),
         "scores": paths.get("scores_plot", paths.get("scores")),
         "confusion": paths.get("confusion_plot", paths.get("confusion")),

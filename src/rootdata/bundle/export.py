@@ -186,6 +186,9 @@ def _made(
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
     first = modules[0]
+    lists = next(iter(layout_of(first.data, first.specs).by_object), None)
+    if reveal_empty and lists is not None:
+        raise BundleError(f"reveal_empty: {lists!r} is jagged, without a padded object to show; export without it")
     folds = signature.fold_rule(first.data, average=average) if len(networks) > 1 else None
     served = signature.with_fold(first.data, folds)
     real = _real_events(modules, served, num_events)
@@ -225,7 +228,7 @@ def _made(
         known = expected.detach().cpu().numpy()
         _check_finite(known, edges.num_events)
         graph = _convert(whole, draft, Assembler(draft)(edges))
-    spreads = [abs(1.0 / first.targets[name].factor) for name in tried[0].targets]
+    spreads = [abs(1.0 / first.targets[n].factor) if n in first.targets else 1.0 for n in tried[0].targets]
     return graph, draft, _parity(graph, draft, compared, known, num_real=real.num_events, spreads=spreads)
 
 
@@ -331,7 +334,8 @@ def _made_of(
     """Make the graph of a model that has one of its own, and what is known of it."""
     compared = concatenate([real, edges])
     batch = parity.training_batch(data.data, data.specs, compared)
-    expected, targets = joined.expected(model, batch, classes=len(data.classes)), tuple(model.targets)
+    expected = joined.expected(model, batch, classes=len(data.classes), num_events=compared.num_events)
+    targets = tuple(model.targets)
     names = () if targets else signature.score_columns(columns, expected.shape[1], data.classes)
     draft = signature.draft(
         data.data, data.specs, real, columns=names, targets=targets, is_fixed=True, float32=float32,
@@ -363,7 +367,7 @@ def _nothing(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _predicting(network: nn.Module, data: Any) -> tuple[Finish | None, tuple[str, ...]]:
-    """Find out whether a network predicts targets of the data, and how its outputs become physical values.
+    """Find out whether a network predicts numbers, targets of the data or others, and how its outputs become them.
 
     Such a network names its ``targets``; its method ``bind`` takes the data, and ``deployed`` its outputs.
     """

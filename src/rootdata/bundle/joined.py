@@ -49,10 +49,16 @@ class Joined:
     software: Sequence[str] = ()
 
 
-def expected(model: Joined, batch: Arrays, *, classes: int) -> npt.NDArray[np.float32]:
-    """Ask the model itself: (events, columns) float32, of two classes the second alone."""
-    found = np.asarray(model.predict(batch), np.float32)
-    n = len(next(iter(batch.values())))
+def expected(model: Joined, batch: Arrays, *, classes: int, num_events: int) -> npt.NDArray[np.float32]:
+    """Ask the model itself: (events, columns) float32, of two classes the second alone.
+
+    Parameters
+    ----------
+    model : that is asked
+    batch : as training makes it
+    classes, num_events : how many there are
+    """
+    found, n = np.asarray(model.predict(batch), np.float32), num_events
     if found.ndim not in {1, 2} or len(found) != n:
         raise BundleError(
             f"predict returns shape {found.shape} for {n} events; expected (events,) or (events, columns)"

@@ -124,7 +124,7 @@ def edge_events(table: Table, config: DataConfig, *, longest: int) -> Table:
     few = take(table, np.arange(bent_events(table.num_events)))
     empty = {n: _take_objects(c, np.zeros(few.num_events, np.int64)) for n, c in few.columns.items()}
     full = np.full(few.num_events, longest + OVERFULL)
-    sentinels = [np.nan, np.inf, -np.inf, *config.missing]
+    sentinels = [np.nan, np.inf, -np.inf, *config.sentinels]
     bent = [empty, {n: _take_objects(c, full) for n, c in few.columns.items()}]
     bent += [{n: _blank(c, value, every=k + 2) for n, c in few.columns.items()} for k, value in enumerate(sentinels)]
     bent.append({n: _blank(c, np.nan, every=1) for n, c in few.columns.items()})

@@ -43,7 +43,8 @@ EXACT = 2**24  # whole numbers up to it are what they are in float32
 BLUR = 1e-4  # how much of a scaled feature's unit float32 may round away
 IN_THE_GRAPH = ("scale",)  # what of the options of inputs the graph does; of the others the manifest tells
 RULES = {
-    "missing": "NaN, infinities and, in branches alone, the numbers in features.missing: before anything is computed",
+    "missing": "NaN, infinities and, in branches alone, the numbers in features.missing: of all branches, or by branch "
+    "with those of all others as default; before anything is computed",
     "expressions": "docs/expressions.md of rootdata; computed.steps have the type of each part",
     "cut": "an object is kept where the cut is true, neither false nor unknown (computed of what is missing)",
     "sort": "after the cut, by the expression, from the largest with a leading '-'; ties in the order of the file; "

@@ -20,6 +20,7 @@ from rootdata.jagged import Ints, Jagged, same_offsets
 from rootdata.location import Location
 from rootdata.missing import Bools, Masked
 from rootdata.options.data import PARTS, Collection, DataConfig, Observer, Sample, TargetColumn
+from rootdata.options.values import reject_unknown
 
 Doubles = npt.NDArray[np.float64]
 
@@ -154,6 +155,26 @@ def _resolve(name: str, config: DataConfig, found: dict[str, None], seen: tuple[
             found[name] = None  # `MET: MET / 1000` means the branch of that name
         else:
             _resolve(needed, config, found, (*seen, name))
+
+
+def check_missing(config: DataConfig) -> None:
+    """Refuse sentinels of branches that nothing reads.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest branches; for a derived column, in which sentinels are numbers like others.
+    """
+    if not isinstance(config.missing, Mapping):
+        return
+    known = dict.fromkeys(name for sample in config.samples for name in needed_branches(config, sample))
+    computed = next((name for name in config.missing if name in config.derived and name not in known), None)
+    if computed is not None:
+        raise ConfigError(
+            f"missing.{computed}: {computed!r} is computed, and numbers stand for no value in branches alone; name the "
+            "branches that it is computed of"
+        )
+    reject_unknown(config.missing, [*known, "default"], where="missing")
 
 
 def flat_features(config: DataConfig, branches: Mapping[str, Branch], *, where: str = "") -> tuple[str, ...]:
@@ -426,7 +447,7 @@ class _ColumnsOnUse(Mapping[str, Any]):
 
     def _branch(self, name: str) -> Any:
         if name not in self._branches:
-            self._branches[name] = _masked(self._plain(name), self._config.missing)
+            self._branches[name] = _masked(self._plain(name), self._config.missing_of(name))
         return self._branches[name]
 
     def _plain(self, name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
+from rootdata.missing import Sentinels, sentinels_of
 from rootdata.options import typed, values, weighting
 from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, parse_image, reduction_of
 from rootdata.options.typed import option
@@ -468,8 +469,13 @@ def parse_folds(value: Any, where: str) -> Folds | None:
 # All of it
 
 
-def _missing(value: Any, where: str) -> tuple[float, ...]:
-    return tuple(values.number(m, where) for m in values.listed(value, where))
+def _missing(value: Any, where: str) -> Sentinels:
+    """Check numbers for all branches, or those of each and a ``default``."""
+    if not isinstance(value, Mapping):
+        return tuple(values.number(m, where) for m in values.listed(value, where))
+    table = {str(k): tuple(values.number(m, f"{where}.{k}") for m in values.listed(v, f"{where}.{k}"))
+             for k, v in sorted(value.items())}  # fmt: skip
+    return table if set(table) - {"default"} else table.get("default", ())
 
 
 def _fraction(value: Any, where: str) -> float:
@@ -522,7 +528,8 @@ class DataConfig:
         of a class of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
         of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``
-    missing : numbers that stand for "no value", such as -999; NaN and infinities always do
+    missing : numbers that stand for "no value", such as -999, in all branches, or a mapping of branches (and
+        ``default``) to such numbers; NaN and infinities always do
     quantiles : whether the first pass keeps quantiles of every feature, as encodings of networks need them
     clip : largest size of a scaled value, beyond which it is cut off: a number, or a mapping of columns (and
         ``default``) to one
@@ -573,7 +580,7 @@ class DataConfig:
         takes=str | Mapping[str, Any],
         decides=("inputs",),
     )
-    missing: tuple[float, ...] = option(_missing, (), takes=Sequence[float])
+    missing: Sentinels = option(_missing, (), takes=Sequence[float] | Mapping[str, Any])
     quantiles: bool = option(values.flag, False, decides=())  # specs with more are as good
     clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",), is_silent=True)
     pad: float | Mapping[str, float] = option(_pad, 0.0, decides=("inputs",))
@@ -607,6 +614,16 @@ class DataConfig:
     def clip_of(self, column: str) -> float | None:
         """Return the largest size of a scaled value of a column; ``None`` where nothing is cut off."""
         return self._of(column, self.clip, None) if isinstance(self.clip, Mapping) else self.clip
+
+    def missing_of(self, branch: str) -> tuple[float, ...]:
+        """Return the numbers that stand for "no value" in a branch, or in an element of one."""
+        return sentinels_of(self.missing, branch)
+
+    @property
+    def sentinels(self) -> tuple[float, ...]:
+        """Every number that stands for "no value" in some branch, once."""
+        groups = self.missing.values() if isinstance(self.missing, Mapping) else [self.missing]
+        return tuple(dict.fromkeys(sentinel for group in groups for sentinel in group))
 
     def _of(self, column: str, table: Mapping[str, T], usual: T) -> T:
         if column in table:

@@ -94,6 +94,27 @@ class Scanned:
         return BasketIndex.load(cache_folder.baskets_path(self.specs.fingerprint))
 
 
+def check_elements(config: DataConfig, specs: Specs) -> None:
+    """Refuse options of elements that a branch does not have, which is known once its width is.
+
+    Raises
+    ------
+    ConfigError
+    """
+    features = _features(config, specs)
+    known = {"default", *config.features, *features}
+    for option in ("scale", "clip", "pad"):
+        table = getattr(config, option)
+        wrong = next((k for k in table if k not in known), None) if isinstance(table, Mapping) else None
+        if wrong is None:
+            continue
+        branch = wrong.rpartition("[")[0]
+        width = sum(name.rpartition("[")[0] == branch for name in features)
+        allowed = f"{branch}[0] to {branch}[{width - 1}], or {branch} for all of them" if width else branch
+        has = f"{width} numbers an event" if width else "no elements"
+        raise ConfigError(f"{option}.{wrong}: {branch!r} has {has}; allowed: {allowed}")
+
+
 def _of_target(target: TargetColumn, stats: ColumnStats) -> Transform:
     where = f"targets.{target.name}: {target.value!r}"
     if stats.count and stats.low == stats.high:

@@ -33,12 +33,19 @@ class Predicted:
     predicted, true : (n, targets), physical values
     weight : (n,)
     names : of the targets
+    units : of the targets, empty where one is not known
     """
 
     predicted: Floats
     true: Floats
     weight: Floats
     names: tuple[str, ...]
+    units: tuple[str, ...] = ()
+
+    def in_units(self, text: str, column: int) -> str:
+        """Put the unit of a target behind a text, where it is known."""
+        unit = self.units[column] if column < len(self.units) else ""
+        return f"{text} [{unit}]" if unit else text
 
 
 def figure_names(targets: Sequence[str]) -> list[dict[str, str]]:
@@ -52,13 +59,16 @@ def figure_names(targets: Sequence[str]) -> list[dict[str, str]]:
     return [{figure: figure if len(targets) == 1 else f"{name}/{figure}" for figure in FIGURES} for name in targets]
 
 
-def collect(batches: Sequence[Mapping[str, NDArray[Any]]], *, names: Sequence[str]) -> Predicted:
+def collect(
+    batches: Sequence[Mapping[str, NDArray[Any]]], *, names: Sequence[str], units: Mapping[str, str] = {}
+) -> Predicted:
     """Join batches.
 
     Parameters
     ----------
     batches : at least one, with ``predictions`` and ``targets`` (n, targets), and ``weight`` (n,) where there is one
     names : of the targets; those without one are called by their number
+    units : name of a target to its unit, of those that have one
 
     Raises
     ------
@@ -76,7 +86,8 @@ def collect(batches: Sequence[Mapping[str, NDArray[Any]]], *, names: Sequence[st
         )
     weight = np.concatenate([batch.get("weight", np.ones(len(batch["predictions"]))) for batch in batches])
     named = (*map(str, names), *(f"target {i}" for i in range(len(names), predicted.shape[1])))
-    return Predicted(predicted=predicted, true=true, weight=weight.astype(np.float64), names=named)
+    own = tuple(units.get(name, "") for name in named)
+    return Predicted(predicted=predicted, true=true, weight=weight.astype(np.float64), names=named, units=own)
 
 
 def figures_of(residual: Floats, weight: Floats) -> dict[str, float | None]:
@@ -162,7 +173,7 @@ def draw(events: Predicted) -> Figure:
         for key, colour in (("bias", COLOURS[2]), ("resolution", COLOURS[1])):
             right.plot(middle, [one[key] for one in slices], color=colour, marker="o", lw=1.5, label=key)
         right.axhline(0, color="0.6", ls="--", lw=1.2)
-        right.set_xlabel(f"True {name}", fontsize=13, loc="right")
-        right.set_ylabel("Predicted - true", fontsize=13, loc="top")
+        right.set_xlabel(events.in_units(f"True {name}", column), fontsize=13, loc="right")
+        right.set_ylabel(events.in_units("Predicted - true", column), fontsize=13, loc="top")
         right.legend(frameon=False, fontsize=11)
     return figure

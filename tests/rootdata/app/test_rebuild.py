@@ -34,6 +34,7 @@ def train(folder: Path, *words: str) -> str:
     quick = [
         "data=mine", "data.batch_size=64", "trainer=cpu", "trainer.max_epochs=1", "trainer.enable_progress_bar=false",
         "~callbacks.progress", "trainer.num_sanity_val_steps=0", "model.hidden=[8]",
+        "callbacks.score_report.plots=false",
     ]  # fmt: skip
     command = [sys.executable, str(ROOT / "train.py"), "--config-dir", str(folder / "configs"), *quick, *words]
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])

@@ -186,7 +186,7 @@ REFUSED = [
     ("layout", ["vectr", 5, None, True, ["vector"]], "layout"),
     ("scale", ["standart", 5, True, ["standard"], {"met": 5}, {"met": True}, {"met": {"factor": 0}}], "scale"),
     ("scale", [{"met": {"shift": "1"}}, {"met": {"factor": math.nan}}, {"met": ["log"]}], "scale.met"),
-    ("missing", ["-999", ["x"], [True], [math.nan], [None], {"a": 1}], "missing"),
+    ("missing", ["-999", ["x"], [True], [math.nan], [None], {"a": "x"}], "missing"),
     ("pad", ["0", True, None, math.nan, math.inf, [0]], "pad"),
     ("fraction", [0, -0.1, 1.01, True, "0.5", None, math.nan, [0.5]], "fraction"),
     ("split", [0.8, "hash", [0.8, 0.2], True, {}], "split"),
@@ -410,6 +410,17 @@ def test_pad_and_clip_are_numbers_or_one_of_each_feature():
 def test_a_wrong_pad_or_clip_is_named(changes, message):
     with pytest.raises(ConfigError, match=message):
         with_options(flat=["met", "ht"], **changes)
+
+
+def test_missing_is_a_list_or_one_of_each_branch():
+    assert with_options(missing=[-999, -1]).missing == (-999, -1)
+    assert with_options(missing={"default": -999}).missing == with_options(missing=-999).missing == (-999,)
+    config = with_options(flat=["met", "cov"], missing={"met": -1, "cov": [], "default": [-999, -9]})
+    assert [config.missing_of(n) for n in ("met", "cov", "cov[3]", "ht")] == [(-1,), (), (), (-999, -9)]
+    assert sorted(config.sentinels) == [-999, -9, -1]
+    assert with_options(missing={"met": [-1]}).missing_of("ht") == ()
+    with pytest.raises(ConfigError, match=r"missing\.met: got 'x'; expected a finite number"):
+        with_options(missing={"met": ["x"]})
 
 
 # Folds

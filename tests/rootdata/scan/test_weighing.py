@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from rootdata.errors import RootDataError
 from rootdata.events.weighting import bins_of, count_bins
+from rootdata.loading.datamodule import RootDataModule
 from rootdata.loading.dataset import RootDataset
 from rootdata.options.data import parse_data
 from rootdata.options.parsed import described
@@ -27,6 +28,7 @@ REAL = SHARED / "real"
 PYTHIA = SHARED / "tth_pythia"
 SPLIT = {"by": "entries", "train": 0.6, "val": 0.2, "test": 0.2}
 SAME = 3e-7  # of float32
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 def make(path: Path, seed: int, *, n: int = 240, runs: dict[str, list[float]] | None = None, **more: Any) -> Path:
@@ -74,6 +76,11 @@ def true_weights(folder: Path, totals: tuple[float, float] = (1030.0, 5030.0)) -
     return found
 
 
+def joined(batches: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    found = list(batches)
+    return {name: np.concatenate([batch[name].numpy() for batch in found]) for name in found[0]}
+
+
 def weights_of(events: dict[str, Any]) -> dict[tuple[int, ...], float]:
     return {tuple(i): w for i, w in zip(events["index"].tolist(), events["weight"].tolist(), strict=True)}
 
@@ -101,7 +108,7 @@ def test_an_event_weighs_what_its_cross_section_and_the_luminosity_say(folder: P
     "changes",
     [
         {"cut": "met > 30", "split": {"by": "files", "train": ["*0.root"], "val": ["s1.root"], "test": ["b1.root"]}},
-        {"fraction": 0.3, "mix": {"s": 3, "b": 1}},
+        {"fraction": 0.4, "mix": {"s": 3, "b": 1}},
     ],
 )
 def test_cuts_splits_and_fractions_do_not_change_it(folder: Path, changes: dict[str, Any]) -> None:
@@ -203,6 +210,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "classes": {"balance": "classes"},
     "samples": {"balance": "samples"},
     "flat": {"reweight": MET},
+    "flat, of a fraction": {"reweight": MET, "fraction": 0.4},
     "flat in two, capped, balanced": {"reweight": TWO | {"cap": 2}, "balance": "classes"},
     "like a class": {"reweight": TWO | {"to": "signal"}},
     "like a sample": {"reweight": MET | {"to": "b"}, "balance": "samples"},
@@ -219,7 +227,7 @@ def way(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
     return options(folder, **(changed | changes))
 
 
-FEW = ("normalised", "flat in two, capped, balanced", "like a sample", "resampled")
+FEW = ("flat, of a fraction", "flat in two, capped, balanced", "like a sample", "resampled")
 
 
 @pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.long) for n in WAYS])
@@ -324,6 +332,21 @@ def test_blocks_that_are_kept_have_the_weights_of_this_data_set(folder: Path, tm
     ratio = {one[i] / w for i, w in weights_of(both).items() if i[:2] == (0, 0)}
     assert list(ratio) == pytest.approx([1030 / 15] * len(ratio), rel=1e-6)
     assert weights_of(epoch_of(options(folder, **kept))) == weights_of(both)
+
+
+def test_the_part_that_is_trained_on_has_physical_weights_where_it_is_predicted(folder: Path) -> None:
+    plain = way(folder, "flat in two, capped, balanced", split={"train": 1.0}, index=True)
+    data = RootDataModule(**plain)
+    data.setup()
+    true = true_weights(folder)
+    predicted = joined(data.predict_dataloader())
+    assert weights_of(predicted) == pytest.approx(true, rel=SAME)
+    ratio = predicted["variations/up"] / predicted["weight"]
+    assert weights_of(joined(data.dataset("train", balanced=False))) == weights_of(predicted)
+    training = joined(data.dataset("train", ordered=True))
+    assert weights_of(training) == weights_of(joined(data.train_dataloader())) != weights_of(predicted)
+    np.testing.assert_allclose(training["variations/up"] / training["weight"], ratio, rtol=1e-6)
+    assert np.abs(training["weight"].astype(float)).mean() == pytest.approx(data.mean_weight)
 
 
 def test_options_that_nobody_sets_say_nothing_so_that_older_specs_stay_valid() -> None:

@@ -105,6 +105,7 @@ def predict(
         In one sentence; what was finished before stays.
     """
     values.choice(kind, friend.KINDS, "kind")
+    name = friend.checked_name(name)
     if not files:
         raise ConfigError("files: got none; name files, globs, folders or texts of them")
     read = parse_read({"num_workers": workers, "patience": patience, "deadline": deadline})
@@ -176,22 +177,32 @@ def _is_done(job: _Job, origin: Mapping[str, Any], state: State, *, force: bool)
     """
     if not job.output.exists():
         return False
-    friend.refuse_others([job.output], origin["checksum"], force=force)
-    found = friend.origin_of(job.output) or {}
-    if found.get("checksum") != origin["checksum"]:
+    found = friend.origin_of(job.output)
+    if not force:
+        friend.refuse_another(job.output, found, origin["checksum"])
+    try:
+        return found is not None and found["checksum"] == origin["checksum"] and _agrees(job, found, origin, state)
+    except (KeyError, TypeError):  # of another version
         return False
-    if found["file"] != place_of(job.location) or job.location.tree not in {None, found["tree"]}:
+    except _OtherEvents as error:
         if force:
             return False
-        raise FileError(
-            f"{job.output} exists and holds the scores of {found['file']}; choose another folder, or overwrite it with "
-            "force=true"
-        )
+        raise FileError(f"{job.output} exists and holds the scores of {error}; {friend.OVERWRITE}") from error
+
+
+def _agrees(job: _Job, found: Mapping[str, Any], origin: Mapping[str, Any], state: State) -> bool:
+    """Tell whether scores are of these events, as they are now, and of these options."""
+    if found["file"] != place_of(job.location) or job.location.tree not in {None, found["tree"]}:
+        raise _OtherEvents(found["file"])
     friends = tuple(Friend(*told) for told in found["friends"])
     now = state if not friends else state_of(dataclasses.replace(job.location, friends=friends))
     then = State(**found["state"])
     is_same = bool(now.size) and bool(then.size) and not now.differs_from(then)
-    return is_same and found["options"] == origin["options"]
+    return is_same and bool(found["options"] == origin["options"])
+
+
+class _OtherEvents(Exception):  # noqa: N818 - reads as what it says
+    """Scores are those of another file, or tree."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

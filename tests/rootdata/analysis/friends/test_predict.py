@@ -19,6 +19,7 @@ from servers_for_tests import HTTPServer
 
 from rootdata.analysis.friends.predict import predict
 from rootdata.errors import BranchError, BundleError, ConfigError, DataError, ExpressionError, FileError
+from rootdata.loading.dataset import RootDataset
 from rootdata.training import metrics
 
 TEST = 2  # the number of the part
@@ -179,6 +180,7 @@ def bad(analysis, folder):
         "names": ((bundle, good), {"observers": {"Entry": "met"}}, ConfigError, "would be called 'entry'"),
         "cut": ((bundle, good), {"cut": "met >"}, ExpressionError, "cut"),
         "number": ((bundle, good), {"kind": "ttree"}, ConfigError, "kind: got 'ttree'"),
+        "name": ((bundle, good), {"name": "a.b"}, ConfigError, "expected a plain word for the tree"),
         "weights": ((bundle, good), {"weights": {"up": "where(met > 1e9, 1, log(-1))"}}, DataError, "'weight_up' is"),
     }  # fmt: skip
 
@@ -223,6 +225,36 @@ def test_files_elsewhere_are_read_as_those_here(analysis, tmp_path):
     for one, other in zip(first.written, here.written, strict=True):
         assert arrays(one)["score_signal"].tolist() == arrays(other)["score_signal"].tolist()
         assert b"secret" not in one.read_bytes()
+
+
+def test_they_are_friends_of_another_training(analysis, friends):
+    sample = {"files": str(analysis.events / "[0-2].root"), "friends": {"nn": str(friends / "[0-2]*.root")}}
+    options = {
+        "samples": {"a": sample},
+        "flat": ["met", "score_signal"], "cut": "nn.selected", "observers": ["event", "nn.event"],
+    }  # fmt: skip
+    batches = list(RootDataset(options, "test"))
+    assert batches
+    assert all((batch["observers/event"] == batch["observers/nn.event"]).all() for batch in batches)
+
+
+PEAK = """
+import sys
+from rootdata.analysis.friends.predict import predict
+predict(sys.argv[1], sys.argv[2], out=sys.argv[3], workers=1)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_file(analysis, tmp_path):
+    peaks = []
+    for size in (100_000, 800_000):
+        write(tmp_path / f"{size}.root", make_events(size), steps=range(20_000, size, 20_000))
+        words = [sys.executable, "-c", PEAK, str(analysis.bundle), str(tmp_path / f"{size}.root"), str(tmp_path)]
+        peaks.append(int(subprocess.run(words, capture_output=True, check=True).stdout))
+        assert uproot.open(tmp_path / f"{size}_Friend.root")["Friends"].num_entries == size
+    assert peaks[1] - peaks[0] < 30_000, peaks  # kB
 
 
 KILLED = """

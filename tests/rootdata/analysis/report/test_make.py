@@ -1,0 +1,270 @@
+"""A report of every kind of test: numbers that are JSON, pictures without complaint, one file that loads nothing."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from reports_for_tests import KINDS, make_tested
+
+from rootdata.analysis.report import make
+from rootdata.analysis.report.canvas import Canvas
+from rootdata.analysis.report.config import STYLES, ReportConfig
+from rootdata.analysis.report.tested import FILE
+from rootdata.errors import ConfigError, FileError
+from rootdata.training import metrics
+
+PLAIN = ReportConfig.parse()
+
+
+def write_run(folder, tested, **figures):
+    folder.mkdir(parents=True, exist_ok=True)
+    tested.save(folder / FILE)
+    (folder / "config.yaml").write_text("seed: 1\n")
+    (folder / "metrics.json").write_text(json.dumps(figures))
+    rows = ["epoch,step,train/loss,val/loss,val/auc", "0,9,0.7,,", "0,9,,0.6,0.8", "1,19,0.5,,", "1,19,,0.55,0.9"]
+    table = "\n".join([*rows, "2,29,,0.58,0.85", ""])
+    (folder / "csv").mkdir(exist_ok=True)
+    (folder / "csv" / "metrics.csv").write_text(table)
+    return folder
+
+
+def numbers_of(tested, folder, config=PLAIN):
+    return {sheet.name: sheet.numbers for sheet in make.sheets_of(tested, write_run(folder, tested), config)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_of_every_kind_are_json(kind, tmp_path):
+    found = numbers_of(make_tested(**KINDS[kind]), tmp_path)
+    assert {"learning"} < set(found)
+    for name, numbers in found.items():
+        assert json.loads(json.dumps(numbers, allow_nan=False)), name
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_test_of_one_class_has_the_rest(label, tmp_path):
+    tested = make_tested()
+    tested.test["label"][:] = label
+    found = numbers_of(tested, tmp_path)
+    assert not {"roc", "rejection", "significance"} & set(found)
+    assert {"shapes", "yields", "calibration", "matrix", "overtraining"} <= set(found)
+    assert found["overtraining"]["signal"]["verdict"] == "Not known: a class is absent."
+
+
+def test_a_score_that_is_constant_is_no_error(tmp_path):
+    tested = make_tested()
+    tested.test["score"][:] = 0.5
+    found = numbers_of(tested, tmp_path)
+    assert found["roc"]["classes"]["signal"]["auc"] == pytest.approx(0.5)
+    assert json.dumps(found, allow_nan=False)
+
+
+def test_the_numbers_are_those_of_the_events(tmp_path):
+    tested = make_tested(weights="positive", n=3000)
+    found, events = numbers_of(tested, tmp_path), tested.scores
+    curve = found["roc"]["classes"]["signal"]
+    assert curve["auc"] == pytest.approx(metrics.auc(events.score, events.label, weight=events.weight))
+    groups = found["shapes"]["signal"]
+    for number, name in enumerate(tested.about["samples"]):
+        weight = events.weight[events.sample == number]
+        assert sum(groups[name]["values"]) == pytest.approx(weight.sum())
+        assert sum(groups[name]["variances"]) == pytest.approx((weight**2).sum())
+    scaled = found["yields"]["signal"]["ttH"]["values"]
+    assert np.sum(scaled) == pytest.approx(5 * np.sum(groups["ttH"]["values"]))
+    best = found["significance"]["signal"]["best"]
+    passed = events.score >= best["cut"]
+    assert best["signal"] == pytest.approx(5 * events.weight[passed & (events.label == 1)].sum())
+    assert best["background"] == pytest.approx(events.weight[passed & (events.label == 0)].sum())
+    for row in found["rejection"]["signal"]:
+        passed = events.score >= row["cut"]
+        share = np.average(passed[events.label == 1], weights=events.weight[events.label == 1])
+        assert share == pytest.approx(row["signal_efficiency"], abs=0.01)
+        kept = np.average(passed[events.label == 0], weights=events.weight[events.label == 0])
+        assert row["rejection"]["all background"]["value"] == pytest.approx(1 / kept)
+
+
+def test_the_band_holds_the_curve_and_has_the_width_of_counting(tmp_path):
+    tested = make_tested(n=20_000, has_training=False)
+    curve = numbers_of(tested, tmp_path)["roc"]["classes"]["signal"]
+    band = {key: np.array(values) for key, values in curve["band"].items()}
+    at = np.interp(band["signal_efficiency"], curve["signal_efficiency"], curve["background_efficiency"])
+    inside = (at > 0.01) & (at < 0.99)
+    assert ((band["low"] <= at * 1.01) & (at * 0.99 <= band["high"]))[inside].all()
+    n = (tested.test["label"] == 0).sum()
+    middle = np.argmin(np.abs(band["signal_efficiency"] - 0.5))
+    counting = np.sqrt(at[middle] * (1 - at[middle]) / n)  # at a fixed cut; the signal's fluctuation comes on top
+    assert counting < (band["high"] - band["low"])[middle] / 2 < 3 * counting
+
+
+def test_what_nothing_passes_has_a_limit(tmp_path):
+    tested = make_tested()
+    tested.test["score"][:] = np.where(tested.test["label"] == 1, 0.9, 0.1)
+    row = numbers_of(tested, tmp_path)["rejection"]["signal"][0]["rejection"]["all background"]
+    assert row["value"] is None
+    assert row["above"] == pytest.approx((tested.test["label"] == 0).sum() / 3)
+
+
+def test_overtraining_is_told_from_none(tmp_path):
+    honest, learnt = make_tested(n=3000), make_tested(n=3000)
+    is_signal = learnt.train["label"] == 1
+    learnt.train["score"][:] = np.where(is_signal, np.sqrt(learnt.train["score"]), learnt.train["score"] ** 2)
+    verdicts = [numbers_of(one, tmp_path)["overtraining"]["signal"]["verdict"] for one in (honest, learnt)]
+    assert verdicts[0].startswith("No sign of overtraining")
+    assert verdicts[1].startswith("Overtrained: training and test differ")
+
+
+def test_sculpting_is_seen(tmp_path):
+    tested = make_tested(n=3000, observers=False)
+    tested.test["observers/sculpted"] = tested.test["score"] * 100
+    tested.test["observers/innocent"] = np.random.default_rng(0).normal(size=3000)
+    found = numbers_of(tested, tmp_path)["sculpting"]["signal"]
+    assert found["sculpted"]["correlation"] == pytest.approx(1)
+    assert abs(found["innocent"]["correlation"]) < 0.1
+
+
+def test_the_chosen_epoch_is_the_one_with_the_best_figure(tmp_path):
+    found = numbers_of(make_tested(), tmp_path)["learning"]
+    assert found["chosen"] == 1
+    assert found["curves"]["val/auc"] == {"epoch": [0, 1, 2], "value": [0.8, 0.9, 0.85]}
+
+
+# Pages
+
+
+class Parts(HTMLParser):
+    """What a page refers to, and which tags it leaves open."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.loaded, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        table = dict(attributes)
+        self.links += [table["href"]] if tag == "a" else []
+        self.loaded += [value for key, value in attributes if key in {"src", "srcset", "data"}]
+        self.loaded += [table["href"]] if tag in {"link", "image"} else []
+        if tag not in {"meta", "br", "use", "path", "rect", "image"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.loaded += [value for key, value in attributes if tag == "image" and key.endswith("href")]
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+
+PICTURES = {
+    "a regression": {"response", "learning"},
+    "plain": {"roc", "yields", "shapes", "overtraining", "variations", "sculpting", "significance", "calibration",
+              "matrix", "learning"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["a regression", pytest.param("plain", marks=pytest.mark.long)])
+def written(request, tmp_path_factory):
+    """The page of a weighted test: with a few pictures, and with all."""
+    folder = tmp_path_factory.mktemp("reports") / "a run <1>"
+    run = write_run(folder, make_tested(**{**KINDS[request.param], "weights": "positive"}), auc=0.9, loss=0.4)
+    return run, make.report(run, PLAIN).read_text(), PICTURES[request.param]
+
+
+def test_the_page_stands_alone(written):
+    _, text, _ = written
+    parts = Parts(text)
+    assert parts.open == []
+    assert all(data.startswith("data:image/png;base64,") for data in parts.loaded)
+    assert not re.search(r"https?://(?!www\.w3\.org/)", text)
+    assert "@import" not in text
+    assert "url(http" not in text
+    assert len(text) < 5e6
+    assert "a run &lt;1&gt;" in text
+
+
+def test_every_picture_has_its_files_and_says_that_it_is_weighted(written):
+    run, text, names = written
+    assert {path.stem for path in (run / "report").glob("*.png")} == names
+    for name in names:
+        assert (run / "report" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert json.loads((run / "report" / f"{name}.json").read_text())
+        pixels = imread(run / "report" / f"{name}.png")
+        assert pixels.shape[1] >= 900
+        assert (pixels[..., :3].max(axis=2) - pixels[..., :3].min(axis=2) > 0.2).sum() > 500, name  # coloured
+    assert len(re.findall("<svg ", text)) == len(names)
+    links = [link for link in Parts(text).links if not link.startswith("#")]
+    assert len(links) >= 3 * len(names)
+    assert all((run / unquote(link)).is_file() for link in links)
+
+
+def test_figures_say_whether_events_are_weighted():
+    for tested, words in ((make_tested(), "unweighted events"), (make_tested(weights="positive"), "weighted events")):
+        canvas = Canvas(PLAIN, weighted=tested.is_weighted)
+        figure, (axes,) = canvas.figure()
+        assert canvas.finish(figure, axes).get_supxlabel() == words
+
+
+def test_pictures_take_the_ink_of_the_page(written):
+    _, text, _ = written
+    assert "currentColor" in text
+    assert "#000000" not in text.partition("<body>")[2]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("kind", ["three classes", "both", "few events", "signed weights"])
+def test_every_kind_is_drawn_in_every_style(kind, style, tmp_path):
+    run = write_run(tmp_path, make_tested(**KINDS[kind]))
+    config = ReportConfig.parse(style=style, label="Simulation", energy=13.6, luminosity=59.8)
+    assert make.report(run, config).stat().st_size < 5e6
+
+
+# What is refused
+
+
+def test_what_is_no_tested_run_is_told(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(FileError, match="is no folder of a training"):
+        make.report(tmp_path / "run", PLAIN)
+    (tmp_path / "run" / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(FileError, match=r"was not tested, .* train=false ckpt_path=FILE"):
+        make.report(tmp_path / "run", PLAIN)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").write_bytes(b"")
+    with pytest.raises(FileError, match=r"train=false ckpt_path=.*last\.ckpt"):
+        make.report(tmp_path / "run", PLAIN)
+    with pytest.raises(FileError, match="is no folder"):
+        make.report(tmp_path / "nowhere", PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"style": "cms"}, "style: got 'cms'; allowed: 'plain', 'CMS', 'ATLAS', 'LHCb'; nearest: 'CMS'"),
+        ({"energy": 0}, "energy: got 0; expected a number above 0"),
+        ({"luminosity": "much"}, "luminosity: got 'much'; expected a finite number"),
+        ({"background_uncertainty": -0.1}, "background_uncertainty: got -0.1; expected 0 or more"),
+        ({"working_points": [0.5, 0.5]}, "working_points: got .*; expected signal efficiencies that rise"),
+        ({"working_points": []}, "working_points: got "),
+        ({"working_points": [1.0]}, "working_points: got .*below 1"),
+        ({"bins": 0}, "bins: got 0"),
+        ({"training_events": -1}, "training_events: got -1"),
+        ({"shuffles": 0}, "shuffles: got 0"),
+        ({"gradients": "yes"}, "gradients: got 'yes'"),
+        ({"colour": "red"}, "unknown option 'colour' in the options of the report"),
+    ],
+)
+def test_wrong_options_are_told(options, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        ReportConfig.parse(**options)
+
+
+def test_every_option_is_one_of_the_callback():
+    from rootdata.analysis.report.callback import HtmlReport
+
+    fields = {field.name: field.default for field in dataclasses.fields(ReportConfig)}
+    taken = HtmlReport("x").config
+    assert {name: getattr(taken, name) for name in fields} == fields
