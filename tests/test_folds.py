@@ -23,10 +23,11 @@ import torch
 import uproot
 import yaml
 
+from rootdata.analysis.friends.predict import predict
 from rootdata.bundle.assemble import Assembler, lists_of
 from rootdata.bundle.export import export, run
 from rootdata.bundle.manifest import MODEL, Manifest, open_bundle
-from rootdata.errors import BundleError
+from rootdata.errors import BundleError, ConfigError
 from rootdata.jagged import Jagged
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.models import DeepSets
@@ -159,10 +160,18 @@ def test_the_manifest_says_which_network_it_is(served: Served) -> None:
     assert len({scaling["met"].shift for scaling in folds.scaling}) == COUNT  # each is scaled by its own events
     assert served.manifest.scaling is None
     assert served.manifest.selection is not None
-    assert served.manifest.selection.split == {"folds": COUNT, "by": BY}
+    assert served.manifest.selection.split == {}
     assert {"event", "is_simulated"} < {branch.name for branch in served.manifest.branches}
     assert served.manifest.parity is not None
     assert served.manifest.parity.max_difference < CLOSE
+
+
+def test_an_answer_says_where_the_fold_is_missing(handler: Handler) -> None:
+    events = [{"event": 7, "is_simulated": simulated, "met": 9.0, "Jet_pt": [50.0]} for simulated in (True, False)]
+    call = Call(road="physics", model="folds", content_type=media.JSON, options={"explain": ""})
+    reply = asyncio.run(handler.answer(handler.prepare(call), orjson.dumps({"events": events})))
+    told = orjson.loads(reply.body)
+    assert ["fold" in one["missing"] for one in told["explain"]] == [False, True], told
 
 
 def test_a_hash_can_not_be_known_to_a_graph(files: dict[str, Path], served: Served, tmp_path: Path) -> None:
@@ -180,6 +189,19 @@ def test_a_hash_can_not_be_known_to_a_graph(files: dict[str, Path], served: Serv
             mean[index[first, 2]] += scores[first] / COUNT
     found = by_onnx(hashed.folder, table_of_file(files["s1"], manifest))
     np.testing.assert_allclose(found, mean, rtol=0, atol=CLOSE)
+
+
+def test_friend_trees_have_the_score_of_the_network_that_never_saw_the_event(
+    served: Served, files: dict[str, Path], tmp_path: Path
+) -> None:
+    predict(served.folder, [str(files["s1"]), str(files["data"])], out=tmp_path)
+    for name in ("s1", "data"):
+        with uproot.open(next(tmp_path.rglob(f"{name}*.root"))) as file:
+            found = file["Friends"]["score_signal"].array(library="np")
+        expected = by_onnx(served.folder, table_of_file(files[name], served.manifest))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE)
+    with pytest.raises(ConfigError, match="parts: the model is 3 networks"):
+        predict(served.folder, [str(files["s1"])], out=tmp_path / "other", parts=True)
 
 
 @pytest.mark.parametrize("kept", [[0, 1], [0, 1, 1], [0]])

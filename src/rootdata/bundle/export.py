@@ -199,14 +199,14 @@ def _made(
         if folds is not None:
             raise BundleError("folds: models that have graphs of their own don't go into one bundle; export each alone")
         return _made_of(models[0], first, real, edges, columns=columns, float32=float32)
-    networks = [unwrapped(cast("nn.Module", network)) for network in networks]
-    for network in networks:
+    trained = [unwrapped(cast("nn.Module", network)) for network in networks]
+    for network in trained:
         refuse(network)
     with ExitStack() as held:
-        dtypes = [held.enter_context(computing(network)) for network in networks]
+        dtypes = [held.enter_context(computing(network)) for network in trained]
         tried = [
             _tried(network, data, compared, dtype, activation=activation, columns=columns, call=call)
-            for network, data, dtype in zip(networks, modules, dtypes, strict=True)
+            for network, data, dtype in zip(trained, modules, dtypes, strict=True)
         ]
         drafts = [
             signature.draft(

@@ -167,13 +167,12 @@ def of_folds(drafts: Sequence[Manifest]) -> Manifest:
             )
     if first.folds is None or first.selection is None:
         return first
-    dealt = {"folds": first.folds.count, "by": first.folds.by or "hash"}
     return dataclasses.replace(
         first,
         scaling=None,
         folds=dataclasses.replace(first.folds, scaling=tuple(draft.scaling or {} for draft in drafts)),
         ranges=_widest([draft.ranges for draft in drafts]),
-        selection=dataclasses.replace(first.selection, split=dealt),
+        selection=dataclasses.replace(first.selection, split={}),  # each network has its own: see `folds`
     )
 
 

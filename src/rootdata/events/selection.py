@@ -376,13 +376,6 @@ def parts_of(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> spl
     return _parts(config, _ColumnsOnUse(config, raw, block), block)
 
 
-def _parts(config: DataConfig, columns: _ColumnsOnUse, block: Block) -> split.Parts:
-    return split.assign(
-        config.split, columns, location=block.location, start=block.start, stop=block.stop,
-        num_entries=block.num_entries,
-    )  # fmt: skip
-
-
 def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:
     """Evaluate every part of the expressions of features on no events, which tells the type of each.
 

@@ -355,13 +355,15 @@ class Split:
 
 def _split(value: Any, where: str) -> Split:
     if isinstance(value, Split):
-        if value.folds is not None:
-            return value
-        value = {name: getattr(value, name) for name in ("by", *PARTS)}
+        value = dataclasses.asdict(value)
     table = dict(values.mapping(value, where, "{'train': 0.64, 'val': 0.16, 'test': 0.2}"))
-    values.reject_unknown(table, ["by", *PARTS], where=where)
+    values.reject_unknown(table, ["by", "folds", *PARTS], where=where)
     parts = {p: table.get(p) for p in PARTS}
     by = table.get("by")
+    if table.get("folds") is not None:  # as a fold of the hash is described
+        return dataclasses.replace(
+            _dealt("hash", _split_values(parts, where)), folds=_fold_count(table["folds"], f"{where}.folds")
+        )
     if by is None:
         by = "files" if any(isinstance(v, (str, list, tuple)) for v in parts.values()) else "hash"
     if by == "files":
