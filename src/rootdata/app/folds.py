@@ -32,7 +32,7 @@ class EveryFold(Callback):
         """Check that all folds can be trained, choose those that are, and the folder that is gone on with."""
         with launch.in_one_sentence(), _known(config):
             folds = _folds_of(config)
-            if folds is None or runs.follows(launch.trainer_of(config)):
+            if folds is None:
                 return
             with read_write(config.hydra), open_dict(config.hydra):
                 if not _swept(config) and config.data.get("fold") is None:
@@ -41,23 +41,28 @@ class EveryFold(Callback):
                 found = _before(config) if config.get("resume") == "auto" else None
                 if found is not None:
                     config.hydra.sweep.dir = str(found)
-            _check_model(config)
-            launch.build(config.data, given={"fold": 0}).prepare_data()  # which looks at all folds
+            if not runs.follows(launch.trainer_of(config)):
+                _check_model(config)
+                launch.build(config.data, given={"fold": 0}).prepare_data()  # which looks at all folds
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Join the folds, once all of them are trained."""
         with launch.in_one_sentence(), _known(config):
-            if _folds_of(config) is None or runs.follows(launch.trainer_of(config)):
+            if _folds_of(config) is None or not _swept(config) or runs.follows(launch.trainer_of(config)):
                 return
             from rich.console import Console
 
             from rootdata.app.joining import export_folds, join
 
             console, folder = Console(), Path(config.hydra.sweep.dir)
-            console.print(join(folder, latest=OmegaConf.select(config, "paths.latest")))
+            try:
+                console.print(join(folder, latest=OmegaConf.select(config, "paths.latest")))
+            except ConfigError as error:  # of some folds, or of other options swept beside them
+                console.print(f"not joined: {error}", highlight=False, soft_wrap=True, markup=False)
+                return
             if config.export:
                 export_folds(folder, folder / launch.BUNDLE)
-            console.print(f"folds: {folder}", highlight=False, soft_wrap=True)
+            console.print(f"folds: {folder}", highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -95,8 +100,9 @@ def _check_model(config: DictConfig) -> None:
 
 
 def _swept(config: DictConfig) -> bool:
-    """Say whether the command itself names the folds."""
-    return any(word.lstrip("+").startswith(f"{FOLD}=") for word in config.hydra.overrides.task)
+    """Say whether the command, or what was added to it, names the folds that are trained."""
+    is_named = any(word.lstrip("+").startswith(f"{FOLD}=") for word in config.hydra.overrides.task)
+    return is_named or FOLD in (config.hydra.sweeper.params or {})
 
 
 def is_joined(config: DictConfig) -> bool:
