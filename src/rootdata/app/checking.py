@@ -21,7 +21,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rootdata.errors import ConfigError, nearest
 
+MODEL = "model"  # group of the network
 SPECIAL = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+BESIDE = {"init_from": str | None, "exclude": list[str], "freeze": list[str], "decorrelate": dict[str, Any] | None}
+"""Options of ``model`` that stand beside those of its target, with their types: what is done with a network once it is
+built, and what only some networks take."""
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -79,6 +83,8 @@ def check(config: DictConfig, *, known: Collection[str], used: Collection[str]) 
     """
     for path, node in walk(config):
         options = options_of(node) if path else dict.fromkeys(map(str, known), Any)
+        if path == MODEL and "_target_" in node:
+            options = _with_those_beside(node, options)
         if options is None:
             continue
         for key in map(str, node):
@@ -87,6 +93,18 @@ def check(config: DictConfig, *, known: Collection[str], used: Collection[str]) 
                 check_value(node, key, hint=options[key], place=place)
             elif key not in SPECIAL and place not in used and f".{key}" not in used:
                 raise ConfigError(explain_key(place, known={join(path, option): True for option in options}))
+
+
+def _with_those_beside(node: DictConfig, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Add the options that stand beside those of a network; what only some networks take may be empty for others."""
+    if options is None:
+        return None
+    if "decorrelate" not in options and node.get("decorrelate") is not None:
+        raise ConfigError(
+            f"'{MODEL}.decorrelate': {node['_target_']} does not take it; the networks of rootdata.models do, as does "
+            "one of your own whose constructor has a parameter of that name"
+        )
+    return {**BESIDE, **options}
 
 
 def references(config: DictConfig) -> set[str]:

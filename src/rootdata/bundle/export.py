@@ -53,6 +53,7 @@ from rootdata.events.selection import feature_branches
 from rootdata.jagged import Ints
 from rootdata.layouts.layout import Layout
 from rootdata.options.data import DataConfig
+from rootdata.options.parsed import described
 from rootdata.scan.scanned import layout_of, transforms_of
 from rootdata.table import Table, concatenate, take
 
@@ -132,7 +133,7 @@ def export(
         metrics={name: float(v) for name, v in (metrics or {}).items() if math.isfinite(float(v))},
         roc={name: _lists(curve) for name, curve in (roc or {}).items()},
         scores={name: _lists(samples) for name, samples in (scores or {}).items()},
-        training=dict(training or {}),
+        training={**_weighing(modules[0].data), **(training or {})},
         software=_software(_beside(networks[0])),
         parity=parity,
         tags=tuple(tags),
@@ -141,6 +142,16 @@ def export(
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
     return _write(graph, manifest, Path(folder))
+
+
+def _weighing(config: DataConfig) -> dict[str, Any]:
+    """Describe how training events were weighted, as a configuration of training does; nothing where they were not."""
+    told = described(config, "specs")
+    names = ("luminosity", "sum_of_weights", "balance", "reweight", "weights")
+    found = {name: told[name] for name in names if name in told}
+    own = {s["name"]: {n: s[n] for n in ("cross_section", *names) if n in s} for s in told["samples"]}
+    found |= {"samples": {name: of_sample for name, of_sample in own.items() if of_sample}} if any(own.values()) else {}
+    return {"data": found} if found else {}
 
 
 def rehearse(network: nn.Module, data: Any) -> None:
@@ -332,8 +343,11 @@ def _made_of(
     model: Joined, data: Any, real: Table, edges: Table, *, columns: Sequence[str] | None, float32: bool
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph of a model that has one of its own, and what is known of it."""
+    own = joined.loaded(model)
+    kept = joined.output_of(own, model.gives)
     compared = concatenate([real, edges])
     batch = parity.training_batch(data.data, data.specs, compared)
+    takes = joined.wiring(model, own, list(batch))
     expected = joined.expected(model, batch, classes=len(data.classes), num_events=compared.num_events)
     targets = tuple(model.targets)
     names = () if targets else signature.score_columns(columns, expected.shape[1], data.classes)
@@ -345,8 +359,6 @@ def _made_of(
     front = _deployed(
         nn.Identity(), _nothing, data, draft, activation="none", dtype=torch.float32, reveal_empty=False, finish=None
     )
-    own = joined.loaded(model)
-    takes = joined.wiring(model, own, list(batch))
     wanted = list(zip(takes.values(), joined.types_of(own, list(takes)), strict=True))
     links = [(f"front_{name}", name) for name in takes]
     made = _program(
@@ -356,7 +368,7 @@ def _made_of(
         outputs=[name for name, _ in links],
         opset=max(OPSET, joined.opset_of(own)),
     )
-    made = joined.behind(made, own, links=links, gives=model.gives, output=draft.outputs[0])
+    made = joined.behind(made, own, links=links, kept=kept, output=draft.outputs[0])
     graph = _finished(made, draft)
     spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
     return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
@@ -542,8 +554,8 @@ def _finished(graph: Any, draft: Manifest) -> bytes:
 
     _strip(graph)
     portable.without_logic(graph)
-    described = {k: v for k, v in draft.to_dict().items() if v}
-    graph.metadata_props.add(key=METADATA, value=json.dumps(described, separators=(",", ":"), allow_nan=False))
+    plain = {k: v for k, v in draft.to_dict().items() if v}
+    graph.metadata_props.add(key=METADATA, value=json.dumps(plain, separators=(",", ":"), allow_nan=False))
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
 

@@ -151,7 +151,7 @@ def opset_of(graph: Any) -> int:
     return max((o.version for o in graph.opset_import if o.domain in {"", "ai.onnx"}), default=1)
 
 
-def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], gives: str | int, output: OutputSpec) -> Any:
+def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], kept: str, output: OutputSpec) -> Any:
     """Put a graph behind another, both in one.
 
     Parameters
@@ -159,12 +159,11 @@ def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], gives: s
     front : gives tensors
     graph : takes them
     links : output of the front and input of the graph
-    gives : output of the graph that is kept
+    kept : output of the graph that is kept
     output : what becomes of it: its name and its columns, the last ones where the graph gives more
     """
     from onnx import TensorProto, compose, helper
 
-    kept = _output_of(graph, gives)
     graph = _raised(graph, opset_of(front))
     graph = compose.add_prefix(graph, BEHIND)
     front.ir_version = graph.ir_version = max(front.ir_version, graph.ir_version)
@@ -186,7 +185,7 @@ def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], gives: s
     return made
 
 
-def _output_of(graph: Any, gives: str | int) -> str:
+def output_of(graph: Any, gives: str | int) -> str:
     """Find the output that is kept.
 
     Raises

@@ -32,7 +32,7 @@ from rootdata.events import selection
 from rootdata.expressions.vocabulary import ENTRY
 from rootdata.jagged import Column, Jagged, same_offsets
 from rootdata.layouts.layout import Layout
-from rootdata.options.data import Collection, DataConfig
+from rootdata.options.data import Collection, DataConfig, TakenScaling
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import SIGNED_LOG, name_of
 from rootdata.scan.scanned import layout_of, transforms_of
@@ -127,7 +127,7 @@ def draft(
         computed=_computed(served, table),
         scaling=scaling,
         folds=folds,
-        rules=RULES | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
+        rules=RULES | _taken(config) | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
         ranges=_ranges(specs),
     )
 
@@ -248,6 +248,16 @@ def _step(text: str, value: Any) -> Step:
     if isinstance(value, Jagged):
         return Step(text=text, dtype=value.content.dtype.name, kind="jagged")
     return Step(text=text, dtype=value.dtype.name, kind="flat" if value.ndim == 1 else "jagged")
+
+
+def _taken(config: DataConfig) -> dict[str, str]:
+    """Say where a scaling comes from that was not learnt of the training events."""
+    places = {one.place for one in config.scale.values() if isinstance(one, TakenScaling)}
+    if not places:
+        return {}
+    own = [name for name, one in config.scale.items() if not isinstance(one, TakenScaling)]
+    rest = f"; that of {', '.join(own)} is not" if own else ""
+    return {"scaling": f"taken over from {places.pop()}, not learnt anew{rest}"}
 
 
 def _scaling(config: DataConfig, specs: Specs, types: Mapping[str, np.dtype[Any]]) -> dict[str, Scaled]:

@@ -36,6 +36,7 @@ from rootdata.scan.lookup import scan_for
 from rootdata.scan.scanned import Scanned
 from rootdata.scan.specs import Specs
 from rootdata.scan.summary import summarize
+from rootdata.scan.taken import with_taken_scale
 from rootdata.shutdown.ranks import end_together
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ class RootDataModule(_Base):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         super().__init__()
-        self._options = Options.parse({"samples": samples, **options}, where="the options of RootDataModule")
+        plain = with_taken_scale({"samples": samples, **options})
+        self._options = Options.parse(plain, where="the options of RootDataModule")
         self.batch_size = self._options.order.batch_size  # a tuner may change it
         self._store = open_store(self._options.read.cache)
         self._given = specs

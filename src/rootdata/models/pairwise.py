@@ -167,12 +167,13 @@ class PairBias(nn.Module):
         if self.training:
             real = features[there]
             is_enough = len(real) > 1  # for a variance
-            made = self.network(self.norm(real) if is_enough else self._normed(real))
+            made: Tensor = self.network(self.norm(real) if is_enough else self._normed(real))
             bias = made.new_zeros((*there.shape, made.shape[-1]))
             bias[there] = made
-            return bias.permute(0, 3, 1, 2)
-        bias = self.network(self._normed(features))
-        return torch.where(there.unsqueeze(-1), bias, torch.zeros_like(bias)).permute(0, 3, 1, 2)
+        else:
+            made = self.network(self._normed(features))
+            bias = torch.where(there.unsqueeze(-1), made, torch.zeros_like(made))
+        return bias.permute(0, 3, 1, 2)
 
     def _normed(self, features: Tensor) -> Tensor:
         """Normalise as it was learnt so far."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import plain_shapes
 from rootdata.models.encoded import EncodedClassifier, head
-from rootdata.models.heads import plain_heads
+from rootdata.models.heads import plain_options
 from rootdata.models.pairwise import NUM_FEATURES, Momenta, PairBias, pair_features, parse_pairwise
 
 FAR_BELOW = -1e9  # of a logarithm: nothing of it is left, and no infinity appears
@@ -35,6 +35,7 @@ class Transformer(EncodedClassifier):
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``; ``flat`` may be absent
     classes : how many; two of them give one logit
     heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
+    decorrelate : what the score must not depend on, as that takes it
     pairwise : collection to its columns of pt, eta, phi and mass, ``{"jets": ["Jet_pt", "Jet_eta", "Jet_phi",
         "Jet_mass"]}``; three columns for objects without mass
     bins : quantile bins of every feature
@@ -58,6 +59,7 @@ class Transformer(EncodedClassifier):
         *,
         classes: int = 2,
         heads: Mapping[str, Any] | None = None,
+        decorrelate: Mapping[str, Any] | None = None,
         pairwise: Mapping[str, Sequence[str]] | None = None,
         bins: int = 32,
         latent: int = 64,
@@ -72,8 +74,11 @@ class Transformer(EncodedClassifier):
         jagged, padded = _collections(shapes)
         names = [*(["flat"] if "flat" in shapes else []), *jagged, *padded]
         features = {name: shapes[name][-1] for name in names}
-        super().__init__(features, classes=classes, heads=heads, bins=bins, lr=lr, weight_decay=weight_decay)
-        heads, pairwise = plain_heads(heads), parse_pairwise(pairwise, [*jagged, *padded]) or None
+        super().__init__(
+            features, classes=classes, heads=heads, decorrelate=decorrelate, bins=bins, lr=lr, weight_decay=weight_decay
+        )
+        heads, decorrelate = plain_options(heads), plain_options(decorrelate)
+        pairwise = parse_pairwise(pairwise, [*jagged, *padded]) or None
         _check_sizes(latent, layers, attention_heads)
         self.save_hyperparameters()
         self.collections, self.jagged, self.has_flat = [*jagged, *padded], frozenset(jagged), "flat" in shapes
@@ -201,7 +206,7 @@ def places(offsets: Tensor) -> tuple[Tensor, Tensor]:
     """
     counts, total = offsets.diff(), offsets[-1]
     most = torch.cat([counts.new_ones(1), counts]).max().item()
-    torch._check(most >= 1)  # noqa: SLF001 - how torch.export is told so
+    torch._check(most >= 1)  # type: ignore[no-untyped-call]  # noqa: SLF001 - how torch.export is told so
     place = torch.arange(most, device=offsets.device)
     there = place < counts.unsqueeze(1)
     return torch.where(there, offsets[:-1].unsqueeze(1) + place, total), there

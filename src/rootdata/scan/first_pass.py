@@ -114,11 +114,7 @@ def scan_folds(
         good = [file for file in read_files if isinstance(file, _Good)]
         # A tree that was not named is known by now: it may be one that another path names.
         check_owners(config, [(file.sample, file.described.file.location) for file in good])
-        every = [
-            weighed(one, _merge(one, own), _spread(one, own), submit=runner.submit, together=runner.files,
-                    portion=runner.blocks)
-            for one, own in ((one, [_of_fold(file, n) for file in good]) for n, one in enumerate(config.every_fold))
-        ]  # fmt: skip
+        every = [_of_all(one, [_of_fold(file, n) for file in good], runner) for n, one in enumerate(config.every_fold)]
     _check_unchanged(files, states, good)
     skipped = tuple(
         SkippedFile(path=where.path, sample=i, reason=str(file.error), position=position, size=states[position].size)
@@ -129,8 +125,6 @@ def scan_folds(
         dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, states), skipped=skipped)
         for specs in every
     ]
-    for specs, one in zip(every, config.every_fold, strict=True):
-        check_complete(specs, one)
     index = BasketIndex()
     for file in good:
         if file.described.baskets is not None:
@@ -138,6 +132,15 @@ def scan_folds(
                 (file.described.file.location.path, str(file.described.file.location.tree)), file.described.baskets
             )
     return every, index
+
+
+def _of_all(config: DataConfig, files: Sequence[_Good], runner: _TaskRunner) -> Specs:
+    """Put together what all files told, and weigh it."""
+    specs = _merge(config, files)
+    check_complete(specs, config)
+    return weighed(
+        config, specs, _spread(config, files), submit=runner.submit, together=runner.files, portion=runner.blocks
+    )
 
 
 def _of_fold(file: _Good, number: int) -> _Good:

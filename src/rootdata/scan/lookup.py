@@ -222,7 +222,7 @@ def check_matches(
     if specs.samples != names:
         raise SpecsError(f"{where} were made for samples {list(specs.samples)}, not {list(names)}; scan again")
     if specs.key != key_of(config):
-        raise SpecsError(f"{where} were made with other features, cuts, labels or another split; scan again")
+        raise SpecsError(f"{where} were made with other features, cuts, labels, weights or another split; scan again")
     listed = _as_found(specs)
     if len(listed) != len(files):
         raise SpecsError(f"{where} know {len(listed)} files, {len(files)} were found; scan again")

@@ -23,6 +23,7 @@ from rootdata.errors import BundleError, ConfigError
 from rootdata.options.data import OBSERVED, TARGETS, VARIED
 from rootdata.training import metrics, responses, scored
 from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
+from rootdata.training.reports import sculpting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,8 @@ class ScoreReport(pl.Callback):
     ``roc.png``, ``scores.json`` and ``scores.png`` (the distribution of the score in each sample). With more than two
     classes each is compared with all others, and ``confusion.json`` and ``confusion.png`` say which is taken for which.
     Of regressions (``predictions`` beside ``targets``) the metrics are ``rmse``, ``mae``, ``bias`` and ``resolution``,
-    and ``responses.json`` and ``responses.png`` say more. What the network logs as ``test/NAME`` is there as ``NAME``.
+    and ``responses.json`` and ``responses.png`` say more. Of a network with a ``decorrelation`` there is ``sculpting``,
+    and ``sculpting.json`` and ``sculpting.png`` show it. What the network logs as ``test/NAME`` is there as ``NAME``.
     The names come from ``classes`` and ``sample_names`` of the
     data module, and from ``targets`` of the network.
 
@@ -54,8 +56,8 @@ class ScoreReport(pl.Callback):
     Attributes
     ----------
     metrics : what ``metrics.json`` holds, empty before the test
-    paths : what was written, by name: ``metrics``, ``roc``, ``scores``, ``confusion``, ``responses``, and of each but
-        the first its picture, ``roc_plot``
+    paths : what was written, by name: ``metrics``, ``roc``, ``scores``, ``confusion``, ``responses``, ``sculpting``,
+        and of each but the first its picture, ``roc_plot``
     """
 
     def __init__(self, folder: str | Path, *, bins: int = 40, plots: bool = True) -> None:
@@ -100,13 +102,19 @@ class ScoreReport(pl.Callback):
             return
         data = getattr(trainer, "datamodule", None)
         known = getattr(getattr(data, "data", None), "targets", ())
+        columns, sculpted = decorrelated(pl_module) if "score" in batches[0] else (), {}
+        if columns:
+            network: Any = pl_module
+            sculpted = sculpting.measure_all(batches, columns=columns, labels=network.decorrelation.labels)
+        divergences = {name: one.divergence for name, one in sculpted.items()}
         self.write(
             batches,
             classes=getattr(data, "classes", ()),
             sample_names=getattr(data, "sample_names", ()),
             targets=getattr(pl_module, "targets", ()),
             units={target.name: target.unit for target in known if target.unit},
-            figures=logged(trainer),
+            figures=logged(trainer) | ({"sculpting": {n: divergences.get(n) for n in columns}} if columns else {}),
+            sculpted=sculpted,
         )
         self.conclude(batches, trainer, pl_module)
 
@@ -118,7 +126,8 @@ class ScoreReport(pl.Callback):
         sample_names: Sequence[str],
         targets: Sequence[str] = (),
         units: Mapping[str, str] | None = None,
-        figures: Mapping[str, float | None] | None = None,
+        figures: Mapping[str, Any] | None = None,
+        sculpted: Mapping[str, sculpting.Sculpting] | None = None,
     ) -> None:
         """Report scored events, from wherever they come.
 
@@ -128,6 +137,7 @@ class ScoreReport(pl.Callback):
         classes, sample_names, targets : names by number
         units : of targets, by name
         figures : more of them, by name
+        sculpted : how a cut changes the shape of a column, by its name
         """
         scores = scored.collect(batches, classes=classes, sample_names=sample_names) if "score" in batches[0] else None
         predicted = None
@@ -137,7 +147,7 @@ class ScoreReport(pl.Callback):
         if predicted is not None:
             self.metrics |= responses.summarise(predicted)
         self.metrics = dict(figures or {}) | (self.metrics or counted(batches))
-        self._write(scores, predicted)
+        self._write(scores, predicted, sculpted or {})
 
     def conclude(
         self, batches: list[dict[str, NDArray[Any]]], trainer: pl.Trainer, pl_module: pl.LightningModule
@@ -151,7 +161,12 @@ class ScoreReport(pl.Callback):
         pl_module : the network
         """
 
-    def _write(self, scores: scored.ScoredEvents | None, predicted: responses.Predicted | None) -> None:
+    def _write(
+        self,
+        scores: scored.ScoredEvents | None,
+        predicted: responses.Predicted | None,
+        sculpted: Mapping[str, sculpting.Sculpting],
+    ) -> None:
         """Write files and pictures of what there is."""
         self.folder.mkdir(parents=True, exist_ok=True)
         contents: dict[str, Any] = {"metrics": self.metrics}
@@ -165,6 +180,9 @@ class ScoreReport(pl.Callback):
         if predicted is not None:
             contents["responses"] = responses.to_dict(predicted)
             figures["responses"] = partial(responses.draw, predicted)
+        if sculpted:
+            contents["sculpting"] = {name: one.to_dict() for name, one in sculpted.items()}
+            figures["sculpting"] = partial(sculpting.draw, sculpted)
         self.paths = {name: write_json(content, self.folder / f"{name}.json") for name, content in contents.items()}
         if self.plots:
             self._draw(figures)
@@ -200,6 +218,12 @@ class ExportCheck(pl.Callback):
         reason = trainer.strategy.broadcast(reason)
         if reason is not None:
             raise BundleError(f"{reason}; export=false trains it without a bundle")
+
+
+def decorrelated(network: Any) -> tuple[str, ...]:
+    """Name the observers that a network is decorrelated from."""
+    decorrelation = getattr(network, "decorrelation", None)
+    return () if decorrelation is None else tuple(decorrelation.options.columns)
 
 
 def is_kept(key: str) -> bool:

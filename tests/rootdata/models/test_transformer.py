@@ -1,5 +1,7 @@
 """The transformer: the same for tokens and jagged batches, with features of pairs, in torch and in its graph."""
 
+import dataclasses
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -9,10 +11,16 @@ from bundles_for_tests import branches_of, make_data, scores_of_table, write_sam
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rootdata.bundle import parity, signature
+from rootdata.bundle.assemble import Assembler
+from rootdata.bundle.cmssw import preprocessing
 from rootdata.bundle.export import export
-from rootdata.errors import ConfigError
+from rootdata.bundle.manifest import open_bundle
+from rootdata.errors import BundleError, ConfigError
 from rootdata.models import CNN, MLP, DeepSets, EncodedSets, Transformer
 from rootdata.models.pairwise import LEAST, pair_features
+from rootdata.table import Table
+from strategies import jagged_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
@@ -21,6 +29,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is smaller than the logging interval"),
 ]
 
+EVERY = {"jets": {"branches": ["Jet_eta", "share", "Jet_pt"]}, "values": {"branches": ["Mu_q"]}}
+TEN = {name: collection | {"length": 10} for name, collection in EVERY.items()}
 PAIRWISE = {"jets": ["Jet_pt", "Jet_eta", "share"]}
 
 
@@ -68,18 +78,39 @@ def scores_in_both(network, data, folder):
 @pytest.mark.long
 @pytest.mark.parametrize("layout", ["tokens", "jagged"])
 def test_it_scores_in_a_graph_as_in_torch(layout, samples, tmp_path):
-    network, data = made(samples, layout)
+    network, data = made(samples, layout, jagged=EVERY if layout == "jagged" else TEN)
     fit(network, data, tmp_path, max_epochs=1)
     found, expected = scores_in_both(network, data, tmp_path / "bundle")
     np.testing.assert_allclose(found, expected, atol=1e-6)
+    jets = open_bundle(tmp_path / "bundle").to_dict()["features"]["jagged"]["jets"]
+    assert jets["length"] == ("auto" if layout == "jagged" else 10)
+
+
+def test_a_graph_of_jagged_batches_takes_all_objects(samples):
+    data = make_data(samples, layout="jagged", jagged=EVERY)
+    manifest = signature.draft(
+        data.data, data.specs, parity.real_events(data.data, data.specs, 60), columns=["s1"], is_fixed=True
+    )
+    jets, mask = (next(t for t in manifest.inputs if t.name == name) for name in ("jets", "jets_mask"))
+    assert (jets.shape[2], mask.shape[1]) == ("jets", "jets")
+    assert {"min_length": 1, "max_length": 1 << 20}.items() <= preprocessing(manifest)["jets"].items()
+    single = {b.name: np.ones((1, b.width) if b.kind == "fixed" else 1, b.dtype) for b in manifest.branches}
+    lists = {b.name: jagged_of([[50] * 70], b.dtype) for b in manifest.branches if b.kind == "jagged"}
+    many = Table(num_events=1, columns=single | lists)
+    assert Assembler(manifest)(many)["jets_mask"].sum() == 70
+    stiff = tuple(dataclasses.replace(t, shape=(*t.shape[:-1], 4)) if t.collection == "jets" else t
+                  for t in manifest.inputs)  # fmt: skip
+    with pytest.raises(BundleError, match=r"features\.jagged\.jets: its length must be a number"):
+        Assembler(dataclasses.replace(manifest, inputs=stiff))
+    with pytest.raises(BundleError, match="reveal_empty: 'jets' is jagged"):
+        export(torch.nn.Identity(), data, "nowhere", reveal_empty=True)
 
 
 @pytest.mark.parametrize("pairwise", [PAIRWISE, None])
 def test_tokens_and_jagged_batches_give_the_same(samples, pairwise):
-    every = {"jets": {"branches": ["Jet_eta", "share", "Jet_pt"]}, "values": {"branches": ["Mu_q"]}}
-    long = {name: collection | {"length": 30} for name, collection in every.items()}
+    long = {name: collection | {"length": 30} for name, collection in EVERY.items()}
     network, tokens = ready(samples, "tokens", pairwise, jagged=long)
-    other, jagged = ready(samples, "jagged", pairwise, jagged=every)
+    other, jagged = ready(samples, "jagged", pairwise, jagged=EVERY)
     other.load_state_dict(network.state_dict())
     for one, two in zip(tokens.val_dataloader(), jagged.val_dataloader(), strict=True):
         assert (two["jets_offsets"].diff() == 0).any()  # events without objects, too

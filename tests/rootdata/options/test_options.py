@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from rootdata.errors import ConfigError, ExpressionError
 from rootdata.options.data import Collection, DataConfig, Sample, Scaling, Split, parse_data
 from rootdata.options.order import OrderConfig, parse_order
+from rootdata.options.parsed import described
 from rootdata.options.read import CacheConfig, parse_read
 
 SMALLEST = {"samples": {"all": {"files": "a.root"}}, "flat": ["met"]}
@@ -187,7 +188,7 @@ REFUSED = [
     ("scale", ["standart", 5, True, ["standard"], {"met": 5}, {"met": True}, {"met": {"factor": 0}}], "scale"),
     ("scale", [{"met": {"shift": "1"}}, {"met": {"factor": math.nan}}, {"met": ["log"]}], "scale.met"),
     ("missing", ["-999", ["x"], [True], [math.nan], [None], {"a": "x"}], "missing"),
-    ("pad", ["0", True, None, math.nan, math.inf, [0]], "pad"),
+    ("pad", ["0", True, None, math.inf, [0], {"met": math.inf}], "pad"),
     ("fraction", [0, -0.1, 1.01, True, "0.5", None, math.nan, [0.5]], "fraction"),
     ("split", [0.8, "hash", [0.8, 0.2], True, {}], "split"),
     ("split", [{"train": 0.5}, {"train": 0.7, "val": 0.7}, {"train": 1.5, "val": -0.5}, {"train": True}], "split"),
@@ -387,6 +388,20 @@ def test_a_list_within_the_files_holds_places_of_one():
 def test_bad_files_are_an_error_or_skipped(options, message):
     with pytest.raises(ConfigError, match=message):
         parse_data({"samples": {"a": "x.root"}, "flat": ["met"], **options})
+
+
+@pytest.mark.parametrize("pad", [math.nan, float("nan"), "nan", {"met": "nan"}])
+def test_pad_may_be_nan_in_rows_and_is_a_word_where_it_is_written(pad):
+    config = with_options(flat=["met", "ht"], pad=pad)
+    assert math.isnan(config.pad_of("met"))
+    assert config.pads_with_nan
+    assert config == with_options(flat=["met", "ht"], pad={"met": math.nan} if isinstance(pad, dict) else math.nan)
+    told = described(config, "inputs")["pad"]
+    assert told == ({"met": "nan"} if isinstance(pad, dict) else "nan")
+    assert math.isnan(with_options(flat=["met", "ht"], pad=told).pad_of("met"))
+    assert not with_options(flat=["met", "ht"], pad=0).pads_with_nan
+    with pytest.raises(ConfigError, match=r"pad: got nan with layout 'tokens'; .* 'vector'; give a number"):
+        with_options(flat=["met", "ht"], pad=pad, layout="tokens")
 
 
 def test_pad_and_clip_are_numbers_or_one_of_each_feature():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,10 +34,11 @@ pytestmark = pytest.mark.usefixtures("small_blocks")
 
 def make(path: Path, seed: int, *, n: int = 240, runs: dict[str, list[float]] | None = None, **more: Any) -> Path:
     """Write events with weights of both signs, and beside them runs and a histogram."""
+    path.parent.mkdir(exist_ok=True)
     rng = np.random.default_rng(seed)
     columns = make_events(n, seed) | {"genWeight": rng.choice([1.5, 1.5, 2.0, -0.5], n)}
     with uproot.recreate(path) as file:
-        add(file, columns, steps=(n // 3, n // 2), kind=more.get("kind", "TTree"))
+        add(file, columns, steps=more.get("steps", (n // 3, n // 2)), kind=more.get("kind", "TTree"))
         if runs is not None:
             found = {name: np.array(values) for name, values in runs.items()}
             add(file, found, tree="Runs", kind=more.get("kind", "TTree"))
@@ -66,9 +68,9 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (plain | changes).items() if value is not None}
 
 
-def true_weights(folder: Path, totals: tuple[float, float] = (1030.0, 5030.0)) -> dict[tuple[int, int, int], float]:
+def true_weights(folder: Path, totals: tuple[float, float] = (1030.0, 5030.0)) -> dict[tuple[int, ...], float]:
     """Compute by hand: sample, file and entry to the weight times cross section and luminosity over the sum."""
-    found = {}
+    found: dict[tuple[int, ...], float] = {}
     for k, name in enumerate(("s0", "s1", "b0", "b1")):
         factor = (0.5, 800.0 * 2.0)[k // 2] * 1000 * 59.7 / totals[k // 2]
         for entry, weight in enumerate(uproot.open(folder / f"{name}.root")["Events/genWeight"].array(library="np")):
@@ -332,6 +334,26 @@ def test_blocks_that_are_kept_have_the_weights_of_this_data_set(folder: Path, tm
     ratio = {one[i] / w for i, w in weights_of(both).items() if i[:2] == (0, 0)}
     assert list(ratio) == pytest.approx([1030 / 15] * len(ratio), rel=1e-6)
     assert weights_of(epoch_of(options(folder, **kept))) == weights_of(both)
+
+
+def test_kept_blocks_of_a_copy_are_not_taken_for_those_of_a_file_of_another_name(tmp_path: Path) -> None:
+    """Events are left out by the name of their file: the same content under another name keeps others."""
+    old = make(tmp_path / "a" / "one.root", 3, steps=range(6, 240, 6)).stat().st_mtime - 100
+    shutil.copy(tmp_path / "a" / "one.root", tmp_path / "other.root")
+    for file in tmp_path.rglob("*.root"):
+        os.utime(file, (old, old))
+    found = []
+    for path, kept in (
+        (tmp_path / "a" / "one.root", True),
+        (tmp_path / "other.root", True),
+        (tmp_path / "other.root", False),
+    ):
+        plain = options(
+            tmp_path, samples={"s": {"files": str(path), "tree": "Events"}}, luminosity=None, label="is_signal",
+            reweight=MET | {"by": "resample"}, cache={"dir": str(tmp_path / "blocks")} if kept else None,
+        )  # fmt: skip
+        found.append(weights_of(epoch_of(plain)).keys())
+    assert found[0] != found[1] == found[2]
 
 
 def test_the_part_that_is_trained_on_has_physical_weights_where_it_is_predicted(folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rootdata.analysis.friends import tree as friend
 from rootdata.analysis.friends.columns import OF_THE_BUNDLE, FriendColumns, FriendColumnsOfFile, FriendOptions
-from rootdata.analysis.friends.names import outputs_of, place_of
+from rootdata.analysis.friends.names import SUFFIX, outputs_of, place_of
 from rootdata.analysis.friends.scorer import open_scorer
 from rootdata.bundle.manifest import Manifest
 from rootdata.errors import BranchError, ConfigError, FileError
@@ -23,7 +23,7 @@ from rootdata.events.selection import Block
 from rootdata.io.files import find, state_of, states_of
 from rootdata.io.reader import BlockReader, ChangedError
 from rootdata.io.trees import Tree, blocks_of
-from rootdata.location import Friend, KnownFile, Location, State
+from rootdata.location import Friend, KnownFile, Location, State, is_remote
 from rootdata.options import values
 from rootdata.options.read import parse_read
 from rootdata.scan.progress_bar import ProgressReport, bar
@@ -163,8 +163,12 @@ def _weights(given: Any) -> dict[str, str]:
 
 def _inputs(found: Sequence[Location], out: Path) -> list[Location]:
     """Leave out what an earlier call wrote: a glob finds it where the scores lie beside the events."""
-    outputs = {path.absolute() for w in found for path in outputs_of([w], out)} if out.is_dir() else set()
-    return [w for w in found if Path(w.path).absolute() not in outputs or friend.origin_of(Path(w.path)) is None]
+    ours = [w for w in found if w.path.endswith(f"{SUFFIX}.root") and not is_remote(w.path)]
+    below = [w for w in ours if Path(w.path).resolve().is_relative_to(out.resolve())]
+    written = {w for w in below if friend.origin_of(Path(w.path)) is not None}
+    if len(written) == len(found):
+        raise FileError(f"files: {found[0].path} holds scores, as all that was named; name the files of events")
+    return [w for w in found if w not in written]
 
 
 def _is_done(job: _Job, origin: Mapping[str, Any], state: State, *, force: bool) -> bool:
