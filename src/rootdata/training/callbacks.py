@@ -102,18 +102,19 @@ class ScoreReport(pl.Callback):
             return
         data = getattr(trainer, "datamodule", None)
         known = getattr(getattr(data, "data", None), "targets", ())
-        columns, sculpted = decorrelated(pl_module) if "score" in batches[0] else (), {}
-        if columns:
+        figures: dict[str, Any] = dict(logged(trainer))
+        sculpted: dict[str, sculpting.Sculpting] = {}
+        if "score" in batches[0] and (columns := decorrelated(pl_module)):
             network: Any = pl_module
             sculpted = sculpting.measure_all(batches, columns=columns, labels=network.decorrelation.labels)
-        divergences = {name: one.divergence for name, one in sculpted.items()}
+            figures["sculpting"] = {n: sculpted[n].divergence if n in sculpted else None for n in columns}
         self.write(
             batches,
             classes=getattr(data, "classes", ()),
             sample_names=getattr(data, "sample_names", ()),
             targets=getattr(pl_module, "targets", ()),
             units={target.name: target.unit for target in known if target.unit},
-            figures=logged(trainer) | ({"sculpting": {n: divergences.get(n) for n in columns}} if columns else {}),
+            figures=figures,
             sculpted=sculpted,
         )
         self.conclude(batches, trainer, pl_module)
