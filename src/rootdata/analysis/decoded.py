@@ -195,6 +195,12 @@ class DecodedWriter(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Refuse a network that gives no events back, and a layout that can't be decoded, before anything is run.
 
+        Parameters
+        ----------
+        trainer : has the data module
+        pl_module : gives batches back
+        stage : not used: it is the same before all of them
+
         Raises
         ------
         ConfigError
@@ -226,9 +232,11 @@ class DecodedWriter(pl.Callback):
 
         Parameters
         ----------
-        trainer, outputs, batch_idx, dataloader_idx : not used
+        trainer : not used
         pl_module : gives the batch back
+        outputs : not used
         batch : as the data module made it
+        batch_idx, dataloader_idx : not used
         """
         del trainer, outputs, batch_idx, dataloader_idx
         if self._file is not None:
@@ -246,7 +254,13 @@ class DecodedWriter(pl.Callback):
         self._end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        """Leave nothing behind of a run that is broken off."""
+        """Leave nothing behind of a run that is broken off.
+
+        Parameters
+        ----------
+        trainer, pl_module : not used
+        exception : that breaks it off
+        """
         file, self._file = self._file, None
         if file is not None:
             file.__exit__(type(exception), exception, exception.__traceback__)
