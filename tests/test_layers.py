@@ -65,7 +65,7 @@ HOMES = {
     "hydra": ("app.launch", "app.checking", "app.composing"),
     "omegaconf": ("app.launch", "app.checking", "app.composing", "app.rebuild", "training.resume"),
     "yaml": ("app.composing",),  # comes with omegaconf; its errors pass through there
-    "matplotlib": ("training.pictures", "analysis.report.canvas", "analysis.report.inputs", "plots"),
+    "matplotlib": ("analysis.report.canvas", "analysis.report.inputs", "plots"),
     "hist": ("analysis.report.canvas",),
     "mplhep": ("analysis.report",),
     "keras": ("frameworks.keras",),

@@ -573,10 +573,10 @@ def outcome(trainer: Any, *, folder: str | Path) -> Any:
     rows |= {f"test {name}": f"{value:.5g}" for name, value in figures.items() if name.rpartition("/")[2] in FIGURES}
     places = {
         "report": paths.get("report"),
-        "ROC curve": paths.get("roc_plot", paths.get("roc")),
-        "scores": paths.get("scores_plot", paths.get("scores")),
-        "confusion": paths.get("confusion_plot", paths.get("confusion")),
-        "responses": paths.get("responses_plot", paths.get("responses")),
+        "ROC curve": paths.get("roc"),
+        "scores": paths.get("scores"),
+        "confusion": paths.get("confusion"),
+        "responses": paths.get("responses"),
         "metrics": paths.get("metrics"),
         "checkpoint": getattr(trainer.checkpoint_callback, "best_model_path", None),
         "bundle": Path(folder, BUNDLE),

@@ -5,16 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rootdata.errors import DataError
-from rootdata.training.pictures import COLOURS, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
@@ -139,30 +135,3 @@ def to_dict(events: Predicted) -> dict[str, Any]:
 def beyond(response: Floats, weight: Floats) -> tuple[float, float]:
     """Add up the weights below and above the responses that are shown."""
     return float(weight[response < SHOWN[0]].sum()), float(weight[response > SHOWN[1]].sum())
-
-
-def draw(events: Predicted) -> Figure:
-    """Draw for each target the distribution of the response, and bias and resolution over the true value."""
-    figure, panels = new_figure(2 * len(events.names))
-    for column, name in enumerate(events.names):
-        left, right = panels[2 * column : 2 * column + 2]
-        response, weight = response_of(events, column)
-        counts, edges = np.histogram(response, BINS, SHOWN, weights=weight)
-        left.stairs(counts, edges, color=COLOURS[0], lw=1.8)
-        left.axvline(1, color="0.6", ls="--", lw=1.2)
-        left.set(xlim=SHOWN)
-        left.set_xlabel(f"{name}: predicted / true", fontsize=13, loc="right")
-        outside = sum(beyond(response, weight))
-        if outside:
-            share = outside / float(weight.sum() or 1.0)
-            left.set_title(f"{share:.1%} of the events lie outside", fontsize=11, loc="right")
-        left.set_ylabel("Events", fontsize=13, loc="top")
-        slices = [one for one in slices_of(events, column) if one["bias"] is not None]
-        middle = [(one["low"] + one["high"]) / 2 for one in slices]
-        for key, colour in (("bias", COLOURS[2]), ("resolution", COLOURS[1])):
-            right.plot(middle, [one[key] for one in slices], color=colour, marker="o", lw=1.5, label=key)
-        right.axhline(0, color="0.6", ls="--", lw=1.2)
-        right.set_xlabel(f"True {name}", fontsize=13, loc="right")
-        right.set_ylabel("Predicted - true", fontsize=13, loc="top")
-        right.legend(frameon=False, fontsize=11)
-    return figure

@@ -41,11 +41,9 @@ def test_few_events_equal_ones_and_weights_that_cancel_are_described(true: list[
     made = events(true, [value + 1 for value in true], weight)
     told = responses.to_dict(made)["targets"]["m"]
     assert told["bias"] == (None if sum(weight) == 0 else 1.0)
-    assert responses.draw(made).axes
 
 
 def test_what_lies_outside_of_the_picture_is_told() -> None:
     made = events([1.0, 1.0, 1.0, 1.0], [0.5, 2.5, 7.0, -1.0], [1.0, 2.0, 3.0, 4.0])
     told = responses.to_dict(made)["targets"]["m"]
     assert (sum(told["response"]), told["beyond"]) == (1.0, (4.0, 5.0))
-    assert responses.draw(made).axes[0].get_title(loc="right") == "90.0% of the events lie outside"
