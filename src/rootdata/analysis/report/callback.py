@@ -121,7 +121,7 @@ class HtmlReport(ScoreReport):
             test, classes=getattr(data, "classes", ()), samples=getattr(data, "sample_names", ()),
             targets=getattr(pl_module, "targets", ()),
         )  # fmt: skip
-        about |= {"events": checksum(test), "trained": time.strftime("%Y-%m-%d %H:%M"), **chosen_by(trainer)}
+        about |= {"events": checksum(test), "tested": time.strftime("%Y-%m-%d %H:%M"), **chosen_by(trainer)}
         train = self._training(data, trainer, pl_module) if hasattr(data, "scanned") else {}
         about["scale"] = scales_of(data, test["sample"]) if hasattr(data, "specs") else {}
         test.pop("index", None)
