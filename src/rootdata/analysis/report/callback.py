@@ -162,7 +162,10 @@ class HtmlReport(ScoreReport):
         if groups and ask({key: values[:1] for key, values in columns.items()}):
             found["importance"] = inputs.importance(columns, groups, ask, shuffles=self.config.shuffles)
             if self.config.gradients:
-                found["gradients"] = inputs.gradients(columns, groups, partial(answers, trainer, pl_module))
+                try:
+                    found["gradients"] = inputs.gradients(columns, groups, partial(answers, trainer, pl_module))
+                except ConfigError as error:  # trees have none, and are worth their report
+                    warnings.warn(str(error), stacklevel=2)
         return found
 
 
