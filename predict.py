@@ -5,7 +5,7 @@ Every option is in ``configs/predict.yaml``.
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rootdata.app import launch
 
@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
 
     from rootdata.analysis.friends.predict import predict
 
-    found = predict(**OmegaConf.to_container(config, resolve=True))
+    found = predict(**launch.plain(config))
     Console().print(found.summary(), highlight=False, soft_wrap=True, markup=False)
 
 

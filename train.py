@@ -22,7 +22,7 @@ def main(config: DictConfig) -> float | None:
     pl.seed_everything(config.seed, workers=True)
     data = launch.build(config.data)
     data.prepare_data()
-    model = launch.build(config.model, given={"shapes": data.shapes, "classes": len(data.classes)})
+    model = launch.build_model(config, data)
     callbacks, loggers = launch.build_all(config.get("callbacks")), launch.build_all(config.get("logger"))
     trainer = launch.build_trainer(config, callbacks=callbacks, loggers=loggers)
     if trainer.is_global_zero:

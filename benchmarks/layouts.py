@@ -29,6 +29,7 @@ IMAGE = {
 KINDS: dict[str, dict[str, Any]] = {
     "tokens": {"layout": "tokens"},
     "vector": {"layout": "vector"},
+    "jagged": {"layout": "jagged"},
     "image, 32 x 32 x 3": {"layout": "image"},
 }
 

@@ -17,7 +17,7 @@ from rootdata import RootDataset, tth
 
 mpl.use("agg")
 NAMES = ("pt", "eta")
-EDGES = ([300, 350, 400, 450, 500, 600, 800], [-2.4, -1.6, -0.8, 0, 0.8, 1.6, 2.4])
+EDGES: tuple[list[float], ...] = ([300, 350, 400, 450, 500, 600, 800], [-2.4, -1.6, -0.8, 0, 0.8, 1.6, 2.4])
 TITLES = {"as they are": None, "flat in given bins": "flat", "background like signal": "signal"}
 UNITS = {"pt": "leading fat jet $p_T$ [GeV]", "eta": "leading fat jet $\\eta$"}
 
@@ -54,7 +54,9 @@ def draw(folder: Path, columns: dict[str, str], path: Path) -> None:
         asked = to and {"variables": [columns[name] for name in NAMES], "bins": bins, "to": to}
         events, factors = read(folder, columns, asked or None)
         for row, (name, edges) in enumerate(zip(NAMES, EDGES, strict=True)):
-            axes, fine = panels[row][column], edges if to == "flat" else np.linspace(edges[0], edges[-1], 25)
+            axes, fine = panels[row][column], np.array(edges, float)
+            if to != "flat":
+                fine = np.linspace(fine[0], fine[-1], 25)
             for label, word in enumerate(("background", "signal")):
                 own = events["label"] == label
                 heights, _ = np.histogram(events[f"observers/{name}"][own], bins=fine, weights=factors[own])

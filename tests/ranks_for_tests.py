@@ -64,7 +64,7 @@ def train_as_rank(job):
     data = RootDataModule(**job.data)
     shapes = data.shapes if job.asks_first else {}
     notes: dict[str, Any] = {"train": [], "val": [], "test": [], "val_loss": [], "val_synced": [], "shapes": shapes}
-    log, report = _log(notes, job), ScoreReport(folder)
+    log, report = _log(notes, job), ScoreReport(folder, plots=False)
     trainer = pl.Trainer(
         accelerator="cpu", strategy="ddp", devices=int(os.environ["LOCAL_WORLD_SIZE"]),
         num_nodes=job.world // int(os.environ["LOCAL_WORLD_SIZE"]), callbacks=[log, report], logger=False,

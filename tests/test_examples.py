@@ -11,10 +11,17 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("name", "events"), [("event_image", "1000"), ("reweighting", "5000")])
-def test_the_picture_is_drawn(tmp_path: Path, name: str, events: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("event_image", ["--events", "1000"]),
+        ("reweighting", ["--events", "5000"]),
+        ("decoded_event", ["--events", "1000", "--epochs", "1"]),
+    ],
+)
+def test_the_picture_is_drawn(tmp_path: Path, name: str, options: list[str]) -> None:
     picture = tmp_path / "picture.png"
-    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--out", str(picture), "--events", events]
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--out", str(picture), *options]
     environment = {**os.environ, "ROOTDATA_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr

@@ -193,6 +193,26 @@ def test_the_paper_s_experiment_takes_a_step(tmp_path):
 
 
 @pytest.mark.long
+def test_the_autoencoder_s_experiment_trains_goes_on_and_decodes(tmp_path):
+    words = ["experiment=autoencoder", "data.n_events=1500", "data.layout=tokens", "paths.latest=null", *QUICK]
+    train(tmp_path, *words, "trainer.max_epochs=1")
+    said = train(tmp_path, *words, "trainer.max_epochs=2", "resume=auto")
+    assert "resume=auto: going on from epoch 0, step 1" in said
+    assert "decoded.root: " in said
+    assert "jets: objects after the first 10 of an event are left out" in said
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {"loss", "HT/rmse", "Jet_pt/rmse"} <= figures.keys()
+    manifest = json.loads((tmp_path / "out" / "bundle" / "manifest.json").read_text())
+    assert [output["columns"] for output in manifest["outputs"]] == [["loss"]]
+    assert manifest["metrics"]["loss"] == figures["loss"]
+    with uproot.open(tmp_path / "out" / "decoded.root") as file:
+        events = file["Events"].arrays()
+    assert len(events) == figures["events"]
+    for branch in ("Jet_pt", "FatJet_mass"):
+        assert ak.num(events[branch]).to_list() == ak.num(events[f"{branch}_decoded"]).to_list()
+
+
+@pytest.mark.long
 def test_a_misspelt_branch_is_one_sentence(own, tmp_path):
     words = ["data=mine", "data.flat=[met,mas]"]
     message = train(tmp_path, "--config-dir", str(own / "configs"), *QUICK, *words, status=2)
@@ -226,3 +246,27 @@ def test_real_files(tmp_path):
     words = ["data=ttH_pythia", f"data.folder={SHARED / 'tth_pythia'}", "model=dnn", "data.batch_size=64"]
     train(tmp_path, *words, *QUICK, *FEW)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["events"] > 30
+
+
+@pytest.mark.long
+def test_a_training_begins_with_the_weights_and_the_scaling_of_another_and_goes_on(own, trained, tmp_path):
+    before, _ = trained
+    words = ["data=mine", "data.batch_size=100", "model.lr=0.01", f"model.init_from={before / 'bundle'}"]
+    words += ["model.freeze=[network.0.*]", f"data.scale={{from: {before / 'bundle'}}}", "data.observers=[met]"]
+    words += ["model.decorrelate={columns: [mass], strength: 0.1}", "resume=auto"]
+    words = ["--config-dir", str(own / "configs"), *QUICK, *words]
+    train(tmp_path, *words, "trainer.max_epochs=1")
+    folder = tmp_path / "out"
+    first = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    known = torch.load(next((before / "checkpoints").glob("epoch_*.ckpt")), weights_only=True)["state_dict"]
+    assert torch.equal(first["state_dict"]["network.0.weight"], known["network.0.weight"])
+    assert not torch.equal(first["state_dict"]["network.3.weight"], known["network.3.weight"])
+    assert set(json.loads((folder / "metrics.json").read_text())["sculpting"]) == {"mass"}
+    manifest = json.loads((folder / "bundle" / "manifest.json").read_text())
+    assert manifest["rules"]["scaling"].startswith(f"taken over from {before / 'bundle'}")
+    assert manifest["scaling"] == json.loads((before / "bundle" / "manifest.json").read_text())["scaling"]
+    printed = train(tmp_path, *words, "trainer.max_epochs=2")
+    assert "going on from epoch 0" in printed
+    second = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert second["global_step"] == 2 * first["global_step"]
+    assert torch.equal(second["state_dict"]["network.0.weight"], known["network.0.weight"])

@@ -29,6 +29,14 @@ WRONG = {
     "data.weight=x0*0": r"the weights of all its 764 training events are 0",
     "+data.samples.signal.weight=0": r"class 1 \('signal'\): the weights of all its 757 training events are 0",
     "data.cut=\"'x0 > 1000'\"": r"sample 'other': none of its 1200 entries in 2 files is selected",
+    "data.luminosity=3": r"luminosity is given, but no sample has a cross_section",
+    "data.luminosity=3 +data.samples.other.cross_section=1 +data.samples.signal.cross_section=1": (
+        r"samples\.other\.sum_of_weights: the sum of generator weights of .*other_0\.root is not known"
+    ),
+    "data.balance=samples data.weight=x0*0": r"balance: got 'samples', and the weights .* of 'other' add up to 0",
+    'data.reweight="{variables: [x0], bins: [4], to: sgnal}"': r"reweight\.to: got 'sgnal'.*; nearest: 'signal'",
+    'data.reweight="{variables: [x0], bins: [4], cap: 0.5}"': r"reweight\.cap: got 0\.5; expected the largest factor",
+    'data.reweight="{variables: [x00], bins: [4]}"': r"branch 'x00' not found; nearest: 'x0'",
     # what is not trained, or not validated
     "train=false": r"train=false: there is no trained network",
     "train=false test=false": r"train=false: there is no trained network",

@@ -20,7 +20,7 @@ Every one is a :class:`RootDataError` and also of a builtin kind, so that both `
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -107,7 +107,7 @@ def version_remedy(got: Any, known: int, *, anew: str) -> str:
     return f"update rootdata, or {anew}" if type(got) is int and got > known else anew
 
 
-def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
+def nearest(name: str, known: Iterable[str], *, limit: int = 3, by: Callable[[str], str] = str) -> str:
     """Say which known names look most like ``name``.
 
     Parameters
@@ -115,6 +115,7 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     name : what the user wrote; capitals do not count
     known : all that would be allowed; of many the first 12 are shown where none is near
     limit : at most so many are named as near
+    by : gives the part of a name that has to be near; what names have in common before it counts for nothing
 
     Returns
     -------
@@ -126,9 +127,11 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     "nearest: 'jet_pt'"
     """
     known = sorted({str(k) for k in known})
-    lowered = dict.fromkeys(k.lower() for k in known)
-    matches = difflib.get_close_matches(str(name).lower(), lowered, n=limit, cutoff=0.6)
-    close = [k for match in matches for k in known if k.lower() == match][:limit]
+    parts = {k: by(k).lower() for k in known}
+    matches = difflib.get_close_matches(by(str(name)).lower(), dict.fromkeys(parts.values()), n=limit, cutoff=0.6)
+    like = {k: difflib.SequenceMatcher(None, str(name), k).ratio() for k in known if parts[k] in matches}
+    by_likeness = sorted(like, key=like.__getitem__, reverse=True)
+    close = [k for match in matches for k in by_likeness if parts[k] == match][:limit]
     if close:
         return "nearest: " + ", ".join(repr(k) for k in close)
     shown = ", ".join(repr(k) for k in known[:12]) + (", ..." if len(known) > 12 else "")

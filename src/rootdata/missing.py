@@ -7,7 +7,7 @@ branch is loaded there is one kind of missing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,24 @@ class Masked:
         plain = self.values.astype(object)
         plain[~self.valid] = None
         return list(plain.tolist())
+
+
+Sentinels = tuple[float, ...] | Mapping[str, tuple[float, ...]]
+"""Numbers that stand for "no value": in all branches, or by branch, with those of all others as ``default``."""
+
+
+def sentinels_of(sentinels: Sentinels, column: str) -> tuple[float, ...]:
+    """Return the sentinels of a branch, or of an element of one, ``cov[0]``.
+
+    Examples
+    --------
+    >>> sentinels_of({"cov": (-1.0,), "default": (-999.0,)}, "cov[2]"), sentinels_of((-999.0,), "met")
+    ((-1.0,), (-999.0,))
+    """
+    if not isinstance(sentinels, Mapping):
+        return sentinels
+    names = (column, column.rsplit("[", 1)[0], "default")
+    return next((sentinels[name] for name in names if name in sentinels), ())
 
 
 def mask_sentinels(values: Array, sentinels: Sequence[float]) -> Array | Masked:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import httpx
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from rootdata.bundle.assemble import Assembler, lists_of
 from rootdata.bundle.export import export
 from rootdata.bundle.manifest import MODEL, open_bundle
 from rootdata.loading.datamodule import RootDataModule
+from rootdata.models.autoencoder import Autoencoder
 from rootdata.models.dnn import DNN
 from rootdata.table import Table
 from serve.client import Client
@@ -126,6 +128,41 @@ def test_every_road_gives_the_values_of_torch_by_name(
             np.testing.assert_allclose(
                 np.asarray(columns[name], np.float32), values, rtol=1e-6, atol=1e-6, err_msg=road
             )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layout", ["vector", "tokens"])
+def test_an_anomaly_score_is_served_like_any_number(
+    layout: str, start_server: Callable[..., Handle], tmp_path: Path, write_tree: Any
+) -> None:
+    rng = np.random.default_rng(4)
+    counts = rng.integers(0, 5, NUM_EVENTS)
+    columns = {
+        "met": np.where(rng.uniform(size=NUM_EVENTS) < 0.2, -1, rng.exponential(40, NUM_EVENTS)).astype("f4"),
+        "Jet_pt": ak.unflatten(rng.exponential(50, counts.sum()).astype("f4"), counts),
+    }
+    data = RootDataModule(
+        {"all": str(write_tree(tmp_path / "events.root", columns))}, flat=["met"], missing={"met": [-1]},
+        jagged={"jets": {"branches": ["Jet_pt"], "length": 3}}, layout=layout, split={"train": 1.0},
+    )  # fmt: skip
+    torch.manual_seed(3)
+    network = Autoencoder(data.shapes, hidden=[8], latent=2)
+    export(network, data, tmp_path / "bundle")
+    expected = np.empty(NUM_EVENTS)
+    for batch in data.predict_dataloader():
+        expected[batch["index"][:, 2]] = network.predict_step(batch, 0)["predictions"][:, 0].detach()
+    assert expected.std() > 0.01
+    server = start_server(["-m", "serve", str(tmp_path / "m"), "--port", "0", "--publish", f"m={tmp_path / 'bundle'}"])
+    lists = {name: column.tolist() for name, column in columns.items()}
+    rows = [{name: values[i] for name, values in lists.items()} for i in range(NUM_EVENTS)]
+    with Client(server.url) as client:
+        scores = client.predict("m", rows)
+        client.predict_file("m", tmp_path / "events.root", tmp_path / "out.root")
+    assert scores.columns == ("loss",)
+    np.testing.assert_allclose(scores["loss"], expected, rtol=1e-6, atol=1e-6)
+    with uproot.open(tmp_path / "out.root") as opened:
+        found = opened["scores"]["predicted_loss"].array(library="np")
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_a_manifest_of_scores_alone_says_nothing_of_kinds(made: Made) -> None:

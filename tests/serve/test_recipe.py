@@ -72,7 +72,7 @@ class Recipe:
     def event(self, event: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
         """Make the flat features of an event, and for each collection the features of each object that is kept."""
         raw = {name: each(kind, event[name]) for name, kind in self.types.items()}
-        known: dict[str, Any] = {name: each(self.without_missing, value) for name, value in raw.items()}
+        known: dict[str, Any] = {name: self.without_missing(name, value) for name, value in raw.items()}
         for (use, name), steps in self.computed.items():
             if use == "derived":
                 known[name] = compute(steps, known)
@@ -84,8 +84,10 @@ class Recipe:
         objects = {name: self.objects(name, options, raw, known) for name, options in self.features["jagged"].items()}
         return flat, objects
 
-    def without_missing(self, value: Any) -> Any:
-        return None if not math.isfinite(value) or value in self.features["missing"] else value
+    def without_missing(self, name: str, column: Any) -> Any:
+        missing = self.features["missing"]
+        own = missing.get(name, missing.get("default", [])) if isinstance(missing, dict) else missing
+        return each(lambda value: None if not math.isfinite(value) or value in own else value, column)
 
     def objects(self, name: str, options: Any, raw: Any, known: Any) -> list[dict[str, Any]]:
         places = list(range(len(raw[options["branches"][0]])))
@@ -258,7 +260,8 @@ def data_of(files: Mapping[str, Path], layout: str) -> RootDataModule:
             },
             "charges": {"branches": ["Muon_charge"], "length": 2, "form": "tokens" if layout == "image" else None},
         },
-        scale={"met": "log", "ht": "minmax", "cov": "none"}, missing=[-999], pad=-0.5, layout=layout,
+        scale={"met": "log", "ht": "minmax", "cov": "none"}, pad=-0.5, layout=layout,
+        missing={"Jet_tag": [-999, -1], "nJet": [2], "default": [-999]},
         split={"train": ["*learn*"], "val": [], "test": ["*score*"]},
     )  # fmt: skip
 
@@ -369,7 +372,8 @@ def test_the_manifest_says_which_events_were_trained_on(made: Made) -> None:
     assert [b["name"] for b in selection["branches"]] == ["trigger"]
     passing = [
         i for i, e in enumerate(made.events)
-        if math.isfinite(e["met"]) and e["met"] != -999 and e["met"] < 120 and e["nJet"] >= 1 and e["trigger"] == 1
+        if math.isfinite(e["met"]) and e["met"] != -999 and e["met"] < 120
+        and e["nJet"] not in {0, 2} and e["trigger"] == 1
     ]  # fmt: skip
     assert sorted(made.entries.tolist()) == passing
 

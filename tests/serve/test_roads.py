@@ -25,6 +25,7 @@ from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.cnn import CNN
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
+from rootdata.models.transformer import Transformer
 from rootdata.table import Table
 from serve.client import Client
 from serve.codec import binary, tfaas
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.long
 
 NUM_EVENTS = 1000
 CLOSE = 1e-6
-LAYOUTS = {"vector": DNN, "tokens": DeepSets, "image": CNN}
+LAYOUTS = {"vector": DNN, "tokens": DeepSets, "image": CNN, "jagged": Transformer}
 
 
 IMAGE = {
@@ -75,7 +76,7 @@ def data_of(files: dict[str, Path], layout: str) -> RootDataModule:
             "jets": {"branches": ["Jet_pt", "Jet_eta", "Jet_btag"], "length": 6, "sort": "-Jet_pt", "image": IMAGE}
         },
         scale={"Jet_pt": "log", "MET_pt": "robust"},
-        missing=[-999],
+        missing={"Jet_btag": [-999], "nPV": [7, 30], "event": [2**30 + 128 * 5], "MET_pt": [-999]},
         layout=layout,
         split={"train": ["*learn*"], "val": [], "test": ["*score*"]},
     )

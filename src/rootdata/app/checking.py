@@ -21,7 +21,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rootdata.errors import ConfigError, nearest
 
+MODEL = "model"  # group of the network
 SPECIAL = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+BESIDE = {"init_from": str | None, "exclude": list[str], "freeze": list[str], "decorrelate": dict[str, Any] | None}
+"""Options of ``model`` that stand beside those of its target, with their types: what is done with a network once it is
+built, and what only some networks take."""
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -37,11 +41,16 @@ def explain_key(key: str, *, known: Mapping[str, bool]) -> str:
         return f"{key!r} is not set in the configuration; write '+{key}=...' to add it"
     parent = key.rpartition(".")[0]
     siblings = [other for other in known if other.rpartition(".")[0] == parent]
-    hint = nearest(key, siblings, limit=1)
+    hint = nearest(key, siblings, limit=1, by=_own_name)
     if not hint.startswith("nearest"):
-        elsewhere = nearest(key, known, limit=1)
+        elsewhere = nearest(key, known, limit=1, by=_own_name)
         hint = elsewhere if elsewhere.startswith("nearest") or not siblings else hint
     return f"{key!r} is not an option; {hint}"
+
+
+def _own_name(key: str) -> str:
+    """Return what stands behind the last dot: that all before it is alike makes no key near."""
+    return key.rpartition(".")[2]
 
 
 def walk(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
@@ -74,6 +83,8 @@ def check(config: DictConfig, *, known: Collection[str], used: Collection[str]) 
     """
     for path, node in walk(config):
         options = options_of(node) if path else dict.fromkeys(map(str, known), Any)
+        if path == MODEL and "_target_" in node:
+            options = _with_those_beside(node, options)
         if options is None:
             continue
         for key in map(str, node):
@@ -82,6 +93,18 @@ def check(config: DictConfig, *, known: Collection[str], used: Collection[str]) 
                 check_value(node, key, hint=options[key], place=place)
             elif key not in SPECIAL and place not in used and f".{key}" not in used:
                 raise ConfigError(explain_key(place, known={join(path, option): True for option in options}))
+
+
+def _with_those_beside(node: DictConfig, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Add the options that stand beside those of a network; what only some networks take may be empty for others."""
+    if options is None:
+        return None
+    if "decorrelate" not in options and node.get("decorrelate") is not None:
+        raise ConfigError(
+            f"'{MODEL}.decorrelate': {node['_target_']} does not take it; the networks of rootdata.models do, as does "
+            "one of your own whose constructor has a parameter of that name"
+        )
+    return {**BESIDE, **options}
 
 
 def references(config: DictConfig) -> set[str]:

@@ -28,10 +28,10 @@ from hydra.errors import (
 )
 from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from rootdata.app.checking import SPECIAL, check, explain_key, first_line, join, options_of, references, walk
+from rootdata.app.checking import BESIDE, SPECIAL, check, explain_key, first_line, join, options_of, references, walk
 from rootdata.app.printing import print_anything
 from rootdata.causes import home_of, sentence_of
 from rootdata.disk import write_atomic
@@ -73,6 +73,7 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
             with one_sentence(is_full=is_full == "1", folder=folder, config_name=config_name):
                 check(config, known=known_groups(folder / f"{config_name}.yaml"), used=references(config))
                 check_task(config)
+                settle(config)
                 with own_folder(config):
                     return task(config)
 
@@ -319,6 +320,77 @@ def build(node: DictConfig, *, given: Mapping[str, Any] | None = None) -> Any:
             raise
         name = str(node.get("_target_")).rpartition(".")[2]
         raise ConfigError(f"{name} can't be made: {first_line(found)}; check its options") from error
+
+
+def build_network(node: DictConfig, data: Any) -> Any:
+    """Build the network of a configuration, as it is before anything is learnt.
+
+    Parameters
+    ----------
+    node : with a ``_target_``, and the options that stand beside those of it
+    data : a data module, which knows the shapes and the classes
+    """
+    own = options_of(node) or {}
+    beside = [key for key in BESIDE if key not in own and (key != "decorrelate" or node.get(key) is None)]
+    kept = OmegaConf.masked_copy(node, [key for key in map(str, node) if key not in beside])
+    return build(kept, given={"shapes": data.shapes, "classes": len(data.classes)})
+
+
+def build_model(config: DictConfig, data: Any) -> Any:
+    """Build the network that is to be trained: with the weights that it begins with, and those that stay.
+
+    A training that goes on from a checkpoint takes the weights from there.
+
+    Parameters
+    ----------
+    config : the whole configuration
+    data : a data module, which knows the shapes and the classes
+
+    Raises
+    ------
+    ConfigError, BundleError, FileError
+        For weights that do not fit, and patterns that match none.
+    """
+    from rootdata.bundle.weights import freeze, init_from
+
+    node, own = config.model, options_of(config.model) or {}
+    network = build_network(node, data)
+    given = {key: node.get(key) for key in BESIDE if key not in own}
+    if given.get("init_from") and config.get("train", True) and not config.get("ckpt_path"):
+        init_from(network, given["init_from"], exclude=given.get("exclude") or ())
+    elif given.get("exclude") and not given.get("init_from"):
+        raise ConfigError("model.exclude: got patterns of weights that are not taken over, and no model.init_from")
+    if given.get("freeze"):
+        freeze(network, given["freeze"])
+    return network
+
+
+def settle(config: DictConfig) -> None:
+    """Put into a configuration what follows from its options, so that what is saved of a training is all of it.
+
+    The columns that a network is decorrelated from become observers; a scaling that is taken over becomes numbers.
+    """
+    from rootdata.scan.taken import with_taken_scale
+
+    observe(config)
+    scale = OmegaConf.select(config, "data.scale")
+    if isinstance(scale, DictConfig):
+        config.data.scale = with_taken_scale({"scale": OmegaConf.to_container(scale, resolve=True)})["scale"]
+
+
+def observe(config: DictConfig) -> None:
+    """Let the data deliver the columns that a network is decorrelated from; changes the configuration in place."""
+    wanted = OmegaConf.select(config, "model.decorrelate.columns")
+    observers = OmegaConf.select(config, "data.observers")
+    if not wanted or observers is None:
+        return
+    named = {o: o for o in observers} if isinstance(observers, ListConfig) else dict(observers)
+    names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+    lacking = [name for name in names if name not in named]
+    if lacking:
+        plain = list(named) + lacking if isinstance(observers, ListConfig) else named | {n: n for n in lacking}
+        config.data.observers = plain
+    config.data.observe_training = True
 
 
 def build_all(group: DictConfig | None) -> list[Any]:
@@ -571,12 +643,14 @@ def outcome(trainer: Any, *, folder: str | Path) -> Any:
     rows: dict[str, Any] = {f"test {name}": figures.get(name) for name in ("auc", "accuracy", "loss")}
     rows = {name.replace("auc", "AUC"): f"{value:.4f}" for name, value in rows.items() if value is not None}
     rows |= {f"test {name}": f"{value:.5g}" for name, value in figures.items() if name.rpartition("/")[2] in FIGURES}
+    rows |= {f"sculpting of {n}": f"{v:.4f}" for n, v in figures.get("sculpting", {}).items() if v is not None}
     places = {
         "report": paths.get("report"),
-        "ROC curve": paths.get("roc"),
-        "scores": paths.get("scores"),
-        "confusion": paths.get("confusion"),
-        "responses": paths.get("responses"),
+        "ROC curve": paths.get("roc_plot", paths.get("roc")),
+        "scores": paths.get("scores_plot", paths.get("scores")),
+        "confusion": paths.get("confusion_plot", paths.get("confusion")),
+        "responses": paths.get("responses_plot", paths.get("responses")),
+        "sculpting": paths.get("sculpting_plot", paths.get("sculpting")),
         "metrics": paths.get("metrics"),
         "checkpoint": getattr(trainer.checkpoint_callback, "best_model_path", None),
         "bundle": Path(folder, BUNDLE),

@@ -18,8 +18,9 @@ from rootdata.app import launch
 from rootdata.app.checking import check, walk
 from rootdata.bundle.deployed import unwrapped
 from rootdata.bundle.export import export
+from rootdata.bundle.weights import weights_of
 from rootdata.causes import OUTSIDE, cause_of
-from rootdata.errors import BundleError, FileError, RootDataError
+from rootdata.errors import BundleError, RootDataError
 from rootdata.io.retry import blamed
 
 CONFIG, SPECS, METRICS, ROC, SCORES = "config.yaml", "specs.json", "metrics.json", "roc.json", "scores.json"
@@ -48,7 +49,7 @@ def rebuild(checkpoint: Path) -> tuple[nn.Module, Any, Path]:
     with _explained(folder / CONFIG):
         config = _options(folder / CONFIG)
         data = launch.build(config.data, given={"specs": known if known.is_file() else None})
-        network = launch.build(config.model, given={"shapes": data.shapes, "classes": len(data.classes)})
+        network = launch.build_network(config.model, data)
     load_weights(network, weights, where=checkpoint)
     return network, data, folder
 
@@ -79,23 +80,6 @@ def _options(path: Path) -> DictConfig:
 
 def _in_a_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Read the weights of a Lightning checkpoint; nothing in it is executed."""
-    if not checkpoint.is_file():
-        raise FileError(f"checkpoint {checkpoint} does not exist (seen from {Path.cwd()})")
-    try:
-        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        found = dict(loaded["state_dict"]) if isinstance(loaded, dict) else {}
-    except Exception as error:  # the reader of damaged files fails in any way
-        if cause_of(error) in OUTSIDE:
-            raise blamed(error, f"checkpoint {checkpoint} can't be read") from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BundleError(f"{checkpoint} is no checkpoint of Lightning ({reason})") from error
-    if not found:
-        raise BundleError(f"{checkpoint} is no checkpoint of Lightning (it holds no weights)")
-    return found
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], *, where: Path) -> None:

@@ -125,7 +125,9 @@ class Assembler:
         self._is_fixed = {t.collection: isinstance(t.shape[-1], int) for t in manifest.inputs}
         for name, length in self._lengths.items():
             if length == MOST and self._is_fixed.get(name, True):
-                raise BundleError(f"manifest: features.jagged.{name}: its length must be a number, as its inputs have one")
+                raise BundleError(
+                    f"manifest: features.jagged.{name}: its length must be a number, as its inputs have one"
+                )
         self._check(manifest)
 
     def _check(self, manifest: Manifest) -> None:
@@ -158,9 +160,7 @@ class Assembler:
         DataError, ExpressionError
             For columns that do not fit together.
         """
-        flat, objects = selection.features(
-            self._config, table.columns, num_events=table.num_events, where=where
-        )
+        flat, objects = selection.features(self._config, table.columns, num_events=table.num_events, where=where)
         return RawFeatures(num_events=table.num_events, flat=flat, objects=objects)
 
     def widths(self, features: RawFeatures) -> tuple[int, ...]:
@@ -242,9 +242,7 @@ class Assembler:
                 unknown = f"{absent[0]!r} was not sent"
                 continue
             try:
-                passes |= selection.passes(
-                    cut, self._config, table.columns, num_events=table.num_events, where=SENT
-                )
+                passes |= selection.passes(cut, self._config, table.columns, num_events=table.num_events, where=SENT)
             except RootDataError as error:
                 unknown = str(error).splitlines()[0]
         sentence = f"can't tell whether it passes {words}: {unknown}" if unknown else f"fails {words}"

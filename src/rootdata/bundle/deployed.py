@@ -18,6 +18,7 @@ from rootdata.bundle.manifest import TensorSpec
 from rootdata.errors import BundleError
 from rootdata.layouts.grid import Column
 from rootdata.layouts.layout import Layout
+from rootdata.missing import Sentinels, sentinels_of
 from rootdata.scaling.transform import Transform
 
 Call = Callable[[nn.Module, dict[str, Tensor]], Tensor]
@@ -39,7 +40,7 @@ class Scaler(nn.Module):
     ----------
     spec : of the input
     transforms : of each feature
-    missing : sentinels, of the features that are branches
+    missing : sentinels of the features that are branches, of all or by branch
     derived : names of features that are computed: in them a sentinel is a number like others
     wide : names of features that training scales in float64, though they may come as float32
     """
@@ -49,20 +50,21 @@ class Scaler(nn.Module):
     factor: Tensor
     clip: Tensor
     sentinels: Tensor
+    has_sentinel: Tensor
 
     def __init__(
         self,
         spec: TensorSpec,
         transforms: Sequence[Transform],
-        missing: Sequence[float],
+        missing: Sentinels,
         derived: Collection[str] = (),
         *,
         wide: Collection[str] = (),
     ) -> None:
         super().__init__()
         self._dtype = torch.float32 if spec.dtype == "float32" else torch.float64
-        is_branch = [f not in derived for f in spec.features]
-        held = [_as_held(m, spec.dtype) for m in missing if _can_hold(m, spec.dtype)] if any(is_branch) else []
+        own = [() if f in derived else sentinels_of(missing, f) for f in spec.features]
+        held = [[_as_held(m, spec.dtype) for m in one if _can_hold(m, spec.dtype)] for one in own]
         curves = dict.fromkeys(t.curve for t in transforms)
         self._curves = {curve: [i for i, t in enumerate(transforms) if t.curve == curve] for curve in curves}
         ones = (1,) * (len(spec.shape) - 2)
@@ -79,12 +81,17 @@ class Scaler(nn.Module):
             ("clip", torch.float32, [math.inf if t.clip is None else t.clip for t in transforms]),
         ):
             self.register_buffer(name, torch.tensor(values, dtype=kind).reshape(len(transforms), *ones))
-        # An infinity is missing anyway. Beside branches of whole numbers there is no computed feature: those travel as
-        # float64, or all as float32.
-        mixed = [] if all(is_branch) else [[m if b else math.inf for b in is_branch] for m in held]
-        self._missing = [] if mixed else held
-        shape = (len(mixed), len(is_branch), *ones)
-        self.register_buffer("sentinels", torch.tensor(mixed, dtype=self._dtype).reshape(shape))
+        are_alike = all(one == held[0] for one in held)
+        self._missing = held[0] if are_alike and held else []
+        rows = 0 if are_alike else max(map(len, held))
+        self._is_whole, shape = spec.dtype == "int64", (rows, len(held), *ones)
+        # An infinity is missing anyway; among whole numbers there is nothing that is.
+        nothing = 0 if self._is_whole else math.inf
+        padded = [[one[k] if k < len(one) else nothing for one in held] for k in range(rows)]
+        kind = torch.int64 if self._is_whole else self._dtype
+        self.register_buffer("sentinels", torch.tensor(padded, dtype=kind).reshape(shape))
+        there = [[k < len(one) for one in held] for k in range(rows)]
+        self.register_buffer("has_sentinel", torch.tensor(there, dtype=torch.bool).reshape(shape))
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Return scaled values, float32 and 0 where missing, and which are missing, both of the shape of ``raw``."""
@@ -94,8 +101,11 @@ class Scaler(nn.Module):
         scaled = (wide * self.factor).to(torch.float32)
         # What was not finite is not, and what is beyond float32 now is as missing: of whole numbers, too.
         missing = torch.isnan(scaled) | torch.isinf(scaled)
-        for sentinel in (*self._missing, *self.sentinels):
+        for sentinel in self._missing:
             missing = missing | (raw == sentinel)
+        for sentinels, there in zip(self.sentinels, self.has_sentinel, strict=True):
+            hits = raw == sentinels
+            missing = missing | (hits & there if self._is_whole else hits)
         if self._clips:
             scaled = torch.minimum(torch.maximum(scaled, -self.clip), self.clip)
         return torch.where(missing, torch.zeros_like(scaled), scaled), missing
@@ -152,7 +162,7 @@ class Deployed(nn.Module):
         layout: Layout,
         specs: Sequence[TensorSpec],
         transforms: Mapping[str, Transform],
-        missing: tuple[float, ...],
+        missing: Sentinels,
         derived: Collection[str] = (),
         wide: Collection[str] = (),
         activation: str,

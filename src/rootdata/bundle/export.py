@@ -50,6 +50,8 @@ from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, FileError
 from rootdata.jagged import Ints
 from rootdata.layouts.layout import Layout
+from rootdata.options.data import DataConfig
+from rootdata.options.parsed import described
 from rootdata.scan.scanned import layout_of, transforms_of
 from rootdata.table import Table, concatenate, take
 
@@ -123,7 +125,7 @@ def export(
         metrics={name: float(v) for name, v in (metrics or {}).items() if math.isfinite(float(v))},
         roc={name: _lists(curve) for name, curve in (roc or {}).items()},
         scores={name: _lists(samples) for name, samples in (scores or {}).items()},
-        training=dict(training or {}),
+        training={**_weighing(data.data), **(training or {})},
         software=_software(_beside(network)),
         parity=parity,
         tags=tuple(tags),
@@ -132,6 +134,16 @@ def export(
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
     return _write(graph, manifest, Path(folder))
+
+
+def _weighing(config: DataConfig) -> dict[str, Any]:
+    """Describe how training events were weighted, as a configuration of training does; nothing where they were not."""
+    told = described(config, "specs")
+    names = ("luminosity", "sum_of_weights", "balance", "reweight", "weights")
+    found = {name: told[name] for name in names if name in told}
+    own = {s["name"]: {n: s[n] for n in ("cross_section", *names) if n in s} for s in told["samples"]}
+    found |= {"samples": {name: of_sample for name, of_sample in own.items() if of_sample}} if any(own.values()) else {}
+    return {"data": found} if found else {}
 
 
 def rehearse(network: nn.Module, data: Any) -> None:
@@ -160,6 +172,9 @@ def _made(
     num_events: int,
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
+    lists = next(iter(layout_of(data.data, data.specs).by_object), None)
+    if reveal_empty and lists is not None:
+        raise BundleError(f"reveal_empty: {lists!r} is jagged, without a padded object to show; export without it")
     real = parity.real_events(data.data, data.specs, num_events)
     edges = parity.edge_events(real, data.data, longest=_longest(data))
     compared = concatenate([real, edges])
@@ -187,7 +202,7 @@ def _made(
         expected = deployed.scores(batch).detach().cpu().numpy()
         _check_finite(expected, edges.num_events)
         graph = _convert(deployed, draft, Assembler(draft)(edges))
-    spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
+    spreads = [abs(1.0 / data.targets[name].factor) if name in data.targets else 1.0 for name in targets]
     return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
 
 
@@ -195,9 +210,13 @@ def _made_of(
     model: Joined, data: Any, real: Table, edges: Table, *, columns: Sequence[str] | None, float32: bool
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph of a model that has one of its own, and what is known of it."""
+    own = joined.loaded(model)
+    kept = joined.output_of(own, model.gives)
     compared = concatenate([real, edges])
     batch = parity.training_batch(data.data, data.specs, compared)
-    expected, targets = joined.expected(model, batch, classes=len(data.classes)), tuple(model.targets)
+    takes = joined.wiring(model, own, list(batch))
+    expected = joined.expected(model, batch, classes=len(data.classes), num_events=compared.num_events)
+    targets = tuple(model.targets)
     names = () if targets else signature.score_columns(columns, expected.shape[1], data.classes)
     draft = signature.draft(
         data.data, data.specs, real, columns=names, targets=targets, is_fixed=True, float32=float32,
@@ -207,8 +226,6 @@ def _made_of(
     front = _deployed(
         nn.Identity(), _nothing, data, draft, activation="none", dtype=torch.float32, reveal_empty=False, finish=None
     )
-    own = joined.loaded(model)
-    takes = joined.wiring(model, own, list(batch))
     wanted = list(zip(takes.values(), joined.types_of(own, list(takes)), strict=True))
     links = [(f"front_{name}", name) for name in takes]
     made = _program(
@@ -218,7 +235,7 @@ def _made_of(
         outputs=[name for name, _ in links],
         opset=max(OPSET, joined.opset_of(own)),
     )
-    made = joined.behind(made, own, links=links, gives=model.gives, output=draft.outputs[0])
+    made = joined.behind(made, own, links=links, kept=kept, output=draft.outputs[0])
     graph = _finished(made, draft)
     spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
     return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
@@ -229,7 +246,7 @@ def _nothing(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _predicting(network: nn.Module, data: Any) -> tuple[Finish | None, tuple[str, ...]]:
-    """Find out whether a network predicts targets of the data, and how its outputs become physical values.
+    """Find out whether a network predicts numbers, targets of the data or others, and how its outputs become them.
 
     Such a network names its ``targets``; its method ``bind`` takes the data, and ``deployed`` its outputs.
     """
@@ -404,8 +421,8 @@ def _finished(graph: Any, draft: Manifest) -> bytes:
 
     _strip(graph)
     portable.without_logic(graph)
-    described = {k: v for k, v in draft.to_dict().items() if v}
-    graph.metadata_props.add(key=METADATA, value=json.dumps(described, separators=(",", ":"), allow_nan=False))
+    plain = {k: v for k, v in draft.to_dict().items() if v}
+    graph.metadata_props.add(key=METADATA, value=json.dumps(plain, separators=(",", ":"), allow_nan=False))
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
 

@@ -49,10 +49,16 @@ class Joined:
     software: Sequence[str] = ()
 
 
-def expected(model: Joined, batch: Arrays, *, classes: int) -> npt.NDArray[np.float32]:
-    """Ask the model itself: (events, columns) float32, of two classes the second alone."""
-    found = np.asarray(model.predict(batch), np.float32)
-    n = len(next(iter(batch.values())))
+def expected(model: Joined, batch: Arrays, *, classes: int, num_events: int) -> npt.NDArray[np.float32]:
+    """Ask the model itself: (events, columns) float32, of two classes the second alone.
+
+    Parameters
+    ----------
+    model : that is asked
+    batch : as training makes it
+    classes, num_events : how many there are
+    """
+    found, n = np.asarray(model.predict(batch), np.float32), num_events
     if found.ndim not in {1, 2} or len(found) != n:
         raise BundleError(
             f"predict returns shape {found.shape} for {n} events; expected (events,) or (events, columns)"
@@ -145,7 +151,7 @@ def opset_of(graph: Any) -> int:
     return max((o.version for o in graph.opset_import if o.domain in {"", "ai.onnx"}), default=1)
 
 
-def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], gives: str | int, output: OutputSpec) -> Any:
+def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], kept: str, output: OutputSpec) -> Any:
     """Put a graph behind another, both in one.
 
     Parameters
@@ -153,12 +159,11 @@ def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], gives: s
     front : gives tensors
     graph : takes them
     links : output of the front and input of the graph
-    gives : output of the graph that is kept
+    kept : output of the graph that is kept
     output : what becomes of it: its name and its columns, the last ones where the graph gives more
     """
     from onnx import TensorProto, compose, helper
 
-    kept = _output_of(graph, gives)
     graph = _raised(graph, opset_of(front))
     graph = compose.add_prefix(graph, BEHIND)
     front.ir_version = graph.ir_version = max(front.ir_version, graph.ir_version)
@@ -180,7 +185,7 @@ def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], gives: s
     return made
 
 
-def _output_of(graph: Any, gives: str | int) -> str:
+def output_of(graph: Any, gives: str | int) -> str:
     """Find the output that is kept.
 
     Raises

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rootdata.errors import BundleError
 from rootdata.events import selection
@@ -13,6 +14,7 @@ from rootdata.events.selection import Events, Objects
 from rootdata.jagged import Ints, Jagged, offsets_of
 from rootdata.layouts.packed import pack
 from rootdata.layouts.pool import Pool
+from rootdata.loading.parameters import drawn_columns
 from rootdata.loading.stream import EventReader, Recipe
 from rootdata.missing import Bools
 from rootdata.options.data import PARTS, DataConfig
@@ -90,13 +92,24 @@ def _read(reader: EventReader, numbers: Sequence[int], names: Sequence[str], wan
     for number in numbers:
         selected, raw = reader.events(number)
         start = reader.start_of(number)
-        columns = {n: raw[n] for n in names}
-        table = Table(num_events=len(next(iter(columns.values()))), columns=columns)
+        given = drawn_columns(selected, reader.location_of(number), reader.scanned)
+        n = len(next(iter(raw.values())))
+        columns = {
+            name: _spread(given[name], selected.entry - start, n) if name in given else raw[name] for name in names
+        }
+        table = Table(num_events=n, columns=columns)
         tables.append(take(table, (selected.entry - start)[:wanted]))
         wanted -= tables[-1].num_events
         if wanted <= 0:
             break
     return concatenate(tables)
+
+
+def _spread(values: npt.NDArray[np.float32], rows: Ints, n: int) -> npt.NDArray[np.float32]:
+    """Put what is drawn for the selected events of a block among all of them, as a client sends it like a branch."""
+    column = np.zeros(n, np.float32)
+    column[rows] = values
+    return column
 
 
 def has_infinity(table: Table) -> Bools:
@@ -125,7 +138,7 @@ def edge_events(table: Table, config: DataConfig, *, longest: int) -> Table:
     few = take(table, np.arange(bent_events(table.num_events)))
     empty = {n: _take_objects(c, np.zeros(few.num_events, np.int64)) for n, c in few.columns.items()}
     full = np.full(few.num_events, longest + OVERFULL)
-    sentinels = [np.nan, np.inf, -np.inf, *config.missing]
+    sentinels = [np.nan, np.inf, -np.inf, *config.sentinels]
     bent = [empty, {n: _take_objects(c, full) for n, c in few.columns.items()}]
     bent += [{n: _blank(c, value, every=k + 2) for n, c in few.columns.items()} for k, value in enumerate(sentinels)]
     bent.append({n: _blank(c, np.nan, every=1) for n, c in few.columns.items()})

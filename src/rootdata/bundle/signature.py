@@ -28,7 +28,7 @@ from rootdata.events import selection
 from rootdata.expressions.vocabulary import ENTRY
 from rootdata.jagged import Column, Jagged, same_offsets
 from rootdata.layouts.layout import Layout
-from rootdata.options.data import Collection, DataConfig
+from rootdata.options.data import Collection, DataConfig, TakenScaling
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import SIGNED_LOG, name_of
 from rootdata.scan.scanned import layout_of, transforms_of
@@ -39,7 +39,8 @@ EXACT = 2**24  # whole numbers up to it are what they are in float32
 BLUR = 1e-4  # how much of a scaled feature's unit float32 may round away
 IN_THE_GRAPH = ("scale",)  # what of the options of inputs the graph does; of the others the manifest tells
 RULES = {
-    "missing": "NaN, infinities and, in branches alone, the numbers in features.missing: before anything is computed",
+    "missing": "NaN, infinities and, in branches alone, the numbers in features.missing: of all branches, or by branch "
+    "with those of all others as default; before anything is computed",
     "expressions": "docs/expressions.md of rootdata; computed.steps have the type of each part",
     "cut": "an object is kept where the cut is true, neither false nor unknown (computed of what is missing)",
     "sort": "after the cut, by the expression, from the largest with a leading '-'; ties in the order of the file; "
@@ -115,7 +116,7 @@ def draft(
         selection=_selection(config, specs, table, cut_columns or {}),
         computed=_computed(config, table),
         scaling=scaling,
-        rules=RULES | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
+        rules=RULES | _taken(config) | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
         ranges=_ranges(specs),
     )
 
@@ -165,6 +166,16 @@ def _step(text: str, value: Any) -> Step:
     if isinstance(value, Jagged):
         return Step(text=text, dtype=value.content.dtype.name, kind="jagged")
     return Step(text=text, dtype=value.dtype.name, kind="flat" if value.ndim == 1 else "jagged")
+
+
+def _taken(config: DataConfig) -> dict[str, str]:
+    """Say where a scaling comes from that was not learnt of the training events."""
+    places = {one.place for one in config.scale.values() if isinstance(one, TakenScaling)}
+    if not places:
+        return {}
+    own = [name for name, one in config.scale.items() if not isinstance(one, TakenScaling)]
+    rest = f"; that of {', '.join(own)} is not" if own else ""
+    return {"scaling": f"taken over from {places.pop()}, not learnt anew{rest}"}
 
 
 def _scaling(config: DataConfig, specs: Specs, types: Mapping[str, np.dtype[Any]]) -> dict[str, Scaled]:

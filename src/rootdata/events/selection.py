@@ -19,7 +19,8 @@ from rootdata.io.branches import Branch
 from rootdata.jagged import Ints, Jagged, same_offsets
 from rootdata.location import Location
 from rootdata.missing import Bools, Masked
-from rootdata.options.data import PARTS, Collection, DataConfig, Observer, Sample, TargetColumn
+from rootdata.options.data import PARTS, Collection, DataConfig, Observer, Parameter, Sample, TargetColumn
+from rootdata.options.values import reject_unknown
 
 Doubles = npt.NDArray[np.float64]
 
@@ -105,7 +106,10 @@ def needed_branches(config: DataConfig, sample: Sample) -> tuple[str, ...]:
     texts = [config.cut, config.label, config.weight, sample.cut, sample.weight, *config.variations.values()]
     texts += config.reweight.variables if config.reweight else ()
     texts += [*(target.value for target in config.targets), *(observer.value for observer in config.observers)]
-    names = [*feature_branches(config), *(n for t in texts if isinstance(t, str) for n in sorted(parse(t).names))]
+    texts += [config.parameter_of(sample, parameter) for parameter in config.parameters]
+    given = {parameter.name for parameter in config.parameters}
+    features = [name for name in feature_branches(config) if name not in given]
+    names = [*features, *(n for t in texts if isinstance(t, str) for n in sorted(parse(t).names))]
     return _resolved([*names, *sorted(split.branches_of(config.split))], config)
 
 
@@ -154,6 +158,26 @@ def _resolve(name: str, config: DataConfig, found: dict[str, None], seen: tuple[
             found[name] = None  # `MET: MET / 1000` means the branch of that name
         else:
             _resolve(needed, config, found, (*seen, name))
+
+
+def check_missing(config: DataConfig) -> None:
+    """Refuse sentinels of branches that nothing reads.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest branches; for a derived column, in which sentinels are numbers like others.
+    """
+    if not isinstance(config.missing, Mapping):
+        return
+    known = dict.fromkeys(name for sample in config.samples for name in needed_branches(config, sample))
+    computed = next((name for name in config.missing if name in config.derived and name not in known), None)
+    if computed is not None:
+        raise ConfigError(
+            f"missing.{computed}: {computed!r} is computed, and numbers stand for no value in branches alone; name the "
+            "branches that it is computed of"
+        )
+    reject_unknown(config.missing, [*known, "default"], where="missing")
 
 
 def flat_features(config: DataConfig, branches: Mapping[str, Branch], *, where: str = "") -> tuple[str, ...]:
@@ -223,12 +247,13 @@ def select(
         kept = thin(np.flatnonzero(keep) + block.start, labels, reweighted, block.location)
         keep[keep] = kept
         labels, reweighted = labels[kept], tuple(values[kept] for values in reweighted)
+    given = {p.name: _parameter(p, config, sample, columns, keep, labels, block) for p in config.parameters}
     return Events(
         entry=np.flatnonzero(keep) + block.start,
         part=parts[keep],
         label=labels,
         weight=_weights(config.weight, sample, columns, keep, block),
-        flat=_flat(config, columns, keep, block),
+        flat=_flat(config, columns, keep, block, given=given),
         objects={c.name: _objects(c, columns, keep, block) for c in config.jagged},
         before=np.bincount(parts, minlength=split.UNKNOWN + 1)[: len(PARTS)],
         targets={t.name: _target(t, columns, keep, block) for t in config.targets},
@@ -402,7 +427,7 @@ class _ColumnsOnUse(Mapping[str, Any]):
 
     def _branch(self, name: str) -> Any:
         if name not in self._branches:
-            self._branches[name] = _masked(self._plain(name), self._config.missing)
+            self._branches[name] = _masked(self._plain(name), self._config.missing_of(name))
         return self._branches[name]
 
     def _plain(self, name: str) -> Any:
@@ -534,6 +559,35 @@ def _target(target: TargetColumn, columns: _ColumnsOnUse, keep: Bools, block: Bl
     return _known(target.value, columns, keep, block, what=what, wrong="is missing or not finite")
 
 
+def _parameter(
+    parameter: Parameter,
+    config: DataConfig,
+    sample: Sample,
+    columns: _ColumnsOnUse,
+    keep: Bools,
+    labels: Ints,
+    block: Block,
+) -> npt.NDArray[np.float32]:
+    """Return a parameter of the selected events, NaN for those that have none."""
+    found = np.full(len(labels), np.nan, np.float32)
+    has_one, value = np.isin(labels, parameter.labels(config.classes)), config.parameter_of(sample, parameter)
+    if not has_one.any():
+        return found
+    what = f"parameter {parameter.name!r},"
+    if value is None:
+        raise ConfigError(
+            f"{what} has no value in sample {sample.name!r}; give it parameters.{parameter.name}.value, an expression, "
+            f"or samples.{sample.name}.parameters.{parameter.name}, a number"
+        )
+    if isinstance(value, str):
+        rows = keep.copy()
+        rows[np.flatnonzero(keep)[~has_one]] = False
+        found[has_one] = _known(value, columns, rows, block, what=what, wrong="is missing or not finite")
+    else:
+        found[has_one] = value
+    return found
+
+
 def _observer(observer: Observer, columns: _ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
     """Return a column as it was read: a sentinel as itself, and of what is computed NaN where it is missing."""
     text, what = observer.value, f"observer {observer.name!r}, {observer.value!r}"
@@ -550,9 +604,14 @@ def _observer(observer: Observer, columns: _ColumnsOnUse, keep: Bools, block: Bl
     return kept.astype(np.int64) if kept.dtype.kind in "iu" else kept
 
 
-def _flat(config: DataConfig, columns: Mapping[str, Any], keep: Bools, block: Block) -> dict[str, Flat]:
+def _flat(
+    config: DataConfig, columns: Mapping[str, Any], keep: Bools, block: Block, *, given: Mapping[str, Flat] = {}
+) -> dict[str, Flat]:
     flat: dict[str, Flat] = {}
     for name in config.flat:
+        if name in given:
+            flat[name] = given[name]
+            continue
         values = columns[name]
         if not isinstance(values, np.ndarray | Masked):
             raise DataError(f"flat: {name!r} gives a list an event; reduce it, or move it to a collection ({block})")

@@ -187,14 +187,14 @@ def edges_of(bins: Sequence[Bins], quantiles: Sequence[Quantiles | None]) -> Edg
     bins : a number of bins, or edges, of each variable
     quantiles : of those variables whose bins are a number; equal edges become one, and nothing is outside
     """
-    return tuple(
-        _learnt(axis, known) if isinstance(axis, int) and known is not None else tuple(axis)  # type: ignore[arg-type]
-        for axis, known in zip(bins, quantiles, strict=True)
-    )
+    pairs = zip(bins, quantiles, strict=True)
+    return tuple(_learnt(axis, known) if isinstance(axis, int) else tuple(axis) for axis, known in pairs)
 
 
-def _learnt(bins: int, known: Quantiles) -> tuple[float, ...]:
-    inner = sorted({known.at(i / bins) for i in range(1, bins)}) if known.count else []
+def _learnt(bins: int, known: Quantiles | None) -> tuple[float, ...]:
+    if known is None or not known.count:
+        return -np.inf, np.inf
+    inner = sorted({known.at(i / bins) for i in range(1, bins)})
     # An edge belongs to the bin above it: one at the smallest value has nothing below.
     return (-np.inf, *(e for e in inner if e > known.at(0.0)), np.inf)
 

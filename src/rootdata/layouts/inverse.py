@@ -27,7 +27,8 @@ def to_awkward(layout: Layout, arrays: Mapping[str, npt.NDArray[Any]], transform
     (n_events,) awkward records: flat features, and for every collection a list of records, its objects, with a field
     for each branch. In the vector layout missing values are NaN, and objects behind the last one with any real value
     are gone, in the jagged one all objects come back; tokens mask whole objects, so that a missing feature comes back
-    as the padding value, unscaled; of an image an object is a filled cell. What can't come back is said in the parameter ``__doc__``.
+    as the padding value, unscaled; of an image an object is a filled cell. What can't come back is said in the
+    parameter ``__doc__``.
 
     Raises
     ------
@@ -40,7 +41,9 @@ def to_awkward(layout: Layout, arrays: Mapping[str, npt.NDArray[Any]], transform
         if name not in arrays or arrays[name].shape[1:] != shape:
             got = arrays[name].shape if name in arrays else "nothing"
             first = "events + 1" if shape == () else "objects" if name in layout.by_object else "events"
-            raise ShapeError(f"{name}: got {got}; the {layout.kind} layout has ({', '.join(map(str, (first, *shape)))})")
+            raise ShapeError(
+                f"{name}: got {got}; the {layout.kind} layout has ({', '.join(map(str, (first, *shape)))})"
+            )
     flat, objects = layout.form.unpack(layout, {name: arrays[name] for name in layout.shapes})
     record: dict[str, Any] = {n: ak.Array(transforms[n].invert(flat[:, i])) for i, n in enumerate(layout.flat)}
     for c in layout.collections:

@@ -174,10 +174,15 @@ def nested(batch: Mapping[str, Tensor], name: str) -> Tensor:
     ----------
     batch : with ``<name>`` and ``<name>_offsets``, as the ``jagged`` layout and form make it
     name : of the collection
+
+    Raises
+    ------
+    ShapeError
+        For a collection of another form.
     """
     import torch
 
-    return torch.nested.nested_tensor_from_jagged(batch[name], batch[f"{name}_offsets"])
+    return torch.nested.nested_tensor_from_jagged(batch[name], _offsets(batch, name))
 
 
 def cu_seqlens(batch: Mapping[str, Tensor], name: str) -> tuple[Tensor, int]:
@@ -191,9 +196,22 @@ def cu_seqlens(batch: Mapping[str, Tensor], name: str) -> tuple[Tensor, int]:
     Returns
     -------
     ``cu_seqlens`` (events + 1,) int32, ``max_seqlen``
+
+    Raises
+    ------
+    ShapeError
+        For a collection of another form.
     """
     import torch
 
-    offsets = batch[f"{name}_offsets"]
-    counts = offsets.diff()
-    return offsets.to(torch.int32), int(counts.max()) if len(counts) else 0
+    offsets = _offsets(batch, name)
+    return offsets.to(torch.int32), int(offsets.diff().max()) if len(offsets) > 1 else 0
+
+
+def _offsets(batch: Mapping[str, Tensor], name: str) -> Tensor:
+    if f"{name}_offsets" not in batch:
+        raise ShapeError(
+            f"{name}_offsets: the batch has {', '.join(batch)}; set data.layout=jagged, or "
+            f"data.jagged.{name}.form=jagged"
+        )
+    return batch[f"{name}_offsets"]

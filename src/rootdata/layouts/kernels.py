@@ -92,7 +92,8 @@ def count_of(table: Ints, block: int, row: int, collection: int) -> int:
     row : the event's number in its block
     collection : its number in the table
     """
-    return _place(table, block, row, collection)[1]
+    count: int = _place(table, block, row, collection)[1]
+    return count
 
 
 @numba.njit(nogil=True, inline="always")

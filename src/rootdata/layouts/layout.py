@@ -44,7 +44,9 @@ class Padded:
     length: int
     form: str = "tokens"
     grid: Grid | None = None
-    keeps_all: bool = dataclasses.field(default=False, repr=False)  # of blocks, which are named by this, it says nothing
+    keeps_all: bool = dataclasses.field(
+        default=False, repr=False
+    )  # of blocks, which are named by this, it says nothing
 
     @property
     def limit(self) -> int:
@@ -98,7 +100,7 @@ class Layout:
         """Return how many events there are in the arrays of the layout, or in its tensors."""
         by_object = self.by_object
         name = next(name for name in self.shapes if name not in by_object)
-        return len(arrays[name]) - (name in by_object.values())
+        return max(0, len(arrays[name]) - (name in by_object.values()))
 
     def cut(self, arrays: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
         """View some of the events of arrays, or of tensors, as a batch of their own; offsets are counted anew.
@@ -165,20 +167,15 @@ class Layout:
         return {**found, "x": np.concatenate(rows)}
 
     def empty(self, num_events: int, *, make: Empty = np.empty) -> Arrays:
-        """Allocate the arrays of ``num_events`` events; of as many objects as they have none, as long as that is unknown."""
-        by_object = self.by_object
-        offsets = set(by_object.values())
-
-        def size(name: str) -> int:
-            return 0 if name in by_object else num_events + (name in offsets)
-
-        return {
-            name: make(
-                (size(name), *shape),
-                np.int64 if name in offsets else np.bool_ if name.endswith("mask") else np.float32,
-            )
-            for name, shape in self.shapes.items()
-        }
+        """Allocate the arrays of ``num_events`` events; those in :attr:`by_object` still without objects."""
+        by_object, made = self.by_object, {}
+        for name, shape in self.shapes.items():
+            if name in by_object.values():
+                made[name] = make((num_events + 1, *shape), np.int64)
+            else:
+                dtype = np.bool_ if name.endswith("mask") else np.float32
+                made[name] = make((0 if name in by_object else num_events, *shape), dtype)
+        return made
 
 
 class LayoutKind(Protocol):

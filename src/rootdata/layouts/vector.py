@@ -69,12 +69,14 @@ class Vector:
 
     def unpack(self, layout: Layout, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, dict[str, Unpacked]]:
         """Take the rows apart; objects behind the last one with any real value are gone."""
-        x = np.where(arrays["mask"], arrays["x"], np.float32(np.nan))
+        mask = np.greater(arrays["mask"], 0.5)
+        x = np.where(mask, arrays["x"], np.float32(np.nan))
         objects, column = {}, len(layout.flat)
         for c in layout.collections:
             width = c.length * len(c.branches)
-            values = x[:, column : column + width].reshape(len(x), c.length, len(c.branches))
-            some = np.any(~np.isnan(values), axis=2)
+            shape = len(x), c.length, len(c.branches)
+            values, real = x[:, column : column + width].reshape(shape), mask[:, column : column + width].reshape(shape)
+            some = real.any(axis=2)
             # everything up to the last object with a real value
             objects[c.name] = (values, np.logical_or.accumulate(some[:, ::-1], axis=1)[:, ::-1])
             column += width

@@ -36,6 +36,7 @@ from rootdata.scan.lookup import scan_for
 from rootdata.scan.scanned import Scanned
 from rootdata.scan.specs import Specs
 from rootdata.scan.summary import summarize
+from rootdata.scan.taken import with_taken_scale
 from rootdata.shutdown.ranks import end_together
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ class RootDataModule(_Base):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         super().__init__()
-        self._options = Options.parse({"samples": samples, **options}, where="the options of RootDataModule")
+        plain = with_taken_scale({"samples": samples, **options})
+        self._options = Options.parse(plain, where="the options of RootDataModule")
         self.batch_size = self._options.order.batch_size  # a tuner may change it
         self._store = open_store(self._options.read.cache)
         self._given = specs
@@ -321,7 +323,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
             For a tensor that is absent or of another shape, or a layout that can't be taken apart.
         """
         wanted = {name: batch[name] for name in self.shapes if name in batch}
-        arrays = {n: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v for n, v in wanted.items()}
+        arrays = {n: _as_array(v) if isinstance(v, torch.Tensor) else v for n, v in wanted.items()}
         return to_awkward(self.scanned.layout, arrays, self.scanned.transforms)
 
     def summary(self) -> RenderableType:
@@ -352,14 +354,16 @@ class RootDataModule(_Base):  # type: ignore[misc]
         DataError
             For a feature that is constant or missing everywhere.
         ConfigError
-            For a fit within another trainer's run, or where ``mix`` leaves a class without events.
+            For a fit within another trainer's run, of a network that would compute with the NaN that is padded with, or
+            where ``mix`` leaves a class without events.
         """
         _ = self.scanned.transforms, self.scanned.target_transforms, self.scanned.layout
         shares_of(self.data, self.specs, self.order)
         if self.trainer is not None:
             self._trainers.add(self.trainer)
             end_together(self.trainer)
-        if self._fitting() is not None:
+        if (trainer := self._fitting()) is not None:
+            check_padding(self, trainer.lightning_module)
             if self._around() is not None:
                 raise ConfigError(
                     "fit: got a data module in the midst of another run; give each trainer its own, or a copy.deepcopy"
@@ -380,7 +384,6 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if trainer is None:
             return self._kept(Loader(events))
         check_weights(self)
-        check_padding(self, trainer.lightning_module)
         if hasattr(trainer.lightning_module, "epoch_of"):  # it reads the events by itself
             events = trainer.lightning_module.epoch_of(events)
         self._progress.check(trainer, events.identity)
@@ -398,10 +401,11 @@ class RootDataModule(_Base):  # type: ignore[misc]
 
     def predict_dataloader(self) -> Loader:
         """Return the batches of the test part, or of all events where there is none, in file order, evenly mixed."""
-        return self._loader("test" if self.specs.num_events("test") else "train", ordered=True)
+        part = "test" if self.specs.num_events("test") else "train"
+        return self._loader(part, ordered=True, balanced=False)
 
-    def _loader(self, part: str, *, ordered: bool = False) -> Loader:
-        return self._kept(Loader(self.dataset(part, ordered=ordered), self._running()))
+    def _loader(self, part: str, *, ordered: bool = False, balanced: bool = True) -> Loader:
+        return self._kept(Loader(self.dataset(part, ordered=ordered, balanced=balanced), self._running()))
 
     def _kept(self, loader: Loader) -> Loader:
         self._loaders.add(loader)
@@ -455,13 +459,14 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if around is not None:  # which goes on, and asks for more
             self.trainer = around
 
-    def dataset(self, part: str, *, ordered: bool = False) -> RootDataset:
+    def dataset(self, part: str, *, ordered: bool = False, balanced: bool = True) -> RootDataset:
         """Return one part as a torch data set, for loops of one's own: for this rank, where there is a trainer.
 
         Parameters
         ----------
         part : ``train``, ``val`` or ``test``
         ordered : give training events as others: each once, in file order
+        balanced : weight training events as in training: balanced and reweighted
 
         Raises
         ------
@@ -476,7 +481,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
             )
         events = Part(
             self.scanned, self.options, part, rank=rank, world_size=world_size, ordered=ordered,
-            balanced=not ordered, store=self._store,
+            balanced=balanced, store=self._store,
         )  # fmt: skip
         return RootDataset.of(events, index=self._index or ordered or part == "test", pin_memory=self._pin)
 
@@ -495,6 +500,12 @@ if RootDataModule.__doc__:
     RootDataModule.__doc__ = RootDataModule.__doc__.replace(
         "    options : {options}\n", textwrap.indent(explained(), "    ") + "\n"
     )
+
+
+def _as_array(values: torch.Tensor) -> npt.NDArray[Any]:
+    """Bring a tensor to numpy; half precision, which numpy may not know, becomes float32."""
+    found: npt.NDArray[Any] = (values.float() if values.is_floating_point() else values).detach().cpu().numpy()
+    return found
 
 
 def _is_running(trainer: Any) -> bool:

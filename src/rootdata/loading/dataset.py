@@ -21,6 +21,7 @@ from rootdata.options.parsed import Options
 from rootdata.scan.executors import Executor
 from rootdata.scan.lookup import scan_for
 from rootdata.scan.specs import Specs
+from rootdata.scan.taken import with_taken_scale
 
 Batch = dict[str, torch.Tensor]
 
@@ -67,7 +68,7 @@ class RootDataset(IterableDataset[Batch]):
         progress: bool = False,
         **more: Any,
     ) -> None:
-        parsed = Options.parse({**options, **more}, where="the options of RootDataset")
+        parsed = Options.parse(with_taken_scale({**options, **more}), where="the options of RootDataset")
         store = open_store(parsed.read.cache)
         scanned = scan_for(parsed, given=specs, progress=progress, store=store, scheduler=scheduler)
         events = Part(scanned, parsed, part, rank=rank, world_size=world_size, ordered=ordered, store=store)
@@ -257,13 +258,12 @@ class RootDataset(IterableDataset[Batch]):
         with contextlib.closing(source):
             for slab in source:
                 starts = range(0, len(slab["label"]), size)
-                kept = {n: v for n, v in slab.items() if self._is_given(n)}
+                kept: dict[str, Any] = {n: v for n, v in slab.items() if self._is_given(n)}
                 if self._pin:  # views of a pinned tensor, so that its memory is not used again while a copy reads it
                     kept = {n: torch.from_numpy(v).pin_memory() for n, v in kept.items()}
                 cut = [layout.cut(kept, low, low + size) for low in starts]
                 yield [{n: self._tensor(v) for n, v in batch.items()} for batch in cut]
 
     def _tensor(self, values: Any) -> torch.Tensor:
-        if not self._pin:
-            return torch.from_numpy(values)
-        return values if values.is_pinned() else values.pin_memory()  # offsets, which are counted anew
+        tensor: torch.Tensor = torch.as_tensor(values)
+        return tensor if not self._pin or tensor.is_pinned() else tensor.pin_memory()  # offsets, counted anew

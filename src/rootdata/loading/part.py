@@ -118,5 +118,5 @@ class Part:
         """
         return slabs(
             self._recipe, self._plan, epoch=epoch, start=start, rank=self.rank, world_size=self.world_size,
-            store=self._store, stop=stop,
+            drawn_by=(self.options.order.seed, epoch) if self.is_training else (), store=self._store, stop=stop,
         )  # fmt: skip

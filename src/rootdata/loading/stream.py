@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rootdata import cache_folder
 from rootdata.arena import shared
 from rootdata.errors import BranchError, ConfigError, FileError, ShapeError
-from rootdata.events.selection import Block, Events, needed_branches, select
+from rootdata.events.selection import Block, Events, Thinning, needed_branches, select
 from rootdata.events.split import place_of
 from rootdata.events.weighting import Weighting
 from rootdata.io.reader import BlockReader, ChangedError
@@ -30,8 +30,9 @@ from rootdata.layouts.layout import Layout
 from rootdata.layouts.packed import Packed, pack
 from rootdata.layouts.pool import Pool
 from rootdata.loading.memory_bound import bytes_per_event, fitting, memory_of
+from rootdata.loading.parameters import with_parameters
 from rootdata.loading.readers import Stop, reading
-from rootdata.location import State, is_remote
+from rootdata.location import Location, State, is_remote, name_of
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.options.order import OrderConfig
 from rootdata.options.parsed import described
@@ -96,6 +97,11 @@ class Recipe:
     def is_training(self) -> bool:
         """Whether it is the part that is trained on."""
         return self.part == PARTS.index("train")
+
+    @property
+    def thinning(self) -> Thinning | None:
+        """What leaves out events by the name of their file and their entry."""
+        return self.weighting.thinning if self.weighting and self.is_training else None
 
     def weighed(self, events: Events, sample: int) -> Events:
         """Multiply the weights of a sample's events."""
@@ -252,7 +258,8 @@ class EventReader:
         content = [file.tree, file.entries, file.digests[k]]
         if not file.measured[k] or now.differs_from(file.state):
             content += [now.size, now.version]
-        made = self._made[file.sample] + place_of(self._recipe.config.split, file.path)
+        named = name_of(file.path) if self._recipe.thinning else place_of(self._recipe.config.split, file.path)
+        made = self._made[file.sample] + named
         start, stop = file.blocks[k][:2]
         return key_of(content, names=self._names[file.sample], start=start, stop=stop, made=made)
 
@@ -282,8 +289,7 @@ class EventReader:
         sample = recipe.config.samples[file.sample]
         raw = self._raw(number)
         block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)
-        thin = recipe.weighting.thinning if recipe.weighting and recipe.is_training else None
-        events = select(recipe.config, sample, raw, block=block, part=recipe.part, thin=thin)
+        events = select(recipe.config, sample, raw, block=block, part=recipe.part, thin=recipe.thinning)
         if len(events) != counts[recipe.part]:
             found, known = len(events), counts[recipe.part]
             raise self._changed(f"{block}: {found} events are selected, the first pass saw {known}")
@@ -326,6 +332,15 @@ class EventReader:
         _, file, k = self._blocks[number]
         return int(file.blocks[k][0])
 
+    @property
+    def scanned(self) -> Scanned:
+        """What is known of the data set."""
+        return self._recipe.scanned
+
+    def location_of(self, number: int) -> Location:
+        """Return the file of a block, as it was scanned."""
+        return self._blocks[number][1].location
+
     def close(self) -> None:
         """Close the files."""
         self._files.close()
@@ -350,6 +365,7 @@ def slabs(
     start: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    drawn_by: tuple[int, ...] = (),
     store: Store | None = None,
     stop: Stop | None = None,
 ) -> Generator[Arrays, None, None]:
@@ -362,6 +378,7 @@ def slabs(
     epoch : from 0; decides the order where there is shuffling
     start : number of the first batch
     rank, world_size : take this part of every batch
+    drawn_by : what parameters of events that have none are drawn by, beside the event
     store : where decoded blocks are kept
     stop : ends the waiting for blocks once it is set
 
@@ -374,7 +391,10 @@ def slabs(
     size = _slab_of(batch, layout)
     first, skipped = divmod(start, plan.chunk_size // plan.batch_size)
     lender = shared()
-    with reading(EventReader(recipe, store), threads=recipe.read.threads, stop=stop) as submit:
+    reader = EventReader(recipe, store)
+    with reading(
+        with_parameters(reader, recipe.scanned, reader.location_of, drawn_by), threads=recipe.read.threads, stop=stop
+    ) as submit:
         held: dict[int, Future[Packed]] = {}
         ahead = _with_next(plan.chunks(epoch, start=first, rank=rank, world_size=world_size))
         for chunk, following in ahead:

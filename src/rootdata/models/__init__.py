@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rootdata.models.autoencoder import Autoencoder
     from rootdata.models.classifier import Classifier
     from rootdata.models.cnn import CNN
     from rootdata.models.deepsets import DeepSets
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rootdata.models.mlp import MLP
     from rootdata.models.transformer import Transformer
 
-__all__ = ["CNN", "DNN", "MLP", "Classifier", "DeepSets", "EncodedSets", "Transformer"]
+__all__ = ["CNN", "DNN", "MLP", "Autoencoder", "Classifier", "DeepSets", "EncodedSets", "Transformer"]
 
 
 def __getattr__(name: str) -> object:

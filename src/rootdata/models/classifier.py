@@ -28,6 +28,7 @@ from rootdata.models.heads import (
     parse_heads,
     regression_loss,
 )
+from rootdata.models.losses.disco import Decorrelator, parse_decorrelation
 from rootdata.options.data import OBSERVED, VARIED
 from rootdata.training.metrics import ScoreSums
 from rootdata.training.responses import figure_names
@@ -45,11 +46,16 @@ class Classifier(pl.LightningModule):
     theirs, each times its weight; regressions have ``val/rmse``, ``val/mae``, ``val/bias`` and ``val/resolution`` in
     physical units, with several targets ``val/<target>/rmse`` and so on.
 
+    With ``decorrelate`` the loss is that and, times its strength, the distance correlation of the scores and some
+    observers; ``train/disco`` and ``val/disco`` are the correlation alone, its mean over the batches.
+
     Parameters
     ----------
     classes : how many, at least two
     heads : what is predicted, ``{"class": {"kind": "classification"}, "mass": {"kind": "regression", "target": "mass",
         "loss": "huber", "weight": 0.5}}``; by default a classification alone
+    decorrelate : what the score must not depend on, ``{"columns": ["mbb"], "strength": 10}``, see
+        :class:`rootdata.models.losses.disco.Decorrelation`
     lr : step size of Adam
     weight_decay : L2 penalty of Adam
 
@@ -64,6 +70,7 @@ class Classifier(pl.LightningModule):
         *,
         classes: int = 2,
         heads: Mapping[str, Any] | None = None,
+        decorrelate: Mapping[str, Any] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
@@ -85,6 +92,10 @@ class Classifier(pl.LightningModule):
         self.is_classifier = len(self.regressions) < len(self.heads)
         self.regression = Regression(self.regressions) if self.regressions else None
         self.val_residuals = ResidualSums(len(self.targets)) if self.regressions else None
+        options = parse_decorrelation(decorrelate)
+        if options is not None and not self.is_classifier:
+            raise ConfigError("model.decorrelate: the network has no head of kind 'classification', and so no score")
+        self.decorrelation = None if options is None else Decorrelator(options, classes)
 
     @property
     def width(self) -> int:
@@ -100,22 +111,29 @@ class Classifier(pl.LightningModule):
     def logged(self) -> dict[str, str]:
         """Names of what is logged, and the part that it is computed of."""
         found = {"train/loss": "train", "val/loss": "val"} | ({"val/auc": "val"} if self.is_classifier else {})
+        found |= {"train/disco": "train", "val/disco": "val"} if self.decorrelation else {}
         return found | {f"val/{name}": "val" for names in figure_names(self.targets) for name in names.values()}
 
     def setup(self, stage: str) -> None:
         """Ask the data module for the mean weight of the training events, and for its targets.
 
-        Before a fit it is checked that every class has training events, and every target a head.
+        Before a fit it is checked that every class has training events, and every target a head, and that there is
+        what the score is decorrelated from.
 
         Raises
         ------
         DataError, ConfigError
-            As :func:`rootdata.loading.trainable.check_classes` and :func:`rootdata.models.heads.check_targets`.
+            As :func:`rootdata.loading.trainable.check_classes`, :func:`rootdata.models.heads.check_targets` and
+            :meth:`rootdata.models.losses.disco.Decorrelator.check`.
         """
         data: Any = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and hasattr(data, "specs") and self.is_classifier:
             check_classes(data)
         self.bind(data)
+        if self.decorrelation is not None and hasattr(data, "specs"):
+            self.decorrelation.bind(data.data)
+            if stage == "fit":
+                self.decorrelation.check(data)
         self.mean_weight = float(getattr(data, "mean_weight", self.mean_weight)) or 1.0
 
     def bind(self, data: Any) -> None:
@@ -204,16 +222,25 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Return the loss of one batch."""
-        loss = self.loss(self(batch), batch, mean_weight=self.mean_weight)
-        n = len(batch["label"])
+        outputs, n = self(batch), len(batch["label"])
+        loss = self.loss(outputs, batch, mean_weight=self.mean_weight) + self._disco(outputs, batch, part="train")
         self.log("train/loss", loss, batch_size=n, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
+
+    def _disco(self, outputs: Tensor, batch: Mapping[str, Tensor], *, part: str) -> Tensor | float:
+        """Log the distance correlation of a batch, and return its share of the loss."""
+        logits, _ = self.split(outputs)
+        if self.decorrelation is None or logits is None:
+            return 0.0
+        found, n = self.decorrelation.of(probabilities(logits), batch)
+        self.log(f"{part}/disco", found, batch_size=max(n, 1), on_step=False, on_epoch=True, sync_dist=True)
+        return self.decorrelation.options.strength * found
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # noqa: ARG002
         """Add one batch to ``val/loss``, ``val/auc`` and the figures of regressions."""
         outputs, label, weight = self(batch), batch["label"], batch.get("weight")
         size = 1.0 if weight is None else float(weight.abs().mean())
-        loss = self.loss(outputs, batch, mean_weight=size or 1.0)
+        loss = self.loss(outputs, batch, mean_weight=size or 1.0) + self._disco(outputs, batch, part="val")
         self.val_loss.update(loss, weight=size * len(label))
         self.log("val/loss", self.val_loss, batch_size=len(label), on_epoch=True, prog_bar=True)
         logits, scaled = self.split(outputs)

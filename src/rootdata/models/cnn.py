@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import Classifier, mlp, plain_shapes
 from rootdata.models.deepsets import check_padded, pool
-from rootdata.models.heads import plain_heads
+from rootdata.models.heads import plain_options
 
 AXES = ("x", "y")
 
@@ -30,6 +30,7 @@ class CNN(Classifier):
         ``{"flat": (13,), "jets": (3, 32, 32), ...}``; ``flat`` may be absent
     classes : how many; two of them give one logit
     heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
+    decorrelate : what the score must not depend on, as that takes it
     channels : of the convolutions of each block
     phi : nodes of the layers over the objects of a collection that is not drawn
     hidden : nodes of each hidden layer over the event
@@ -49,6 +50,7 @@ class CNN(Classifier):
         *,
         classes: int = 2,
         heads: Mapping[str, Any] | None = None,
+        decorrelate: Mapping[str, Any] | None = None,
         channels: Sequence[int] = (16, 32, 64),
         phi: Sequence[int] = (64, 64),
         hidden: Sequence[int] = (128, 64),
@@ -57,8 +59,8 @@ class CNN(Classifier):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(classes=classes, heads=heads, lr=lr, weight_decay=weight_decay)
-        heads = plain_heads(heads)
+        super().__init__(classes=classes, heads=heads, decorrelate=decorrelate, lr=lr, weight_decay=weight_decay)
+        heads, decorrelate = plain_options(heads), plain_options(decorrelate)
         shapes, channels, phi, hidden = plain_shapes(shapes), _whole(channels), _whole(phi), _whole(hidden)
         wrap = [str(axis) for axis in wrap]
         self.save_hyperparameters()

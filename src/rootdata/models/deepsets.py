@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import Classifier, mlp, plain_shapes
-from rootdata.models.heads import plain_heads
+from rootdata.models.heads import plain_options
 
 
 class DeepSets(Classifier):
@@ -25,6 +25,7 @@ class DeepSets(Classifier):
         ``{"flat": (13,), "jets": (10, 6), "jets_mask": (10,), ...}``; ``flat`` may be absent
     classes : how many; two of them give one logit
     heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
+    decorrelate : what the score must not depend on, as that takes it
     phi : nodes of each layer of the networks over objects; the last is what gets pooled
     rho : nodes of each hidden layer of the network over the event
     dropout : probability to drop a node of ``rho`` in training
@@ -42,15 +43,16 @@ class DeepSets(Classifier):
         *,
         classes: int = 2,
         heads: Mapping[str, Any] | None = None,
+        decorrelate: Mapping[str, Any] | None = None,
         phi: Sequence[int] = (64, 64),
         rho: Sequence[int] = (128, 64),
         dropout: float = 0.1,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(classes=classes, heads=heads, lr=lr, weight_decay=weight_decay)
+        super().__init__(classes=classes, heads=heads, decorrelate=decorrelate, lr=lr, weight_decay=weight_decay)
         shapes, phi, rho = plain_shapes(shapes), [int(width) for width in phi], [int(width) for width in rho]
-        heads = plain_heads(heads)
+        heads, decorrelate = plain_options(heads), plain_options(decorrelate)
         self.save_hyperparameters()
         self.collections = find_collections(shapes)
         self.has_flat = "flat" in shapes

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import Classifier, mlp, plain_shapes
-from rootdata.models.heads import plain_heads
+from rootdata.models.heads import plain_options
 
 
 class DNN(Classifier):
@@ -23,6 +23,7 @@ class DNN(Classifier):
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``: ``{"x": (87,), ...}``
     classes : how many; two of them give one logit
     heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
+    decorrelate : what the score must not depend on, as that takes it
     hidden : nodes of each hidden layer
     dropout : probability to drop a node of a hidden layer in training
     use_mask : append the mask to the features, so that padding and a real value at ``pad`` differ
@@ -40,15 +41,16 @@ class DNN(Classifier):
         *,
         classes: int = 2,
         heads: Mapping[str, Any] | None = None,
+        decorrelate: Mapping[str, Any] | None = None,
         hidden: Sequence[int] = (128, 64),
         dropout: float = 0.5,
         use_mask: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(classes=classes, heads=heads, lr=lr, weight_decay=weight_decay)
+        super().__init__(classes=classes, heads=heads, decorrelate=decorrelate, lr=lr, weight_decay=weight_decay)
         shapes, hidden = plain_shapes(shapes), [int(width) for width in hidden]
-        heads = plain_heads(heads)
+        heads, decorrelate = plain_options(heads), plain_options(decorrelate)
         self.save_hyperparameters()
         self.use_mask = use_mask
         widths = [n_inputs(shapes, use_mask=use_mask), *hidden]

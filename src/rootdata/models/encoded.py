@@ -30,6 +30,7 @@ class EncodedClassifier(Classifier):
     features : input tensor to the length of its last axis, of all that are encoded
     classes : how many; two of them give one logit
     heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
+    decorrelate : what the score must not depend on, as that takes it
     bins : quantile bins of every input
     lr : highest step size of AdamW
     weight_decay : of AdamW
@@ -46,11 +47,12 @@ class EncodedClassifier(Classifier):
         *,
         classes: int,
         heads: Mapping[str, Any] | None,
+        decorrelate: Mapping[str, Any] | None,
         bins: int,
         lr: float,
         weight_decay: float,
     ) -> None:
-        super().__init__(classes=classes, heads=heads, lr=lr, weight_decay=weight_decay)
+        super().__init__(classes=classes, heads=heads, decorrelate=decorrelate, lr=lr, weight_decay=weight_decay)
         if bins < 1:
             raise ConfigError(f"model.bins: got {bins}; expected the number of quantile bins of a feature, 1 or more")
         self.bins, self.features = bins, tuple(features)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rootdata.models.classifier import plain_shapes
 from rootdata.models.deepsets import find_collections
 from rootdata.models.encoded import EncodedClassifier, head
-from rootdata.models.heads import plain_heads
+from rootdata.models.heads import plain_options
 
 
 class EncodedSets(EncodedClassifier):
@@ -25,6 +25,7 @@ class EncodedSets(EncodedClassifier):
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``; ``flat`` may be absent
     classes : how many; two of them give one logit
     heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
+    decorrelate : what the score must not depend on, as that takes it
     bins : quantile bins of every feature
     latent : numbers that an object becomes
     hidden : nodes of each hidden layer of the network over the event
@@ -44,6 +45,7 @@ class EncodedSets(EncodedClassifier):
         *,
         classes: int = 2,
         heads: Mapping[str, Any] | None = None,
+        decorrelate: Mapping[str, Any] | None = None,
         bins: int = 32,
         latent: int = 64,
         hidden: Sequence[int] = (256, 128),
@@ -55,8 +57,10 @@ class EncodedSets(EncodedClassifier):
         collections = find_collections(shapes, who="EncodedSets")
         names = [*(["flat"] if "flat" in shapes else []), *collections]
         features = {name: shapes[name][-1] for name in names}
-        super().__init__(features, classes=classes, heads=heads, bins=bins, lr=lr, weight_decay=weight_decay)
-        heads = plain_heads(heads)
+        super().__init__(
+            features, classes=classes, heads=heads, decorrelate=decorrelate, bins=bins, lr=lr, weight_decay=weight_decay
+        )
+        heads, decorrelate = plain_options(heads), plain_options(decorrelate)
         self.save_hyperparameters()
         self.collections, self.has_flat = collections, "flat" in shapes
         self.lengths = {name: shapes[name][0] for name in collections}

@@ -111,9 +111,9 @@ def _parsed(name: str, plain: Any, where: str) -> Head:
     return dataclasses.replace(head, target=head.target or (name,))
 
 
-def plain_heads(heads: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Copy heads into plain dicts and lists, which a checkpoint that is loaded with ``weights_only`` may hold."""
-    return None if heads is None else _plain(heads)
+def plain_options(options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Copy options into plain dicts and lists, which a checkpoint that is loaded with ``weights_only`` may hold."""
+    return None if options is None else _plain(options)
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import plain_shapes
 from rootdata.models.encoded import EncodedClassifier, head
-from rootdata.models.heads import plain_heads
+from rootdata.models.heads import plain_options
 
 
 class MLP(EncodedClassifier):
@@ -25,6 +25,7 @@ class MLP(EncodedClassifier):
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``: ``{"x": (87,), ...}``
     classes : how many; two of them give one logit
     heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
+    decorrelate : what the score must not depend on, as that takes it
     bins : quantile bins of every input
     hidden : nodes of each hidden layer
     dropout : probability to drop a node of a hidden layer in training
@@ -43,6 +44,7 @@ class MLP(EncodedClassifier):
         *,
         classes: int = 2,
         heads: Mapping[str, Any] | None = None,
+        decorrelate: Mapping[str, Any] | None = None,
         bins: int = 32,
         hidden: Sequence[int] = (256, 128),
         dropout: float = 0.4,
@@ -57,8 +59,16 @@ class MLP(EncodedClassifier):
                 "or model=encodedsets for layout 'tokens'"
             )
         features = shapes["x"][0]
-        super().__init__({"x": features}, classes=classes, heads=heads, bins=bins, lr=lr, weight_decay=weight_decay)
-        heads = plain_heads(heads)
+        super().__init__(
+            {"x": features},
+            classes=classes,
+            heads=heads,
+            decorrelate=decorrelate,
+            bins=bins,
+            lr=lr,
+            weight_decay=weight_decay,
+        )
+        heads, decorrelate = plain_options(heads), plain_options(decorrelate)
         self.save_hyperparameters()
         self.network = head(self.width_of("x") + features, hidden, self.width, dropout=dropout)
 

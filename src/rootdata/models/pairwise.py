@@ -101,8 +101,8 @@ class Momenta(nn.Module):
             scaling = data.scanned.transforms[column]
             if scaling.curve not in {None, SIGNED_LOG}:
                 raise ConfigError(
-                    f"{where}: {column!r} is scaled by {name_of(scaling.curve)}, which the network can't undo; scale it "
-                    f"by standard, minmax, robust, log or none: data.scale.{column}=standard"
+                    f"{where}: {column!r} is scaled by {name_of(scaling.curve)}, which the network can't undo; "
+                    f"scale it by standard, minmax, robust, log or none: data.scale.{column}=standard"
                 )
             self.places[i], self.is_log[i] = branches.index(column), scaling.curve == SIGNED_LOG
             self.shift[i], self.unit[i] = scaling.shift, 1.0 / scaling.factor
@@ -141,7 +141,9 @@ def pair_features(momenta: Tensor) -> Tensor:
     distance = (delta_y.square() + delta_phi.square()).sqrt().clamp(min=LEAST)
     least, product = torch.minimum(pt_a, pt_b), pt_a * pt_b
     apart = 2 * (torch.sinh(delta_y / 2).square() + torch.sin(delta_phi / 2).square())  # cosh Δy - cos Δφ
-    rest = (m2_a * pt_b.square() + m2_b * pt_a.square() + m2_a * m2_b) / (mt_a * mt_b + product)  # mT_a mT_b - pT_a pT_b
+    rest = (m2_a * pt_b.square() + m2_b * pt_a.square() + m2_a * m2_b) / (
+        mt_a * mt_b + product
+    )  # mT_a mT_b - pT_a pT_b
     mass2 = m2_a + m2_b + 2 * (rest * torch.cosh(delta_y) + product * apart)
     found = [distance, (least * distance).clamp(min=LEAST), least / (pt_a + pt_b), mass2.clamp(min=LEAST**2)]
     return torch.stack(found, dim=-1).log()
@@ -165,12 +167,13 @@ class PairBias(nn.Module):
         if self.training:
             real = features[there]
             is_enough = len(real) > 1  # for a variance
-            made = self.network(self.norm(real) if is_enough else self._normed(real))
+            made: Tensor = self.network(self.norm(real) if is_enough else self._normed(real))
             bias = made.new_zeros((*there.shape, made.shape[-1]))
             bias[there] = made
-            return bias.permute(0, 3, 1, 2)
-        bias = self.network(self._normed(features))
-        return torch.where(there.unsqueeze(-1), bias, torch.zeros_like(bias)).permute(0, 3, 1, 2)
+        else:
+            made = self.network(self._normed(features))
+            bias = torch.where(there.unsqueeze(-1), made, torch.zeros_like(made))
+        return bias.permute(0, 3, 1, 2)
 
     def _normed(self, features: Tensor) -> Tensor:
         """Normalise as it was learnt so far."""

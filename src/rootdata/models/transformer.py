@@ -12,7 +12,7 @@ from torch.nn import functional
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import plain_shapes
 from rootdata.models.encoded import EncodedClassifier, head
-from rootdata.models.heads import plain_heads
+from rootdata.models.heads import plain_options
 from rootdata.models.pairwise import NUM_FEATURES, Momenta, PairBias, pair_features, parse_pairwise
 
 FAR_BELOW = -1e9  # of a logarithm: nothing of it is left, and no infinity appears
@@ -22,9 +22,9 @@ class Transformer(EncodedClassifier):
     """Encoded objects of all collections, and the event's flat features as one more, in layers of self-attention.
 
     For ``layout="tokens"`` and ``layout="jagged"``, which give the same. Layers are normalised before attention and
-    before the two linear layers behind it (Xiong et al., arXiv:2002.04745). What becomes of the event, the mean over all
-    objects and the flat features go through one more network. Objects have no order, events without any are as good as
-    others, and padding has no influence.
+    before the two linear layers behind it (Xiong et al., arXiv:2002.04745). What becomes of the event, the mean over
+    all objects and the flat features go through one more network. Objects have no order, events without any are as
+    good as others, and padding has no influence.
 
     With ``pairwise`` the logarithms of ΔR, kT, z and m² of two objects are added to their attention, through a network
     of their own: the interaction features of the Particle Transformer (arXiv:2202.03772), see
@@ -35,6 +35,7 @@ class Transformer(EncodedClassifier):
     shapes : per-event shape of every input tensor of a batch, as ``RootDataModule.shapes``; ``flat`` may be absent
     classes : how many; two of them give one logit
     heads : what is predicted, as :class:`rootdata.models.classifier.Classifier` takes it; a classification by default
+    decorrelate : what the score must not depend on, as that takes it
     pairwise : collection to its columns of pt, eta, phi and mass, ``{"jets": ["Jet_pt", "Jet_eta", "Jet_phi",
         "Jet_mass"]}``; three columns for objects without mass
     bins : quantile bins of every feature
@@ -58,6 +59,7 @@ class Transformer(EncodedClassifier):
         *,
         classes: int = 2,
         heads: Mapping[str, Any] | None = None,
+        decorrelate: Mapping[str, Any] | None = None,
         pairwise: Mapping[str, Sequence[str]] | None = None,
         bins: int = 32,
         latent: int = 64,
@@ -72,8 +74,11 @@ class Transformer(EncodedClassifier):
         jagged, padded = _collections(shapes)
         names = [*(["flat"] if "flat" in shapes else []), *jagged, *padded]
         features = {name: shapes[name][-1] for name in names}
-        super().__init__(features, classes=classes, heads=heads, bins=bins, lr=lr, weight_decay=weight_decay)
-        heads, pairwise = plain_heads(heads), parse_pairwise(pairwise, [*jagged, *padded]) or None
+        super().__init__(
+            features, classes=classes, heads=heads, decorrelate=decorrelate, bins=bins, lr=lr, weight_decay=weight_decay
+        )
+        heads, decorrelate = plain_options(heads), plain_options(decorrelate)
+        pairwise = parse_pairwise(pairwise, [*jagged, *padded]) or None
         _check_sizes(latent, layers, attention_heads)
         self.save_hyperparameters()
         self.collections, self.jagged, self.has_flat = [*jagged, *padded], frozenset(jagged), "flat" in shapes
@@ -124,7 +129,7 @@ class Transformer(EncodedClassifier):
         there = torch.cat([masks[0].new_ones(event.shape[0], 1), *masks], dim=1)
         bias = torch.where(there, 0.0, FAR_BELOW).to(x.dtype)[:, None, None, :]
         if self.bias is not None:
-            bias = bias + self._bias(masks, momenta)
+            bias = bias + functional.pad(self.bias(*self._pairs(masks, momenta)), (1, 0, 1, 0))  # the event in front
         for layer in self.layers:
             x = layer(x, bias)
         x, real = self.norm(x), there.unsqueeze(-1)
@@ -149,14 +154,12 @@ class Transformer(EncodedClassifier):
             latent, momenta = laid_out(latent, place), laid_out(momenta, place)
         return latent, there, momenta.expand(*there.shape, NUM_FEATURES)
 
-    def _bias(self, masks: Sequence[Tensor], momenta: Sequence[Tensor]) -> Tensor:
-        """Make the bias of the attention between objects with momenta, (B, heads, N, N), the event in front."""
-        assert self.bias is not None
+    def _pairs(self, masks: Sequence[Tensor], momenta: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Give the features of all pairs of objects, (B, N, N, 4), and of which both have a momentum, (B, N, N)."""
         named = [f"of_{name}" in self.momenta for name in self.collections]
         paired = [mask if is_named else torch.zeros_like(mask) for mask, is_named in zip(masks, named, strict=True)]
         there = torch.cat(paired, dim=1)
-        made: Tensor = self.bias(pair_features(torch.cat(list(momenta), dim=1)), there.unsqueeze(2) & there.unsqueeze(1))
-        return functional.pad(made, (1, 0, 1, 0))
+        return pair_features(torch.cat(list(momenta), dim=1)), there.unsqueeze(2) & there.unsqueeze(1)
 
 
 class Layer(nn.Module):
@@ -174,7 +177,9 @@ class Layer(nn.Module):
         self.heads = heads
         self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
         self.inputs, self.outputs = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.linear = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
+        self.linear = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -201,7 +206,7 @@ def places(offsets: Tensor) -> tuple[Tensor, Tensor]:
     """
     counts, total = offsets.diff(), offsets[-1]
     most = torch.cat([counts.new_ones(1), counts]).max().item()
-    torch._check(most >= 1)
+    torch._check(most >= 1)  # type: ignore[no-untyped-call]  # noqa: SLF001 - how torch.export is told so
     place = torch.arange(most, device=offsets.device)
     there = place < counts.unsqueeze(1)
     return torch.where(there, offsets[:-1].unsqueeze(1) + place, total), there
@@ -219,9 +224,9 @@ def _collections(shapes: Mapping[str, Sequence[int]]) -> tuple[list[str], list[s
     drawn = [name for name, shape in shapes.items() if len(shape) == 3]
     if not (jagged or padded) or drawn:
         raise ConfigError(
-            f"Transformer needs a batch with collections of objects, and nothing drawn: got "
-            f"{', '.join(map(repr, shapes)) or 'nothing'}; allowed: layouts 'tokens' and 'jagged' with jagged branches; set "
-            "data.layout=tokens, or model=mlp for layout 'vector', model=cnn for 'image'"
+            "Transformer needs a batch with collections of objects, and nothing drawn: got "
+            f"{', '.join(map(repr, shapes)) or 'nothing'}; allowed: layout 'tokens' or 'jagged' with jagged branches; "
+            "set data.layout=tokens, or model=mlp for layout 'vector', model=cnn for 'image'"
         )
     return jagged, padded
 

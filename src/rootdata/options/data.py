@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
+from rootdata.missing import Sentinels, sentinels_of
 from rootdata.options import typed, values, weighting
 from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, parse_image, reduction_of
 from rootdata.options.typed import option
@@ -41,6 +42,10 @@ def _required_expression(value: Any, where: str) -> str:
 
 
 # Samples
+
+
+def _numbers(value: Any, where: str) -> tuple[float, ...]:
+    return tuple(values.number(m, where) for m in values.listed(value, where))
 
 
 def _files(value: Any, where: str) -> tuple[str | tuple[str, ...], ...]:
@@ -85,6 +90,12 @@ def _paths(value: Any, where: str) -> tuple[str, ...]:
     return tuple(values.path(one, where) for one in values.listed(value, where))
 
 
+def _own_parameters(value: Any, where: str) -> tuple[tuple[str, str | float], ...]:
+    table = values.mapping(dict(value) if isinstance(value, tuple) else value or {}, where, "{'mass': 500}")
+    found = {str(name): weighting.weight(one, f"{where}.{name}") for name, one in table.items()}
+    return tuple((name, one) for name, one in found.items() if one is not None)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """A physics process and its files.
@@ -99,6 +110,7 @@ class Sample:
     cross_section : in pb; or ``data`` for recorded events, which have none
     luminosity : in fb^-1; by default that of all samples
     sum_of_weights : where the sum of its generator weights stands; by default as for all samples
+    parameters : name of a parameter to its value in the sample, a number or an expression
     friends : files with trees that are read beside those of ``files``, entry by entry; or name to files of such
     """
 
@@ -111,6 +123,9 @@ class Sample:
     cross_section: float | Literal["data"] | None = option(weighting.cross_section, None, is_silent=True)
     luminosity: float | None = option(weighting.positive, None, is_silent=True)
     sum_of_weights: WeightSource | None = option(weighting.weight_source, None, is_silent=True)
+    parameters: tuple[tuple[str, str | float], ...] = option(
+        _own_parameters, (), takes=Mapping[str, Any] | None, is_silent=True
+    )
     friends: tuple[FriendFiles, ...] = option(_friends, (), decides=())  # as of files
 
 
@@ -223,13 +238,62 @@ class Scaling:
     factor: float = 1.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TakenScaling(Scaling):
+    """A scaling that was learnt before, in numbers; ``kind`` is ``given``.
+
+    Parameters
+    ----------
+    log : whether it bends values by ``sign(x) log(1 + |x|)``
+    knots, heights : of the straight lines that it bends them by; empty without
+    clip : size at which scaled values are cut off
+    place : where it was taken from
+    is_known : False stands for a feature that was not there
+    """
+
+    place: str
+    log: bool = False
+    knots: tuple[float, ...] = ()
+    heights: tuple[float, ...] = ()
+    clip: float | None = None
+    is_known: bool = True
+
+
 STANDARD = Scaling(kind="standard")
+FROM, FOUND = "from", "taken"  # keys of ``scale``: a bundle, and the numbers that were found there
 
 
 def _scale(value: Any, where: str) -> dict[str, Scaling]:
     if not isinstance(value, Mapping):
         return {"default": _scaling(value, where)}
+    if FROM in value:
+        return _scale_from(value, where)
     return {"default": STANDARD, **{str(k): _scaling(v, f"{where}.{k}") for k, v in value.items()}}
+
+
+def _scale_from(value: Mapping[str, Any], where: str) -> dict[str, Scaling]:
+    """Take the numbers of a bundle, and beside them what is said of single features."""
+    place = str(value[FROM])
+    if FOUND not in value:
+        raise ConfigError(f"{where}.{FROM}={place} stands alone; rootdata.scan.taken.with_taken_scale looks it up")
+    taken = {str(k): _taken_scaling(v, f"{where}.{FOUND}.{k}", place) for k, v in value[FOUND].items()}
+    own = {str(k): _scaling(v, f"{where}.{k}") for k, v in value.items() if k not in {FROM, FOUND}}
+    return {"default": TakenScaling(kind="given", place=place, is_known=False), **taken, **own}
+
+
+def _taken_scaling(value: Any, where: str, place: str) -> TakenScaling:
+    plain = values.mapping(value, where, "{'shift': 0.0, 'factor': 1.0}")
+    values.reject_unknown(plain, ["shift", "factor", "log", "knots", "heights", "clip"], where=where)
+    knots, heights = (
+        tuple(values.number(v, f"{where}.{k}") for v in values.listed(plain.get(k), f"{where}.{k}"))
+        for k in ("knots", "heights")
+    )
+    return TakenScaling(
+        kind="given", place=place, log=values.flag(plain.get("log", False), f"{where}.log"), knots=knots,
+        heights=heights, clip=None if plain.get("clip") is None else _size(plain["clip"], f"{where}.clip"),
+        shift=values.number(plain.get("shift", 0.0), f"{where}.shift"),
+        factor=values.number(plain.get("factor", 1.0), f"{where}.factor"),
+    )  # fmt: skip
 
 
 def _by_feature(check: Callable[[Any, str], float], value: Any, where: str) -> float | Mapping[str, float]:
@@ -329,6 +393,40 @@ def _observers(value: Any, where: str) -> tuple[Observer, ...]:
     )
 
 
+# Parameters
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """A hypothesis that is an input: known of some events, drawn for all others.
+
+    Parameters
+    ----------
+    value : expression with one number an event, of the events that have one; samples may give their own
+    classes : names of the classes that have a value; by default all but class 0
+    values : numbers to draw from, each as likely; by default the values of training events, as often as they come
+    """
+
+    name: str
+    value: str | None = option(_expression, None)
+    classes: tuple[str, ...] = option(values.names, ())
+    values: tuple[float, ...] = option(_numbers, ())
+
+    def labels(self, classes: Sequence[str]) -> tuple[int, ...]:
+        """Return the numbers of the classes that have a value.
+
+        Parameters
+        ----------
+        classes : names by number
+        """
+        return tuple(i for i, name in enumerate(classes) if (name in self.classes if self.classes else i > 0))
+
+
+def _parameters(value: Any, where: str) -> tuple[Parameter, ...]:
+    table = values.mapping(value or {}, where, "{'mass': 'GenX_mass'}")
+    return tuple(_named(Parameter, name, one, where, short="value") for name, one in table.items())
+
+
 # Split
 
 
@@ -390,8 +488,13 @@ def _split_values(parts: Mapping[str, Any], where: str) -> dict[str, tuple[int, 
 # All of it
 
 
-def _missing(value: Any, where: str) -> tuple[float, ...]:
-    return tuple(values.number(m, where) for m in values.listed(value, where))
+def _missing(value: Any, where: str) -> Sentinels:
+    """Check numbers for all branches, or those of each and a ``default``."""
+    if not isinstance(value, Mapping):
+        return tuple(values.number(m, where) for m in values.listed(value, where))
+    table = {str(k): tuple(values.number(m, f"{where}.{k}") for m in values.listed(v, f"{where}.{k}"))
+             for k, v in sorted(value.items())}  # fmt: skip
+    return table if set(table) - {"default"} else table.get("default", ())
 
 
 def _fraction(value: Any, where: str) -> float:
@@ -440,11 +543,15 @@ class DataConfig:
     observers : branches, derived columns or expressions that go with the events without being inputs; a list, or name
         to expression
     observe_training : whether training batches hold the observers, too
+    parameters : flat inputs that are hypotheses, ``{"mass": "GenX_mass"}`` or ``{"mass": {"value": "GenX_mass",
+        "values": [300, 500], "classes": "signal"}}``: of signal its value, for all other events drawn from those
     layout : ``vector``; ``tokens``, ``image`` or ``jagged``, the form of collections that name none; or the dotted name
         of a class of one's own
     scale : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, the dotted name of a class
-        of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``
-    missing : numbers that stand for "no value", such as -999; NaN and infinities always do
+        of one's own, or a mapping of columns (and ``default``) to one of these or to ``{"shift": ..., "factor": ...}``;
+        ``{"from": bundle}`` takes over that of a trained network
+    missing : numbers that stand for "no value", such as -999, in all branches, or a mapping of branches (and
+        ``default``) to such numbers; NaN and infinities always do
     quantiles : whether the first pass keeps quantiles of every feature, as encodings of networks need them
     clip : largest size of a scaled value, beyond which it is cut off: a number, or a mapping of columns (and
         ``default``) to one
@@ -484,6 +591,9 @@ class DataConfig:
         _observers, (), takes=Sequence[str] | Mapping[str, str] | None, decides=("specs",), is_silent=True
     )
     observe_training: bool = option(values.flag, False, decides=())
+    parameters: tuple[Parameter, ...] = option(
+        _parameters, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
+    )
     layout: str = option(LAYOUTS.check, "vector", decides=("inputs",))
     scale: Mapping[str, Scaling] = option(
         _scale,
@@ -492,7 +602,7 @@ class DataConfig:
         takes=str | Mapping[str, Any],
         decides=("inputs",),
     )
-    missing: tuple[float, ...] = option(_missing, (), takes=Sequence[float])
+    missing: Sentinels = option(_missing, (), takes=Sequence[float] | Mapping[str, Any] | None, is_optional=True)
     quantiles: bool = option(values.flag, False, decides=())  # specs with more are as good
     clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",), is_silent=True)
     pad: float | Mapping[str, float] = option(_pad, 0.0, decides=("inputs",))
@@ -522,6 +632,16 @@ class DataConfig:
     def clip_of(self, column: str) -> float | None:
         """Return the largest size of a scaled value of a column; ``None`` where nothing is cut off."""
         return self._of(column, self.clip, None) if isinstance(self.clip, Mapping) else self.clip
+
+    def missing_of(self, branch: str) -> tuple[float, ...]:
+        """Return the numbers that stand for "no value" in a branch, or in an element of one."""
+        return sentinels_of(self.missing, branch)
+
+    @property
+    def sentinels(self) -> tuple[float, ...]:
+        """Every number that stands for "no value" in some branch, once."""
+        groups = self.missing.values() if isinstance(self.missing, Mapping) else [self.missing]
+        return tuple(dict.fromkeys(sentinel for group in groups for sentinel in group))
 
     def _of(self, column: str, table: Mapping[str, T], usual: T) -> T:
         if column in table:
@@ -585,7 +705,14 @@ class DataConfig:
 
     def without_features(self) -> DataConfig:
         """Return what decides which events there are, without what is known of each."""
-        return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=(), weights=None)
+        return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=(), parameters=(), weights=None)
+
+    def parameter_of(self, sample: Sample, parameter: Parameter) -> str | float | None:
+        """Return what gives a parameter in the events of a sample; ``None`` where none of them has a value."""
+        labels = parameter.labels(self.classes)
+        if self.label is None and sample.label is not None and sample.label not in labels:
+            return None
+        return dict(sample.parameters).get(parameter.name, parameter.value)
 
 
 def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> DataConfig:
@@ -601,10 +728,11 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
     ConfigError, ExpressionError
         As :func:`rootdata.options.typed.parse`.
     """
-    config = typed.parse(DataConfig, plain, where=where)
+    config = _with_parameters(typed.parse(DataConfig, plain, where=where))
     if not config.flat and not config.jagged:
         raise ConfigError("no features: got neither flat nor jagged branches; name at least one branch in either")
     named, config = config.features, _with_images(config)
+    config = dataclasses.replace(config, scale=_of_features(config.scale, {*named, *config.features}))
     for name, table in (("scale", config.scale), ("clip", config.clip), ("pad", config.pad)):
         if isinstance(table, Mapping):
             elements = [k for k in table if k.rsplit("[", 1)[0] in named and re.search(r"\[\d+\]$", k)]
@@ -657,6 +785,39 @@ def _check_normalisation(config: DataConfig) -> None:
 
 def _has_nan(pad: float | Mapping[str, float]) -> bool:
     return any(map(math.isnan, pad.values() if isinstance(pad, Mapping) else [pad]))
+
+
+def _with_parameters(config: DataConfig) -> DataConfig:
+    """Put parameters among the flat features; what they can't be is refused."""
+    names = [parameter.name for parameter in config.parameters]
+    for sample in config.samples:
+        values.reject_unknown(dict(sample.parameters), names, where=f"samples.{sample.name}.parameters")
+    used = {f"derived column {name!r}": text for name, text in config.derived.items()}
+    used |= {f"jagged.{c.name}.cut": c.cut for c in config.jagged if c.cut}
+    for parameter in config.parameters:
+        where = f"parameters.{parameter.name}"
+        for name in parameter.classes:
+            values.choice(name, config.classes, f"{where}.classes")
+        if not parameter.name.isidentifier() or parameter.name in (
+            *config.derived,
+            *config.features[len(config.flat) :],
+        ):
+            raise ConfigError(f"{where}: its name becomes a flat input; {parameter.name!r} is taken or no plain word")
+        user = next((u for u, text in used.items() if parameter.name in parse_expression(text).names), None)
+        if user is not None:
+            raise ConfigError(f"{where}: {user} uses {parameter.name!r}; a parameter is an input and nothing else")
+        if not any(config.parameter_of(sample, parameter) is not None for sample in config.samples):
+            raise ConfigError(f"{where} has no value; give it an expression, or samples of signal a number each")
+    return dataclasses.replace(config, flat=tuple(dict.fromkeys((*config.flat, *names))))
+
+
+def _of_features(scale: Mapping[str, Scaling], features: set[str]) -> dict[str, Scaling]:
+    """Leave out what a bundle says of features that there are none of."""
+    return {
+        name: one
+        for name, one in scale.items()
+        if not isinstance(one, TakenScaling) or name == "default" or name.rsplit("[", 1)[0] in features
+    }
 
 
 def _with_images(config: DataConfig) -> DataConfig:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rootdata.errors import DataError
+from rootdata.errors import ConfigError, DataError
 from rootdata.events.statistics import ColumnStats
-from rootdata.options.data import Scaling
+from rootdata.options.data import Scaling, TakenScaling
 from rootdata.registry import SCALINGS
+from rootdata.scaling.curves import SIGNED_LOG, Segments
 from rootdata.scaling.kinds import ScalingKind
 from rootdata.scaling.transform import Transform
 
@@ -31,6 +32,8 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats, *, clip: float | None
 
     Raises
     ------
+    ConfigError
+        For a column that is not where its scaling was to be taken from.
     DataError
         For a column without a single real value, one that its scaling would divide by nothing, or one that does not
         fit into float32 when it is scaled.
@@ -43,9 +46,11 @@ def fit(column: str, scaling: Scaling, stats: ColumnStats, *, clip: float | None
         )
     if kind is not None and kind.is_learnt:
         transform = _learnt(column, scaling.kind, kind, stats)
+    elif isinstance(scaling, TakenScaling):
+        transform = _taken(column, scaling)
     else:
         transform = Transform(shift=scaling.shift, factor=scaling.factor, curve=None if kind is None else kind.curve)
-    transform = dataclasses.replace(transform, clip=clip)
+    transform = dataclasses.replace(transform, clip=transform.clip if clip is None else clip)
     if stats.count:
         _check_fits(column, scaling.kind, transform, stats)
     return transform
@@ -71,6 +76,16 @@ def _learnt(column: str, name: str, kind: ScalingKind, stats: ColumnStats) -> Tr
         )
     learn = getattr(kind, "learn_curve", None)
     return Transform(shift=shift, factor=1.0 / spread, curve=kind.curve if learn is None else learn(stats))
+
+
+def _taken(column: str, scaling: TakenScaling) -> Transform:
+    if not scaling.is_known:
+        raise ConfigError(
+            f"scale.from={scaling.place}: feature {column!r} is not scaled there; give it a scaling of its own, as "
+            f"scale={{'from': ..., {column!r}: 'standard'}}, or all that are not there by `default`"
+        )
+    curve = SIGNED_LOG if scaling.log else Segments(scaling.knots, scaling.heights) if scaling.knots else None
+    return Transform(shift=scaling.shift, factor=scaling.factor, curve=curve, clip=scaling.clip)
 
 
 def _narrow(kind: str, spread: float, stats: ColumnStats) -> str:

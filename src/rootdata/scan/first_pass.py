@@ -91,9 +91,10 @@ def scan(
         good = [file for file in read_files if isinstance(file, _Good)]
         # A tree that was not named is known by now: it may be one that another path names.
         check_owners(config, [(file.sample, file.described.file.location) for file in good])
-        spread = _spread(config, good)
+        specs = _merge(config, good)
+        check_complete(specs, config)
         specs = weighed(
-            config, _merge(config, good), spread, submit=runner.submit, together=runner.files, portion=runner.blocks
+            config, specs, _spread(config, good), submit=runner.submit, together=runner.files, portion=runner.blocks
         )
     _check_unchanged(files, states, good)
     skipped = tuple(
@@ -102,7 +103,6 @@ def scan(
         if isinstance(file, Rejected)
     )
     specs = dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, states), skipped=skipped)
-    check_complete(specs, config)
     index = BasketIndex()
     for file in good:
         if file.described.baskets is not None:

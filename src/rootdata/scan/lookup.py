@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rootdata import cache_folder
 from rootdata.causes import reason_of
 from rootdata.errors import SpecsError
+from rootdata.events import selection
 from rootdata.io.files import states_of
 from rootdata.io.formats.basket_index import BasketIndex
 from rootdata.io.friends.match import path_of
@@ -23,7 +24,7 @@ from rootdata.scan.executors import Executor
 from rootdata.scan.first_pass import scan
 from rootdata.scan.progress_bar import bar
 from rootdata.scan.renaming import renamed
-from rootdata.scan.scanned import Scanned
+from rootdata.scan.scanned import Scanned, check_elements
 from rootdata.scan.sources import find_files
 from rootdata.scan.specs import FileSpecs, SkippedFile, Specs, fingerprint, key_of
 
@@ -51,9 +52,11 @@ def scan_for(
     Raises
     ------
     RootDataError
-        As :func:`specs_for`.
+        As :func:`specs_for`, and for an option of a branch, or an element of one, that there is not.
     """
+    selection.check_missing(options.data)
     specs = specs_for(options.data, given=given, progress=progress, read=options.read, store=store, scheduler=scheduler)
+    check_elements(options.data, specs)
     return Scanned(config=options.data, specs=specs)
 
 
@@ -216,7 +219,7 @@ def check_matches(
     if specs.samples != names:
         raise SpecsError(f"{where} were made for samples {list(specs.samples)}, not {list(names)}; scan again")
     if specs.key != key_of(config):
-        raise SpecsError(f"{where} were made with other features, cuts, labels or another split; scan again")
+        raise SpecsError(f"{where} were made with other features, cuts, labels, weights or another split; scan again")
     listed = _as_found(specs)
     if len(listed) != len(files):
         raise SpecsError(f"{where} know {len(listed)} files, {len(files)} were found; scan again")

@@ -15,13 +15,14 @@ from rootdata.events.statistics import ColumnStats
 from rootdata.io.formats.basket_index import BasketIndex
 from rootdata.layouts.grid import grids
 from rootdata.layouts.layout import Layout, Padded, kept_fraction
-from rootdata.options.data import DataConfig, TargetColumn
+from rootdata.options.data import DataConfig, Parameter, TargetColumn
 from rootdata.scaling.fit import fit
 from rootdata.scaling.transform import Transform
 from rootdata.scan.specs import Specs
 
 Singles = npt.NDArray[np.float32]
 
+DRAWN_LEVELS = 4096  # of the distribution that a parameter is drawn from
 AUTO_KEEPS = 0.999  # of all objects; what length="auto" promises
 
 
@@ -89,9 +90,52 @@ class Scanned:
         return {t.name: _of_target(t, self.specs.targets[t.name]) for t in self.config.targets}
 
     @functools.cached_property
+    def choices(self) -> Mapping[str, Singles]:
+        """The values that each parameter is drawn from, each as likely, unscaled.
+
+        Raises
+        ------
+        DataError
+            Where no training event has a value.
+        """
+        return {p.name: _choices(p, self.specs.columns[p.name]) for p in self.config.parameters}
+
+    @functools.cached_property
     def baskets(self) -> BasketIndex:
         """Where the baskets of files lie that were opened before."""
         return BasketIndex.load(cache_folder.baskets_path(self.specs.fingerprint))
+
+
+def _choices(parameter: Parameter, stats: ColumnStats) -> Singles:
+    if parameter.values:
+        return np.array(parameter.values, np.float32)
+    if stats.quantiles is None or not stats.quantiles.count:
+        raise DataError(
+            f"parameters.{parameter.name}: none of the training events has a value to draw from; check its classes, or "
+            f"give parameters.{parameter.name}.values"
+        )
+    return np.array([stats.quantiles.at((i + 0.5) / DRAWN_LEVELS) for i in range(DRAWN_LEVELS)], np.float32)
+
+
+def check_elements(config: DataConfig, specs: Specs) -> None:
+    """Refuse options of elements that a branch does not have, which is known once its width is.
+
+    Raises
+    ------
+    ConfigError
+    """
+    features = _features(config, specs)
+    known = {"default", *config.features, *features}
+    for option in ("scale", "clip", "pad"):
+        table = getattr(config, option)
+        wrong = next((k for k in table if k not in known), None) if isinstance(table, Mapping) else None
+        if wrong is None:
+            continue
+        branch = wrong.rpartition("[")[0]
+        width = sum(name.rpartition("[")[0] == branch for name in features)
+        allowed = f"{branch}[0] to {branch}[{width - 1}], or {branch} for all of them" if width else branch
+        has = f"{width} numbers an event" if width else "no elements"
+        raise ConfigError(f"{option}.{wrong}: {branch!r} has {has}; allowed: {allowed}")
 
 
 def _of_target(target: TargetColumn, stats: ColumnStats) -> Transform:

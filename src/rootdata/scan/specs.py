@@ -293,18 +293,19 @@ def _needs(config: DataConfig, column: str) -> list[Any]:
     """Name what the scaling of a column asks the first pass for."""
     kind = kind_of(config.scaling_of(column))
     curve = None if kind is None else name_of(kind.curve) or None
-    return [_needs_quantiles(config, kind), curve]
+    return [_needs_quantiles(config, kind, column), curve]
 
 
-def _needs_quantiles(config: DataConfig, kind: ScalingKind | None) -> bool:
-    return config.quantiles or (kind is not None and kind.needs_quantiles)
+def _needs_quantiles(config: DataConfig, kind: ScalingKind | None, column: str) -> bool:
+    is_drawn = any(parameter.name == column for parameter in config.parameters)
+    return config.quantiles or is_drawn or (kind is not None and kind.needs_quantiles)
 
 
 def collects(config: DataConfig, column: str) -> dict[str, Any]:
     """Say which of the costlier statistics the scaling of a column needs, as :meth:`ColumnStats.of` takes it."""
     kind = kind_of(config.scaling_of(column))
     curve = None if kind is None or kind.curve is None else kind.curve.apply
-    return {"curve": curve, "quantiles": _needs_quantiles(config, kind)}
+    return {"curve": curve, "quantiles": _needs_quantiles(config, kind, column)}
 
 
 def collected(scaling: Scaling) -> dict[str, Any]:

@@ -274,4 +274,4 @@ def _column(config: DataConfig, name: str, column: Flat, chosen: np.ndarray[Any,
     is_derived = name in config.derived
     values = column if is_derived else values_of(column)
     values = values if chosen is None else values.take(chosen)
-    return ColumnStats.of(values, missing=() if is_derived else config.missing, **collects(config, name))
+    return ColumnStats.of(values, missing=() if is_derived else config.missing_of(name), **collects(config, name))

@@ -26,6 +26,7 @@ from rootdata.events.weighting import (
     edges_of,
     tally,
 )
+from rootdata.io.block_size import BLOCK_ENTRIES
 from rootdata.io.reader import BlockReader
 from rootdata.io.trees import Tree, bin_of, blocks_of
 from rootdata.jagged import Jagged
@@ -121,7 +122,10 @@ class AddUpWeights:
 
     def _of_entries(self, reader: BlockReader, text: str) -> float:
         names, file = branches_of(text, self.config), self.file
-        bounds = reader.use(file.location, lambda tree: blocks_of(tree, names)) if names else [(0, file.entries)]
+        if names:
+            bounds = reader.use(file.location, lambda tree: blocks_of(tree, names))
+        else:
+            bounds = [(low, min(low + BLOCK_ENTRIES, file.entries)) for low in range(0, file.entries, BLOCK_ENTRIES)]
         sums = []
         for start, stop in bounds:
             block = Block(location=file.location, start=start, stop=stop, num_entries=file.entries)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rootdata.errors import DataError
+from rootdata.training.pictures import COLOURS, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
@@ -29,12 +33,19 @@ class Predicted:
     predicted, true : (n, targets), physical values
     weight : (n,)
     names : of the targets
+    units : of the targets, empty where one is not known
     """
 
     predicted: Floats
     true: Floats
     weight: Floats
     names: tuple[str, ...]
+    units: tuple[str, ...] = ()
+
+    def in_units(self, text: str, column: int) -> str:
+        """Put the unit of a target behind a text, where it is known."""
+        unit = self.units[column] if column < len(self.units) else ""
+        return f"{text} [{unit}]" if unit else text
 
 
 def figure_names(targets: Sequence[str]) -> list[dict[str, str]]:
@@ -48,13 +59,16 @@ def figure_names(targets: Sequence[str]) -> list[dict[str, str]]:
     return [{figure: figure if len(targets) == 1 else f"{name}/{figure}" for figure in FIGURES} for name in targets]
 
 
-def collect(batches: Sequence[Mapping[str, NDArray[Any]]], *, names: Sequence[str]) -> Predicted:
+def collect(
+    batches: Sequence[Mapping[str, NDArray[Any]]], *, names: Sequence[str], units: Mapping[str, str] = {}
+) -> Predicted:
     """Join batches.
 
     Parameters
     ----------
     batches : at least one, with ``predictions`` and ``targets`` (n, targets), and ``weight`` (n,) where there is one
     names : of the targets; those without one are called by their number
+    units : name of a target to its unit, of those that have one
 
     Raises
     ------
@@ -72,7 +86,8 @@ def collect(batches: Sequence[Mapping[str, NDArray[Any]]], *, names: Sequence[st
         )
     weight = np.concatenate([batch.get("weight", np.ones(len(batch["predictions"]))) for batch in batches])
     named = (*map(str, names), *(f"target {i}" for i in range(len(names), predicted.shape[1])))
-    return Predicted(predicted=predicted, true=true, weight=weight.astype(np.float64), names=named)
+    own = tuple(units.get(name, "") for name in named)
+    return Predicted(predicted=predicted, true=true, weight=weight.astype(np.float64), names=named, units=own)
 
 
 def figures_of(residual: Floats, weight: Floats) -> dict[str, float | None]:
@@ -135,3 +150,30 @@ def to_dict(events: Predicted) -> dict[str, Any]:
 def beyond(response: Floats, weight: Floats) -> tuple[float, float]:
     """Add up the weights below and above the responses that are shown."""
     return float(weight[response < SHOWN[0]].sum()), float(weight[response > SHOWN[1]].sum())
+
+
+def draw(events: Predicted) -> Figure:
+    """Draw for each target the distribution of the response, and bias and resolution over the true value."""
+    figure, panels = new_figure(2 * len(events.names))
+    for column, name in enumerate(events.names):
+        left, right = panels[2 * column : 2 * column + 2]
+        response, weight = response_of(events, column)
+        counts, edges = np.histogram(response, BINS, SHOWN, weights=weight)
+        left.stairs(counts, edges, color=COLOURS[0], lw=1.8)
+        left.axvline(1, color="0.6", ls="--", lw=1.2)
+        left.set(xlim=SHOWN)
+        left.set_xlabel(f"{name}: predicted / true", fontsize=13, loc="right")
+        outside = sum(beyond(response, weight))
+        if outside:
+            share = outside / float(weight.sum() or 1.0)
+            left.set_title(f"{share:.1%} of the events lie outside", fontsize=11, loc="right")
+        left.set_ylabel("Events", fontsize=13, loc="top")
+        slices = [one for one in slices_of(events, column) if one["bias"] is not None]
+        middle = [(one["low"] + one["high"]) / 2 for one in slices]
+        for key, colour in (("bias", COLOURS[2]), ("resolution", COLOURS[1])):
+            right.plot(middle, [one[key] for one in slices], color=colour, marker="o", lw=1.5, label=key)
+        right.axhline(0, color="0.6", ls="--", lw=1.2)
+        right.set_xlabel(events.in_units(f"True {name}", column), fontsize=13, loc="right")
+        right.set_ylabel(events.in_units("Predicted - true", column), fontsize=13, loc="top")
+        right.legend(frameon=False, fontsize=11)
+    return figure

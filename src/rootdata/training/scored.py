@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from rootdata.errors import DataError
 from rootdata.options.data import VARIED
 from rootdata.training import metrics
+from rootdata.training.pictures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
@@ -243,3 +247,23 @@ def count(score: NDArray[Any], label: NDArray[Any], *, weight: NDArray[Any], cla
     cells = label.astype(np.int64) * n + score.argmax(axis=1)
     found = np.bincount(cells, weight.astype(np.float64), minlength=n * n).astype(np.float64)
     return Confusion(weights=found.reshape(n, n), classes=tuple(map(str, classes)))
+
+
+def draw(table: Confusion) -> Figure:
+    """Draw the shares, a row for each label, with their numbers."""
+    figure, (axes,) = new_figure()
+    shares, n = table.shares, len(table.classes)
+    axes.imshow(np.nan_to_num(shares), vmin=0, vmax=1, cmap="Blues")
+    for row in range(n):
+        for column in range(n):
+            share = shares[row, column]
+            written, colour = (
+                ("-", "black") if np.isnan(share) else (f"{share:.3f}", "white" if share > 0.5 else "black")
+            )
+            axes.text(column, row, written, ha="center", va="center", color=colour, fontsize=11)
+    axes.minorticks_off()
+    axes.set_xticks(range(n), table.classes)
+    axes.set_yticks(range(n), table.classes)
+    axes.set_xlabel("Likeliest class", fontsize=13, loc="right")
+    axes.set_ylabel("Class", fontsize=13, loc="top")
+    return figure

@@ -26,6 +26,27 @@ def test_a_helper_is_what_others_refer_to():
         checking.check(config, known=["thing"], used=set())
 
 
+KEYS = (
+    "model.lr", "model.dropout", "model.hidden", "data.clip", "data.batch_size", "data.patience",
+    "callbacks.early_stopping.patience",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("model.lrr", "nearest: 'model.lr'"),
+        ("model.cliip", "nearest: 'data.clip'"),
+        ("model.qqqqq", "known: 'model.dropout', 'model.hidden', 'model.lr'"),
+        ("batchsize", "nearest: 'data.batch_size'"),
+        ("callback.early_stopping.patience", "nearest: 'callbacks.early_stopping.patience'"),
+        ("dataa.patience", "nearest: 'data.patience'"),
+    ],
+)
+def test_a_key_is_near_by_its_own_name_and_not_by_that_of_its_group(key, near):
+    assert checking.explain_key(key, known=dict.fromkeys(KEYS, True)) == f"{key!r} is not an option; {near}"
+
+
 @pytest.mark.parametrize(
     ("hint", "good", "bad"),
     [

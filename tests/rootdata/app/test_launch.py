@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from omegaconf import OmegaConf
 from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from rootdata.app import launch
-from rootdata.errors import DataError, FileError
+from rootdata.errors import ConfigError, DataError, FileError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -234,3 +235,123 @@ def test_require_wants_no_folder_where_all_files_lie_elsewhere(tmp_path):
     launch.require(folder, files=["/else/a.root", ["root://here//b.root"]], remedy="set data.folder=...")
     with pytest.raises(FileError, match=r"data\.folder"):
         launch.require(folder, files=["/else/a.root", f"{folder}/b*.root"], remedy="set data.folder=...")
+
+
+# What stands beside the options of a network
+
+
+class OwnNetwork(torch.nn.Module):
+    """A network of somebody's own; of its options only ``width`` is one."""
+
+    def __init__(self, shapes, *, classes, width=2):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(shapes["x"][0], width), torch.nn.Linear(width, classes))
+
+
+class FreeNetwork(OwnNetwork):
+    """One that takes whatever is given."""
+
+    def __init__(self, shapes, **more):
+        super().__init__(shapes, classes=more.pop("classes"))
+        assert not more
+
+
+class KnownData:
+    """The part of a data module that a network is built of."""
+
+    shapes: typing.ClassVar = {"x": (3,)}
+    classes = ("background", "signal")
+
+
+BESIDE = {"init_from": None, "exclude": [], "freeze": [], "decorrelate": None}
+
+
+def model_config(**changes):
+    node = {"_target_": f"{__name__}.OwnNetwork", "width": 2, **BESIDE, **changes}
+    return OmegaConf.create({"train": True, "ckpt_path": None, "model": node})
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": OwnNetwork(KnownData.shapes, classes=2).state_dict()}, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["OwnNetwork", "FreeNetwork"])
+def test_networks_of_ones_own_begin_with_weights_and_keep_some(checkpoint, kind):
+    config = model_config(_target_=f"{__name__}.{kind}", init_from=str(checkpoint), freeze=["layers.0.*"])
+    if kind == "FreeNetwork":
+        del config.model.width
+    network = launch.build_model(config, KnownData)
+    there = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(values, there[name]) for name, values in network.state_dict().items())
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"layers.0.weight", "layers.0.bias"}
+
+
+@pytest.mark.parametrize("changes", [{"ckpt_path": "last.ckpt"}, {"train": False}])
+def test_who_goes_on_does_not_begin_again(checkpoint, changes):
+    config = OmegaConf.merge(model_config(init_from="gone.ckpt", freeze=["layers.0.*"]), changes)
+    network = launch.build_model(config, KnownData)
+    assert not network.layers[0].weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"init_from": "gone.ckpt"}, "checkpoint gone.ckpt does not exist"),
+        ({"exclude": ["layers.1.*"]}, "model.exclude: got patterns of weights that are not taken over"),
+        ({"freeze": ["layer.0.*"]}, "freeze: no weight matches 'layer.0.*'"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_a_training(changes, words):
+    with pytest.raises((ConfigError, FileError), match=words):
+        launch.build_model(model_config(**changes), KnownData)
+
+
+def test_weights_of_another_shape_are_said_before_a_training(checkpoint):
+    words = r"weight 'layers.0.weight' is of shape \(2, 3\) there, of shape \(5, 3\) in this network"
+    with pytest.raises(ConfigError, match=words):
+        launch.build_model(model_config(width=5, init_from=str(checkpoint)), KnownData)
+
+
+@pytest.mark.parametrize(
+    ("observers", "columns", "expected"),
+    [
+        ([], ["mbb"], ["mbb"]),
+        (["ht"], "mbb", ["ht", "mbb"]),
+        (["mbb"], ["mbb", "ht"], ["mbb", "ht"]),
+        ({"m": "mbb / 2"}, ["m", "ht"], {"m": "mbb / 2", "ht": "ht"}),
+    ],
+)
+def test_data_deliver_what_a_network_is_decorrelated_from(observers, columns, expected):
+    config = OmegaConf.create({"data": {"observers": observers, "observe_training": False, "scale": "standard"}})
+    OmegaConf.set_struct(config, True)
+    launch.settle(config)
+    assert not config.data.observe_training
+    config = OmegaConf.merge({"model": {"decorrelate": {"columns": columns}}}, config)
+    OmegaConf.set_struct(config, True)
+    launch.settle(config)
+    assert config.data.observers == expected
+    assert config.data.observe_training
+
+
+def test_options_beside_those_of_a_network_are_typed(start):
+    status, said, _ = start("model.freeze=network.0.*")
+    assert status == 2
+    assert "'model.freeze': got 'network.0.*'; takes a list" in said
+    status, said, _ = start("model.decorrelate=mbb")
+    assert (status, "'model.decorrelate': got 'mbb'; takes a mapping" in said) == (2, True)
+    status, said, _ = start("model.init_form=a.ckpt")
+    assert "nearest: 'model.init_from'" in said
+
+
+def test_who_can_not_decorrelate_says_so():
+    from rootdata.app.checking import check
+
+    node = OmegaConf.create({"model": {"_target_": f"{__name__}.OwnNetwork", **BESIDE}})
+    check(node, known=["model"], used=[])
+    node.model.decorrelate = {"columns": ["mbb"]}
+    with pytest.raises(ConfigError, match=r"OwnNetwork does not take it; the networks of rootdata.models do"):
+        check(node, known=["model"], used=[])

@@ -52,6 +52,26 @@ def test_values_are_scaled_as_in_training(column: Any, transform: Transform, mis
         np.testing.assert_array_equal(scaled[:, 0].numpy()[kept], expected[kept])
 
 
+by_branch = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "default"]),
+    st.lists(st.sampled_from([SENTINEL, -1.0, 0.0, 3.0]), max_size=3).map(tuple),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@given(missing=by_branch, derived=st.sets(st.sampled_from("abc")), data=st.data())
+def test_each_branch_has_sentinels_of_its_own(dtype: str, missing: Any, derived: set[str], data: Any) -> None:
+    rows = st.lists(st.tuples(*[st.sampled_from([-999, -1, 0, 2, 3])] * 3), min_size=1, max_size=6)
+    raw, features = np.array(data.draw(rows), dtype), ("a", "b[1]", "c")
+    spec = TensorSpec(name="x", dtype=dtype, shape=("events", 3), features=features)
+    _, gone = Scaler(spec, [Transform()] * 3, missing, {"b[1]" if name == "b" else name for name in derived})(
+        torch.from_numpy(raw)
+    )
+    for i, branch in enumerate("abc"):
+        own = () if branch in derived else missing.get(branch, missing.get("default", ()))
+        assert gone[:, i].tolist() == [value in own for value in raw[:, i].tolist()]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
 def test_what_is_beyond_float32_when_it_is_scaled_is_missing_as_in_training(dtype: str) -> None:
     column, transform = np.array([1, 3, 2**60], dtype), Transform(factor=1e38)

@@ -35,6 +35,7 @@ from rootdata.bundle.assemble import Assembler, table_of
 from rootdata.bundle.export import METADATA, export
 from rootdata.bundle.manifest import MANIFEST, MODEL, PREPROCESS, open_bundle
 from rootdata.errors import BundleError, FileError
+from rootdata.models import DNN
 from rootdata.table import concatenate, take
 from strategies import SENTINEL, columns_of
 
@@ -96,6 +97,31 @@ def test_deep_sets_score_as_in_torch(sets: Any) -> None:
     assert found.dtype == np.float32
     assert np.abs(found[:, 0] - sigmoid(logits)).max() < TINY
     assert found.std() > 0.005
+
+
+@pytest.mark.long
+def test_how_training_events_were_weighted_is_told_and_changes_no_score(samples: Path, tmp_path: Path) -> None:
+    reweight = {"variables": ["nlep"], "bins": [[-1, 0, 1, 10]], "cap": 2.0}
+    cross = {
+        f"s{i}": {"files": str(samples / f"{i}.root"), "label": i, "cross_section": 2.0, "sum_of_weights": 700}
+        for i in range(2)
+    }
+    weighted = {"samples": cross, "luminosity": 3.0, "balance": "classes", "reweight": reweight}
+    torch.manual_seed(1)
+    network = DNN(make_data(samples, layout="vector").shapes, hidden=[4])
+    plain, told = (
+        export(network, make_data(samples, layout="vector", **options), tmp_path / name, training={"seed": 1})
+        for name, options in (("plain", {}), ("told", weighted))
+    )
+    assert plain.training == {"seed": 1}
+    assert told.training["seed"] == 1
+    found = told.training["data"]
+    assert (found["luminosity"], found["balance"]) == (3.0, "classes")
+    assert found["reweight"] == {**reweight, "to": "flat", "by": "weight", "bins": [[-1.0, 0.0, 1.0, 10.0]]}
+    assert found["samples"]["s1"]["cross_section"] == 2.0
+    assert found["samples"]["s1"]["sum_of_weights"]["number"] == 700
+    assert open_bundle(tmp_path / "told").training == told.training
+    assert (told.inputs, told.ranges) == (plain.inputs, plain.ranges)
 
 
 @pytest.mark.long

@@ -11,13 +11,14 @@ import uproot
 import xxhash
 from files_for_tests import add, listed, write
 from troubles_for_tests import OF_ALL, let_fail
+from uproot.writing.identify import to_TAxis, to_TH1x, to_THashList, to_TObjString
 
 from rootdata.errors import BranchError
 from rootdata.inspection.files import inspect
 from rootdata.inspection.tables import tables
 from rootdata.io.contents import why_not_read
 from rootdata.io.retry import PlaceError
-from rootdata.io.trees import look_into, open_tree, trees_in
+from rootdata.io.trees import bin_of, look_into, open_tree, trees_in
 from rootdata.location import Location
 
 AWKWARD = Path(__file__).parents[2] / "data" / "awkward.root"
@@ -254,3 +255,39 @@ def test_a_preview_of_rntuple_is_no_damage_and_stands_beside_others(tmp_path):
 def test_an_rntuple_of_the_time_before_its_name_was_settled():
     assert "a preview of RNTuple" in why_not_read(SimpleNamespace(fClassName="ROOT::Experimental::RNTuple"))
     assert why_not_read(SimpleNamespace(fClassName="ROOT::RNTuple")) == ""
+
+
+# Histograms
+
+
+def test_a_bin_is_found_by_its_number_or_its_label(tmp_path):
+    def labelled(number, text):
+        name = to_TObjString(text)
+        name._bases[0]._members["@fUniqueID"] = number + 1
+        return name
+
+    names = to_THashList([labelled(i, text) for i, text in enumerate(("all", "trigger", "jets"))])
+    axis = to_TAxis("xaxis", "", 3, 0.0, 3.0, fLabels=names)
+    counts = np.array([9.0, 100.5, 50.0, -20.0, 8.0])  # with underflow and overflow
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["cutflow"] = to_TH1x("cutflow", "", counts, 5.0, 0.0, 0.0, 0.0, 0.0, None, axis)
+        file["deep/one"] = (np.array([4.0]), np.array([0.0, 1.0]))
+        file["plane"] = np.histogram2d([0.1, 0.2], [0.3, 0.4])
+        add(file, {"x": np.arange(3)}, tree="t")
+    place = str(tmp_path / "a.root")
+    for number, (label, value) in enumerate({"all": 100.5, "trigger": 50.0, "jets": -20.0}.items()):
+        assert bin_of(place, histogram="cutflow", which=number) == value
+        assert bin_of(place, histogram="/cutflow", which=label) == value
+    assert bin_of(place, histogram="deep/one", which=None) == 4.0
+    for name in ("plane", "t", "deep", "cutfow"):
+        with pytest.raises(BranchError, match=rf"histogram '{name}' not found in .*'(cutflow|deep/one)'"):
+            bin_of(place, histogram=name, which=0)
+    for which, words in ((3, "no bin 3"), ("jet", "no bin 'jet'"), (None, "several bins, of which one must be named")):
+        with pytest.raises(BranchError, match=rf"has {words}: 0 to 2, 'all', 'trigger', 'jets'"):
+            bin_of(place, histogram="cutflow", which=which)
+
+
+def test_files_of_other_formats_hold_no_histograms(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(BranchError, match=r"histogram 'cutflow' not found in .*a\.csv: it is no ROOT file"):
+        bin_of(str(tmp_path / "a.csv"), histogram="cutflow", which=0)

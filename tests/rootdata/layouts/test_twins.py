@@ -60,7 +60,9 @@ def in_layout(block, kind, data):
         )
     layout = dataclasses.replace(block.layout, kind=kind)
     if kind == "jagged":
-        joined = tuple(dataclasses.replace(c, form=kind, keeps_all=data.draw(st.booleans())) for c in layout.collections)
+        joined = tuple(
+            dataclasses.replace(c, form=kind, keeps_all=data.draw(st.booleans())) for c in layout.collections
+        )
         return dataclasses.replace(block, layout=dataclasses.replace(layout, collections=joined))
     return dataclasses.replace(block, layout=data.draw(drawn(layout)) if kind == "image" else layout)
 

@@ -62,6 +62,7 @@ def columns_of(seed):
         "half": np.full(NUM_EVENTS, 0.5, np.float32),
         "Mu": {"pt": lists_of(rng.normal(size=counts.sum()).astype(np.float32), counts)},
         "Same": {"x": lists_of(np.full(counts.sum(), 3, np.float32), counts)},
+        "p4": np.arange(4 * NUM_EVENTS, dtype=np.float32).reshape(-1, 4),
         "None": {"x": lists_of(np.zeros(0, np.float32), 0 * counts)},
     }
 
@@ -473,6 +474,33 @@ OPTIONS = [
     ),
     Case("misspelt scaling", ConfigError, ("scale", "'standrad'", "nearest: 'standard'"), {"scale": "standrad"}),
     Case("scale of an unknown column", ConfigError, ("'mett'", "scale", "nearest: 'met'"), {"scale": {"mett": "log"}}),
+    Case(
+        "no values of an unknown branch",
+        ConfigError,
+        ("'mett' in missing", "nearest: 'met'"),
+        {"missing": {"mett": [-1], "default": [-999]}},
+    ),
+    Case(
+        "no values of a computed column",
+        ConfigError,
+        ("missing.ht", "'ht' is computed", "the branches that it is computed of"),
+        {"flat": ["ht"], "derived": {"ht": "sum(Jet_pt)"}, "missing": {"ht": [-1]}},
+    ),
+    *[
+        Case(
+            f"{option} of an element that there is not",
+            ConfigError,
+            (f"{option}.p4[7]", "'p4' has 4 numbers an event", "p4[0] to p4[3], or p4 for all of them"),
+            {"flat": ["p4"], option: {"p4[7]": value, "p4[3]": value}},
+        )
+        for option, value in (("scale", "none"), ("pad", -1), ("clip", 3))
+    ],
+    Case(
+        "scale of an element of a list",
+        ConfigError,
+        ("scale.Jet_pt[0]: 'Jet_pt' has no elements", "allowed: Jet_pt"),
+        {"scale": {"Jet_pt[0]": "log"}},
+    ),
     Case("shares that do not add to 1", ConfigError, ("split", "add up to 0.9"), {"split": {"train": 0.8, "val": 0.1}}),
     *[
         Case(f"length {n!r}", ConfigError, ("jagged.jets.length", repr(n), "at least 1"), jets(length=n))

@@ -326,7 +326,7 @@ options, heads, folder, world = json.loads(sys.argv[1])
 torch.manual_seed(4)
 data = RootDataModule(**options)
 network = DeepSets(data.shapes, heads=heads, dropout=0.0)
-report = ScoreReport(folder)
+report = ScoreReport(folder, plots=False)
 trainer = pl.Trainer(accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", max_epochs=1,
                      logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[report])
 trainer.fit(network, data)

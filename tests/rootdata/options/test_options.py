@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from rootdata.errors import ConfigError, ExpressionError
 from rootdata.options.data import Collection, DataConfig, Sample, Scaling, Split, parse_data
 from rootdata.options.order import OrderConfig, parse_order
+from rootdata.options.parsed import described
 from rootdata.options.read import CacheConfig, parse_read
 
 SMALLEST = {"samples": {"all": {"files": "a.root"}}, "flat": ["met"]}
@@ -186,8 +187,8 @@ REFUSED = [
     ("layout", ["vectr", 5, None, True, ["vector"]], "layout"),
     ("scale", ["standart", 5, True, ["standard"], {"met": 5}, {"met": True}, {"met": {"factor": 0}}], "scale"),
     ("scale", [{"met": {"shift": "1"}}, {"met": {"factor": math.nan}}, {"met": ["log"]}], "scale.met"),
-    ("missing", ["-999", ["x"], [True], [math.nan], [None], {"a": 1}], "missing"),
-    ("pad", ["0", True, None, math.nan, math.inf, [0]], "pad"),
+    ("missing", ["-999", ["x"], [True], [math.nan], [None], {"a": "x"}], "missing"),
+    ("pad", ["0", True, None, math.inf, [0], {"met": math.inf}], "pad"),
     ("fraction", [0, -0.1, 1.01, True, "0.5", None, math.nan, [0.5]], "fraction"),
     ("split", [0.8, "hash", [0.8, 0.2], True, {}], "split"),
     ("split", [{"train": 0.5}, {"train": 0.7, "val": 0.7}, {"train": 1.5, "val": -0.5}, {"train": True}], "split"),
@@ -389,6 +390,20 @@ def test_bad_files_are_an_error_or_skipped(options, message):
         parse_data({"samples": {"a": "x.root"}, "flat": ["met"], **options})
 
 
+@pytest.mark.parametrize("pad", [math.nan, float("nan"), "nan", {"met": "nan"}])
+def test_pad_may_be_nan_in_rows_and_is_a_word_where_it_is_written(pad):
+    config = with_options(flat=["met", "ht"], pad=pad)
+    assert math.isnan(config.pad_of("met"))
+    assert config.pads_with_nan
+    assert config == with_options(flat=["met", "ht"], pad={"met": math.nan} if isinstance(pad, dict) else math.nan)
+    told = described(config, "inputs")["pad"]
+    assert told == ({"met": "nan"} if isinstance(pad, dict) else "nan")
+    assert math.isnan(with_options(flat=["met", "ht"], pad=told).pad_of("met"))
+    assert not with_options(flat=["met", "ht"], pad=0).pads_with_nan
+    with pytest.raises(ConfigError, match=r"pad: got nan with layout 'tokens'; .* 'vector'; give a number"):
+        with_options(flat=["met", "ht"], pad=pad, layout="tokens")
+
+
 def test_pad_and_clip_are_numbers_or_one_of_each_feature():
     config = with_options(flat=["met", "ht"], pad={"default": -1, "ht": -2.5}, clip={"met": 5})
     assert [config.pad_of(name) for name in ("met", "ht")] == [-1, -2.5]
@@ -410,3 +425,14 @@ def test_pad_and_clip_are_numbers_or_one_of_each_feature():
 def test_a_wrong_pad_or_clip_is_named(changes, message):
     with pytest.raises(ConfigError, match=message):
         with_options(flat=["met", "ht"], **changes)
+
+
+def test_missing_is_a_list_or_one_of_each_branch():
+    assert with_options(missing=[-999, -1]).missing == (-999, -1)
+    assert with_options(missing={"default": -999}).missing == with_options(missing=-999).missing == (-999,)
+    config = with_options(flat=["met", "cov"], missing={"met": -1, "cov": [], "default": [-999, -9]})
+    assert [config.missing_of(n) for n in ("met", "cov", "cov[3]", "ht")] == [(-1,), (), (), (-999, -9)]
+    assert sorted(config.sentinels) == [-999, -9, -1]
+    assert with_options(missing={"met": [-1]}).missing_of("ht") == ()
+    with pytest.raises(ConfigError, match=r"missing\.met: got 'x'; expected a finite number"):
+        with_options(missing={"met": ["x"]})

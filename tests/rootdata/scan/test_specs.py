@@ -260,7 +260,8 @@ def test_given_specs_go_along_with_moved_data(specs, path, tmp_path):
     ("changes", "message"),
     [
         ({"samples": {"other": "a.root"}}, r"the specs were made for samples \['all'\], not \['other'\]; scan again"),
-        ({"cut": "met > 1"}, "the specs were made with other features, cuts, labels or another split; scan again"),
+        ({"cut": "met > 1"}, "the specs were made with other features, cuts, labels, weights or another split"),
+        ({"balance": "samples"}, "the specs were made with other features, cuts, labels, weights or another split"),
         ({"flat": ["met"]}, "the specs were made with other features"),
         ({"split": {"train": 1.0}}, "the specs were made with other features"),
         ({"samples": {"all": ["a.root", "b.root"]}}, "the specs know 1 files, 2 were found; scan again"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from rootdata.errors import RootDataError
 from rootdata.events.weighting import bins_of, count_bins
+from rootdata.loading.datamodule import RootDataModule
 from rootdata.loading.dataset import RootDataset
 from rootdata.options.data import parse_data
 from rootdata.options.parsed import described
@@ -27,14 +29,16 @@ REAL = SHARED / "real"
 PYTHIA = SHARED / "tth_pythia"
 SPLIT = {"by": "entries", "train": 0.6, "val": 0.2, "test": 0.2}
 SAME = 3e-7  # of float32
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 def make(path: Path, seed: int, *, n: int = 240, runs: dict[str, list[float]] | None = None, **more: Any) -> Path:
     """Write events with weights of both signs, and beside them runs and a histogram."""
+    path.parent.mkdir(exist_ok=True)
     rng = np.random.default_rng(seed)
     columns = make_events(n, seed) | {"genWeight": rng.choice([1.5, 1.5, 2.0, -0.5], n)}
     with uproot.recreate(path) as file:
-        add(file, columns, steps=(n // 3, n // 2), kind=more.get("kind", "TTree"))
+        add(file, columns, steps=more.get("steps", (n // 3, n // 2)), kind=more.get("kind", "TTree"))
         if runs is not None:
             found = {name: np.array(values) for name, values in runs.items()}
             add(file, found, tree="Runs", kind=more.get("kind", "TTree"))
@@ -64,14 +68,19 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (plain | changes).items() if value is not None}
 
 
-def true_weights(folder: Path, totals: tuple[float, float] = (1030.0, 5030.0)) -> dict[tuple[int, int, int], float]:
+def true_weights(folder: Path, totals: tuple[float, float] = (1030.0, 5030.0)) -> dict[tuple[int, ...], float]:
     """Compute by hand: sample, file and entry to the weight times cross section and luminosity over the sum."""
-    found = {}
+    found: dict[tuple[int, ...], float] = {}
     for k, name in enumerate(("s0", "s1", "b0", "b1")):
         factor = (0.5, 800.0 * 2.0)[k // 2] * 1000 * 59.7 / totals[k // 2]
         for entry, weight in enumerate(uproot.open(folder / f"{name}.root")["Events/genWeight"].array(library="np")):
             found[k // 2, k, entry] = weight * factor
     return found
+
+
+def joined(batches: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    found = list(batches)
+    return {name: np.concatenate([batch[name].numpy() for batch in found]) for name in found[0]}
 
 
 def weights_of(events: dict[str, Any]) -> dict[tuple[int, ...], float]:
@@ -101,7 +110,7 @@ def test_an_event_weighs_what_its_cross_section_and_the_luminosity_say(folder: P
     "changes",
     [
         {"cut": "met > 30", "split": {"by": "files", "train": ["*0.root"], "val": ["s1.root"], "test": ["b1.root"]}},
-        {"fraction": 0.3, "mix": {"s": 3, "b": 1}},
+        {"fraction": 0.4, "mix": {"s": 3, "b": 1}},
     ],
 )
 def test_cuts_splits_and_fractions_do_not_change_it(folder: Path, changes: dict[str, Any]) -> None:
@@ -203,6 +212,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "classes": {"balance": "classes"},
     "samples": {"balance": "samples"},
     "flat": {"reweight": MET},
+    "flat, of a fraction": {"reweight": MET, "fraction": 0.4},
     "flat in two, capped, balanced": {"reweight": TWO | {"cap": 2}, "balance": "classes"},
     "like a class": {"reweight": TWO | {"to": "signal"}},
     "like a sample": {"reweight": MET | {"to": "b"}, "balance": "samples"},
@@ -219,7 +229,7 @@ def way(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
     return options(folder, **(changed | changes))
 
 
-FEW = ("normalised", "flat in two, capped, balanced", "like a sample", "resampled")
+FEW = ("flat, of a fraction", "flat in two, capped, balanced", "like a sample", "resampled")
 
 
 @pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.long) for n in WAYS])
@@ -324,6 +334,41 @@ def test_blocks_that_are_kept_have_the_weights_of_this_data_set(folder: Path, tm
     ratio = {one[i] / w for i, w in weights_of(both).items() if i[:2] == (0, 0)}
     assert list(ratio) == pytest.approx([1030 / 15] * len(ratio), rel=1e-6)
     assert weights_of(epoch_of(options(folder, **kept))) == weights_of(both)
+
+
+def test_kept_blocks_of_a_copy_are_not_taken_for_those_of_a_file_of_another_name(tmp_path: Path) -> None:
+    """Events are left out by the name of their file: the same content under another name keeps others."""
+    old = make(tmp_path / "a" / "one.root", 3, steps=range(6, 240, 6)).stat().st_mtime - 100
+    shutil.copy(tmp_path / "a" / "one.root", tmp_path / "other.root")
+    for file in tmp_path.rglob("*.root"):
+        os.utime(file, (old, old))
+    found = []
+    for path, kept in (
+        (tmp_path / "a" / "one.root", True),
+        (tmp_path / "other.root", True),
+        (tmp_path / "other.root", False),
+    ):
+        plain = options(
+            tmp_path, samples={"s": {"files": str(path), "tree": "Events"}}, luminosity=None, label="is_signal",
+            reweight=MET | {"by": "resample"}, cache={"dir": str(tmp_path / "blocks")} if kept else None,
+        )  # fmt: skip
+        found.append(weights_of(epoch_of(plain)).keys())
+    assert found[0] != found[1] == found[2]
+
+
+def test_the_part_that_is_trained_on_has_physical_weights_where_it_is_predicted(folder: Path) -> None:
+    plain = way(folder, "flat in two, capped, balanced", split={"train": 1.0}, index=True)
+    data = RootDataModule(**plain)
+    data.setup()
+    true = true_weights(folder)
+    predicted = joined(data.predict_dataloader())
+    assert weights_of(predicted) == pytest.approx(true, rel=SAME)
+    ratio = predicted["variations/up"] / predicted["weight"]
+    assert weights_of(joined(data.dataset("train", balanced=False))) == weights_of(predicted)
+    training = joined(data.dataset("train", ordered=True))
+    assert weights_of(training) == weights_of(joined(data.train_dataloader())) != weights_of(predicted)
+    np.testing.assert_allclose(training["variations/up"] / training["weight"], ratio, rtol=1e-6)
+    assert np.abs(training["weight"].astype(float)).mean() == pytest.approx(data.mean_weight)
 
 
 def test_options_that_nobody_sets_say_nothing_so_that_older_specs_stay_valid() -> None:

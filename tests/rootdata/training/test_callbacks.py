@@ -1,22 +1,24 @@
 import json
 import os
+import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from matplotlib.image import imread
 from sklearn.metrics import accuracy_score, confusion_matrix, mean_absolute_error, mean_squared_error, roc_auc_score
 from torch.utils.data import DataLoader
 
-from rootdata.errors import DataError
+from rootdata.errors import ConfigError, DataError
 from rootdata.models import DNN
-from rootdata.training import metrics
+from rootdata.training import callbacks, metrics
 from rootdata.training.callbacks import ScoreReport
 
 SHAPES = {"x": (4,), "mask": (4,)}
 SAMPLES = ["QCD", "ttbar", "ttH"]
-FILES = ["metrics.json", "roc.json", "scores.json"]
+FILES = ["metrics.json", "roc.json", "roc.png", "scores.json", "scores.png"]
 # Lightning's use of torch's own pytree functions, and its advice on data loaders, are not what is tested here.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
@@ -133,9 +135,13 @@ def test_the_curve_rises_and_has_the_area(tmp_path):
     assert area == pytest.approx(report.metrics["auc"], abs=2e-3)
 
 
-def test_the_files_are_named(tmp_path):
+def test_the_pictures_show_something(tmp_path):
     report, _ = run(tmp_path, [make_batch(0)])
     assert sorted(path.name for path in report.paths.values()) == FILES
+    for name in ("roc_plot", "scores_plot"):
+        pixels = imread(report.paths[name])[..., :3]
+        assert pixels.shape[0] > 400
+        assert (pixels.max(axis=2) - pixels.min(axis=2) > 0.3).sum() > 1000  # coloured
 
 
 def test_each_of_several_classes_against_the_rest(tmp_path):
@@ -151,11 +157,12 @@ def test_each_of_several_classes_against_the_rest(tmp_path):
     assert report.metrics["auc"] == pytest.approx(np.mean(list(report.metrics["auc_per_class"].values())))
     assert set(read(tmp_path, "roc.json")["classes"]) == set(SAMPLES)
     assert set(report.metrics["samples"]["ttH"]["mean_score"]) == set(SAMPLES)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "confusion.json"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "confusion.json", "confusion.png"])
     table, guess = read(tmp_path, "confusion.json"), scores.argmax(1)
     assert table["classes"] == SAMPLES
     assert np.array(table["weights"]) == pytest.approx(confusion_matrix(label, guess, sample_weight=weight))
     assert np.array(table["shares"]).sum(1) == pytest.approx([1, 1, 1])
+    assert imread(report.paths["confusion_plot"]).shape[0] > 400
 
 
 HEADS = {"m": {"kind": "regression", "loss": "mse", "target": ["mass", "pt"]}, "c": {"kind": "classification"}}
@@ -183,6 +190,8 @@ def test_what_was_predicted_is_held_against_the_truth(tmp_path, heads):
         assert sum(one["events"] for one in told["slices"]) == len(true)
     assert ("auc" in figures) == (len(heads) == 2)
     assert (tmp_path / "roc.json").exists() == (len(heads) == 2)
+    pixels = imread(report.paths["responses_plot"])[..., :3]
+    assert (pixels.max(axis=2) - pixels.min(axis=2) > 0.3).sum() > 1000  # coloured
 
 
 def test_predictions_that_are_not_finite_name_the_cause(tmp_path):
@@ -228,6 +237,21 @@ def test_scores_that_are_not_finite_name_the_cause(tmp_path):
     with pytest.raises(DataError, match=r"5 of 200 .* diverged"):
         run(tmp_path, [batch])
     assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_figures_are_written_and_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.warns(UserWarning, match=r"rootdata\[plot\]"):
+        report, _ = run(tmp_path, [make_batch(0)])
+    assert sorted(path.name for path in report.paths.values()) == ["metrics.json", "roc.json", "scores.json"]
+    with pytest.raises(ConfigError, match="matplotlib"):
+        callbacks.new_figure()
+
+
+def test_plots_can_be_left_out(tmp_path):
+    report, _ = run(tmp_path, [make_batch(0)], report=ScoreReport(tmp_path, plots=False))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "roc.json", "scores.json"]
+    assert len(report.paths) == 3
 
 
 def test_on_a_full_disk_the_report_before_stays_whole(mount):

@@ -41,9 +41,19 @@ def test_few_events_equal_ones_and_weights_that_cancel_are_described(true: list[
     made = events(true, [value + 1 for value in true], weight)
     told = responses.to_dict(made)["targets"]["m"]
     assert told["bias"] == (None if sum(weight) == 0 else 1.0)
+    assert responses.draw(made).axes
 
 
 def test_what_lies_outside_of_the_picture_is_told() -> None:
     made = events([1.0, 1.0, 1.0, 1.0], [0.5, 2.5, 7.0, -1.0], [1.0, 2.0, 3.0, 4.0])
     told = responses.to_dict(made)["targets"]["m"]
     assert (sum(told["response"]), told["beyond"]) == (1.0, (4.0, 5.0))
+    assert responses.draw(made).axes[0].get_title(loc="right") == "90.0% of the events lie outside"
+
+
+@pytest.mark.parametrize(("unit", "shown"), [("GeV", " [GeV]"), ("", "")])
+def test_axes_have_the_unit_of_the_target(unit: str, shown: str) -> None:
+    batches = [{"predictions": np.array([[1.0], [2.0]]), "targets": np.array([[1.0], [3.0]])}]
+    made = responses.collect(batches, names=["m"], units={"m": unit} if unit else {})
+    _, right = responses.draw(made).axes
+    assert (right.get_xlabel(), right.get_ylabel()) == (f"True m{shown}", f"Predicted - true{shown}")

@@ -22,9 +22,7 @@ from rootdata.errors import ConfigError
 from rootdata.io.files import identity
 from rootdata.location import Location
 from rootdata.options import values
-from rootdata.options.data import OBSERVED
-
-VARIED = "variations/"  # what the keys of a batch with weights under a variation begin with
+from rootdata.options.data import OBSERVED, VARIED
 
 
 class FriendWriter(pl.Callback):
@@ -50,7 +48,7 @@ class FriendWriter(pl.Callback):
         fill: float = -1.0,
         force: bool = False,
     ) -> None:
-        self.folder, self.name, self.force = Path(folder), values.text(name, "name"), values.flag(force, "force")
+        self.folder, self.name, self.force = Path(folder), friend.checked_name(name), values.flag(force, "force")
         self.kind, self.fill = values.choice(kind, friend.KINDS, "kind"), values.number(fill, "fill")
         self.paths: tuple[Path, ...] = ()
         self._held = ExitStack()
@@ -70,7 +68,9 @@ class FriendWriter(pl.Callback):
         self._outputs = _outputs(self._files, self.folder)
         self._origin = {"model": type(pl_module).__name__, "checksum": _checksum(pl_module)}
         self._origin |= {"options": {"fill": self.fill, "tree": self.name, "kind": self.kind}}
-        friend.refuse_others(self._outputs, self._origin["checksum"], force=self.force)
+        for path in self._outputs if not self.force else ():
+            if path.exists():
+                friend.refuse_another(path, friend.origin_of(path), self._origin["checksum"])
         self._held = ExitStack()
         made = self._held.enter_context(disk.making(self.folder / "rows")) if trainer.is_global_zero else self.folder
         spool = trainer.strategy.broadcast(made)

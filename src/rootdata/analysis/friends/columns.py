@@ -246,6 +246,6 @@ def _check_names(names: Sequence[str]) -> None:
     twice = next((name for name in names if lowered.count(name.lower()) > 1), None)
     if twice is not None:
         raise ConfigError(
-            f"two columns of the friend tree would be called {twice!r}; call the observer otherwise: "
+            f"two columns of the friend tree would be called {twice!r}; call one of them otherwise: "
             "observers: {name: expression}"
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 from rootdata.analysis.friends import tree as friend
 from rootdata.analysis.friends.columns import OF_THE_BUNDLE, FriendColumns, FriendColumnsOfFile, FriendOptions
-from rootdata.analysis.friends.names import outputs_of, place_of
+from rootdata.analysis.friends.names import SUFFIX, outputs_of, place_of
 from rootdata.analysis.friends.scorer import open_scorer
 from rootdata.bundle.manifest import Manifest
 from rootdata.errors import BranchError, ConfigError, FileError
@@ -23,7 +23,7 @@ from rootdata.events.selection import Block
 from rootdata.io.files import find, state_of, states_of
 from rootdata.io.reader import BlockReader, ChangedError
 from rootdata.io.trees import Tree, blocks_of
-from rootdata.location import Friend, KnownFile, Location, State
+from rootdata.location import Friend, KnownFile, Location, State, is_remote
 from rootdata.options import values
 from rootdata.options.read import parse_read
 from rootdata.scan.progress_bar import ProgressReport, bar
@@ -105,6 +105,7 @@ def predict(
         In one sentence; what was finished before stays.
     """
     values.choice(kind, friend.KINDS, "kind")
+    name = friend.checked_name(name)
     if not files:
         raise ConfigError("files: got none; name files, globs, folders or texts of them")
     read = parse_read({"num_workers": workers, "patience": patience, "deadline": deadline})
@@ -162,8 +163,12 @@ def _weights(given: Any) -> dict[str, str]:
 
 def _inputs(found: Sequence[Location], out: Path) -> list[Location]:
     """Leave out what an earlier call wrote: a glob finds it where the scores lie beside the events."""
-    outputs = {path.absolute() for w in found for path in outputs_of([w], out)} if out.is_dir() else set()
-    return [w for w in found if Path(w.path).absolute() not in outputs or friend.origin_of(Path(w.path)) is None]
+    ours = [w for w in found if w.path.endswith(f"{SUFFIX}.root") and not is_remote(w.path)]
+    below = [w for w in ours if Path(w.path).resolve().is_relative_to(out.resolve())]
+    written = {w for w in below if friend.origin_of(Path(w.path)) is not None}
+    if len(written) == len(found):
+        raise FileError(f"files: {found[0].path} holds scores, as all that was named; name the files of events")
+    return [w for w in found if w not in written]
 
 
 def _is_done(job: _Job, origin: Mapping[str, Any], state: State, *, force: bool) -> bool:
@@ -176,22 +181,32 @@ def _is_done(job: _Job, origin: Mapping[str, Any], state: State, *, force: bool)
     """
     if not job.output.exists():
         return False
-    friend.refuse_others([job.output], origin["checksum"], force=force)
-    found = friend.origin_of(job.output) or {}
-    if found.get("checksum") != origin["checksum"]:
+    found = friend.origin_of(job.output)
+    if not force:
+        friend.refuse_another(job.output, found, origin["checksum"])
+    try:
+        return found is not None and found["checksum"] == origin["checksum"] and _agrees(job, found, origin, state)
+    except (KeyError, TypeError):  # of another version
         return False
-    if found["file"] != place_of(job.location) or job.location.tree not in {None, found["tree"]}:
+    except _OtherEvents as error:
         if force:
             return False
-        raise FileError(
-            f"{job.output} exists and holds the scores of {found['file']}; choose another folder, or overwrite it with "
-            "force=true"
-        )
+        raise FileError(f"{job.output} exists and holds the scores of {error}; {friend.OVERWRITE}") from error
+
+
+def _agrees(job: _Job, found: Mapping[str, Any], origin: Mapping[str, Any], state: State) -> bool:
+    """Tell whether scores are of these events, as they are now, and of these options."""
+    if found["file"] != place_of(job.location) or job.location.tree not in {None, found["tree"]}:
+        raise _OtherEvents(found["file"])
     friends = tuple(Friend(*told) for told in found["friends"])
     now = state if not friends else state_of(dataclasses.replace(job.location, friends=friends))
     then = State(**found["state"])
     is_same = bool(now.size) and bool(then.size) and not now.differs_from(then)
-    return is_same and found["options"] == origin["options"]
+    return is_same and bool(found["options"] == origin["options"])
+
+
+class _OtherEvents(Exception):  # noqa: N818 - reads as what it says
+    """Scores are those of another file, or tree."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,12 @@ from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, open_bundle
 from rootdata.causes import OUTSIDE, cause_of, told
 from rootdata.errors import BundleError, ConfigError, nearest
 from rootdata.registry import SCORERS
-from rootdata.table import Table
+from rootdata.table import Table, cut
 
 Scores = npt.NDArray[np.float32]
 
 SLICE = 1024  # events that go through a graph at a time: what a layer makes of them should stay in the cache
+PIECE = 2048  # events that are padded together where the widest decides how much memory they take
 
 
 class Scorer(Protocol):
@@ -86,12 +87,18 @@ class BundleScorer:
         self.manifest = _manifest_of(Path(folder))
         self._session = _session(Path(folder, MODEL))
         self._assemble = Assembler(self.manifest) if self.manifest.takes_events else None
+        self._is_elastic = any(isinstance(axis, str) for t in self.manifest.inputs for axis in t.shape[1:])
         self._outputs = [self.manifest.outputs[i].name for i in self.manifest.answered]
 
     def scores(self, table: Table, *, where: str) -> Scores:
         """Return the scores of some events; see :class:`Scorer`."""
-        if self._assemble is None or not table.num_events:
-            return np.zeros((table.num_events, len(self.manifest.columns)), np.float32)
+        num_events, step = table.num_events, PIECE if self._is_elastic else max(table.num_events, 1)
+        parts = [self._piece(cut(table, low, min(low + step, num_events)), where) for low in range(0, num_events, step)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.manifest.columns)), np.float32)
+
+    def _piece(self, table: Table, where: str) -> Scores:
+        if self._assemble is None:
+            raise BundleError(f"{self.name}: its manifest names no branches")
         tensors = self._assemble.tensors(self._assemble.features(table, where=where))
         fixed = self.manifest.fixed_batch
         step = 1 if self.manifest.batching == "none" else fixed or SLICE

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import uproot
 
 from rootdata import disk
 from rootdata.causes import told
-from rootdata.errors import FileError
+from rootdata.errors import ConfigError, FileError
 
 TREE = "Friends"
 KINDS = ("TTree", "RNTuple")
 ORIGIN = "rootdata"  # name of the text in a file that says how it was made
+OVERWRITE = "choose another folder, or overwrite it with force=true"
 ROWS = 100_000  # that are written at once: a basket, or a cluster
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -122,23 +123,32 @@ def origin_of(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def refuse_others(paths: Iterable[Path], checksum: str, *, force: bool) -> None:
+def refuse_another(path: Path, origin: Mapping[str, Any] | None, checksum: str) -> None:
     """Refuse to write over what another model, or somebody else, wrote.
 
     Parameters
     ----------
-    paths : that are to be written
+    path : of a file that exists
+    origin : what it says of how it was made
     checksum : of the model
-    force : let it be
 
     Raises
     ------
     FileError
     """
-    for path in paths if not force else ():
-        if not path.exists():
-            continue
-        found = origin_of(path) or {}
-        if found.get("checksum") != checksum:
-            other = f"holds scores of another model, {found['model']!r}" if "model" in found else "is no file of scores"
-            raise FileError(f"{path} exists and {other}; choose another folder, or overwrite it with force=true")
+    found = origin or {}
+    if found.get("checksum") != checksum:
+        other = f"holds scores of another model, {found['model']!r}" if "model" in found else "is no file of scores"
+        raise FileError(f"{path} exists and {other}; {OVERWRITE}")
+
+
+def checked_name(name: Any) -> str:
+    """Return a name that a tree may have in such a file.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(name, str) or plain_name(name) != name or name == ORIGIN:
+        raise ConfigError(f"name: got {name!r}; expected a plain word for the tree, such as {TREE!r}")
+    return name

@@ -25,6 +25,8 @@ from rootdata.training.callbacks import ScoreReport, as_array, is_kept
 
 Batch = dict[str, NDArray[Any]]
 
+SHOWN = ("roc", "scores", "confusion", "responses")  # pictures that the page has, too
+
 
 class HtmlReport(ScoreReport):
     """Write what :class:`~rootdata.training.callbacks.ScoreReport` does, ``scored.npz`` and ``report.html``.
@@ -56,8 +58,7 @@ class HtmlReport(ScoreReport):
         shuffles: int = 3,
         gradients: bool = False,
     ) -> None:
-        super().__init__(folder, bins=bins)
-        self.plots = plots
+        super().__init__(folder, bins=bins, plots=plots)
         self.config = ReportConfig.parse(
             bins=bins, style=style, label=label, energy=energy, luminosity=luminosity,
             background_uncertainty=background_uncertainty, working_points=working_points,
@@ -93,6 +94,10 @@ class HtmlReport(ScoreReport):
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         expected = sum(trainer.num_test_batches) * len(outputs["label"]) if "label" in outputs else 0
         self._sampled.add(batch, expected=expected, to_array=as_array)
+
+    def _draw(self, figures: Mapping[str, Any]) -> None:
+        """Leave to the page what it shows."""
+        super()._draw({name: figure for name, figure in figures.items() if name not in SHOWN})
 
     def conclude(self, batches: list[Batch], trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the scored events, and make the page.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rootdata import disk
 from rootdata.analysis.report.config import ReportConfig
 from rootdata.errors import ConfigError
+from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Numbers = dict[str, Any]
 
-# Told apart by readers of any colour vision: M. A. Petroff, arXiv:2107.02270; the reds are kept for signal.
-SIGNAL_COLOURS = ("#bd1f01", "#e76300")
-COLOURS = ("#3f90da", "#ffa90e", "#832db6", "#94a4a2", "#a96b59", "#b9ac70", "#717581", "#92dadd")
 NEEDED = ("matplotlib", "hist", "mplhep")
 FORMATS = ("png", "pdf")
 PANELS = 3  # beside each other

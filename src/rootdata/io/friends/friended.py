@@ -13,7 +13,7 @@ from rootdata.errors import BranchError, FileError, RootDataError
 from rootdata.expressions.nested import name_of as made_name
 from rootdata.expressions.nested import split_name
 from rootdata.expressions.vocabulary import ENTRY
-from rootdata.io.branches import NUMBERS, Branch
+from rootdata.io.branches import NUMBERS, Branch, unknown_branch
 from rootdata.io.formats.basket_index import Baskets
 from rootdata.io.friends.match import path_of
 from rootdata.io.retry import is_passing
@@ -133,9 +133,18 @@ class FriendedTree:
                 self._follow()
                 origin = self._of_friends(name)
             if origin is None:
-                raise BranchError("; ".join([str(error), *self._left])) from error
+                raise BranchError("; ".join([str(self._unknown(name, error)), *self._left])) from error
             return origin
         return _Origin(self.main, name)
+
+    def _unknown(self, name: str, error: BranchError) -> BranchError:
+        """Make the error for a name that no tree has, with near ones of friends, too; one of the tree's own stays."""
+        if not self._friends or name in self.main.names():
+            return error
+        aliases = [friend.alias for friend in self._friends]
+        known = [*self.names(), *(f"{f.alias}.{n}" for f, tree in self._friends.items() for n in tree.names())]
+        place = f"tree {self.main.location.tree!r}, {self.place}, and its friends {', '.join(map(repr, aliases))}"
+        return unknown_branch(name, known, where=place)
 
     def _of_friends(self, name: str) -> _Origin | None:
         ways: list[Callable[[str], str | None]] = [

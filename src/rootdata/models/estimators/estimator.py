@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -100,6 +101,8 @@ class Estimator(Classifier):
                 "with as many threads as it is given; set trainer=cpu"
             )
         super().setup(stage)
+        # a checkpoint inside an epoch holds what was learnt until there, as it should
+        warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override] # noqa: ARG002
         """Do one round."""

@@ -21,7 +21,7 @@ class LightGBM(Boosted):
     """Trees boosted by LightGBM.
 
     The events are read three times as training begins and kept as bins in memory, a byte for each value. A training
-    that goes on from a checkpoint grows the trees before it again, and so ends with the bits of an unbroken one.
+    that goes on from a checkpoint grows the trees before it again, and so ends as an unbroken one.
 
     Parameters
     ----------

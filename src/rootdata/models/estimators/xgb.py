@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     import xgboost
 
 
+DRAWN = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")  # shares, below 1 by chance
+
+
 class XGBoost(Boosted):
     """Trees boosted by XGBoost.
 
     The events are read three times as training begins and kept as bins: on disk with ``external_memory``, beside the
-    outputs, and in memory without.
+    outputs, and in memory without. A training that goes on from a checkpoint does so behind its trees; where a round
+    draws by chance (``subsample`` and the like) they are grown again. Either way it ends as an unbroken one.
 
     Parameters
     ----------
@@ -79,8 +83,15 @@ class XGBoost(Boosted):
         """Begin with no tree, or go on behind those of a checkpoint."""
         import xgboost
 
-        kept = bytearray(self.to_bytes()) if rounds else None
+        kept = bytearray(self.to_bytes()) if rounds and not self._draws else None
         self._booster = xgboost.Booster(self._options, [events], model_file=kept)
+        for number in range(self._booster.num_boosted_rounds(), rounds):
+            self._booster.update(events, number)
+
+    @property
+    def _draws(self) -> bool:
+        """Whether a round depends on numbers that are drawn by chance, of which the state is not kept."""
+        return self.params.get("booster") == "dart" or any(float(self.params.get(name, 1)) < 1 for name in DRAWN)
 
     def grow(self, number: int) -> None:
         """Do a round."""

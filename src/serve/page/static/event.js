@@ -60,9 +60,9 @@ function groups(fields, { features }, places) {
   });
 }
 
-/** @param {{ length?: number }} [collection] */
+/** @param {{ length?: number | "auto" }} [collection] */
 function hintOf(collection) {
-  const used = collection?.length ? `; ${collection.length} are used` : "";
+  const used = collection?.length ? `; ${collection.length === "auto" ? "all" : collection.length} are used` : "";
   return el("span", { class: "faint" }, ` one number for each object, with commas between${used}`);
 }
 

@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import uproot
+from files_for_tests import files_below
 
 from rootdata.analysis.friends.callback import FriendWriter
 from rootdata.analysis.friends.predict import predict
@@ -97,3 +98,19 @@ def test_without_a_data_module_nobody_knows_the_files(tmp_path):
     loader = torch.utils.data.DataLoader([{"x": torch.zeros(1)}])
     with pytest.raises(ConfigError, match="has no RootDataModule"):
         trainer(FriendWriter(tmp_path)).predict(Scores(width=1), loader)
+
+
+@pytest.mark.long
+def test_two_ranks_write_what_one_does(analysis, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    trainer(FriendWriter(one)).predict(Scores(width=1), datamodule=analysis.data, return_predictions=False)
+    ddp = {"strategy": "ddp_spawn", "devices": 2}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=ResourceWarning)
+        trainer(FriendWriter(two), **ddp).predict(Scores(width=1), datamodule=analysis.data, return_predictions=False)
+    assert files_below(two) == files_below(one) == [f"{number}_Friend.root" for number in range(4)]
+    for number in range(4):
+        found, expected = arrays(two / f"{number}_Friend.root"), arrays(one / f"{number}_Friend.root")
+        assert list(found) == list(expected)
+        assert all(np.array_equal(found[name], expected[name]) for name in found)

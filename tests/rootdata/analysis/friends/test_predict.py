@@ -19,6 +19,7 @@ from servers_for_tests import HTTPServer
 
 from rootdata.analysis.friends.predict import predict
 from rootdata.errors import BranchError, BundleError, ConfigError, DataError, ExpressionError, FileError
+from rootdata.loading.dataset import RootDataset
 from rootdata.training import metrics
 
 TEST = 2  # the number of the part
@@ -179,6 +180,7 @@ def bad(analysis, folder):
         "names": ((bundle, good), {"observers": {"Entry": "met"}}, ConfigError, "would be called 'entry'"),
         "cut": ((bundle, good), {"cut": "met >"}, ExpressionError, "cut"),
         "number": ((bundle, good), {"kind": "ttree"}, ConfigError, "kind: got 'ttree'"),
+        "name": ((bundle, good), {"name": "a.b"}, ConfigError, "expected a plain word for the tree"),
         "weights": ((bundle, good), {"weights": {"up": "where(met > 1e9, 1, log(-1))"}}, DataError, "'weight_up' is"),
     }  # fmt: skip
 
@@ -192,14 +194,38 @@ def test_mistakes_are_told_in_one_sentence_before_anything_is_written(analysis, 
         assert [f for f in files_below(tmp_path) if f != "out"] == before, name
 
 
+def changed(bundle: Path, folder: Path, **selection: Any) -> Path:
+    """Copy a bundle, and change which events its network was trained on."""
+    shutil.copytree(bundle, folder)
+    plain = json.loads((folder / "manifest.json").read_text())
+    plain["selection"] |= selection
+    (folder / "manifest.json").write_text(json.dumps(plain))
+    return folder
+
+
+def test_parts_follow_the_split_of_the_training(analysis, tmp_path):
+    split = {"by": "event % 5", "train": [2, 3], "val": [0], "test": [1]}
+    bundle = changed(analysis.bundle, tmp_path / "bundle", split=split)
+    found = arrays(only(predict(bundle, str(analysis.events / "1.root"), out=tmp_path, parts=True)))
+    assert found["part"].tolist() == [[1, 2, 0, 0, -1][event % 5] for event in found["event"].tolist()]
+
+
+def test_of_cuts_of_samples_those_count_of_which_the_file_has_the_branches(analysis, tmp_path):
+    cuts = {"a": "event % 2 == 0", "b": "generated > 0", "c": "met > 80"}
+    bundle = changed(analysis.bundle, tmp_path / "x", cut="met > 20", samples={n: {"cut": c} for n, c in cuts.items()})
+    path, out = str(analysis.events / "1.root"), tmp_path / "out"
+    events, found = arrays(Path(path), "Events"), arrays(only(predict(bundle, path, out=out)))
+    expected = (events["met"] > 20) & ((events["event"] % 2 == 0) | (events["met"] > 80))
+    assert found["selected"].tolist() == expected.tolist()
+    none = changed(analysis.bundle, tmp_path / "y", samples={"b": {"cut": "generated > 0"}})
+    with pytest.raises(BranchError, match=r"'generated' not found.*cut=null scores all events"):
+        predict(none, path, out=out, force=True)
+
+
 def test_another_models_scores_are_left_unless_forced(analysis, tmp_path):
     write(tmp_path / "x.root", make_events(20, 3))
     path = only(predict(analysis.bundle, str(tmp_path / "x.root"), out=tmp_path))
-    other = tmp_path / "other"
-    shutil.copytree(analysis.bundle, other)
-    plain = json.loads((other / "manifest.json").read_text())
-    plain["selection"]["cut"] = None
-    (other / "manifest.json").write_text(json.dumps(plain))
+    other = changed(analysis.bundle, tmp_path / "other", cut=None)
     content = path.read_bytes()
     with pytest.raises(FileError, match=r"holds scores of another model, '.*/bundle'; .* force=true"):
         predict(other, str(tmp_path / "x.root"), out=tmp_path)
@@ -223,6 +249,46 @@ def test_files_elsewhere_are_read_as_those_here(analysis, tmp_path):
     for one, other in zip(first.written, here.written, strict=True):
         assert arrays(one)["score_signal"].tolist() == arrays(other)["score_signal"].tolist()
         assert b"secret" not in one.read_bytes()
+
+
+def test_what_an_earlier_call_wrote_below_the_events_is_no_input(analysis, tmp_path):
+    for folder in ("a", "b"):
+        write(tmp_path / folder / "x.root", make_events(20, 3))
+    first = predict(analysis.bundle, f"{tmp_path}/**/*.root", out=tmp_path / "a/friends")
+    assert files_below(tmp_path / "a/friends") == ["a", "a/x_Friend.root", "b", "b/x_Friend.root"]
+    assert predict(analysis.bundle, f"{tmp_path}/**/*.root", out=tmp_path / "a/friends").skipped == first.written
+    with pytest.raises(FileError, match=r"x_Friend\.root holds scores, as all that was named"):
+        predict(analysis.bundle, f"{tmp_path}/**/*_Friend.root", out=tmp_path / "a")
+
+
+def test_they_are_friends_of_another_training(analysis, friends):
+    sample = {"files": str(analysis.events / "[0-2].root"), "friends": {"nn": str(friends / "[0-2]*.root")}}
+    options = {
+        "samples": {"a": sample},
+        "flat": ["met", "score_signal"], "cut": "nn.selected", "observers": ["event", "nn.event"],
+    }  # fmt: skip
+    batches = list(RootDataset(options, "test"))
+    assert batches
+    assert all((batch["observers/event"] == batch["observers/nn.event"]).all() for batch in batches)
+
+
+PEAK = """
+import sys
+from rootdata.analysis.friends.predict import predict
+predict(sys.argv[1], sys.argv[2], out=sys.argv[3], workers=1)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_file(analysis, tmp_path):
+    peaks = []
+    for size in (100_000, 800_000):
+        write(tmp_path / f"{size}.root", make_events(size), steps=range(20_000, size, 20_000))
+        words = [sys.executable, "-c", PEAK, str(analysis.bundle), str(tmp_path / f"{size}.root"), str(tmp_path)]
+        peaks.append(int(subprocess.run(words, capture_output=True, check=True).stdout))
+        assert uproot.open(tmp_path / f"{size}_Friend.root")["Friends"].num_entries == size
+    assert peaks[1] - peaks[0] < 30_000, peaks  # kB
 
 
 KILLED = """

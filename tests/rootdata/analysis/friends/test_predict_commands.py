@@ -50,7 +50,7 @@ def test_mistakes_end_the_command_with_status_2(analysis, tmp_path, capsys):
 
 def test_the_configuration_lists_every_option_with_its_default():
     options = inspect.signature(predict).parameters
-    listed = dict(OmegaConf.load(ROOT / "configs/predict.yaml"))
+    listed = OmegaConf.to_container(OmegaConf.load(ROOT / "configs/predict.yaml"))
     del listed["hydra"]
     assert {*listed} == {*options}
     changed = {"bundle", "files", "progress"}

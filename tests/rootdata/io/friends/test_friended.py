@@ -117,6 +117,17 @@ def test_friends_that_a_file_names_are_followed_where_they_are_aligned():
     tree.close()
 
 
+def test_a_name_that_no_tree_has_is_near_to_those_of_friends_too():
+    friends = {"more": str(DATA / "friends_extra.root:extra")}
+    sample = {"files": str(DATA / "friends.root:Events"), "friends": friends}
+    plain = {"samples": {"a": sample}, "flat": ["x"], "split": {"train": 1.0}}
+    for name, near in (("zss", "'zs'"), ("more.zz", "'more.z'"), ("extra.zss", "'extra.zs'"), ("xx", "'x'")):
+        words = rf"branch '{name}' not found; nearest: .*{near}.* and its friends 'more'"
+        with pytest.raises(BranchError, match=words):
+            scanned(plain | {"cut": f"{name} > 0"})
+    assert scanned(plain | {"cut": "x > 3"}).num_events("train") > 0
+
+
 def test_no_friend_is_opened_that_nobody_asks_for(monkeypatch):
     opened = []
     monkeypatch.setattr("rootdata.io.friends.friended.friends_in", lambda tree: opened.append(tree) or [])

@@ -1,0 +1,180 @@
+"""Weights that were learnt before: out of a checkpoint or a bundle, into another network, and kept as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rootdata.bundle.deployed import unwrapped
+from rootdata.bundle.manifest import MANIFEST, MODEL, open_bundle
+from rootdata.causes import OUTSIDE, cause_of
+from rootdata.errors import BundleError, ConfigError, FileError, nearest
+from rootdata.io.retry import blamed
+from rootdata.scan.taken import bundle_of
+
+CHECKPOINTS = "*.ckpt"
+IN_GRAPH = "network."  # before the name of a weight in the graph of a bundle
+
+
+def init_from(network: nn.Module, place: str | Path, *, exclude: Sequence[str] = ()) -> list[str]:
+    """Let a network begin with the weights of a trained one; buffers, as edges of encodings, are among them.
+
+    Parameters
+    ----------
+    network : changed in place; wrappers of torch, such as that of ``compile``, are seen through
+    place : a checkpoint of Lightning, or a bundle that lies beside the checkpoint that it was made of
+    exclude : patterns of names (``head.*``) of weights that stay as they are, whether or not they are there
+
+    Returns
+    -------
+    the names of what was taken over
+
+    Raises
+    ------
+    ConfigError
+        For the first weight that only one of the two has, or with another shape; for a pattern that matches none.
+    BundleError, FileError
+        For a place without such weights.
+    """
+    own = _tensors(unwrapped(network).state_dict())
+    there = _tensors(weights_of(checkpoint_of(Path(place))))
+    _check_patterns(exclude, [*own, *there], where="exclude")
+    for name in {**own, **there}:
+        here, found = own.get(name), there.get(name)
+        if not _matches(name, exclude) and _shape(here) != _shape(found):
+            raise ConfigError(
+                f"init_from={place}: weight {name!r} is {_shape(found)} there, {_shape(here)} in this network; give it "
+                f"the options of that one, or exclude=[{name!r}] to begin without this weight"
+            )
+    taken = {name: values for name, values in there.items() if not _matches(name, exclude)}
+    if not taken:
+        raise ConfigError(
+            f"exclude: got {list(exclude)}, which leaves nothing to take from {place}; leave init_from out"
+        )
+    unwrapped(network).load_state_dict(taken, strict=False)
+    return list(taken)
+
+
+def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Let weights stay as they are in a training.
+
+    A module with buffers all of whose own weights stay is put into ``eval`` mode, which Lightning keeps (and warns
+    of): the running means of a batch normalisation stay, too.
+
+    Parameters
+    ----------
+    network : changed in place
+    patterns : of names of weights, as ``named_parameters`` has them: ``network.0.*``
+
+    Returns
+    -------
+    the names of the weights that stay
+
+    Raises
+    ------
+    ConfigError
+        For a pattern that matches none, and where nothing is left to train.
+    """
+    bare = unwrapped(network)
+    known = dict(bare.named_parameters())
+    _check_patterns(patterns, list(known), where="freeze")
+    frozen = [name for name in known if _matches(name, patterns)]
+    if len(frozen) == len(known):
+        raise ConfigError(f"freeze: got {list(patterns)}, which leaves no weight to be trained; name fewer")
+    for name in frozen:
+        known[name].requires_grad_(False)
+    for module in bare.modules():
+        own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+        if own and not any(own) and any(True for _ in module.buffers(recurse=False)):
+            module.train(mode=False)
+    return frozen
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Leave out what is no tensor, such as the scaling of targets: that is learnt of the data."""
+    return {name: values for name, values in state.items() if isinstance(values, Tensor)}
+
+
+def _shape(values: Tensor | None) -> str:
+    return "absent" if values is None else f"of shape {tuple(values.shape)}"
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_patterns(patterns: Sequence[str], names: Sequence[str], *, where: str) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(f"{where}: no weight matches {pattern!r}; {nearest(pattern, names)}")
+
+
+def checkpoint_of(place: Path) -> Path:
+    """Find the checkpoint that is meant by a place: itself, or that which the bundle there was made of.
+
+    A graph holds folded weights, some without their names. So a bundle is taken for the checkpoint in the folder of its
+    training that has the weights which the graph names.
+
+    Raises
+    ------
+    BundleError, FileError
+        For a place that is neither, and a bundle that none of the checkpoints around it fits.
+    """
+    if not place.is_dir():
+        return place
+    folder = bundle_of(place)
+    if folder is None:
+        raise BundleError(f"{place} is no bundle (it has no {MANIFEST}), and no checkpoint; give the path of either")
+    open_bundle(folder)
+    named = _named_in(folder / MODEL)
+    for path in sorted(folder.absolute().parent.rglob(CHECKPOINTS)):
+        weights = weights_of(path)
+        if named and all(_is_same(weights.get(name), values) for name, values in named.items()):
+            return path
+    raise BundleError(
+        f"{folder}: none of the checkpoints in {folder.absolute().parent} holds the weights of its graph, which are "
+        "folded there; give the checkpoint that it was made of"
+    )
+
+
+def _named_in(graph: Path) -> dict[str, Tensor]:
+    """Return the weights that a graph holds under their names."""
+    import onnx
+    from onnx import numpy_helper
+
+    initializers = onnx.load(graph).graph.initializer
+    found = {i.name.removeprefix(IN_GRAPH): i for i in initializers if i.name.startswith(IN_GRAPH)}
+    return {name: torch.from_numpy(numpy_helper.to_array(i).copy()) for name, i in found.items()}
+
+
+def _is_same(weights: Any, values: Tensor) -> bool:
+    if not isinstance(weights, Tensor) or weights.shape != values.shape:
+        return False
+    return torch.equal(weights.to(values.dtype), values)
+
+
+def weights_of(checkpoint: Path) -> dict[str, Tensor]:
+    """Read the weights of a Lightning checkpoint; nothing in it is executed.
+
+    Raises
+    ------
+    BundleError, FileError
+    """
+    if not checkpoint.is_file():
+        raise FileError(f"checkpoint {checkpoint} does not exist (seen from {Path.cwd()})")
+    try:
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        found = dict(loaded["state_dict"]) if isinstance(loaded, dict) else {}
+    except Exception as error:  # the reader of damaged files fails in any way
+        if cause_of(error) in OUTSIDE:
+            raise blamed(error, f"checkpoint {checkpoint} can't be read") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BundleError(f"{checkpoint} is no checkpoint of Lightning ({reason})") from error
+    if not found:
+        raise BundleError(f"{checkpoint} is no checkpoint of Lightning (it holds no weights)")
+    return found

@@ -1,0 +1,1 @@
+"""Terms of a loss beside how well labels and targets are predicted."""
