@@ -141,7 +141,7 @@ def rejection(events: ScoredEvents, *, at: Sequence[float]) -> Numbers:
         curve = metrics.roc(score, label, weight=events.weight)
         if np.isnan(metrics.area(curve)):
             continue
-        groups = {"all background": label == 0}
+        groups: dict[str, NDArray[np.bool_]] = {"all background": label == 0}
         groups |= {group: inside for group, _, inside in events.groups() if not label[inside].any()}
         found[name] = []
         for share in at:
