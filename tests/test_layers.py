@@ -97,8 +97,8 @@ HOMES = {
     "jax": ("frameworks.jax",),
     "fastai": ("frameworks.fastai",),
     "sklearn": ("models.estimators",),
-    "xgboost": ("models.estimators",),
-    "lightgbm": ("models.estimators",),
+    "xgboost": ("models.estimators", "frameworks.xgboost"),
+    "lightgbm": ("models.estimators", "frameworks.lightgbm"),
     "onnxmltools": ("models.estimators",),
     "skl2onnx": ("models.estimators",),
     "scipy": (),
@@ -154,7 +154,7 @@ ROOMS = (
         "shutdown",
         "loading",
     ),
-    *("bundle", "training", "models", "frameworks", "analysis", "inspection", "tth", "app", "__main__"),
+    *("bundle", "training", "frameworks", "models", "analysis", "inspection", "tth", "app", "__main__"),
 )
 BIGGEST = 12  # modules in a room; in a room of rooms, its own
 

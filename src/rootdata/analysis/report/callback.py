@@ -38,7 +38,8 @@ class HtmlReport(ScoreReport):
     folder : of the training, made where absent
     bins : of distributions of the score
     plots : make the report, too; without the libraries for it a warning takes its place
-    options : of :class:`~rootdata.analysis.report.config.ReportConfig`
+    style, label, energy, luminosity, background_uncertainty, working_points, training_events, importance_events,
+    shuffles, gradients : as :class:`~rootdata.analysis.report.config.ReportConfig` explains them
     """
 
     def __init__(
