@@ -14,6 +14,8 @@ from reports_for_tests import KINDS, make_tested
 from rootdata.analysis.report import make
 from rootdata.analysis.report.canvas import Canvas
 from rootdata.analysis.report.config import STYLES, ReportConfig
+from rootdata.analysis.report.learning import draw_learning
+from rootdata.analysis.report.page import Drawn, card
 from rootdata.analysis.report.tested import FILE
 from rootdata.errors import ConfigError, FileError
 from rootdata.training import metrics
@@ -126,6 +128,17 @@ def test_sculpting_is_seen(tmp_path):
     assert abs(found["innocent"]["correlation"]) < 0.1
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 40])
+def test_epochs_are_whole_numbers(n):
+    curve = {"epoch": list(range(n)), "value": [0.5] * n}
+    found = {"curves": {"train/loss": curve}, "chosen": None}
+    canvas = Canvas(PLAIN, weighted=False)
+    with canvas.styled():
+        ticks = draw_learning(found, canvas).axes[0].get_xticks()
+    assert len(ticks) > 0
+    assert not np.mod(ticks, 1).any()
+
+
 def test_the_chosen_epoch_is_the_one_with_the_best_figure(tmp_path):
     found = numbers_of(make_tested(), tmp_path)["learning"]
     assert found["chosen"] == 1
@@ -199,6 +212,13 @@ def test_every_picture_has_its_files_and_says_that_it_is_weighted(written):
     links = [link for link in Parts(text).links if not link.startswith("#")]
     assert len(links) >= 3 * len(names)
     assert all((run / unquote(link)).is_file() for link in links)
+
+
+def test_tables_have_the_width_of_the_page(tmp_path):
+    sheets = {sheet.name: sheet for sheet in make.sheets_of(make_tested(), write_run(tmp_path, make_tested()), PLAIN)}
+    one = sheets["rejection"]
+    drawn = Drawn(name=one.name, title=one.title, text=one.text, numbers=one.numbers, svg="")
+    assert 'class="wide"' in "".join(card(drawn, folder="report"))
 
 
 def test_figures_say_whether_events_are_weighted():
