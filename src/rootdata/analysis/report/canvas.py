@@ -212,6 +212,7 @@ class Canvas:
         if config.style != "plain":
             import mplhep
 
+            axes.figure.draw_without_rendering()  # mplhep puts words behind each other in a panel as it is now
             label = {"CMS": mplhep.cms, "ATLAS": mplhep.atlas, "LHCb": mplhep.lhcb}[config.style].label
             label(config.label, ax=axes, data=True, com=config.energy, lumi=config.luminosity)
         else:

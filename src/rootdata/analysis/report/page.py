@@ -108,9 +108,7 @@ def card(sheet: Drawn, *, folder: str) -> Iterator[str]:
     folder : of its files, as a link sees it
     """
     table = TABLES.get(sheet.name)
-    width = (
-        "wide" if table is not None or _is_wide(sheet.svg) else "single"
-    )  # a table is as wide as its samples are many
+    width = "wide" if table is not None or _is_wide(sheet.svg) else "single"
     yield f'<section id="{escape(sheet.name)}" class="{width}"><h2>{escape(sheet.title)}</h2>'
     if sheet.svg:
         yield f"<figure>{sheet.svg}</figure>"

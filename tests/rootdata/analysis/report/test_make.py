@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 from reports_for_tests import KINDS, make_tested
 
 from rootdata.analysis.report import make
@@ -226,6 +227,19 @@ def test_figures_say_whether_events_are_weighted():
         canvas = Canvas(PLAIN, weighted=tested.is_weighted)
         figure, (axes,) = canvas.figure()
         assert canvas.finish(figure, axes).get_supxlabel() == words
+
+
+@pytest.mark.parametrize("style", [style for style in STYLES if style != "plain"])
+def test_the_label_keeps_off_the_name_of_the_experiment(style):
+    canvas = Canvas(ReportConfig.parse(style=style, label="Simulation"), weighted=False)
+    with canvas.styled():
+        figure, (axes,) = canvas.figure(height=1.4)
+        axes.barh([0], [1])
+        axes.set_yticks([0], ["FatJet_particleNetMD_Xbb"])  # the panel is narrower than the figure
+        canvas.finish(figure, axes)
+        figure.draw_without_rendering()
+        boxes = {text.get_text(): text.get_window_extent() for text in figure.findobj(Text)}
+    assert boxes[style].x1 < boxes["Simulation"].x0
 
 
 def test_pictures_take_the_ink_of_the_page(written):
