@@ -214,7 +214,8 @@ class Canvas:
 
             axes.figure.draw_without_rendering()  # mplhep puts words behind each other in a panel as it is now
             label = {"CMS": mplhep.cms, "ATLAS": mplhep.atlas, "LHCb": mplhep.lhcb}[config.style].label
-            label(config.label, ax=axes, data=True, com=config.energy, lumi=config.luminosity)
+            above = 0  # where no legend is, and nothing drawn
+            label(config.label, ax=axes, loc=above, data=True, com=config.energy, lumi=config.luminosity)
         else:
             facts = [f"{config.luminosity:g} fb$^{{-1}}$"] if config.luminosity else []
             facts += [f"({config.energy:g} TeV)"] if config.energy else []

@@ -230,7 +230,7 @@ def test_figures_say_whether_events_are_weighted():
 
 
 @pytest.mark.parametrize("style", [style for style in STYLES if style != "plain"])
-def test_the_label_keeps_off_the_name_of_the_experiment(style):
+def test_the_label_keeps_off_the_name_of_the_experiment_and_the_panel(style):
     canvas = Canvas(ReportConfig.parse(style=style, label="Simulation"), weighted=False)
     with canvas.styled():
         figure, (axes,) = canvas.figure(height=1.4)
@@ -239,7 +239,9 @@ def test_the_label_keeps_off_the_name_of_the_experiment(style):
         canvas.finish(figure, axes)
         figure.draw_without_rendering()
         boxes = {text.get_text(): text.get_window_extent() for text in figure.findobj(Text)}
+        panel = axes.get_window_extent()
     assert boxes[style].x1 < boxes["Simulation"].x0
+    assert min(boxes[style].y0, boxes["Simulation"].y0) >= panel.y1
 
 
 def test_pictures_take_the_ink_of_the_page(written):
