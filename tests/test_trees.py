@@ -47,9 +47,7 @@ def test_a_training_is_reported_exported_and_served(home: Path, model: str, tmp_
         assert status() == 0, (tmp_path / "printed").read_text()[-3000:]
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert figures["auc"] > 0.9
-    assert {"roc.png", "scores.png", "roc.json", "scores.json", "bundle"} <= {
-        p.name for p in (tmp_path / "out").iterdir()
-    }
+    assert {"report.html", "roc.json", "scores.json", "bundle"} <= {p.name for p in (tmp_path / "out").iterdir()}
     # the bundle of a checkpoint, without the training
     main(["export", str(tmp_path / "out" / "checkpoints" / "last.ckpt"), str(tmp_path / "again")])
     for folder in (tmp_path / "out" / "bundle", tmp_path / "again"):
