@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from rootdata.app import launch
+from rootdata.app import folds, launch
 
 
 @launch.main(config_path="configs", config_name="train")
@@ -36,7 +36,7 @@ def main(config: DictConfig) -> float | None:
     if config.test:
         trainer.test(model, datamodule=data, ckpt_path=best or config.ckpt_path, verbose=False)
     if trainer.is_global_zero:
-        if config.export and (config.train or config.ckpt_path):
+        if config.export and (config.train or config.ckpt_path) and not folds.is_joined(config):
             export_best(trainer, model, data, folder=folder, ckpt_path=config.ckpt_path, latest=config.paths.latest)
         console.print(launch.outcome(trainer, folder=folder))
     return None if score is None else float(score)  # what a Hydra sweeper optimises

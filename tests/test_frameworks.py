@@ -24,6 +24,7 @@ CLOSING = SECTIONS.pop("How they do")
 CASES = [
     pytest.param("numpy", "numpy", "", 0.75, id="numpy"),
     pytest.param("scikit-learn", "sklearn", "", 0.9, id="scikit-learn"),
+    pytest.param("XGBoost and LightGBM", "xgboost", "lightgbm", 0.9, id="xgboost and lightgbm"),
     *(pytest.param("Keras", "keras", b, 0.85, id=f"keras-{b}") for b in ("torch", "jax", "tensorflow")),
     pytest.param("TensorFlow", "tensorflow", "", 0.8, id="tensorflow"),
     pytest.param("JAX", "jax", "", 0.85, id="jax"),
@@ -47,7 +48,7 @@ def test_every_section_is_run() -> None:
 def test_a_section_runs_and_learns(
     section: str, library: str, backend: str, at_least: float, events: Path, tmp_path: Path
 ) -> None:
-    for name in {library, backend or library}:
+    for name in {library, backend or library}:  # with its backend, or its fellow
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name}: this framework is not installed")
     program = tmp_path / "program.py"
@@ -55,7 +56,7 @@ def test_a_section_runs_and_learns(
     for file in events.glob("*.root"):
         (tmp_path / file.name).symlink_to(file)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "ROOTDATA_CACHE": str(tmp_path / "cache")}
-    environment |= {"KERAS_BACKEND": backend or "torch", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment |= {"KERAS_BACKEND": backend if section == "Keras" else "torch", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [sys.executable, str(program)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

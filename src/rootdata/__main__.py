@@ -112,10 +112,13 @@ def _add_scan(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     words = "write the network of a checkpoint as an ONNX bundle, preprocessing included"
     parser = commands.add_parser("export", help=words, description=words[0].upper() + words[1:] + ".")
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="a checkpoint that train.py wrote")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CKPT", help="a checkpoint that train.py wrote, or the folder of all folds"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="of the bundle (default: beside the checkpoints)")
     parser.add_argument("--events", type=int, default=1000, help="compared with torch (default: %(default)s)")
     parser.add_argument("--float32", action="store_true", help="all inputs float32, as CMSSW and SOFIE want them")
+    parser.add_argument("--average", action="store_true", help="of all folds the mean, for every event")
     parser.add_argument("--author", default="", help="for the manifest")
     parser.add_argument("--description", default="", help="for the manifest")
     parser.add_argument("--tag", action="append", default=[], help="for the manifest; may be repeated")
@@ -338,16 +341,23 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Export a checkpoint, and say how well the graph agrees with the network."""
     if arguments.events < 1:
         raise ConfigError(f"--events: got {arguments.events}; expected a whole number of at least 1")
-    from rootdata.app.rebuild import rebuild, report_of
-    from rootdata.bundle.export import export
+    console, options = _console(), {"num_events": arguments.events, "float32": arguments.float32}
+    options |= {"author": arguments.author, "description": arguments.description, "tags": arguments.tag}
+    if arguments.checkpoint.is_dir():
+        from rootdata.app.joining import export_folds, join
 
-    network, data, folder = rebuild(arguments.checkpoint)
-    place = arguments.out or folder / "bundle"
-    manifest = export(
-        network, data, place, num_events=arguments.events, float32=arguments.float32, author=arguments.author,
-        description=arguments.description, tags=arguments.tag, **report_of(folder),
-    )  # fmt: skip
-    console = _console()
+        place = arguments.out or arguments.checkpoint / "bundle"
+        console.print(join(arguments.checkpoint))
+        manifest = export_folds(arguments.checkpoint, place, average=arguments.average, **options)
+    else:
+        if arguments.average:
+            raise ConfigError(f"--average: {arguments.checkpoint} is one network; give the folder of all folds")
+        from rootdata.app.rebuild import rebuild, report_of
+        from rootdata.bundle.export import export
+
+        network, data, folder = rebuild(arguments.checkpoint)
+        place = arguments.out or folder / "bundle"
+        manifest = export(network, data, place, **report_of(folder), **options)
     console.print(f"bundle: {place}", highlight=False, soft_wrap=True)
     if manifest.parity is not None:
         compared, difference = manifest.parity.num_events, manifest.parity.max_difference

@@ -280,6 +280,15 @@ def test_mistakes_in_a_scan(rootdata, project):
     assert not list(project.glob("*.json"))
 
 
+# export
+
+
+def test_a_folder_without_folds_and_a_mean_of_one_network_are_refused(rootdata, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert_one_sentence(rootdata("export", "empty"), "empty holds no scores of folds; python train.py experiment=kfold")
+    assert_one_sentence(rootdata("export", "a.ckpt", "--average"), "--average: a.ckpt is one network; give the folder")
+
+
 # All of it
 
 

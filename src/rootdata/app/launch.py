@@ -332,7 +332,7 @@ def build_network(node: DictConfig, data: Any) -> Any:
     """
     own = options_of(node) or {}
     beside = [key for key in BESIDE if key not in own and (key != "decorrelate" or node.get(key) is None)]
-    kept = OmegaConf.masked_copy(node, [key for key in map(str, node) if key not in beside])
+    kept = OmegaConf.create({key: v for key, v in plain(node).items() if key not in beside})  # ${seed} is not its own
     return build(kept, given={"shapes": data.shapes, "classes": len(data.classes)})
 
 
@@ -417,11 +417,20 @@ def build_trainer(config: DictConfig, *, callbacks: Sequence[Any], loggers: Sequ
     from rootdata.training.callbacks import ExportCheck
     from rootdata.training.ready import ReadyCheck
 
-    own = [EndOnSignal(), ReadyCheck(), *([ExportCheck()] if config.export else [])]
+    own = [EndOnSignal(), ReadyCheck(), *([ExportCheck()] if config.export else []), *_fold_scores(config)]
     trainer = build(config.trainer, given={"callbacks": [*own, *callbacks], "logger": list(loggers) or False})
     if (ending := Ending.current()) is not None:
         ending.expect(trainer.strategy.launcher)
     return trainer
+
+
+def _fold_scores(config: DictConfig) -> list[Any]:
+    """Make what keeps the scores of a fold, where one is tested."""
+    if OmegaConf.select(config, "data.fold") is None:
+        return []
+    from rootdata.analysis.folds import FoldScores
+
+    return [FoldScores(config.paths.output_dir)]
 
 
 class OwnFolder(Callback):

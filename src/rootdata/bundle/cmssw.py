@@ -14,14 +14,15 @@ from rootdata.bundle.manifest import Manifest, TensorSpec
 from rootdata.options.data import DataConfig
 
 MOST = 1 << 20  # objects of an event where all are kept
+NO_FOLD = -1.0  # stands for the number of a fold that is missing
 WIDEST = 3.4e38  # no value is clipped: the largest float32
 
 
 def preprocessing(manifest: Manifest) -> dict[str, Any]:
     """Describe the inputs of a graph as weaver does."""
-    config = manifest.config()
+    config, fold = manifest.config(), manifest.folds.feature if manifest.folds else ""
     lengths = {c.name: None if c.length == "auto" else c.length for c in config.jagged}
-    inputs = {t.name: _input(t, lengths.get(t.collection or "", 1), config) for t in manifest.inputs}
+    inputs = {t.name: _input(t, lengths.get(t.collection or "", 1), config, fold=fold) for t in manifest.inputs}
     return {
         "output_names": list(manifest.columns),
         "input_names": [t.name for t in manifest.inputs],
@@ -35,9 +36,9 @@ def _shape(tensor: TensorSpec) -> list[int]:
     return [1, *(size if isinstance(size, int) else -1 for size in tensor.shape[1:])]
 
 
-def _input(tensor: TensorSpec, length: int | None, config: DataConfig) -> dict[str, Any]:
+def _input(tensor: TensorSpec, length: int | None, config: DataConfig, *, fold: str) -> dict[str, Any]:
     names = [tensor.name] if tensor.is_mask else list(tensor.features)
-    nothing = {name: next(iter(config.missing_of(name)), 0.0) for name in names}
+    nothing = {name: NO_FOLD if name == fold else next(iter(config.missing_of(name)), 0.0) for name in names}
     bounds = {"min_length": 1, "max_length": MOST} if length is None else {"var_length": length}
     return {"var_names": names, "var_infos": {name: _variable(nothing[name]) for name in names}, **bounds}
 

@@ -12,7 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, SupportsFloat, cast
 
@@ -35,6 +35,7 @@ from rootdata.bundle.deployed import (
     refuse,
     unwrapped,
 )
+from rootdata.bundle.folds import DeployedFolds
 from rootdata.bundle.joined import Joined
 from rootdata.bundle.manifest import (
     MANIFEST,
@@ -48,6 +49,7 @@ from rootdata.bundle.manifest import (
 )
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, FileError
+from rootdata.events.selection import feature_branches
 from rootdata.jagged import Ints
 from rootdata.layouts.layout import Layout
 from rootdata.options.data import DataConfig
@@ -61,11 +63,12 @@ OPSET = 20  # 23 and later have an Attention operator that onnxruntime 1.32 refu
 TOLERANCE = 1e-5  # between scores; more is a fault, not rounding
 REHEARSED = 50  # real events that a network is tried on before it is trained
 SAMPLE = 8  # real events that travel with the manifest
+EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers of what writes the graph
 METADATA = "rootdata.manifest"  # key in the graph's own metadata
 
 
 def export(
-    network: nn.Module | Joined,
+    network: nn.Module | Joined | Sequence[nn.Module],
     data: Any,
     folder: str | Path,
     *,
@@ -74,6 +77,7 @@ def export(
     call: Call | None = None,
     reveal_empty: bool = False,
     float32: bool = False,
+    average: bool = False,
     num_events: int = 1000,
     metrics: Mapping[str, SupportsFloat] | None = None,
     roc: Mapping[str, Any] | None = None,
@@ -94,8 +98,10 @@ def export(
     Parameters
     ----------
     network : any torch module, ours or not, that was trained on the batches of ``data``; or a
-        :class:`rootdata.bundle.joined.Joined`, a model of any other library that has an ONNX graph of its own
-    data : a :class:`rootdata.loading.datamodule.RootDataModule`
+        :class:`rootdata.bundle.joined.Joined`, a model of any other library that has an ONNX graph of its own; or a
+        list of networks, one for each fold: the graph holds them all, and scores an event by the one that did not see
+        it
+    data : a :class:`rootdata.loading.datamodule.RootDataModule`; or a list of them, one for each fold
     folder : of the bundle; replaced if it is one already
     activation : what turns outputs into scores: ``sigmoid``, ``softmax``, ``none``, or ``auto``: sigmoid for one
         column, softmax for one of every class
@@ -105,6 +111,7 @@ def export(
     reveal_empty : show one padded object of an event that has none, for networks that would divide by zero
     float32 : let every input be float32, as CMSSW and SOFIE want it, integers too; refused where it would lose digits
         that count
+    average : of the networks of folds give the mean for every event, whatever its fold
     num_events : real events to compare
     metrics, roc, scores, training, author, description, tags : for the manifest
 
@@ -116,17 +123,18 @@ def export(
         Where the bundle can't be written.
     """
     _check_place(Path(folder))
+    networks, modules = _of_folds(network, data) if isinstance(network, Sequence) else ([network], [data])
     graph, draft, parity = _made(
-        network, data, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
-        float32=float32, num_events=num_events,
+        networks, modules, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
+        float32=float32, average=average, num_events=num_events,
     )  # fmt: skip
     manifest = dataclasses.replace(
         draft,
         metrics={name: float(v) for name, v in (metrics or {}).items() if math.isfinite(float(v))},
         roc={name: _lists(curve) for name, curve in (roc or {}).items()},
         scores={name: _lists(samples) for name, samples in (scores or {}).items()},
-        training={**_weighing(data.data), **(training or {})},
-        software=_software(_beside(network)),
+        training={**_weighing(modules[0].data), **(training or {})},
+        software=_software(_beside(networks[0])),
         parity=parity,
         tags=tuple(tags),
         author=author,
@@ -156,54 +164,179 @@ def rehearse(network: nn.Module, data: Any) -> None:
     """
     with torch.random.fork_rng():
         rehearsed: Any = getattr(network, "rehearsed_model", lambda: network)
-        network = rehearsed()
-        _made(network, data, num_events=REHEARSED)
+        _made([rehearsed()], [data], num_events=REHEARSED)
+
+
+def _of_folds(networks: Sequence[nn.Module], modules: Sequence[Any]) -> tuple[list[nn.Module], list[Any]]:
+    """Put networks and data of all folds into their order.
+
+    Raises
+    ------
+    BundleError
+        Where one is missing, or they have other folds.
+    """
+    pairs = sorted(zip(networks, modules, strict=True), key=lambda pair: pair[1].data.fold or 0)
+    kinds, numbers = {data.data.folds for _, data in pairs}, [data.data.fold for _, data in pairs]
+    count = next((folds.count for folds in kinds if folds is not None), 0)
+    if len(kinds) != 1 or numbers != list(range(count)):
+        raise BundleError(f"folds: got networks of folds {numbers}; give one of each, of the same `folds`")
+    return [network for network, _ in pairs], [data for _, data in pairs]
 
 
 def _made(
-    network: nn.Module | Joined,
-    data: Any,
+    networks: Sequence[nn.Module | Joined],
+    modules: Sequence[Any],
     *,
     activation: str = "auto",
     columns: Sequence[str] | None = None,
     call: Call | None = None,
     reveal_empty: bool = False,
     float32: bool = False,
+    average: bool = False,
     num_events: int,
 ) -> tuple[bytes, Manifest, Parity]:
     """Make the graph, and what is known of it."""
-    lists = next(iter(layout_of(data.data, data.specs).by_object), None)
+    first = modules[0]
+    lists = next(iter(layout_of(first.data, first.specs).by_object), None)
     if reveal_empty and lists is not None:
         raise BundleError(f"reveal_empty: {lists!r} is jagged, without a padded object to show; export without it")
-    real = parity.real_events(data.data, data.specs, num_events)
-    edges = parity.edge_events(real, data.data, longest=_longest(data))
+    folds = signature.fold_rule(first.data, average=average) if len(networks) > 1 else None
+    served = signature.with_fold(first.data, folds)
+    real = _real_events(modules, served, num_events)
+    edges = parity.edge_events(real, served, longest=_longest(first))
     compared = concatenate([real, edges])
+    models = [_known_as(network) for network in networks]
+    if isinstance(models[0], Joined):
+        if folds is not None:
+            raise BundleError("folds: models that have graphs of their own don't go into one bundle; export each alone")
+        return _made_of(models[0], first, real, edges, columns=columns, float32=float32)
+    trained = [unwrapped(cast("nn.Module", network)) for network in networks]
+    for network in trained:
+        refuse(network)
+    with ExitStack() as held:
+        dtypes = [held.enter_context(computing(network)) for network in trained]
+        tried = [
+            _tried(network, data, compared, dtype, activation=activation, columns=columns, call=call)
+            for network, data, dtype in zip(trained, modules, dtypes, strict=True)
+        ]
+        drafts = [
+            signature.draft(
+                one.data.data, one.data.specs, real, columns=one.columns, targets=one.targets,
+                is_fixed=not all(other.is_elastic for other in tried), float32=float32,
+                cut_columns=parity.cut_columns(first.data, first.specs), folds=folds,
+            )
+            for one in tried
+        ]  # fmt: skip
+        members = [
+            _deployed(
+                one.network, one.call, one.data, draft, activation=one.activation, dtype=one.dtype,
+                reveal_empty=reveal_empty, finish=one.finish,
+            )
+            for one, draft in zip(tried, drafts, strict=True)
+        ]  # fmt: skip
+        draft = drafts[0] if folds is None else signature.of_folds(drafts)
+        whole, expected = _joined(members, [one.batch for one in tried], draft, compared)
+        known = expected.detach().cpu().numpy()
+        _check_finite(known, edges.num_events)
+        graph = _convert(whole, draft, Assembler(draft)(edges))
+    spreads = [abs(1.0 / first.targets[n].factor) if n in first.targets else 1.0 for n in tried[0].targets]
+    return graph, draft, _parity(graph, draft, compared, known, num_real=real.num_events, spreads=spreads)
+
+
+def _known_as(network: nn.Module | Joined) -> nn.Module | Joined:
+    """Return the model that stands for a network in a graph: itself, unless it says otherwise."""
     known_as: Any = getattr(network, "joined_model", lambda: network)
-    model = known_as()
-    if isinstance(model, Joined):
-        return _made_of(model, data, real, edges, columns=columns, float32=float32)
-    network = unwrapped(cast("nn.Module", network))
-    refuse(network)
-    with computing(network) as dtype:
-        batch = in_type(_as_tensors(parity.training_batch(data.data, data.specs, compared), network), dtype)
-        call = call or call_of(network, list(batch))
-        outputs = _called(network, call, batch, num_events=compared.num_events)
-        finish, targets = _predicting(network, data)
-        kind = "none" if finish else activation_of(activation, outputs, len(data.classes))
-        names = _columns(columns, outputs if finish is None else finish(outputs).get(SCORES), data.classes)
-        is_fixed = not _is_elastic(network, call, batch, layout_of(data.data, data.specs))
-        draft = signature.draft(
-            data.data, data.specs, real, columns=names, targets=targets, is_fixed=is_fixed, float32=float32,
-            cut_columns=parity.cut_columns(data.data, data.specs),
-        )  # fmt: skip
-        deployed = _deployed(
-            network, call, data, draft, activation=kind, dtype=dtype, reveal_empty=reveal_empty, finish=finish
-        )
-        expected = deployed.scores(batch).detach().cpu().numpy()
-        _check_finite(expected, edges.num_events)
-        graph = _convert(deployed, draft, Assembler(draft)(edges))
-    spreads = [abs(1.0 / data.targets[name].factor) if name in data.targets else 1.0 for name in targets]
-    return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
+    return cast("nn.Module | Joined", known_as())
+
+
+def _real_events(modules: Sequence[Any], served: DataConfig, num_events: int) -> Table:
+    """Read some events of the test part of each module."""
+    names, share = feature_branches(served), -(-num_events // len(modules))
+    return concatenate([parity.real_events(data.data, data.specs, share, names) for data in modules])
+
+
+def _joined(
+    members: Sequence[Deployed], batches: Sequence[dict[str, Tensor]], draft: Manifest, compared: Table
+) -> tuple[nn.Module, Tensor]:
+    """Put networks into one module where there are several; give it with what it says of the compared events.
+
+    Parameters
+    ----------
+    members, batches : of each network, itself and the events as training makes them
+    draft : says how a network is chosen
+    compared : the events
+    """
+    if draft.folds is None:
+        return members[0], members[0].scores(batches[0])
+    feature, fold = draft.folds.feature, None
+    if feature:  # as a server computes it
+        values = Assembler(draft)(compared)[feature]
+        fold = torch.from_numpy(values).to(_device_of(members[0]))
+    whole = DeployedFolds(members, chooses=bool(feature))
+    return whole, whole.scores(batches, fold)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Tried:
+    """A network that was tried on events, and what was found out about it.
+
+    Parameters
+    ----------
+    batch : the events as training makes them
+    call : how it takes them
+    dtype : of the numbers that it takes
+    activation, finish : what makes scores of its outputs
+    columns, targets : names of what it gives
+    is_elastic : whether its outputs stay the same when places without an object are cut off
+    """
+
+    network: nn.Module
+    data: Any
+    batch: dict[str, Tensor]
+    call: Call
+    dtype: torch.dtype
+    activation: str
+    finish: Finish | None
+    columns: tuple[str, ...]
+    targets: tuple[str, ...]
+    is_elastic: bool
+
+
+def _tried(
+    network: nn.Module,
+    data: Any,
+    compared: Table,
+    dtype: torch.dtype,
+    *,
+    activation: str,
+    columns: Sequence[str] | None,
+    call: Call | None,
+) -> _Tried:
+    """Try a network on events.
+
+    Parameters
+    ----------
+    network, data : as :func:`export` takes them
+    compared : the events
+    dtype : of the numbers that it takes
+    activation, columns, call : as :func:`export` takes them
+    """
+    batch = in_type(_as_tensors(parity.training_batch(data.data, data.specs, compared), network), dtype)
+    call = call or call_of(network, list(batch))
+    outputs = _called(network, call, batch, num_events=compared.num_events)
+    finish, targets = _predicting(network, data)
+    return _Tried(
+        network=network,
+        data=data,
+        batch=batch,
+        call=call,
+        dtype=dtype,
+        activation="none" if finish else activation_of(activation, outputs, len(data.classes)),
+        finish=finish,
+        columns=_columns(columns, outputs if finish is None else finish(outputs).get(SCORES), data.classes),
+        targets=targets,
+        is_elastic=_is_elastic(network, call, batch, layout_of(data.data, data.specs)),
+    )
 
 
 def _made_of(
@@ -285,7 +418,7 @@ def _deployed(
         network,
         call,
         layout=layout_of(data.data, data.specs),
-        specs=draft.inputs,
+        specs=[spec for spec in draft.inputs if draft.folds is None or spec.name != draft.folds.feature],
         transforms=transforms_of(data.data, data.specs),
         missing=data.data.missing,
         derived=data.data.derived,
@@ -381,7 +514,7 @@ def _check_finite(scores: Scores, num_edges: int) -> None:
         )
 
 
-def _convert(deployed: Deployed, draft: Manifest, example: Tensors) -> bytes:
+def _convert(deployed: nn.Module, draft: Manifest, example: Tensors) -> bytes:
     """Make the graph, without what it need not tell: file paths, names of the author's code."""
     return _finished(_program(deployed, draft, example, outputs=[o.name for o in draft.outputs]), draft)
 
@@ -430,15 +563,17 @@ def _finished(graph: Any, draft: Manifest) -> bytes:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hush the exporter, which prints its progress and warns of packages that are not there."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in EXPORTERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _strip(message: Any) -> None:

@@ -42,6 +42,7 @@ SCORES, REGRESSION = "scores", "regression"  # kinds of outputs, and the names t
 BATCHING = ("events", "none")
 MAX_RANK = 32
 KINDS = ("flat", "fixed", "jagged")
+EXPRESSION, AVERAGE = "expression", "average"  # how a graph of several folds chooses
 DEPTH = 50  # of lists and objects in a manifest
 _REMEDY = "export the model again"
 
@@ -240,6 +241,28 @@ class Scaled:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FoldRule:
+    """Which of the networks in a graph scores an event.
+
+    Parameters
+    ----------
+    count : of the networks, each of which was trained without the events of one fold
+    by : expression with one whole number an event, of which the remainder by ``count`` is the fold; ``None`` where a
+        hash of file and entry dealt the events, which no graph can know
+    rule : ``expression``: the network that did not see the events of that fold, the mean of all where the fold is
+        missing; ``average``: the mean of all for every event
+    feature : the input that holds the number of the fold, NaN where it is missing; empty where there is none
+    scaling : of each network, as :attr:`Manifest.scaling`
+    """
+
+    count: int
+    by: str | None = None
+    rule: str = AVERAGE
+    feature: str = ""
+    scaling: tuple[Mapping[str, Scaled], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """What is known of an exported model.
 
@@ -251,7 +274,9 @@ class Manifest:
     features : the options of :class:`rootdata.options.data.DataConfig` that turn branches into features
     selection : which events the network was trained on
     computed : expressions, each after those that it needs
-    scaling : feature name to what the graph does to it; inside the graph, so that nobody else need
+    scaling : feature name to what the graph does to it; inside the graph, so that nobody else need; ``None`` where the
+        networks of folds have each their own
+    folds : which of several networks scores an event; ``None`` where there is one
     rules : in words, what the options of ``features`` mean: what is missing, how objects are cut, sorted and padded
     ranges : feature name to what training events looked like
     metrics : of the test events
@@ -286,6 +311,7 @@ class Manifest:
     description: str = ""
     created: str = ""
     batching: str = "events"
+    folds: FoldRule | None = None
     schema: int = SCHEMA
 
     @property
@@ -337,7 +363,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return dataclasses.asdict(self) | {"outputs": [output.to_dict() for output in self.outputs]}
+        plain = dataclasses.asdict(self) | {"outputs": [output.to_dict() for output in self.outputs]}
+        return {name: value for name, value in plain.items() if name != "folds" or value is not None}
 
     @classmethod
     def from_dict(cls, plain: Any) -> Self:

@@ -26,7 +26,7 @@ OVERFULL = 3  # objects more than there is room for
 BENT = 8  # real events that are bent in each way
 
 
-def real_events(config: DataConfig, specs: Specs, num_events: int) -> Table:
+def real_events(config: DataConfig, specs: Specs, num_events: int, names: Sequence[str] | None = None) -> Table:
     """Read some events of every sample, of the test part where there is one, else of validation or training.
 
     Parameters
@@ -34,16 +34,15 @@ def real_events(config: DataConfig, specs: Specs, num_events: int) -> Table:
     config : of the data that the network was trained on
     specs : of the same data; say in which blocks events pass the cuts
     num_events : at most, over all samples
+    names : of branches; by default those that features are made of
 
     Returns
     -------
-    the branches that features are made of; at most ``num_events`` events
+    these branches of at most ``num_events`` events
     """
     part = next((p for p in reversed(PARTS) if specs.num_events(p)), "train")
-    recipe, names = (
-        Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index(part)),
-        selection.feature_branches(config),
-    )
+    recipe = Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index(part))
+    names = selection.feature_branches(config) if names is None else names
     reader, share = EventReader(recipe), -(-num_events // len(config.samples))
     try:
         tables = [_read(reader, numbers, names, share) for numbers in _blocks(recipe).values()]

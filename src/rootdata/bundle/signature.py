@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +12,12 @@ import numpy as np
 
 from rootdata.bundle.manifest import (
     EVENTS,
+    EXPRESSION,
     REGRESSION,
     SCORES,
     BranchSpec,
     Computed,
+    FoldRule,
     Manifest,
     OutputSpec,
     Range,
@@ -69,6 +73,7 @@ def draft(
     is_fixed: bool = False,
     float32: bool = False,
     cut_columns: Mapping[str, Column] | None = None,
+    folds: FoldRule | None = None,
 ) -> Manifest:
     """Describe the graph of a network that is trained on this data, still without the graph.
 
@@ -82,6 +87,7 @@ def draft(
     is_fixed : whether collections always have their full length; they do where a layout does not mask objects
     float32 : let all features travel as float32
     cut_columns : branches that only cuts on events need, of some events, which show the number types
+    folds : how the graph chooses, where it holds the networks of several folds
 
     Raises
     ------
@@ -105,20 +111,96 @@ def draft(
         axis = c.name if is_elastic else c.length
         inputs += _inputs(c.name, {b: held[b] for b in c.branches}, axis)
         inputs.append(TensorSpec(name=f"{c.name}_mask", dtype="float32", shape=(EVENTS, axis), collection=c.name))
+    if folds is not None and folds.feature:
+        kind = "float32" if float32 else "float64"  # which both hold it, and NaN where it is missing
+        inputs.append(TensorSpec(name=folds.feature, dtype=kind, shape=(EVENTS, 1), features=(folds.feature,)))
     _check_names([t.name for t in inputs])
+    served = with_fold(config, folds)
     return Manifest(
         sha256="",
         size=0,
         inputs=tuple(inputs),
         outputs=_outputs(config, columns, targets),
         branches=_branches(config, table),
-        features=_options(config, layout),
+        features=_options(served, layout),
         selection=_selection(config, specs, table, cut_columns or {}),
-        computed=_computed(config, table),
+        computed=_computed(served, table),
         scaling=scaling,
+        folds=folds,
         rules=RULES | _taken(config) | (NUMBERED if ENTRY in {*table.columns, *(cut_columns or {})} else {}),
         ranges=_ranges(specs),
     )
+
+
+def fold_rule(config: DataConfig, *, average: bool = False) -> FoldRule | None:
+    """Say how a graph of several folds chooses; ``None`` where the data has no folds.
+
+    Parameters
+    ----------
+    config : of the data
+    average : give the mean of all networks for every event, as for folds by a hash
+    """
+    if config.folds is None:
+        return None
+    if config.folds.by is None or average:
+        return FoldRule(count=config.folds.count, by=config.folds.by)
+    taken = {*config.features, *config.derived, *(c.name for c in config.jagged), *selection.feature_branches(config)}
+    taken |= set(selection.branches_of(config.folds.by, config))
+    feature = next(name for name in (f"fold{'_' * n}" for n in itertools.count()) if name not in taken)
+    return FoldRule(count=config.folds.count, by=config.folds.by, rule=EXPRESSION, feature=feature)
+
+
+def of_folds(drafts: Sequence[Manifest]) -> Manifest:
+    """Describe the graph of the networks of all folds, of which each was described alone.
+
+    Raises
+    ------
+    BundleError
+        Where one takes or gives something else than the others.
+    """
+    first = drafts[0]
+    for number, draft in enumerate(drafts):
+        if (draft.inputs, draft.outputs) != (first.inputs, first.outputs):
+            raise BundleError(
+                f"folds: the network of fold {number} takes {[list(t.shape) for t in draft.inputs]}, that of fold 0 "
+                f"{[list(t.shape) for t in first.inputs]}; train all folds with the same options"
+            )
+    if first.folds is None or first.selection is None:
+        return first
+    return dataclasses.replace(
+        first,
+        scaling=None,
+        folds=dataclasses.replace(first.folds, scaling=tuple(draft.scaling or {} for draft in drafts)),
+        ranges=_widest([draft.ranges for draft in drafts]),
+        selection=dataclasses.replace(first.selection, split={}),  # each network has its own: see `folds`
+    )
+
+
+def _widest(ranges: Sequence[Mapping[str, Range]]) -> dict[str, Range]:
+    """Join the ranges of the folds' training events, each of which is that of most events."""
+    names = dict.fromkeys(name for one in ranges for name in one)
+    return {name: _joined([one[name] for one in ranges if name in one]) for name in names}
+
+
+def _joined(ranges: Sequence[Range]) -> Range:
+    def mean(what: str) -> float:
+        return float(np.mean([getattr(one, what) for one in ranges]))
+
+    return Range(
+        low=min(one.low for one in ranges),
+        high=max(one.high for one in ranges),
+        mean=mean("mean"),
+        std=mean("std"),
+        missing=mean("missing"),
+    )
+
+
+def with_fold(config: DataConfig, folds: FoldRule | None) -> DataConfig:
+    """Let the number of the fold be one more flat feature, where a graph takes it."""
+    if folds is None or not folds.feature or config.folds is None:
+        return config
+    derived = {**config.derived, folds.feature: str(config.folds.expression)}
+    return dataclasses.replace(config, flat=(*config.flat, folds.feature), derived=derived)
 
 
 def _outputs(config: DataConfig, columns: Sequence[str], targets: Sequence[str]) -> tuple[OutputSpec, ...]:

@@ -255,12 +255,36 @@ def select(
         weight=_weights(config.weight, sample, columns, keep, block),
         flat=_flat(config, columns, keep, block, given=given),
         objects={c.name: _objects(c, columns, keep, block) for c in config.jagged},
-        before=np.bincount(parts, minlength=split.UNKNOWN + 1)[: len(PARTS)],
+        before=_before(parts),
         targets={t.name: _target(t, columns, keep, block) for t in config.targets},
         observers={o.name: _observer(o, columns, keep, block) for o in config.observers},
         variations={name: _weights(w, sample, columns, keep, block) for name, w in config.variations.items()},
         reweighted=reweighted,
     )
+
+
+def dealt(events: Events, config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> Events:
+    """Deal the selected events of a block to the parts of another split, each of which has a part for every event.
+
+    Parameters
+    ----------
+    events : of all parts
+    config : with the other split, and otherwise the same
+    raw, block : as :func:`select` took them
+    """
+    parts = _parts(config, _ColumnsOnUse(config, raw, block), block)
+    return dataclasses.replace(events, part=parts[events.entry - block.start], before=_before(parts))
+
+
+def _parts(config: DataConfig, columns: Mapping[str, Any], block: Block) -> split.Parts:
+    return split.assign(
+        config.split, columns, location=block.location, start=block.start, stop=block.stop,
+        num_entries=block.num_entries,
+    )  # fmt: skip
+
+
+def _before(parts: split.Parts) -> Ints:
+    return np.bincount(parts, minlength=split.UNKNOWN + 1)[: len(PARTS)]
 
 
 def sum_over_entries(text: str, config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> float:
@@ -354,13 +378,6 @@ def parts_of(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> spl
     block : where the columns come from
     """
     return _parts(config, _ColumnsOnUse(config, raw, block), block)
-
-
-def _parts(config: DataConfig, columns: _ColumnsOnUse, block: Block) -> split.Parts:
-    return split.assign(
-        config.split, columns, location=block.location, start=block.start, stop=block.stop,
-        num_entries=block.num_entries,
-    )  # fmt: skip
 
 
 def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:

@@ -56,8 +56,9 @@ def assign(
         # (entry + 1/2) / n lies between the bounds for just round(share * n) entries
         return _by_share(split, (entries + 0.5) / max(1, num_entries))
     if split.by == "hash":
-        return _by_share(split, uniform(entries, location))
-    return _by_value(split, columns, len(entries), location)
+        position = uniform(entries, location)
+        return _by_share(split, position) if split.folds is None else _by_value(split, _folds(position, split.folds))
+    return _by_value(split, _numbers(split, columns, len(entries), location))
 
 
 def place_of(split: Split, path: str) -> str:
@@ -93,14 +94,24 @@ def _by_share(split: Split, position: npt.NDArray[np.float64]) -> Parts:
     return np.searchsorted(bounds, position, side="right").astype(np.uint8)
 
 
-def _by_value(split: Split, columns: Mapping[str, Any], num_events: int, location: Location) -> Parts:
+def _folds(position: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    return (position * count).astype(np.int64)
+
+
+def _numbers(
+    split: Split, columns: Mapping[str, Any], num_events: int, location: Location
+) -> npt.NDArray[Any] | Masked:
     values = parse(split.by, where="split.by").evaluate(columns, num_events=num_events)
-    if not isinstance(values, np.ndarray | Masked) or values.dtype.kind not in "iub":
+    if not isinstance(values, np.ndarray | Masked) or values.ndim != 1 or values.dtype.kind not in "iub":
         raise DataError(
             f"split by {split.by!r}: expected one whole number an event ({location.path}); use `//` and `%`"
         )
-    parts = np.full(num_events, NO_PART, np.uint8)
-    claimed = np.zeros(num_events, bool)
+    return values
+
+
+def _by_value(split: Split, values: npt.NDArray[Any] | Masked) -> Parts:
+    parts = np.full(len(values), NO_PART, np.uint8)
+    claimed = np.zeros(len(values), bool)
     rest = NO_PART
     for i, part in enumerate(PARTS):
         wanted = getattr(split, part)

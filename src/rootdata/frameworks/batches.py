@@ -21,6 +21,9 @@ Inputs = dict[str, Array]
 Triple = tuple[Inputs, Array, Array]
 """Input tensors by name, what is to be learnt, and the weights of the events."""
 
+Rows = tuple[Array, Array, Array]
+"""Inputs (events, columns) of the vector layout, what is to be learnt, and the weights of the events."""
+
 TRUTHS = ("label", TARGETS)
 
 
@@ -104,6 +107,11 @@ class Batches:
         self.epoch += 1
         return self.triples(epoch)
 
+    def rows(self, epoch: int = 0, *, missing: float = np.nan) -> Iterator[Rows]:
+        """Yield the batches of a given epoch for what knows no masks: rows, truth and weights, see :func:`rows_of`."""
+        for inputs, truth, weight in self.triples(epoch):
+            yield rows_of(inputs, missing=missing), truth, weight
+
     def table(self, epoch: int = 0) -> tuple[Array, Array, Array]:
         """Return all events of an epoch at once, of the vector layout: inputs (n, columns), truth (n,), weights (n,).
 
@@ -114,8 +122,7 @@ class Batches:
         ConfigError
             For another layout.
         """
-        parts = [(rows_of(inputs), truth, weight) for inputs, truth, weight in self.triples(epoch)]
-        x, y, w = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        x, y, w = (np.concatenate(columns) for columns in zip(*self.rows(epoch), strict=True))
         return x, y, w
 
 

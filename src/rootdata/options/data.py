@@ -22,6 +22,7 @@ T = TypeVar("T")
 PARTS = ("train", "val", "test")
 TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores", "targets")  # in batches, and in exported graphs
 ON_BAD_FILE = ("error", "skip")
+FEWEST_FOLDS = 3
 
 TARGETS = "targets"  # key of a batch
 OBSERVED = "observers/"  # what the keys of a batch with observers begin with
@@ -439,29 +440,39 @@ class Split:
     by : ``"hash"`` (of file and entry), ``"entries"`` (ranges of every file), ``"files"``, or an integer expression
     train, val, test : a share in [0, 1], or for an expression the values that belong to the part (``None``: all
         others), or for files the patterns of their paths
+    folds : how many there are of the hash, where it deals to folds: the parts have their numbers then
     """
 
     by: str
     train: Any
     val: Any
     test: Any
+    folds: int | None = option(values.positive, None, is_silent=True)
 
 
 def _split(value: Any, where: str) -> Split:
     if isinstance(value, Split):
         value = dataclasses.asdict(value)
     table = dict(values.mapping(value, where, "{'train': 0.64, 'val': 0.16, 'test': 0.2}"))
-    values.reject_unknown(table, ["by", *PARTS], where=where)
+    values.reject_unknown(table, ["by", "folds", *PARTS], where=where)
     parts = {p: table.get(p) for p in PARTS}
     by = table.get("by")
+    if table.get("folds") is not None:  # as a fold of the hash is described
+        return dataclasses.replace(
+            _dealt("hash", _split_values(parts, where)), folds=_fold_count(table["folds"], f"{where}.folds")
+        )
     if by is None:
         by = "files" if any(isinstance(v, (str, list, tuple)) for v in parts.values()) else "hash"
     if by == "files":
-        return Split(by="files", **{p: values.names(v, f"{where}.{p}") for p, v in parts.items()})
+        return _dealt("files", {p: values.names(v, f"{where}.{p}") for p, v in parts.items()})
     if values.typed(by, str, f"{where}.by") in {"hash", "entries"}:
-        return Split(by=by, **_shares(parts, where))
+        return _dealt(by, _shares(parts, where))
     parse_expression(by, where=f"{where}.by")
-    return Split(by=by, **_split_values(parts, where))
+    return _dealt(by, _split_values(parts, where))
+
+
+def _dealt(by: str, parts: Mapping[str, Any]) -> Split:
+    return Split(by=by, train=parts["train"], val=parts["val"], test=parts["test"])
 
 
 def _shares(parts: Mapping[str, Any], where: str) -> dict[str, float]:
@@ -483,6 +494,75 @@ def _split_values(parts: Mapping[str, Any], where: str) -> dict[str, tuple[int, 
     if twice:
         raise ConfigError(f"{where}: the value {twice[0]} is in two parts; each value belongs to one part")
     return given
+
+
+# Folds
+
+
+def _fold_count(value: Any, where: str) -> int:
+    if values.integer(value, where) < FEWEST_FOLDS:
+        raise ConfigError(
+            f"{where}: got {value}; expected {FEWEST_FOLDS} or more: one tests the network, the next one validates "
+            "it, and it is trained on the others"
+        )
+    return int(value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Folds:
+    """How events are dealt to folds, each of which is tested by a network that is trained without it.
+
+    Parameters
+    ----------
+    count : of the folds, 3 or more
+    by : expression with one whole number an event, of which the remainder by ``count`` is the fold; by default a hash
+        of file and entry
+    """
+
+    count: int = option(_fold_count)
+    by: str | None = option(_expression, None)
+
+    @property
+    def expression(self) -> str | None:
+        """The number of the fold, 0 to ``count - 1``, as an expression; ``None`` where the hash decides."""
+        return None if self.by is None else f"({self.by}) % {self.count}"
+
+    def split(self, fold: int) -> Split:
+        """Say which events belong to train, val and test where a fold is tested."""
+        is_hashed = self.expression is None
+        return Split(
+            by=self.expression or "hash",
+            train=None,
+            val=((fold + 1) % self.count,),
+            test=(fold,),
+            folds=self.count if is_hashed else None,
+        )
+
+    def lack(self, fold: int, part: str, what: str) -> str:
+        """Say that a part has no events of some kind where a fold is tested, and what would help.
+
+        Parameters
+        ----------
+        fold : that is tested
+        part : ``train``, ``val`` or ``test``
+        what : that it lacks, such as ``events``
+        """
+        own = {"test": f"fold {fold}", "val": f"fold {(fold + 1) % self.count}"}
+        by = "the hash of file and entry" if self.by is None else repr(self.by)
+        return (
+            f"folds: {own.get(part, f'the training part of fold {fold}')} has no {what}; take fewer than {self.count}, "
+            f"or another expression than {by}"
+        )
+
+
+def parse_folds(value: Any, where: str) -> Folds | None:
+    """Check how events are dealt to folds; ``None`` stands for no folds."""
+    if value is None or isinstance(value, Folds):
+        return value
+    plain = value if isinstance(value, Mapping) else {"count": value}
+    if "count" not in plain:
+        raise ConfigError(f"{where}: got {dict(plain)!r}; expected how many, such as 5 or {{count: 5, by: event % 5}}")
+    return typed.parse(Folds, plain, where=where, prefix=f"{where}.")
 
 
 # All of it
@@ -562,6 +642,9 @@ class DataConfig:
     split : shares ``{"train": 0.64, "val": 0.16, "test": 0.2}``, by a hash of file and entry, or with
         ``"by": "entries"`` by ranges of every file; values of an expression,
         ``{"by": "event % 5", "val": [3], "test": [4]}``; or patterns of files, ``{"train": ["*_A.root"], "val": ...}``
+    folds : in place of ``split``: how many folds, dealt by a hash of file and entry, or by the remainder of a whole
+        number, ``{"count": 5, "by": "event"}``
+    fold : number of the one that is tested, from 0; the next one validates, all others train
     """
 
     samples: tuple[Sample, ...] = option(_samples, takes=Mapping[str, Any], decides=("specs",))
@@ -615,6 +698,10 @@ class DataConfig:
         is_optional=True,
         decides=("specs",),
     )
+    folds: Folds | None = option(
+        parse_folds, None, takes=int | Mapping[str, Any] | None, decides=()
+    )  # the split decides
+    fold: int | None = option(values.natural, None, is_optional=True, decides=())
 
     def scaling_of(self, column: str) -> Scaling:
         """Return the scaling of a column: its own, that of its fixed-size branch, or the default one."""
@@ -703,6 +790,14 @@ class DataConfig:
         """Return the luminosity, in fb^-1, that a sample is weighted to."""
         return self.luminosity if sample.luminosity is None else sample.luminosity
 
+    @property
+    def every_fold(self) -> tuple[DataConfig, ...]:
+        """The same with each of the folds in turn tested; this one alone where there are none."""
+        if self.folds is None:
+            return (self,)
+        folds = range(self.folds.count)
+        return tuple(dataclasses.replace(self, fold=fold, split=self.folds.split(fold)) for fold in folds)
+
     def without_features(self) -> DataConfig:
         """Return what decides which events there are, without what is known of each."""
         return dataclasses.replace(self, flat=(), jagged=(), targets=(), observers=(), parameters=(), weights=None)
@@ -745,7 +840,34 @@ def parse_data(plain: Mapping[str, Any], *, where: str = "the data options") -> 
         _check_labels(config.samples, config.classes)
     weighting.check_reference(config.reweight, classes=config.classes, samples=[s.name for s in config.samples])
     _check_normalisation(config)
-    return _with_nominal(config)
+    return _with_fold(_with_nominal(config), has_split=plain.get("split") is not None)
+
+
+def _with_fold(config: DataConfig, *, has_split: bool) -> DataConfig:
+    """Let the number of the fold say which events belong to which part."""
+    folds, fold = config.folds, config.fold
+    if folds is None:
+        if fold is not None:
+            raise ConfigError(f"fold: got {fold} without `folds`; say how many there are, as folds=5")
+        return config
+    if has_split:
+        raise ConfigError(
+            "split: given beside `folds`, which say by themselves what is trained and tested; set it to null"
+        )
+    last = folds.count - 1
+    if fold is None:
+        raise ConfigError(
+            f"folds: got {folds.count}, and no `fold`; name the one that is tested, fold=0 to fold={last}, or train "
+            "all of them: python train.py experiment=kfold"
+        )
+    if fold > last:
+        raise ConfigError(f"fold: got {fold}; of {folds.count} folds there are 0 to {last}")
+    loose = next((c.name for c in config.jagged if c.length == "auto" and not config.keeps_all(c)), None)
+    if loose is not None:
+        raise ConfigError(
+            f"jagged.{loose}.length: auto is learnt from training events, and would differ between folds; give a number"
+        )
+    return dataclasses.replace(config, split=folds.split(fold))
 
 
 def _with_nominal(config: DataConfig) -> DataConfig:

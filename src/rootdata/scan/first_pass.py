@@ -61,7 +61,30 @@ def scan(
     store: Store | None = None,
     scheduler: str | Executor | None = None,
 ) -> tuple[Specs, BasketIndex]:
-    """Read every file once.
+    """Read every file once, and return the specs of a configuration, where a fold is tested those of that one.
+
+    Parameters
+    ----------
+    config, files, states, progress, workers, read, store, scheduler : as :func:`scan_folds` takes them
+    """
+    every, index = scan_folds(
+        config, files, states, progress=progress, workers=workers, read=read, store=store, scheduler=scheduler
+    )
+    return every[config.fold or 0], index
+
+
+def scan_folds(
+    config: DataConfig,
+    files: Sequence[tuple[int, Location]],
+    states: Sequence[State] | None = None,
+    *,
+    progress: ProgressReport | None = None,
+    workers: int | None = None,
+    read: ReadConfig = ReadConfig(),
+    store: Store | None = None,
+    scheduler: str | Executor | None = None,
+) -> tuple[list[Specs], BasketIndex]:
+    """Read every file once, for all folds where there are any.
 
     Parameters
     ----------
@@ -76,7 +99,7 @@ def scan(
 
     Returns
     -------
-    the specs, and where the baskets of small files lie
+    the specs where each fold in turn is tested, or the only ones; and where the baskets of small files lie
 
     Raises
     ------
@@ -91,25 +114,39 @@ def scan(
         good = [file for file in read_files if isinstance(file, _Good)]
         # A tree that was not named is known by now: it may be one that another path names.
         check_owners(config, [(file.sample, file.described.file.location) for file in good])
-        specs = _merge(config, good)
-        check_complete(specs, config)
-        specs = weighed(
-            config, specs, _spread(config, good), submit=runner.submit, together=runner.files, portion=runner.blocks
-        )
+        every = [_of_all(one, [_of_fold(file, n) for file in good], runner) for n, one in enumerate(config.every_fold)]
     _check_unchanged(files, states, good)
     skipped = tuple(
         SkippedFile(path=where.path, sample=i, reason=str(file.error), position=position, size=states[position].size)
         for position, ((i, where), file) in enumerate(zip(files, read_files, strict=True))
         if isinstance(file, Rejected)
     )
-    specs = dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, states), skipped=skipped)
+    every = [
+        dataclasses.replace(specs, fingerprint=fingerprint(specs.key, files, states), skipped=skipped)
+        for specs in every
+    ]
     index = BasketIndex()
     for file in good:
         if file.described.baskets is not None:
             index.add(
                 (file.described.file.location.path, str(file.described.file.location.tree)), file.described.baskets
             )
-    return specs, index
+    return every, index
+
+
+def _of_all(config: DataConfig, files: Sequence[_Good], runner: _TaskRunner) -> Specs:
+    """Put together what all files told, and weigh it."""
+    specs = _merge(config, files)
+    check_complete(specs, config)
+    return weighed(
+        config, specs, _spread(config, files), submit=runner.submit, together=runner.files, portion=runner.blocks
+    )
+
+
+def _of_fold(file: _Good, number: int) -> _Good:
+    """Take what a file's blocks told of a fold; all of it where there are none."""
+    measured = tuple(block.folds[number] if block.folds else block for block in file.measured)
+    return dataclasses.replace(file, measured=measured)
 
 
 def _check_unchanged(files: Sequence[tuple[int, Location]], states: Sequence[State], good: Sequence[_Good]) -> None:

@@ -21,7 +21,7 @@ from rootdata.options.data import DataConfig, Split
 from rootdata.options.parsed import Options
 from rootdata.options.read import ReadConfig
 from rootdata.scan.executors import Executor
-from rootdata.scan.first_pass import scan
+from rootdata.scan.first_pass import scan_folds
 from rootdata.scan.progress_bar import bar
 from rootdata.scan.renaming import renamed
 from rootdata.scan.scanned import Scanned, check_elements
@@ -92,14 +92,17 @@ def specs_for(
     path = cache_folder.specs_path(fingerprint(key_of(config), files, states))
     specs = _cached(path, read)
     if specs is None:
-        with cache_folder.alone(path):  # the ranks of a training may ask all at once
+        first = cache_folder.specs_path(fingerprint(key_of(config.every_fold[0]), files, states))
+        with cache_folder.alone(first):  # the ranks of a training, and those of all folds, may ask all at once
             specs = _cached(path, read)
             if specs is None:
                 with bar("first pass", show=progress) as reporter:
-                    specs, index = scan(
+                    every, index = scan_folds(
                         config, files, states, progress=reporter, read=read, store=store, scheduler=scheduler
                     )
-                _keep(specs, index, path, config.split)
+                for one in every:
+                    _keep(one, index, cache_folder.specs_path(one.fingerprint), config.split)
+                specs = every[config.fold or 0]
     _warn_of_skipped(specs)
     return _at_home(specs, files)
 

@@ -363,7 +363,7 @@ def check_complete(specs: Specs, config: DataConfig) -> None:
     Raises
     ------
     DataError
-        For a sample that a cut emptied, or a part of the split with nothing in it.
+        For a sample that a cut emptied, a part of the split with nothing in it, or a fold without events of a class.
     """
     for i, sample in enumerate(config.samples):
         files = [f for f in specs.files if f.sample == i]
@@ -374,6 +374,7 @@ def check_complete(specs: Specs, config: DataConfig) -> None:
                 f"sample {sample.name!r}: none of its {entries} entries in {len(files)} files is selected ({cuts}, "
                 f"split by {config.split.by!r}); loosen the cut or remove the sample"
             )
+    _check_fold(specs, config)
     for part in PARTS:
         asked = getattr(config.split, part)
         wanted = asked is None or (bool(asked) if not isinstance(asked, float) else asked > 0)
@@ -381,6 +382,19 @@ def check_complete(specs: Specs, config: DataConfig) -> None:
             raise DataError(f"split: no selected event falls to {part!r} ({asked!r}); change the split or the cuts")
 
     _check_drawn(specs, config)
+
+
+def _check_fold(specs: Specs, config: DataConfig) -> None:
+    """Refuse a fold without events, or without those of a class that others have."""
+    if config.folds is None:
+        return
+    of_parts = {part: specs.of_classes(part)[0] for part in reversed(PARTS)}
+    for part, events in of_parts.items():
+        if not specs.num_events(part):
+            raise DataError(config.folds.lack(config.fold or 0, part, "selected events"))
+        for number, name in enumerate(config.classes):
+            if not events[number] and any(other[number] for other in of_parts.values()):
+                raise DataError(config.folds.lack(config.fold or 0, part, f"events of {name!r}"))
 
 
 def _check_drawn(specs: Specs, config: DataConfig) -> None:

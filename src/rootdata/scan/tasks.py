@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from rootdata.errors import BranchError, DataError, FileError, RootDataError
 from rootdata.events.quantiles import Quantiles
-from rootdata.events.selection import Block, Events, flat_features, needed_branches, select
+from rootdata.events.selection import Block, Events, dealt, flat_features, needed_branches, select
 from rootdata.events.statistics import ColumnStats
 from rootdata.expressions.objects import Flat
 from rootdata.io.branches import Branch, check_same_kinds
@@ -50,6 +51,7 @@ class Measured:
     weights : (parts, classes + 1, 2) sum of the weights and of their sizes, of each class in each part; the last class
         is that of the events without a label
     drawn : as in :class:`rootdata.scan.specs.Specs`
+    folds : the same where each fold in turn is tested; empty where there are none
     spread : of training events of each class, and of those without a label, quantiles of the variables by which they
         are reweighted in learnt bins; empty where none are
     """
@@ -65,6 +67,7 @@ class Measured:
     targets: Mapping[str, ColumnStats]
     multiplicity: Mapping[str, tuple[int, ...]]
     drawn: Mapping[str, tuple[int, int, int]]
+    folds: tuple[Measured, ...] = ()
     spread: tuple[tuple[Quantiles | None, ...], ...] = ()
 
 
@@ -135,7 +138,12 @@ class MeasureBlocks:
             except BAD as error:
                 return Rejected(error=error)
             events = select(config, self.sample, raw, block=block)
-            found.append(_statistics(config, events, block, digest=digest(raw), full=full))
+            measured = functools.partial(_statistics, block=block, digest=digest(raw), full=full)
+            if config.folds is None:
+                found.append(measured(config, events))
+            else:
+                folds = [measured(other, dealt(events, other, raw, block=block)) for other in config.every_fold]
+                found.append(dataclasses.replace(folds[config.fold or 0], folds=tuple(folds)))
         return found
 
 
@@ -178,7 +186,7 @@ def check_suits(config: DataConfig, described: Described, kinds: Mapping[str, tu
                 )
 
 
-def _statistics(config: DataConfig, events: Events, block: Block, *, digest: str, full: bool) -> Measured:
+def _statistics(config: DataConfig, events: Events, *, block: Block, digest: str, full: bool) -> Measured:
     train = events.part == TRAIN
     rows = None if train.all() else np.flatnonzero(train)
     columns = {name: _column(config, name, values, rows) for name, values in events.flat.items()}

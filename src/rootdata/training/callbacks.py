@@ -101,24 +101,54 @@ class ScoreReport(pl.Callback):
         if not batches or not trainer.is_global_zero:
             return
         data = getattr(trainer, "datamodule", None)
-        classes, samples = getattr(data, "classes", ()), getattr(data, "sample_names", ())
-        scores = scored.collect(batches, classes=classes, sample_names=samples) if "score" in batches[0] else None
+        known = getattr(getattr(data, "data", None), "targets", ())
+        figures: dict[str, Any] = dict(logged(trainer))
+        sculpted: dict[str, sculpting.Sculpting] = {}
+        if "score" in batches[0] and (columns := decorrelated(pl_module)):
+            network: Any = pl_module
+            sculpted = sculpting.measure_all(batches, columns=columns, labels=network.decorrelation.labels)
+            figures["sculpting"] = {n: sculpted[n].divergence if n in sculpted else None for n in columns}
+        self.write(
+            batches,
+            classes=getattr(data, "classes", ()),
+            sample_names=getattr(data, "sample_names", ()),
+            targets=getattr(pl_module, "targets", ()),
+            units={target.name: target.unit for target in known if target.unit},
+            figures=figures,
+            sculpted=sculpted,
+        )
+        self.conclude(batches, trainer, pl_module)
+
+    def write(
+        self,
+        batches: Sequence[Mapping[str, NDArray[Any]]],
+        *,
+        classes: Sequence[str],
+        sample_names: Sequence[str],
+        targets: Sequence[str] = (),
+        units: Mapping[str, str] | None = None,
+        figures: Mapping[str, Any] | None = None,
+        sculpted: Mapping[str, sculpting.Sculpting] | None = None,
+    ) -> None:
+        """Report scored events, from wherever they come.
+
+        Parameters
+        ----------
+        batches : at least one, of what ``test_step`` returns
+        classes, sample_names, targets : names by number
+        units : of targets, by name
+        figures : more of them, by name
+        sculpted : how a cut changes the shape of a column, by its name
+        """
+        scores = scored.collect(batches, classes=classes, sample_names=sample_names) if "score" in batches[0] else None
         predicted = None
         if {"predictions", TARGETS} <= batches[0].keys():
-            known = getattr(getattr(data, "data", None), "targets", ())
-            units = {target.name: target.unit for target in known if target.unit}
-            predicted = responses.collect(batches, names=getattr(pl_module, "targets", ()), units=units)
+            predicted = responses.collect(batches, names=targets, units=units or {})
         self.metrics = {} if scores is None else scored.summarise(scores)
         if predicted is not None:
             self.metrics |= responses.summarise(predicted)
-        sculpted: dict[str, sculpting.Sculpting] = {}
-        if scores is not None and (columns := decorrelated(pl_module)):
-            network: Any = pl_module
-            sculpted = sculpting.measure_all(batches, columns=columns, labels=network.decorrelation.labels)
-            self.metrics["sculpting"] = {n: sculpted[n].divergence if n in sculpted else None for n in columns}
-        self.metrics = logged(trainer) | (self.metrics or counted(batches))
-        self._write(scores, predicted, sculpted)
-        self.conclude(batches, trainer, pl_module)
+        self.metrics = dict(figures or {}) | (self.metrics or counted(batches))
+        self._write(scores, predicted, sculpted or {})
 
     def conclude(
         self, batches: list[dict[str, NDArray[Any]]], trainer: pl.Trainer, pl_module: pl.LightningModule

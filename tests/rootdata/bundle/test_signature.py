@@ -89,6 +89,7 @@ def test_a_draft_takes_along_every_option_that_decides_what_an_event_becomes(sam
     assert not {"samples", "cut", "label", "weight", "split", "fraction", "scale"} & made.features.keys()
     undecided = {f.name for f in dataclasses.fields(DataConfig)} - trained.keys()
     beside = {"targets", "observers", "observe_training", "quantiles", "clip"}  # of the inputs, or silent
+    beside |= {"weights", "luminosity", "sum_of_weights", "balance", "reweight", "parameters", "folds", "fold"}
     assert undecided == {"samples", "cut", "label", "weight", "split", "fraction", "on_bad_file"} | beside
 
 

@@ -159,3 +159,53 @@ def test_large_numbers_are_compared_exactly() -> None:
     ).split
     location = Location("a.root", "Events")
     assert assign(split, columns, location=location, start=0, stop=3, num_entries=3).tolist() == [0, 1, 0]
+
+
+# Folds
+
+
+def parts_of_folds(folds, n, **how):
+    """Assign the same events with each fold in turn tested: (folds, events)."""
+    plain = {"samples": {"ttH": "ttH.root"}, "flat": ["met"], "folds": folds, "fold": 0}
+    return np.array([assigned(config.split, n, **how) for config in parse_data(plain).every_fold])
+
+
+numbers = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=40).map(lambda v: np.array(v, np.int64))
+unsigned = st.lists(st.integers(0, 2**64 - 1), max_size=40).map(lambda v: np.array(v, np.uint64))
+narrow = st.lists(st.integers(-128, 127), max_size=40).map(lambda v: np.array(v, np.int8))
+
+
+def check_folds(parts):
+    """Each event is tested by one fold, validates the one before, and trains all others."""
+    count = len(parts)
+    assert (np.sort(parts, axis=0) == np.array([0] * (count - 2) + [1, 2])[:, None]).all()
+    tested = (parts == 2).argmax(axis=0)
+    assert ((parts == 1).argmax(axis=0) == (tested - 1) % count).all()
+    return tested
+
+
+@given(numbers | unsigned | narrow, st.integers(3, 11), cuts)
+def test_folds_share_no_event_and_lose_none_whatever_the_numbers(column, count, edges):
+    for by, expected in (("event", column.tolist()), ("event // 7", [v // 7 for v in column.tolist()])):
+        parts = parts_of_folds({"count": count, "by": by}, len(column), columns={"event": column}, edges=edges)
+        assert check_folds(parts).tolist() == [v % count for v in expected]  # as Python does it, exactly
+
+
+@given(st.integers(0, 300), st.integers(3, 11), cuts)
+def test_folds_by_a_hash_share_no_event_and_lose_none(n, count, edges):
+    parts = parts_of_folds(count, n, edges=edges)
+    check_folds(parts)
+    np.testing.assert_array_equal(parts, parts_of_folds(count, n))
+
+
+def test_folds_by_a_hash_have_about_the_same_size():
+    tested = check_folds(parts_of_folds(5, 20_000))
+    assert abs(np.bincount(tested) - 4000).max() < 5 * math.sqrt(4000)
+
+
+@pytest.mark.parametrize("by", ["met", "event / 2", "Jet_pt"])
+def test_folds_of_what_is_no_whole_number_are_refused(by):
+    columns = {"met": np.ones(2), "event": np.ones(2, int), "Jet_pt": jagged_of([[1.0], []])}
+    plain = {"samples": {"ttH": "ttH.root"}, "flat": ["met"], "folds": {"count": 3, "by": by}, "fold": 0}
+    with pytest.raises(DataError, match=r"expected one whole number an event .*data/ttH_1.root"):
+        assign(parse_data(plain).split, columns, location=HERE, start=0, stop=2, num_entries=2)

@@ -454,7 +454,7 @@ def test_the_first_pass_is_not_repeated(tmp_path, write_tree, dataset, cache_fol
     path = write_tree(tmp_path / "a.root", columns_of(100, [1]), step=20)
     first = dataset(samples={"s0": {"files": str(path)}})
     assert len(list(cache_folder.rglob("*.json"))) == 1
-    monkeypatch.delattr(lookup, "scan")
+    monkeypatch.delattr(lookup, "scan_folds")
     again = dataset(samples={"s0": {"files": str(path)}}, layout="tokens", batch_size=10)
     assert again.specs == first.specs
     assert sum(len(batch["label"]) for batch in again) == again.num_events

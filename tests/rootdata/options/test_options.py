@@ -436,3 +436,43 @@ def test_missing_is_a_list_or_one_of_each_branch():
     assert with_options(missing={"met": [-1]}).missing_of("ht") == ()
     with pytest.raises(ConfigError, match=r"missing\.met: got 'x'; expected a finite number"):
         with_options(missing={"met": ["x"]})
+
+
+# Folds
+
+
+def test_the_fold_says_what_is_tested_validated_and_trained():
+    config = with_options(folds={"count": 5, "by": "event"}, fold=4)
+    assert config.split == Split(by="(event) % 5", train=None, val=(0,), test=(4,))
+    assert with_options(folds=5, fold=1).split == Split(by="hash", folds=5, train=None, val=(2,), test=(1,))
+    assert [one.fold for one in config.every_fold] == [0, 1, 2, 3, 4]
+    assert with_options().every_fold == (with_options(),)
+    assert with_options(split=with_options(folds=5, fold=1).split).split.folds == 5  # one that was parsed
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"folds": 2, "fold": 0}, "folds.count: got 2; expected 3 or more: one tests the network"),
+        ({"folds": 5.0, "fold": 0}, "folds.count: got 5.0"),
+        ({"folds": True, "fold": 0}, "folds.count: got True"),
+        ({"folds": {"by": "event"}, "fold": 0}, "expected how many, such as 5"),
+        ({"folds": {"count": 5, "bye": "event"}, "fold": 0}, "unknown option 'bye' in folds"),
+        ({"folds": 5}, "no `fold`; name the one that is tested, fold=0 to fold=4"),
+        ({"folds": 5, "fold": 5}, "fold: got 5; of 5 folds there are 0 to 4"),
+        ({"folds": 5, "fold": -1}, "fold: got -1"),
+        ({"fold": 1}, "fold: got 1 without `folds`"),
+        ({"folds": 5, "fold": 0, "split": {"train": 0.5, "test": 0.5}}, "split: given beside `folds`"),
+        ({"folds": 5, "fold": 0, "jagged": {"jets": ["Jet_pt"]}}, "jagged.jets.length: auto is learnt"),
+    ],
+)
+def test_folds_that_mean_nothing_are_refused(changes, words):
+    with pytest.raises(ConfigError) as caught:
+        with_options(**changes)
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_expression_of_folds_has_to_parse():
+    with pytest.raises(ExpressionError):
+        with_options(folds={"count": 5, "by": "event %"}, fold=0)

@@ -23,7 +23,7 @@ from rootdata.errors import BranchError, DataError, FileError
 from rootdata.io import trees
 from rootdata.location import Location
 from rootdata.options.data import PARTS, parse_data
-from rootdata.scan import specs
+from rootdata.scan import lookup, specs
 from rootdata.scan.first_pass import scan
 from rootdata.scan.lookup import specs_for
 from rootdata.scan.progress_bar import bar
@@ -67,6 +67,29 @@ def test_specs_do_not_depend_on_the_threads(several):
     texts = {json.dumps(scanned(several, workers=n).to_dict()) for n in (1, 2, 3, 7) for _ in range(3)}
     assert len(texts) == 1
     assert len(json.loads(texts.pop())["files"][0]["blocks"]) == 4
+
+
+def test_one_pass_learns_of_each_fold_what_a_pass_for_it_alone_would(several, monkeypatch, cache_folder):
+    several = {name: value for name, value in several.items() if name != "split"}
+    several["jagged"] = {"jets": {"branches": several["jagged"]["jets"]["branches"], "length": 3}}
+    alone = [
+        scanned({**several, "split": {"by": "(is_signal + event) % 3", "val": [(fold + 1) % 3], "test": [fold]}})
+        for fold in range(3)
+    ]
+    folds = {"count": 3, "by": "is_signal + event"}
+    first = specs_for(parse_data({**several, "folds": folds, "fold": 1}))
+    monkeypatch.delattr(lookup, "scan_folds")  # all are known
+    found = [specs_for(parse_data({**several, "folds": folds, "fold": fold})) for fold in range(3)]
+    assert found[1] == first
+    for one, other in zip(found, alone, strict=True):
+        assert one.columns == other.columns
+        assert (one.labels, one.weights, one.multiplicity) == (other.labels, other.weights, other.multiplicity)
+        assert [file.blocks for file in one.files] == [file.blocks for file in other.files]
+        assert [file.before for file in one.files] == [file.before for file in other.files]
+    tested = [specs.events_of("test") for specs in found]
+    assert {name: sum(t[name] for t in tested) for name in tested[0]} == {
+        name: sum(first.events_of(part)[name] for part in PARTS) for name in tested[0]
+    }
 
 
 def test_blocks_cover_every_file(several):

@@ -181,7 +181,12 @@ class FriendWriter(pl.Callback):
         self._end(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        """Remove what was written down."""
+        """Remove what was written down.
+
+        Parameters
+        ----------
+        trainer, pl_module, exception : not used: whatever ended the run
+        """
         self._rows = None
         self._held.close()
 

@@ -93,6 +93,10 @@ class FriendColumns:
             | dict(zip(self._weights, wanted.weights.values(), strict=True)),
         )
         self._has_parts = wanted.parts
+        if wanted.parts and manifest.folds is not None:
+            raise ConfigError(
+                f"parts: the model is {manifest.folds.count} networks, each with a fold for its test; leave parts out"
+            )
         fixed = (ENTRY, SELECTED, *([PART] if wanted.parts else []), *self.scores)
         check_names((*fixed, *map(plain_name, observers), *self._weights))
 

@@ -25,6 +25,8 @@ from rootdata.training.callbacks import ScoreReport, as_array, is_kept
 
 Batch = dict[str, NDArray[Any]]
 
+SHOWN = ("roc", "scores", "confusion", "responses")  # pictures that the page has, too
+
 
 class HtmlReport(ScoreReport):
     """Write what :class:`~rootdata.training.callbacks.ScoreReport` does, ``scored.npz`` and ``report.html``.
@@ -36,7 +38,8 @@ class HtmlReport(ScoreReport):
     folder : of the training, made where absent
     bins : of distributions of the score
     plots : make the report, too; without the libraries for it a warning takes its place
-    options : of :class:`~rootdata.analysis.report.config.ReportConfig`
+    style, label, energy, luminosity, background_uncertainty, working_points, training_events, importance_events,
+    shuffles, gradients : as :class:`~rootdata.analysis.report.config.ReportConfig` explains them
     """
 
     def __init__(
@@ -94,7 +97,8 @@ class HtmlReport(ScoreReport):
         self._sampled.add(batch, expected=expected, to_array=as_array)
 
     def _draw(self, figures: Mapping[str, Any]) -> None:
-        """Leave the pictures to the page."""
+        """Leave to the page what it shows."""
+        super()._draw({name: figure for name, figure in figures.items() if name not in SHOWN})
 
     def conclude(self, batches: list[Batch], trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the scored events, and make the page.
@@ -123,7 +127,7 @@ class HtmlReport(ScoreReport):
             test, classes=getattr(data, "classes", ()), samples=getattr(data, "sample_names", ()),
             targets=getattr(pl_module, "targets", ()),
         )  # fmt: skip
-        about |= {"events": checksum(test), "trained": time.strftime("%Y-%m-%d %H:%M"), **chosen_by(trainer)}
+        about |= {"events": checksum(test), "tested": time.strftime("%Y-%m-%d %H:%M"), **chosen_by(trainer)}
         train = self._training(data, trainer, pl_module) if hasattr(data, "scanned") else {}
         about["scale"] = scales_of(data, test["sample"]) if hasattr(data, "specs") else {}
         test.pop("index", None)
@@ -164,7 +168,10 @@ class HtmlReport(ScoreReport):
         if groups and ask({key: values[:1] for key, values in columns.items()}):
             found["importance"] = inputs.importance(columns, groups, ask, shuffles=self.config.shuffles)
             if self.config.gradients:
-                found["gradients"] = inputs.gradients(columns, groups, partial(answers, trainer, pl_module))
+                try:
+                    found["gradients"] = inputs.gradients(columns, groups, partial(answers, trainer, pl_module))
+                except ConfigError as error:  # trees have none, and are worth their report
+                    warnings.warn(str(error), stacklevel=2)
         return found
 
 

@@ -114,11 +114,13 @@ class Canvas:
     ----------
     config : says which style, and what the label says
     weighted : whether the events have weights other than 1, which every figure tells
+    words : in which it does so, where a figure shows several tests
     """
 
-    def __init__(self, config: ReportConfig, *, weighted: bool) -> None:
+    def __init__(self, config: ReportConfig, *, weighted: bool, words: str = "") -> None:
         self.config = config
         self.weighted = weighted
+        self.words = words or ("weighted events" if weighted else "unweighted events")
 
     @property
     def events(self) -> str:
@@ -202,8 +204,7 @@ class Canvas:
         """
         if has_label:
             self._label(axes)
-        words = "weighted events" if self.weighted else "unweighted events"
-        figure.supxlabel(words, x=0.01, ha="left", fontsize="x-small", color=MUTED)
+        figure.supxlabel(self.words, x=0.01, ha="left", fontsize="x-small", color=MUTED)
         return figure
 
     def _label(self, axes: Axes) -> None:

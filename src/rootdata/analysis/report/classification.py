@@ -141,11 +141,12 @@ def rejection(events: ScoredEvents, *, at: Sequence[float]) -> Numbers:
         curve = metrics.roc(score, label, weight=events.weight)
         if np.isnan(metrics.area(curve)):
             continue
-        groups = {"all background": label == 0}
+        groups: dict[str, NDArray[np.bool_]] = {"all background": label == 0}
         groups |= {group: inside for group, _, inside in events.groups() if not label[inside].any()}
         found[name] = []
         for share in at:
-            cut = float(curve.threshold[min(np.searchsorted(curve.signal, share), len(curve.signal) - 1)])
+            place = min(int(np.searchsorted(curve.signal, share)), len(curve.signal) - 1)
+            cut = float(curve.threshold[place])
             of = {group: _rejected(score[rows] >= cut, events.weight[rows]) for group, rows in groups.items()}
             found[name].append({"signal_efficiency": share, "cut": cut, "rejection": of})
     return found

@@ -49,7 +49,10 @@ def compare(runs: Sequence[Path], config: ReportConfig, *, out: Path) -> Path:
     if twice is not None:
         raise ConfigError(f"{twice} is named twice; name each run once")
     tested = dict(zip(runs, _named([ScoredRun.load(run) for run in runs]), strict=True))
-    canvas = Canvas(config, weighted=any(one.is_weighted for one in tested.values()))
+    are_weighted = [one.name for one in tested.values() if one.is_weighted]
+    is_mixed = 0 < len(are_weighted) < len(tested)
+    words = f"weighted events: {', '.join(are_weighted)} alone" if is_mixed else ""
+    canvas = Canvas(config, weighted=bool(are_weighted), words=words)
     folder = out.with_suffix("")
     shown = make.draw(list(_together(list(tested.values()))), canvas, folder=folder)
     beside = {one.name: _alone(run, one, config, number, folder) for number, (run, one) in enumerate(tested.items(), 1)}

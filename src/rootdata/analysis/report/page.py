@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ def weighted(is_weighted: bool) -> str:
 def _facts(tested: ScoredRun) -> str:
     about, n = tested.about, len(tested.test["label"])
     facts = [f"{n:,} test events", weighted(tested.is_weighted), f"samples: {', '.join(about['samples'])}"]
-    facts += [f"trained until {about['trained']}"] if about.get("trained") else []
+    facts += [f"tested {about['tested']}"] if about.get("tested") else []
     return " · ".join(facts)
 
 
@@ -133,13 +134,29 @@ def _rejection(numbers: Numbers) -> Iterator[str]:
         ]
         if len(numbers) > 1:
             yield f"<h3>{escape(name)}</h3>"
-        yield from table(("signal efficiency", "cut on the score", *groups), cells)
+        yield from table(("signal", "cut", *groups), cells)
 
 
 def _rejected(one: Mapping[str, Any]) -> str:
     if one["value"] is None:
         return f"> {one['above']:.3g}"
-    return f"{one['value']:.4g} ± {one['error']:.2g}"
+    return with_error(one["value"], one["error"])
+
+
+def with_error(value: float, error: float) -> str:
+    """Write a value with two digits of its error.
+
+    Examples
+    --------
+    >>> with_error(1219.3, 434.1), with_error(33.234, 1.42), with_error(0.5, 0.0)
+    ('1220 ± 430', '33.2 ± 1.4', '0.5 ± 0')
+    """
+    if not error:
+        return f"{value:.4g} ± 0"
+    digits = 1 - math.floor(math.log10(error))
+    if digits > 0:
+        return f"{value:.{digits}f} ± {error:.{digits}f}"
+    return f"{round(value, digits):.0f} ± {round(error, digits):.0f}"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -215,12 +232,13 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: .6rem 0; border-
 section { margin: 2rem 0; }
 figure { margin: 0; } figure svg { display: block; width: 100%; height: auto; fill: currentColor;
   stroke-linejoin: round; stroke-linecap: butt; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 0 2.5rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 0 2.5rem;
+  grid-auto-flow: dense; }
 .cards section { margin: 1.4rem 0; min-width: 0; } .cards .wide { grid-column: 1 / -1; }
 .columns { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem 2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 600; } th:first-child, td:first-child { text-align: left; } thead th { background: var(--head); }
 @media print {
   :root { color-scheme: light; --line: #d5d8de; --head: #f2f4f8; --ink: #000000; --paper: #ffffff; --muted: #555555;

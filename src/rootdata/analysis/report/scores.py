@@ -239,8 +239,8 @@ def draw_variations(found: Numbers, canvas: Canvas) -> Figure:
         for (key, ratio), colour in zip(ratios.items(), colours([False] * len(ratios)), strict=True):
             axes.stairs(ratio, edges, baseline=None, color=colour, label=key if len(ratios) <= 8 else None)
         share = np.divide(errors, np.abs(nominal), out=np.zeros_like(nominal), where=known)
-        middle = (edges[1:] + edges[:-1]) / 2
-        axes.errorbar(middle, np.ones_like(nominal), share, fmt="none", color=MUTED, label="statistical")
+        low, high = (np.append(1 + sign * share, 1.0) for sign in (-1, 1))
+        axes.fill_between(edges, low, high, step="post", color=MUTED, alpha=0.2, lw=0, label="statistical")
         spread = float(np.clip(np.abs(everything - 1).max(initial=0.0), 0.02, 1.0)) * 1.6
         axes.set(xlim=(0, 1), ylim=(1 - spread, 1 + 1.6 * spread))
         axes.set_xlabel(f"Score of {name}")
@@ -328,6 +328,8 @@ def draw_sculpting(found: Numbers, canvas: Canvas) -> Figure:
         told = "not known" if one["correlation"] is None else f"{one['correlation']:+.3f}"
         means, errors = [s["score"] for s in slices], np.nan_to_num(errors)
         left.errorbar(middle, means, errors, half, fmt="o", ms=4, color=shades[0], label=f"correlation {told}")
+        bounds = next(iter(one["histograms"].values()))["edges"]
+        left.set_xlim(bounds[0], bounds[-1])
         left.set_xlabel(key)
         left.set_ylabel(f"Mean score of {name}, background")
         left.legend(loc="best", fontsize="small")

@@ -14,8 +14,9 @@ import torch
 
 from rootdata import disk
 from rootdata.errors import ConfigError
+from rootdata.frameworks.batches import Rows
 from rootdata.loading.dataset import RootDataset
-from rootdata.models.estimators.estimator import Arrays, Estimator, arrays_of
+from rootdata.models.estimators.estimator import Estimator, arrays_of
 from rootdata.models.estimators.libraries import needed, said
 from rootdata.models.estimators.rounds import Rounds
 from rootdata.options import values
@@ -74,13 +75,14 @@ class Boosted(Estimator):
         self._events = events
         return Rounds(events, self.trees)
 
-    def read(self) -> Iterator[Arrays]:
+    def read(self) -> Iterator[Rows]:
         """Yield the training events in batches, the same ones in the same order each time."""
         if self._events is None:
             raise ConfigError(
                 f"{type(self).__name__} reads the training events by itself; give the trainer a RootDataModule"
             )
-        return arrays_of(self._events, mean_weight=self.mean_weight)
+        batches = arrays_of(self._events, mean_weight=self.mean_weight)
+        return ((batch["x"], batch["label"], batch["weight"]) for batch in batches)
 
     @property
     def num_events(self) -> int:

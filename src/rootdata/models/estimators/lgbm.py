@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rootdata.models.estimators.boosted import Boosted
-from rootdata.models.estimators.estimator import Arrays, Logits
+from rootdata.models.estimators.estimator import Logits
 from rootdata.models.estimators.libraries import converter
 
 if TYPE_CHECKING:
@@ -65,13 +65,11 @@ class LightGBM(Boosted):
         """Read the training events as bins."""
         import lightgbm
 
-        label = np.empty(self.num_events, np.float32)
-        weight, at = np.empty_like(label), 0
-        for batch in self.read():
-            rows = slice(at, at := at + len(batch["x"]))
-            label[rows], weight[rows] = batch["label"], batch["weight"]
-        rows_of = _sequence(self.read, self.num_events)
-        return lightgbm.Dataset(rows_of, label=label, weight=weight, params=self._options).construct()
+        from rootdata.frameworks.lightgbm import LightGBMRows, labels_of
+
+        label, weight = labels_of(self.read, self.num_events)
+        rows = LightGBMRows(self.read, self.num_events)
+        return lightgbm.Dataset(rows, label=label, weight=weight, params=self._options).construct()
 
     def begin(self, events: Any, rounds: int) -> None:
         """Begin with no tree, and grow those of a checkpoint again: what LightGBM goes on from is not kept."""
@@ -164,51 +162,3 @@ def floored(text: str) -> str:
     # without the sizes of the trees in the text, which change, it is read one tree after the other
     text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^(threshold=)(.+)$", lowered, text, flags=re.MULTILINE)
-
-
-def _sequence(read: Callable[[], Iterator[Arrays]], num_events: int) -> Any:
-    """Wrap batches so that LightGBM reads them: it asks for rows by number, those of each pass in rising order.
-
-    Parameters
-    ----------
-    read : begins anew
-    num_events : that it yields
-    """
-    import lightgbm
-
-    class EventRows(lightgbm.Sequence):  # type: ignore[misc] # its types are not looked into
-        batch_size = 4096
-
-        def __init__(self) -> None:
-            self._begin()
-
-        def _begin(self) -> None:
-            self._batches, self._start, self._rows = read(), 0, np.empty((0, 0), np.float32)
-
-        def __len__(self) -> int:
-            return num_events
-
-        def __getitem__(self, which: int | slice | list[int]) -> npt.NDArray[Any]:
-            if isinstance(which, slice):
-                parts, at = [], which.start
-                while at < which.stop:
-                    here = self._from(at)[: which.stop - at]
-                    parts.append(here)
-                    at += len(here)
-                return parts[0] if len(parts) == 1 else np.concatenate(parts)
-            if isinstance(which, list):
-                return np.stack([self[i] for i in which])
-            row: npt.NDArray[Any] = self._from(int(which))[0]
-            return row.astype(np.float64)  # a sample, of which bins are made
-
-        def _from(self, row: int) -> npt.NDArray[np.float32]:
-            """Return the rows of the batch that holds a row, from there on."""
-            if row < self._start:
-                self._begin()
-            while row >= self._start + len(self._rows):
-                self._start += len(self._rows)
-                self._rows = next(self._batches)["x"]
-            found: npt.NDArray[np.float32] = self._rows[row - self._start :]
-            return found
-
-    return EventRows()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rootdata.models.estimators.boosted import Boosted
-from rootdata.models.estimators.estimator import Arrays, Logits, refuse_negative
+from rootdata.models.estimators.estimator import Logits, refuse_negative
 from rootdata.models.estimators.libraries import converter
 
 if TYPE_CHECKING:
@@ -75,7 +74,9 @@ class XGBoost(Boosted):
         """Read the training events as bins."""
         import xgboost
 
-        stream = _stream(self.read, self.place() if self._is_external else None)
+        from rootdata.frameworks.xgboost import XGBoostBatches
+
+        stream = XGBoostBatches(self.read, folder=self.place() if self._is_external else None)
         kind = xgboost.ExtMemQuantileDMatrix if self._is_external else xgboost.QuantileDMatrix
         return kind(stream, max_bin=self.params.get("max_bin"), nthread=self.threads)
 
@@ -139,31 +140,3 @@ class XGBoost(Boosted):
         from onnxmltools.convert.common.data_types import FloatTensorType
 
         return onnxmltools.convert_xgboost(self.fitted, initial_types=[("x", FloatTensorType([None, self.n_inputs]))])
-
-
-def _stream(read: Callable[[], Iterator[Arrays]], folder: Path | None) -> Any:
-    """Wrap batches so that XGBoost reads them, several times.
-
-    Parameters
-    ----------
-    read : begins anew
-    folder : of what is kept on disk; None for nothing
-    """
-    import xgboost
-
-    class EventIter(xgboost.DataIter):  # type: ignore[misc] # its types are not looked into
-        def __init__(self) -> None:
-            super().__init__(cache_prefix=None if folder is None else str(folder / "bins"))
-            self._batches: Iterator[Arrays] = iter(())
-
-        def reset(self) -> None:
-            self._batches = read()
-
-        def next(self, input_data: Any) -> bool:
-            batch = next(self._batches, None)
-            if batch is None:
-                return False
-            input_data(data=batch["x"], label=batch["label"], weight=batch["weight"])
-            return True
-
-    return EventIter()

@@ -215,9 +215,10 @@ def test_pictures_take_the_ink_of_the_page(written):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("kind", ["three classes", "both", "few events", "signed weights"])
-def test_every_kind_is_drawn_in_every_style(kind, style, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "style"), list(zip(["three classes", "both", "few events", "signed weights"], STYLES, strict=True))
+)
+def test_every_kind_and_every_style_is_drawn(kind, style, tmp_path):
     run = write_run(tmp_path, make_tested(**KINDS[kind]))
     config = ReportConfig.parse(style=style, label="Simulation", energy=13.6, luminosity=59.8)
     assert make.report(run, config).stat().st_size < 5e6
