@@ -84,8 +84,6 @@ def draw_learning(found: Numbers, canvas: Canvas) -> Figure:
     for name, curve in found["curves"].items():
         part, _, figure_name = name.partition("/")
         figures.setdefault(figure_name, {})[part] = curve
-    from matplotlib.ticker import MaxNLocator
-
     figure, panels = canvas.figure(len(figures))
     shades = dict(zip(PARTS, colours([False, True]), strict=True))
     for axes, (name, parts) in zip(panels, figures.items(), strict=True):
@@ -96,7 +94,7 @@ def draw_learning(found: Numbers, canvas: Canvas) -> Figure:
                 found["chosen"] + 1, color=MUTED, ls="--", lw=1.2, label=f"chosen: epoch {found['chosen'] + 1}"
             )
         axes.set_xlabel("Epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.tick_params(axis="x", which="minor", bottom=False, top=False)
         axes.set_ylabel(name)
         axes.legend(loc="best", fontsize="small")
