@@ -110,6 +110,8 @@ class HtmlReport(ScoreReport):
         pl_module : the network
         """
         if not self.plots:
+            for name in (FILE, make.PAGE):  # those of an earlier test would be taken for this one's
+                (self.folder / name).unlink(missing_ok=True)
             return
         tested = self._tested(batches, trainer, pl_module)
         tested.save(self.folder / FILE)

@@ -147,7 +147,9 @@ def test_only_what_matters_is_important():
     assert found["unused"]["mean"] == found["eta"]["mean"] == 0
 
 
-def test_without_pictures_there_is_no_report(data, network, tmp_path):
+def test_without_pictures_there_is_no_report_not_even_an_earlier_one(data, network, tmp_path):
+    for name in (FILE, "report.html"):
+        (tmp_path / name).touch()
     callback = run(data, network, tmp_path, plots=False)
     assert isinstance(callback, ScoreReport)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "roc.json", "scores.json"]
