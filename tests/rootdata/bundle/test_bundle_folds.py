@@ -118,11 +118,13 @@ def test_cmssw_puts_in_a_number_of_no_fold_where_there_is_none() -> None:
 # Models that have graphs of their own
 
 
-def data_of_folds(samples: Path, by: str | None = "id") -> list[Any]:
+JETS = {"jets": {"branches": ["Jet_pt", "Jet_eta"], "length": 3}}
+
+
+def data_of_folds(samples: Path, by: str | None = "id", jagged: Any = None) -> list[Any]:
     return [
         make_data(samples, layout="vector", derived=None, flat=["met", "cov"], scale="standard", split=None,
-                  jagged={"jets": {"branches": ["Jet_pt", "Jet_eta"], "length": 3}},
-                  folds={"count": COUNT, "by": by}, fold=fold)
+                  jagged=jagged, folds={"count": COUNT, "by": by}, fold=fold)
         for fold in range(COUNT)
     ]  # fmt: skip
 
@@ -148,11 +150,11 @@ def learnt(kind: str, data: Any) -> Any:
     return model
 
 
-def events_to_score(modules: list[Any]) -> Table:
+def events_to_score(modules: list[Any], rule: FoldRule) -> Table:
     """Read test events of each fold, and bend some of each."""
-    names = [*feature_branches(modules[0].data), "id"]
-    real = [real_events(data.data, data.specs, 60, names) for data in modules]
-    return concatenate([*real, *(edge_events(one, modules[0].data, longest=3) for one in real)])
+    served = with_fold(modules[0].data, rule)
+    real = [real_events(data.data, data.specs, 60, feature_branches(served)) for data in modules]
+    return concatenate([*real, *(edge_events(one, served, longest=3) for one in real)])
 
 
 def given_by_each(models: list[Any], modules: list[Any], table: Table) -> Any:
@@ -163,10 +165,11 @@ def given_by_each(models: list[Any], modules: list[Any], table: Table) -> Any:
 
 
 @pytest.mark.parametrize(
-    "kind", ["xgboost", *(pytest.param(k, marks=pytest.mark.long) for k in ("lightgbm", "sklearn"))]
+    ("kind", "jagged"),
+    [("xgboost", None), *(pytest.param(kind, JETS, marks=pytest.mark.long) for kind in ("lightgbm", "sklearn"))],
 )
-def test_trees_of_all_folds_are_one_graph(samples: Path, tmp_path: Path, kind: str) -> None:
-    modules = data_of_folds(samples)
+def test_trees_of_all_folds_are_one_graph(samples: Path, tmp_path: Path, kind: str, jagged: Any) -> None:
+    modules = data_of_folds(samples, jagged=jagged)
     models = [learnt(kind, data) for data in modules]
     manifest = export(models, modules, tmp_path / "bundle", num_events=90)
     assert manifest.parity.max_difference <= TINY
@@ -174,7 +177,7 @@ def test_trees_of_all_folds_are_one_graph(samples: Path, tmp_path: Path, kind: s
     assert len({scaling["met"].shift for scaling in manifest.folds.scaling}) == COUNT
     graph = (tmp_path / "bundle" / MODEL).read_bytes()
     onnx.checker.check_model(onnx.load_model_from_string(graph), full_check=True)
-    table = events_to_score(modules)
+    table = events_to_score(modules, manifest.folds)
     each, n = given_by_each(models, modules, table), table.num_events
     assert np.abs(each[0] - each[1]).max() > 100 * TINY  # it is seen whose score it is
     tensors = Assembler(open_bundle(tmp_path / "bundle"))(table)
@@ -199,7 +202,7 @@ def test_trees_of_folds_that_no_graph_can_know_give_the_mean(
     models = [learnt("xgboost", data) for data in modules]
     manifest = export(models, modules, tmp_path / "bundle", num_events=90, average=average)
     assert (manifest.folds.rule, manifest.folds.feature) == ("average", "")
-    table = events_to_score(modules)
+    table = events_to_score(modules, manifest.folds)
     tensors = Assembler(open_bundle(tmp_path / "bundle"))(table)
     found = run((tmp_path / "bundle" / MODEL).read_bytes(), tensors)[:, 0]
     np.testing.assert_allclose(found, given_by_each(models, modules, table).mean(0), rtol=0, atol=TINY)
