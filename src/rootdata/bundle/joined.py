@@ -202,7 +202,8 @@ def together(parts: Sequence[Any], choice: Any, *, inputs: Sequence[TensorSpec],
     """
     from onnx import ModelProto, helper, inliner
 
-    names, given = [spec.name for spec in inputs], []
+    names = [spec.name for spec in inputs]
+    given: list[str] = []
     made = ModelProto(ir_version=max(part.ir_version for part in (*parts, choice)))
     made.opset_import.extend(_operators([*parts, choice]))
     prefixes = [*(f"fold_{number}/" for number in range(len(parts))), CHOICE]
