@@ -117,6 +117,30 @@ def as_type(sentinel: float, dtype: np.dtype[Any]) -> Any:
     return dtype.type(int(sentinel)) if info.min <= int(sentinel) <= info.max else None
 
 
+def with_sentinels(made: Array, read: Array, sentinels: Sequence[float]) -> Array:
+    """Let numbers that were cast to a wider type say that they are missing as that type does.
+
+    Parameters
+    ----------
+    made : what was cast; written to
+    read : before it was
+    sentinels : of the branch
+
+    Examples
+    --------
+    >>> read = np.array([5, -999.9], np.float32)
+    >>> read.astype(np.float64)[1] == -999.9, with_sentinels(read.astype(np.float64), read, [-999.9])[1] == -999.9
+    (np.False_, np.True_)
+    """
+    if made is read or read.dtype.kind != "f" or made.dtype.kind != "f" or made.itemsize <= read.itemsize:
+        return made
+    for sentinel in sentinels:
+        own = as_type(sentinel, read.dtype)
+        if own is not None and float(own) != sentinel:
+            made[read == own] = sentinel
+    return made
+
+
 def find_missing(column: Array | Masked) -> Bools | None:
     """Mark what has no value: NaN, infinities, and what is masked; ``None`` where there is none of them."""
     values = values_of(column)

@@ -20,6 +20,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 BEHIND = "behind_"  # in front of every name of the other graph
 CHOICE = "choice/"  # in front of every name of the graph that chooses between folds; no collection is called so
+PICKED = "picked_"  # of what picks its scores
 TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 11: torch.float64}  # of TensorProto
 OLDEST = 18  # version of ONNX operators that our own part may be written in
 PROBABILITIES = ("probabilities", "output_probability")
@@ -172,13 +173,13 @@ def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], kept: st
     width = len(output.columns)
     numbers = {"shape": [0, -1], "first": [-width], "end": [2**31], "axis": [1]}
     made.graph.initializer.extend(
-        helper.make_tensor(f"{BEHIND}{name}", TensorProto.INT64, [len(values)], values)
+        helper.make_tensor(f"{PICKED}{name}", TensorProto.INT64, [len(values)], values)
         for name, values in numbers.items()
     )
-    slicing = [f"{BEHIND}{name}" for name in ("rows", "first", "end", "axis")]
+    slicing = [f"{PICKED}{name}" for name in ("rows", "first", "end", "axis")]
     made.graph.node.extend([
-        helper.make_node("Cast", [BEHIND + kept], [f"{BEHIND}float"], to=TensorProto.FLOAT),
-        helper.make_node("Reshape", [f"{BEHIND}float", f"{BEHIND}shape"], [f"{BEHIND}rows"]),
+        helper.make_node("Cast", [BEHIND + kept], [f"{PICKED}float"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", [f"{PICKED}float", f"{PICKED}shape"], [f"{PICKED}rows"]),
         helper.make_node("Slice", slicing, [output.name]),
     ])  # fmt: skip
     del made.graph.output[:]

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from rootdata.errors import BundleError
 from rootdata.events import selection
 from rootdata.events.selection import Events, Objects
-from rootdata.jagged import Ints, Jagged, offsets_of
+from rootdata.jagged import Column, Ints, Jagged, offsets_of
 from rootdata.layouts.packed import pack
 from rootdata.layouts.pool import Pool
 from rootdata.loading.parameters import drawn_columns
 from rootdata.loading.stream import EventReader, Recipe
-from rootdata.missing import Bools
+from rootdata.missing import Bools, sentinels_of, with_sentinels
 from rootdata.options.data import PARTS, DataConfig
 from rootdata.scan.scanned import Scanned
 from rootdata.scan.specs import Specs
@@ -51,8 +51,29 @@ def real_events(config: DataConfig, specs: Specs, num_events: int, names: Sequen
     found = [t for t in tables if t.num_events]
     if not found:
         raise BundleError("no event is selected in any sample; the network can't be compared with its graph")
-    table = concatenate(found)
+    table = _joined(found, config)
     return take(table, np.arange(min(num_events, table.num_events)))
+
+
+def _joined(tables: Sequence[Table], config: DataConfig) -> Table:
+    """Join tables; a branch that is float32 in one file and float64 in another gets the wider type, sentinels too."""
+    made = [dict(table.columns) for table in tables]
+    for name in made[0]:
+        wide = np.result_type(*(_numbers(columns[name]).dtype for columns in made))
+        for columns in made:
+            columns[name] = _as_type(columns[name], wide, sentinels_of(config.missing, name))
+    pairs = zip(tables, made, strict=True)
+    return concatenate([Table(num_events=table.num_events, columns=columns) for table, columns in pairs])
+
+
+def _numbers(column: Column) -> npt.NDArray[Any]:
+    return column.content if isinstance(column, Jagged) else column
+
+
+def _as_type(column: Column, dtype: np.dtype[Any], sentinels: Sequence[float]) -> Column:
+    read = _numbers(column)
+    made = with_sentinels(read.astype(dtype, copy=False), read, sentinels)
+    return Jagged(column.offsets, made, column.valid) if isinstance(column, Jagged) else made
 
 
 def cut_columns(config: DataConfig, specs: Specs) -> dict[str, Any]:
@@ -101,7 +122,7 @@ def _read(reader: EventReader, numbers: Sequence[int], names: Sequence[str], wan
         wanted -= tables[-1].num_events
         if wanted <= 0:
             break
-    return concatenate(tables)
+    return _joined(tables, reader.scanned.config)
 
 
 def _spread(values: npt.NDArray[np.float32], rows: Ints, n: int) -> npt.NDArray[np.float32]:

@@ -66,7 +66,8 @@ class Batches:
         config, specs = self._events.data, self._events.specs
         self.classes = config.classes
         self._truth = _truth(truth, has_labels=any(specs.of_classes("train")[0]), has_targets=bool(config.targets))
-        self.mean_weight = specs.mean_weight("train", shares_of(config, specs, self._events.order)) or 1.0
+        drawn = specs.events_of("train") if ordered else shares_of(config, specs, self._events.order)
+        self.mean_weight = specs.mean_weight("train", drawn) or 1.0
 
     def __len__(self) -> int:
         """Return the batches of an epoch."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from rootdata.bundle.manifest import BranchSpec, Manifest
 from rootdata.jagged import Column, Ints, Jagged, offsets_of
+from rootdata.missing import Sentinels, sentinels_of, with_sentinels
 from rootdata.table import Table
-from serve.codec.casting import Array, flattened, from_array, from_list, in_events, in_lists, in_rows
+from serve.codec.casting import Array, Locate, flattened, from_array, from_list, in_events, in_lists, in_rows
 from serve.errors import InvalidEvents, InvalidModel, TooLarge
 from serve.parsing import given
 from serve.settings import Settings
@@ -56,6 +57,7 @@ class Schema:
     flats : flat branches by number type
     fixed : branch name to its width
     groups : name of the counts to the jagged branches that share them
+    missing : numbers that stand for no value
     """
 
     specs: Mapping[str, BranchSpec]
@@ -63,6 +65,23 @@ class Schema:
     flats: tuple[Flats, ...]
     fixed: Mapping[str, int]
     groups: Mapping[str, tuple[str, ...]]
+    missing: Sentinels = ()
+
+    def cast(self, name: str, values: Array, locate: Locate) -> Array:
+        """Cast numbers to the type of a branch; what stands for no value in theirs does so in that.
+
+        Parameters
+        ----------
+        name : of the branch
+        values, locate : as in :func:`serve.codec.casting.from_array`
+
+        Raises
+        ------
+        InvalidEvents
+            Naming the first value that does not fit.
+        """
+        made = from_array(values, self.dtypes[name], locate)
+        return with_sentinels(made, values, sentinels_of(self.missing, name))
 
     def group_of(self, name: str) -> str | None:
         """Name the counts of a jagged branch; None for others."""
@@ -80,6 +99,7 @@ class Schemas:
 
     def __init__(self, manifest: Manifest) -> None:
         self._branches = manifest.branches
+        self._missing: Sentinels = manifest.config().missing if manifest.features else ()
         self.of_cuts: Mapping[str, BranchSpec] = (
             {b.name: b for b in manifest.selection.branches} if manifest.selection is not None else {}
         )
@@ -106,11 +126,13 @@ class Schemas:
         if also not in self._made:
             if len(self._made) >= _MOST:
                 self._made.clear()
-            self._made[also] = _prepared((*self._branches, *(b for name, b in self.of_cuts.items() if name in also)))
+            self._made[also] = _prepared(
+                (*self._branches, *(b for name, b in self.of_cuts.items() if name in also)), self._missing
+            )
         return self._made[also]
 
 
-def _prepared(branches: Sequence[BranchSpec]) -> Schema:
+def _prepared(branches: Sequence[BranchSpec], missing: Sentinels) -> Schema:
     if not branches:
         raise InvalidEvents(
             "the model takes tensors, not events: how branches become its inputs is not known; "
@@ -129,6 +151,7 @@ def _prepared(branches: Sequence[BranchSpec]) -> Schema:
         flats=tuple(Flats(dtype=d, names=names, row=itemgetter(*names)) for d, names in by_type.items()),
         fixed={b.name: b.width for b in branches if b.kind == "fixed"},
         groups=groups,
+        missing=missing,
     )
 
 
@@ -289,10 +312,10 @@ def conform(
     for group in schema.flats:
         for name in group.names:
             values = _of_kind(columns[name], schema.specs[name])
-            result[name] = from_array(values, group.dtype, in_events(name, first=first))
+            result[name] = schema.cast(name, values, in_events(name, first=first))
     for name, width in schema.fixed.items():
         values = _of_kind(columns[name], schema.specs[name])
-        result[name] = from_array(values, schema.dtypes[name], in_events(name, width=width, first=first))
+        result[name] = schema.cast(name, values, in_events(name, width=width, first=first))
     for group_name, names in schema.groups.items():
         jagged = {name: _jagged(columns[name], name) for name in names}
         result |= _aligned(jagged, group_name, schema, settings, first)
@@ -309,7 +332,7 @@ def _aligned(
         if jagged[other].offsets is not offsets:
             check_alike(jagged[lead].counts, lead, jagged[other].counts, other, first=first)
     return {
-        name: Jagged(offsets, from_array(column.content, schema.dtypes[name], in_lists(name, offsets, first=first)))
+        name: Jagged(offsets, schema.cast(name, column.content, in_lists(name, offsets, first=first)))
         for name, column in jagged.items()
     }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bundles_for_tests import batches_of, branches_of, make_data
+from files_for_tests import write
 
 from rootdata.bundle import parity
 from rootdata.events.selection import feature_branches
@@ -29,6 +31,16 @@ def test_real_events_are_test_events_of_every_sample(samples: Any) -> None:
     assert table.num_events == len(index) == data.specs.num_events("test")
     assert list(table.columns) == list(feature_branches(data.data))
     assert all(same(table.columns[name], column) for name, column in expected.columns.items())
+
+
+def test_a_sentinel_is_missing_in_files_of_either_type(tmp_path: Path) -> None:
+    values = np.where(np.arange(40) % 4, np.arange(40.0), -999.9)
+    for number, dtype in enumerate(("f4", "f8")):
+        write(tmp_path / f"{number}.root", {"x": values.astype(dtype)})
+    found = {"samples": {"all": {"files": str(tmp_path / "*.root")}}, "flat": ["x"], "jagged": None, "derived": None}
+    data = make_data(tmp_path, **found, missing=[-999.9], scale="none", layout="vector", split={"test": 1.0})
+    table = parity.real_events(data.data, data.specs, 80)
+    assert table.columns["x"].tolist() == [*values.tolist()] * 2
 
 
 @pytest.mark.parametrize("num_events", [1, 2, 3, 41])

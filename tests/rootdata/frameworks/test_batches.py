@@ -50,6 +50,13 @@ def test_weights_average_to_one_over_training_events(data: RootDataModule) -> No
     assert weights.mean() == pytest.approx(1, rel=1e-5)
 
 
+def test_weights_of_ordered_events_average_to_one_beside_a_mixture(samples: Path) -> None:
+    mix = {"s0": 1.0, "s1": 20.0}
+    mixed = make_data(samples, layout="vector", batch_size=64, weight="1 + 9 * tagged", mix=mix, missing=None)
+    _, _, weights = Batches(mixed, ordered=True).table()
+    assert weights.mean() == pytest.approx(1, rel=1e-5)
+
+
 def test_a_table_has_nan_where_the_mask_says_so(data: RootDataModule) -> None:
     x, label, weight = Batches(data, "val").table()
     inputs, labels, weights = joined((rows_of(i, missing=-7), y, w) for i, y, w in Batches(data, "val"))

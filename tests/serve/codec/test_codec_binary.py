@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from typing import Any
 
@@ -228,3 +229,17 @@ def test_a_number_of_events_beyond_64_bits() -> None:
 
 def test_a_memory_view_and_a_bytearray_do_as_well() -> None:
     assert decode(memoryview(GOOD)).num_events == decode(bytearray(GOOD)).num_events == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sent", ["<f4", "<f8"])
+def test_a_sentinel_is_one_in_any_type(sent: str) -> None:
+    taken = dataclasses.replace(
+        manifest_of(flat("x", "float64"), jagged("pt", None, "float64")),
+        features={"flat": ["x"], "missing": {"x": [-999.9], "pt": [-0.1]}, "jagged": {"jets": {"branches": ["pt"]}}},
+    )
+    columns = [{"name": "x", "dtype": sent}, {"name": "pt", "dtype": sent, "counts": "a"}]
+    buffers = [np.array([2, 1], "<i4"), np.array([-999.9, 5], sent), np.array([-0.1, 7, 8], sent)]
+    body = body_of({"num_events": 2, "counts": ["a"], "columns": columns}, buffers)
+    found = binary.decode(body, Schemas(taken), settings=SETTINGS).columns
+    assert found["x"].tolist() == [-999.9, 5.0]
+    assert found["pt"].content.tolist() == [-0.1, 7.0, 8.0]

@@ -15,14 +15,14 @@ import torch
 
 from rootdata import disk
 from rootdata.analysis.friends import tree as friend
-from rootdata.analysis.friends.columns import ENTRY, SELECTED, score_names, weight_name
+from rootdata.analysis.friends.columns import ENTRY, SELECTED, check_names, score_names, weight_name
 from rootdata.analysis.friends.names import outputs_of, place_of
 from rootdata.analysis.friends.rows import KeptRows
 from rootdata.errors import ConfigError
 from rootdata.io.files import identity
 from rootdata.location import Location
 from rootdata.options import values
-from rootdata.options.data import OBSERVED, VARIED
+from rootdata.options.data import OBSERVED, VARIED, DataConfig
 
 
 class FriendWriter(pl.Callback):
@@ -121,6 +121,12 @@ class FriendWriter(pl.Callback):
 
     # Lightning's hooks
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Refuse two columns of one name before anything is trained."""
+        config = getattr(getattr(trainer, "datamodule", None), "data", None)
+        if isinstance(config, DataConfig):
+            check_names(_names(config, targets=getattr(pl_module, "targets", ())))
+
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look whether the files can be written."""
         self._begin(trainer, pl_module)
@@ -210,6 +216,14 @@ def _plain(tensor: torch.Tensor) -> npt.NDArray[Any]:
     tensor = tensor.detach().cpu()
     array: npt.NDArray[Any] = (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
     return array
+
+
+def _names(config: DataConfig, *, targets: Sequence[str]) -> list[str]:
+    """List the columns that there will be."""
+    scored = config.classes if len(config.classes) > 2 else config.classes[1:2]
+    names = [ENTRY, SELECTED, *score_names([*scored, *targets], targets), "label", "weight"]
+    names += [friend.plain_name(observer.name) for observer in config.observers]
+    return names + [weight_name(name) for name in config.variations]
 
 
 def _columns(

@@ -98,7 +98,7 @@ class FriendColumns:
                 f"parts: the model is {manifest.folds.count} networks, each with a fold for its test; leave parts out"
             )
         fixed = (ENTRY, SELECTED, *([PART] if wanted.parts else []), *self.scores)
-        _check_names((*fixed, *map(plain_name, observers), *self._weights))
+        check_names((*fixed, *map(plain_name, observers), *self._weights))
 
     def of(self, tree: Tree) -> FriendColumnsOfFile:
         """Look at what an open tree holds, and say which of its branches are read.
@@ -162,7 +162,7 @@ class FriendColumns:
     def _scores(self, raw: Columns, selected: Bools, block: Block) -> Scores:
         """Score the selected events: (n, columns), the fill value for the others."""
         scores = np.full((len(selected), len(self.scores)), self._fill, np.float32)
-        table = conform(raw, self.scorer.manifest.branches, block)
+        table = conform(raw, self.scorer.manifest.branches, block, missing=self._config.missing)
         rows = np.flatnonzero(selected)
         if len(rows):
             chosen = table if len(rows) == table.num_events else take(table, rows)
@@ -245,7 +245,13 @@ def _config(manifest: Manifest, observers: Mapping[str, str]) -> DataConfig:
     return parse_data({**manifest.features, "samples": {"events": {"files": "events"}}, **more})
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str]) -> None:
+    """Check that each column has a name of its own, whatever the case of its letters.
+
+    Raises
+    ------
+    ConfigError
+    """
     lowered = [name.lower() for name in names]
     twice = next((name for name in names if lowered.count(name.lower()) > 1), None)
     if twice is not None:

@@ -13,6 +13,7 @@ from rootdata.errors import BranchError, DataError
 from rootdata.events.selection import Block
 from rootdata.io.trees import Tree
 from rootdata.jagged import Column, Columns, Jagged
+from rootdata.missing import Sentinels, sentinels_of, with_sentinels
 from rootdata.table import Table
 
 
@@ -37,7 +38,7 @@ def _kind(kind: str, width: int) -> str:
     return {"flat": "one number an event", "fixed": f"{width} numbers an event"}.get(kind, "a list an event")
 
 
-def conform(raw: Columns, specs: Sequence[BranchSpec], block: Block) -> Table:
+def conform(raw: Columns, specs: Sequence[BranchSpec], block: Block, *, missing: Sentinels = ()) -> Table:
     """Take the branches of a bundle out of those of a block, each of the number type that it takes.
 
     Parameters
@@ -45,28 +46,31 @@ def conform(raw: Columns, specs: Sequence[BranchSpec], block: Block) -> Table:
     raw : branch name to column
     specs : of the bundle
     block : where the columns come from
+    missing : numbers that stand for no value; each is one in any type
 
     Raises
     ------
     DataError
         For a value that the type can't hold; names the entry.
     """
-    columns = {spec.name: _column(raw[spec.name], spec, block) for spec in specs}
+    columns = {spec.name: _column(raw[spec.name], spec, block, sentinels_of(missing, spec.name)) for spec in specs}
     return Table(num_events=block.stop - block.start, columns=columns)
 
 
-def _column(column: Column, spec: BranchSpec, block: Block) -> Column:
+def _column(column: Column, spec: BranchSpec, block: Block, sentinels: Sequence[float]) -> Column:
     dtype = np.dtype(spec.dtype)
     if isinstance(column, Jagged):
         content, bad = _cast(column.content, dtype)
         if bad is not None:
             entry = int(np.searchsorted(column.offsets, bad, side="right")) - 1
             raise _unfit(column.content[bad], spec, block, entry)
-        return column if content is column.content else Jagged(column.offsets, content, column.valid)
+        if content is column.content:
+            return column
+        return Jagged(column.offsets, with_sentinels(content, column.content, sentinels), column.valid)
     values, bad = _cast(column, dtype)
     if bad is not None:
         raise _unfit(column.reshape(-1)[bad], spec, block, bad // max(1, int(np.prod(column.shape[1:]))))
-    return values
+    return with_sentinels(values, column, sentinels)
 
 
 def _cast(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from files_for_tests import files_below
 from rootdata.analysis.friends.callback import FriendWriter
 from rootdata.analysis.friends.predict import predict
 from rootdata.errors import ConfigError, FileError
+from rootdata.loading.datamodule import RootDataModule
 from rootdata.training import metrics
 
 
@@ -55,6 +57,26 @@ def test_a_test_writes_the_scores_of_its_events(analysis, tmp_path):
     area = metrics.auc(*map(np.concatenate, (scores, labels)), weight=np.concatenate(weights))
     assert area == pytest.approx(told["auc"], abs=1e-6)
     assert [p.name for p in Path(analysis.run, "friends").iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"observers": {"weight": "met"}}, "weight"),
+        ({"observers": {"Label": "met"}}, "label"),
+        ({"observers": {"score_signal": "met"}}, "score_signal"),
+        ({"observers": {"met+1": "met + 1", "met-1": "met - 1"}}, "met_1"),
+        ({"weights": {"up": "weight * 2"}, "observers": {"weight_up": "met"}}, "weight_up"),
+        ({"classes": ["a b", "a-b", "c"]}, "score_a_b"),
+    ],
+)
+def test_two_columns_of_one_name_are_refused_before_anything_is_read(analysis, tmp_path, changes, name):
+    data = RootDataModule(
+        {"all": {"files": str(analysis.events / "0.root")}}, flat=["met"], label="is_signal", **changes
+    )
+    network = Scores(width=1)
+    with pytest.raises(ConfigError, match=f"two columns of the friend tree would be called '{name}'"):
+        FriendWriter(tmp_path).setup(SimpleNamespace(datamodule=data), network, "fit")
 
 
 class Scores(pl.LightningModule):
