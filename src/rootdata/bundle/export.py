@@ -35,7 +35,7 @@ from rootdata.bundle.deployed import (
     refuse,
     unwrapped,
 )
-from rootdata.bundle.folds import Choice, DeployedFolds
+from rootdata.bundle.folds import DeployedFolds, FoldChoice
 from rootdata.bundle.joined import Joined
 from rootdata.bundle.manifest import (
     EVENTS,
@@ -466,7 +466,7 @@ def _chosen(
     inputs = [*given, *(spec for spec in draft.inputs if spec not in _shared(draft))]
     values = [*map(torch.from_numpy, each), *([] if fold is None else [fold])]
     example = {spec.name: value.numpy() for spec, value in zip(inputs, values, strict=True)}
-    choice = Choice(chooses=fold is not None)
+    choice = FoldChoice(chooses=fold is not None)
     graph = _program(choice, inputs, example, outputs=[output.name], opset=opset)
     return joined.together(parts, graph, inputs=draft.inputs, output=output), choice(*values).numpy()
 

@@ -47,7 +47,7 @@ class DeployedFolds(nn.Module):
         return chosen(torch.stack(found), fold if self._chooses else None)
 
 
-class Choice(nn.Module):
+class FoldChoice(nn.Module):
     """The choice alone, between the scores that other graphs give.
 
     Parameters
