@@ -357,7 +357,7 @@ def build_model(config: DictConfig, data: Any) -> Any:
     network = build_network(node, data)
     given = {key: node.get(key) for key in BESIDE if key not in own}
     if given.get("init_from") and config.get("train", True) and not config.get("ckpt_path"):
-        init_from(network, given["init_from"], exclude=given.get("exclude") or ())
+        init_from(network, given["init_from"], exclude=given.get("exclude") or (), data=data)
     elif given.get("exclude") and not given.get("init_from"):
         raise ConfigError("model.exclude: got patterns of weights that are not taken over, and no model.init_from")
     if given.get("freeze"):

@@ -15,8 +15,8 @@ from rootdata.events import selection
 from rootdata.events.selection import Objects
 from rootdata.expressions.objects import Flat
 from rootdata.jagged import Column, Ints, Jagged, offsets_of
-from rootdata.layouts.layout import MOST
 from rootdata.missing import Bools, as_real, find_missing, values_of
+from rootdata.options.data import MOST
 from rootdata.table import Table
 
 Tensors = dict[str, npt.NDArray[Any]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ CHECKPOINTS = "*.ckpt"
 IN_GRAPH = "network."  # before the name of a weight in the graph of a bundle
 
 
-def init_from(network: nn.Module, place: str | Path, *, exclude: Sequence[str] = ()) -> list[str]:
+def init_from(network: nn.Module, place: str | Path, *, exclude: Sequence[str] = (), data: Any = None) -> list[str]:
     """Let a network begin with the weights of a trained one; buffers, as edges of encodings, are among them.
 
     Parameters
@@ -29,6 +30,8 @@ def init_from(network: nn.Module, place: str | Path, *, exclude: Sequence[str] =
     network : changed in place; wrappers of torch, such as that of ``compile``, are seen through
     place : a checkpoint of Lightning, or a bundle that lies beside the checkpoint that it was made of
     exclude : patterns of names (``head.*``) of weights that stay as they are, whether or not they are there
+    data : the data module that it will be trained on; where nothing is excluded, its features have to be those that the
+        weights were learnt with, in their order, as far as the checkpoint tells them
 
     Returns
     -------
@@ -37,12 +40,16 @@ def init_from(network: nn.Module, place: str | Path, *, exclude: Sequence[str] =
     Raises
     ------
     ConfigError
-        For the first weight that only one of the two has, or with another shape; for a pattern that matches none.
+        For the first weight that only one of the two has, or with another shape; for a pattern that matches none; for
+        other features.
     BundleError, FileError
         For a place without such weights.
     """
+    checkpoint = checkpoint_of(Path(place))
     own = _tensors(unwrapped(network).state_dict())
-    there = _tensors(weights_of(checkpoint_of(Path(place))))
+    there = _tensors(weights_of(checkpoint))
+    if data is not None and not exclude:
+        _check_features(features_of(checkpoint), _features(data.identity), place)
     _check_patterns(exclude, [*own, *there], where="exclude")
     for name in {**own, **there}:
         here, found = own.get(name), there.get(name)
@@ -93,6 +100,29 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
         if own and not any(own) and any(True for _ in module.buffers(recurse=False)):
             module.train(mode=False)
     return frozen
+
+
+def _check_features(there: Mapping[str, Sequence[str]], here: Mapping[str, Sequence[str]], place: Any) -> None:
+    """Refuse inputs of the same number that mean something else."""
+    for name, known in there.items():
+        if list(known) != list(here.get(name, known)):
+            was, now = next((a, b) for a, b in zip_longest(known, here[name]) if a != b)
+            raise ConfigError(
+                f"init_from={place}: its weights were learnt with {name} = {', '.join(known)}, where {was!r} has the "
+                f"place of {now!r} here; give the features in that order, or exclude=[...] the weights that see them"
+            )
+
+
+def features_of(checkpoint: Path) -> dict[str, list[str]]:
+    """Return the features that a training saw, of each collection and ``flat``; empty where a checkpoint has none."""
+    kept = _loaded(checkpoint)
+    places = (state["identity"] for state in kept.values() if isinstance(state, Mapping) and "identity" in state)
+    return _features(next(places, {}))
+
+
+def _features(identity: Mapping[str, Any]) -> dict[str, list[str]]:
+    jagged = {str(c["name"]): list(c["branches"]) for c in identity.get("jagged", ())}
+    return {**({"flat": list(identity["flat"])} if "flat" in identity else {}), **jagged}
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -165,16 +195,21 @@ def weights_of(checkpoint: Path) -> dict[str, Tensor]:
     ------
     BundleError, FileError
     """
+    found = _loaded(checkpoint).get("state_dict")
+    if not isinstance(found, dict) or not found:
+        raise BundleError(f"{checkpoint} is no checkpoint of Lightning (it holds no weights)")
+    return found
+
+
+def _loaded(checkpoint: Path) -> dict[str, Any]:
+    """Read what a checkpoint holds."""
     if not checkpoint.is_file():
         raise FileError(f"checkpoint {checkpoint} does not exist (seen from {Path.cwd()})")
     try:
-        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        found = dict(loaded["state_dict"]) if isinstance(loaded, dict) else {}
+        found = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader of damaged files fails in any way
         if cause_of(error) in OUTSIDE:
             raise blamed(error, f"checkpoint {checkpoint} can't be read") from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{checkpoint} is no checkpoint of Lightning ({reason})") from error
-    if not found:
-        raise BundleError(f"{checkpoint} is no checkpoint of Lightning (it holds no weights)")
-    return found
+    return found if isinstance(found, dict) else {}

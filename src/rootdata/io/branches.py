@@ -269,7 +269,7 @@ def unknown_branch(name: str, known: Iterable[str], *, where: str) -> BranchErro
     known : names that there are
     where : the file, and the tree
     """
-    remedy = "check the names of features, derived columns and cuts"
+    remedy = "check the names in features, derived columns, cuts and other expressions"
     return BranchError(f"branch {name!r} not found; {nearest(name, known)} ({where}); {remedy}")
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from rootdata.layouts.grid import Column, Grid
 from rootdata.missing import Bools
+from rootdata.options.data import MOST
 from rootdata.registry import LAYOUTS
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
 
-MOST = 1 << 40  # objects of an event; none has so many
 
 Empty = Callable[[int | tuple[int, ...], Any], npt.NDArray[Any]]
 """Makes an array of a shape and a type, as ``np.empty`` does."""

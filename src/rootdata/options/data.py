@@ -24,6 +24,7 @@ TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores", "targets")
 ON_BAD_FILE = ("error", "skip")
 FEWEST_FOLDS = 3
 
+MOST = 1 << 40  # objects of an event; none has so many
 TARGETS = "targets"  # key of a batch
 OBSERVED = "observers/"  # what the keys of a batch with observers begin with
 VARIED = "variations/"  # the same of weights under variations

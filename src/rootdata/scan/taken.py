@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,35 @@ def with_taken_scale(options: Mapping[str, Any]) -> dict[str, Any]:
     scale = options.get("scale")
     if not isinstance(scale, Mapping) or FROM not in scale or FOUND in scale:
         return dict(options)
-    return {**options, "scale": {**scale, FOUND: taken_from(scale[FROM])}}
+    found = taken_from(scale[FROM])
+    _check_meaning(options, [name for name in found if name not in scale], scale[FROM])
+    return {**options, "scale": {**scale, FOUND: found}}
+
+
+def _check_meaning(options: Mapping[str, Any], names: Sequence[str], place: Any) -> None:
+    """Refuse the scaling of a derived column for one that is derived in another way."""
+    folder = bundle_of(Path(place))
+    known = json.loads((folder / MANIFEST).read_bytes()).get("features") if folder else None
+    if not known:
+        return
+    there = known.get("derived", {})
+    here = options.get("derived") or {}
+    for name in names:
+        was, now = there.get(name, "a branch"), here.get(name, "a branch")
+        if was != now and (name in _features(options) or name in here):
+            raise ConfigError(
+                f"scale.{FROM}={place}: {name!r} is {was} there and {now} here; derive it in the same way, or give it "
+                f"a scaling of its own: scale.{name}=standard"
+            )
+
+
+def _features(options: Mapping[str, Any]) -> set[str]:
+    """Name the features of a data set, as its plain options have them."""
+    flat = options.get("flat") or ()
+    collections = (options.get("jagged") or {}).values()
+    lists = (c.get("branches", ()) if isinstance(c, Mapping) else c for c in collections)
+    parts = [flat, *lists]
+    return {str(one) for part in parts for one in ([part] if isinstance(part, str) else part)}
 
 
 def bundle_of(place: Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,6 +80,24 @@ def test_the_first_weight_that_does_not_fit_is_named(checkpoint: Path, other: An
 class Bomb:
     def __reduce__(self) -> Any:
         return (print, ("a checkpoint was executed",))
+
+
+def test_weights_of_other_features_are_refused_though_they_fit(checkpoint: Path) -> None:
+    seen = {"flat": ["met", "ht"], "jagged": [{"name": "jets", "branches": ["pt", "eta"]}]}
+    torch.save({**torch.load(checkpoint), "RootDataModule": {"identity": seen}}, checkpoint)
+    same = SimpleNamespace(identity=seen)
+    assert init_from(network(), checkpoint, data=same)
+    for changed, words in (
+        ({"flat": ["ht", "met"]}, "flat = met, ht, where 'met' has the place of 'ht' here"),
+        (
+            {"jagged": [{"name": "jets", "branches": ["pt", "phi"]}]},
+            "jets = pt, eta, where 'eta' has the place of 'phi'",
+        ),
+    ):
+        other = SimpleNamespace(identity=seen | changed)
+        with pytest.raises(ConfigError, match=words):
+            init_from(network(), checkpoint, data=other)
+        assert init_from(network(), checkpoint, data=other, exclude=["network.0.*"])
 
 
 def test_what_is_no_checkpoint_is_refused_and_nothing_in_it_is_run(tmp_path: Path, capsys: Any) -> None:
@@ -217,6 +236,10 @@ def test_a_feature_that_is_not_there_needs_a_scaling_of_its_own(run: Path) -> No
     for scale in ({"from": str(run), "new": "minmax"}, {"from": str(run), "default": "minmax"}):
         data = make_data(run, **options, scale=scale)
         assert data.scanned.transforms["new"].shift == pytest.approx(data.specs.columns["new"].low)
+    other = {"ht": "max(Jet_pt)", "n": "count(Jet_pt)"}
+    with pytest.raises(ConfigError, match=r"'ht' is sum\(Jet_pt\) there and max\(Jet_pt\) here; derive it in the same"):
+        make_data(run, derived=other, scale={"from": str(run)}).setup()
+    assert make_data(run, derived=other, scale={"from": str(run), "ht": "minmax"}).scanned.transforms
     with pytest.raises(ConfigError, match="unknown option 'neww' in scale; nearest: 'new'"):
         make_data(run, **options, scale={"from": str(run), "neww": "log"})
 

@@ -352,5 +352,5 @@ def test_importing_the_package_does_not_load_torch():
 
 
 def test_an_unknown_network_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="Transformer"):
-        __import__("rootdata.models").models.Transformer  # noqa: B018
+    with pytest.raises(AttributeError, match="Perceptron"):
+        __import__("rootdata.models").models.Perceptron  # noqa: B018

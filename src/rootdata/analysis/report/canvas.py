@@ -203,17 +203,19 @@ class Canvas:
         has_label : whether there is room for the label
         """
         if has_label:
-            self._label(axes)
+            self._label(figure, axes)
         figure.supxlabel(self.words, x=0.01, ha="left", fontsize="x-small", color=MUTED)
         return figure
 
-    def _label(self, axes: Axes) -> None:
+    def _label(self, figure: Figure, axes: Axes) -> None:
         config = self.config
         if config.style != "plain":
             import mplhep
 
+            figure.draw_without_rendering()  # mplhep puts words behind each other in a panel as it is now
             label = {"CMS": mplhep.cms, "ATLAS": mplhep.atlas, "LHCb": mplhep.lhcb}[config.style].label
-            label(config.label, ax=axes, data=True, com=config.energy, lumi=config.luminosity)
+            above = 0  # where no legend is, and nothing drawn
+            label(config.label, ax=axes, loc=above, data=True, com=config.energy, lumi=config.luminosity)
         else:
             facts = [f"{config.luminosity:g} fb$^{{-1}}$"] if config.luminosity else []
             facts += [f"({config.energy:g} TeV)"] if config.energy else []

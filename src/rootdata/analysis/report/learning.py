@@ -94,6 +94,8 @@ def draw_learning(found: Numbers, canvas: Canvas) -> Figure:
                 found["chosen"] + 1, color=MUTED, ls="--", lw=1.2, label=f"chosen: epoch {found['chosen'] + 1}"
             )
         axes.set_xlabel("Epoch")
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+        axes.tick_params(axis="x", which="minor", bottom=False, top=False)
         axes.set_ylabel(name)
         axes.legend(loc="best", fontsize="small")
     return canvas.finish(figure, panels[0])

@@ -108,7 +108,7 @@ def card(sheet: Drawn, *, folder: str) -> Iterator[str]:
     folder : of its files, as a link sees it
     """
     table = TABLES.get(sheet.name)
-    width = "wide" if _is_wide(sheet.svg) else "single"
+    width = "wide" if table is not None or _is_wide(sheet.svg) else "single"
     yield f'<section id="{escape(sheet.name)}" class="{width}"><h2>{escape(sheet.title)}</h2>'
     if sheet.svg:
         yield f"<figure>{sheet.svg}</figure>"
@@ -246,6 +246,7 @@ th { font-weight: 600; } th:first-child, td:first-child { text-align: left; } th
   @page { margin: 14mm; }
   body { margin: 0; max-width: none; font-size: 10.5pt; }
   .cards { display: block; } .single { max-width: 15cm; } nav, .files { display: none; }
+  .scroll { overflow: visible; } th, td { white-space: normal; }
   section, figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
 }
 </style>

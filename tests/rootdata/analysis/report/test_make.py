@@ -9,11 +9,14 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 from reports_for_tests import KINDS, make_tested
 
 from rootdata.analysis.report import make
 from rootdata.analysis.report.canvas import Canvas
 from rootdata.analysis.report.config import STYLES, ReportConfig
+from rootdata.analysis.report.learning import draw_learning
+from rootdata.analysis.report.page import Drawn, card
 from rootdata.analysis.report.tested import FILE
 from rootdata.errors import ConfigError, FileError
 from rootdata.training import metrics
@@ -126,6 +129,17 @@ def test_sculpting_is_seen(tmp_path):
     assert abs(found["innocent"]["correlation"]) < 0.1
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 40])
+def test_epochs_are_whole_numbers(n):
+    curve = {"epoch": list(range(n)), "value": [0.5] * n}
+    found = {"curves": {"train/loss": curve}, "chosen": None}
+    canvas = Canvas(PLAIN, weighted=False)
+    with canvas.styled():
+        ticks = draw_learning(found, canvas).axes[0].get_xticks()
+    assert len(ticks) > 0
+    assert not np.mod(ticks, 1).any()
+
+
 def test_the_chosen_epoch_is_the_one_with_the_best_figure(tmp_path):
     found = numbers_of(make_tested(), tmp_path)["learning"]
     assert found["chosen"] == 1
@@ -201,11 +215,33 @@ def test_every_picture_has_its_files_and_says_that_it_is_weighted(written):
     assert all((run / unquote(link)).is_file() for link in links)
 
 
+def test_tables_have_the_width_of_the_page(tmp_path):
+    sheets = {sheet.name: sheet for sheet in make.sheets_of(make_tested(), write_run(tmp_path, make_tested()), PLAIN)}
+    one = sheets["rejection"]
+    drawn = Drawn(name=one.name, title=one.title, text=one.text, numbers=one.numbers, svg="")
+    assert 'class="wide"' in "".join(card(drawn, folder="report"))
+
+
 def test_figures_say_whether_events_are_weighted():
     for tested, words in ((make_tested(), "unweighted events"), (make_tested(weights="positive"), "weighted events")):
         canvas = Canvas(PLAIN, weighted=tested.is_weighted)
         figure, (axes,) = canvas.figure()
         assert canvas.finish(figure, axes).get_supxlabel() == words
+
+
+@pytest.mark.parametrize("style", [style for style in STYLES if style != "plain"])
+def test_the_label_keeps_off_the_name_of_the_experiment_and_the_panel(style):
+    canvas = Canvas(ReportConfig.parse(style=style, label="Simulation"), weighted=False)
+    with canvas.styled():
+        figure, (axes,) = canvas.figure(height=1.4)
+        axes.barh([0], [1])
+        axes.set_yticks([0], ["FatJet_particleNetMD_Xbb"])  # the panel is narrower than the figure
+        canvas.finish(figure, axes)
+        figure.draw_without_rendering()
+        boxes = {text.get_text(): text.get_window_extent() for text in figure.findobj(Text)}
+        panel = axes.get_window_extent()
+    assert boxes[style].x1 < boxes["Simulation"].x0
+    assert min(boxes[style].y0, boxes["Simulation"].y0) >= panel.y1
 
 
 def test_pictures_take_the_ink_of_the_page(written):
