@@ -369,7 +369,7 @@ def test_one_command_trains_trees_of_all_folds_into_one_bundle(
 ) -> None:
     pytest.importorskip(model, reason=f"needs {model}")
     of_mine(files, tmp_path)
-    more = ["model.estimator.max_iter=5"] if model == "sklearn" else ["model.trees=3", "trainer.max_epochs=1"]
+    more = ["+model.estimator.max_iter=5"] if model == "sklearn" else ["model.trees=3", "trainer.max_epochs=1"]
     train(tmp_path, "experiment=kfold", f"data.folds={{count: {COUNT}, by: '{BY}'}}", f"model={model}", *QUICK, *more)
     [run_folder] = list((tmp_path / "outputs" / f"mine_{model}_folds").iterdir())
     events, manifest = scored(run_folder), open_bundle(run_folder / "bundle")
