@@ -363,6 +363,23 @@ def test_one_command_trains_all_folds_and_goes_on_where_it_was_stopped(files: di
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("model", ["xgboost", "lightgbm", "sklearn"])
+def test_one_command_trains_trees_of_all_folds_into_one_bundle(
+    files: dict[str, Path], tmp_path: Path, model: str
+) -> None:
+    pytest.importorskip(model, reason=f"needs {model}")
+    of_mine(files, tmp_path)
+    more = ["+model.estimator.max_iter=5"] if model == "sklearn" else ["model.trees=3", "trainer.max_epochs=1"]
+    train(tmp_path, "experiment=kfold", f"data.folds={{count: {COUNT}, by: '{BY}'}}", f"model={model}", *QUICK, *more)
+    [run_folder] = list((tmp_path / "outputs" / f"mine_{model}_folds").iterdir())
+    events, manifest = scored(run_folder), open_bundle(run_folder / "bundle")
+    assert manifest.folds is not None
+    assert (manifest.folds.count, manifest.folds.feature) == (COUNT, "fold")
+    served = [by_onnx(run_folder / "bundle", table_of_file(files[f"s{i}"], manifest)) for i in (1, 2)]
+    np.testing.assert_allclose(np.concatenate(served), events["score_signal"], rtol=0, atol=2 * CLOSE)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -10,7 +10,6 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from rootdata.app import launch
@@ -42,7 +41,6 @@ class EveryFold(Callback):
                 if found is not None:
                     config.hydra.sweep.dir = str(found)
             if not runs.follows(launch.trainer_of(config)):
-                _check_model(config)
                 launch.build(config.data, given={"fold": 0}).prepare_data()  # which looks at all folds
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -81,22 +79,6 @@ def _folds_of(config: DictConfig) -> Folds | None:
     """Return the folds of a configuration; None where it has none."""
     plain = OmegaConf.select(config, "data.folds")
     return parse_folds(OmegaConf.to_container(plain, resolve=True) if OmegaConf.is_config(plain) else plain, "folds")
-
-
-def _check_model(config: DictConfig) -> None:
-    """Refuse what could not become one bundle in the end.
-
-    Raises
-    ------
-    ConfigError
-        For a model that brings a graph of its own.
-    """
-    target = OmegaConf.select(config, "model._target_")
-    if config.get("export") and target and hasattr(get_object(target), "joined_model"):
-        raise ConfigError(
-            f"folds: {str(target).rpartition('.')[2]} brings a graph of its own, of which several don't go into one "
-            "bundle; export=false trains and scores all folds, and rootdata export makes a bundle of each checkpoint"
-        )
 
 
 def _swept(config: DictConfig) -> bool:

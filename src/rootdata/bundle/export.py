@@ -35,15 +35,18 @@ from rootdata.bundle.deployed import (
     refuse,
     unwrapped,
 )
-from rootdata.bundle.folds import DeployedFolds
+from rootdata.bundle.folds import DeployedFolds, FoldChoice
 from rootdata.bundle.joined import Joined
 from rootdata.bundle.manifest import (
+    EVENTS,
     MANIFEST,
     MODEL,
     PREPROCESS,
     SCORES,
+    FoldRule,
     Manifest,
     Parity,
+    TensorSpec,
     save_manifest,
     sha256_of,
 )
@@ -68,7 +71,7 @@ METADATA = "rootdata.manifest"  # key in the graph's own metadata
 
 
 def export(
-    network: nn.Module | Joined | Sequence[nn.Module],
+    network: nn.Module | Joined | Sequence[nn.Module | Joined],
     data: Any,
     folder: str | Path,
     *,
@@ -99,8 +102,7 @@ def export(
     ----------
     network : any torch module, ours or not, that was trained on the batches of ``data``; or a
         :class:`rootdata.bundle.joined.Joined`, a model of any other library that has an ONNX graph of its own; or a
-        list of networks, one for each fold: the graph holds them all, and scores an event by the one that did not see
-        it
+        list of either, one for each fold: the graph holds them all, and scores an event by the one that did not see it
     data : a :class:`rootdata.loading.datamodule.RootDataModule`; or a list of them, one for each fold
     folder : of the bundle; replaced if it is one already
     activation : what turns outputs into scores: ``sigmoid``, ``softmax``, ``none``, or ``auto``: sigmoid for one
@@ -167,7 +169,9 @@ def rehearse(network: nn.Module, data: Any) -> None:
         _made([rehearsed()], [data], num_events=REHEARSED)
 
 
-def _of_folds(networks: Sequence[nn.Module], modules: Sequence[Any]) -> tuple[list[nn.Module], list[Any]]:
+def _of_folds(
+    networks: Sequence[nn.Module | Joined], modules: Sequence[Any]
+) -> tuple[list[nn.Module | Joined], list[Any]]:
     """Put networks and data of all folds into their order.
 
     Raises
@@ -206,10 +210,11 @@ def _made(
     edges = parity.edge_events(real, served, longest=_longest(first))
     compared = concatenate([real, edges])
     models = [_known_as(network) for network in networks]
-    if isinstance(models[0], Joined):
-        if folds is not None:
-            raise BundleError("folds: models that have graphs of their own don't go into one bundle; export each alone")
-        return _made_of(models[0], first, real, edges, columns=columns, float32=float32)
+    own = [model for model in models if isinstance(model, Joined)]
+    if own and len(own) < len(models):
+        raise BundleError("folds: got networks, and models with graphs of their own; give the same kind for all folds")
+    if own:
+        return _made_of(own, modules, real, edges, columns=columns, float32=float32, folds=folds)
     trained = [unwrapped(cast("nn.Module", network)) for network in networks]
     for network in trained:
         refuse(network)
@@ -268,12 +273,20 @@ def _joined(
     """
     if draft.folds is None:
         return members[0], members[0].scores(batches[0])
-    feature, fold = draft.folds.feature, None
-    if feature:  # as a server computes it
-        values = Assembler(draft)(compared)[feature]
-        fold = torch.from_numpy(values).to(_device_of(members[0]))
-    whole = DeployedFolds(members, chooses=bool(feature))
-    return whole, whole.scores(batches, fold)
+    fold = _fold_of(draft, compared)
+    whole = DeployedFolds(members, chooses=fold is not None)
+    return whole, whole.scores(batches, None if fold is None else fold.to(_device_of(members[0])))
+
+
+def _fold_of(draft: Manifest, events: Table) -> Tensor | None:
+    """Compute the number of each event's fold as a server does, (events, 1); None where the graph does not take it."""
+    feature = draft.folds.feature if draft.folds is not None else ""
+    return torch.from_numpy(Assembler(draft)(events)[feature]) if feature else None
+
+
+def _shared(draft: Manifest) -> list[TensorSpec]:
+    """List the inputs that the network of each fold takes: all but the number of the fold."""
+    return [spec for spec in draft.inputs if draft.folds is None or spec.name != draft.folds.feature]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -339,39 +352,141 @@ def _tried(
     )
 
 
-def _made_of(
-    model: Joined, data: Any, real: Table, edges: Table, *, columns: Sequence[str] | None, float32: bool
-) -> tuple[bytes, Manifest, Parity]:
-    """Make the graph of a model that has one of its own, and what is known of it."""
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """A model that has a graph of its own, and what it says of events.
+
+    Parameters
+    ----------
+    model, data : as :func:`export` takes them
+    graph : its own
+    kept : the output of it that is kept
+    takes : input of the graph to tensor of a batch
+    expected : scores of the events, or values of targets, that the model gives itself
+    columns : names of the scores
+    """
+
+    model: Joined
+    data: Any
+    graph: Any
+    kept: str
+    takes: dict[str, str]
+    expected: Scores
+    columns: tuple[str, ...]
+
+
+def _asked(model: Joined, data: Any, compared: Table, *, columns: Sequence[str] | None) -> _Asked:
+    """Ask a model that has a graph of its own about events."""
     own = joined.loaded(model)
     kept = joined.output_of(own, model.gives)
-    compared = concatenate([real, edges])
     batch = parity.training_batch(data.data, data.specs, compared)
     takes = joined.wiring(model, own, list(batch))
     expected = joined.expected(model, batch, classes=len(data.classes), num_events=compared.num_events)
-    targets = tuple(model.targets)
-    names = () if targets else signature.score_columns(columns, expected.shape[1], data.classes)
-    draft = signature.draft(
-        data.data, data.specs, real, columns=names, targets=targets, is_fixed=True, float32=float32,
-        cut_columns=parity.cut_columns(data.data, data.specs),
-    )  # fmt: skip
-    _check_finite(expected, edges.num_events)
+    names = () if model.targets else signature.score_columns(columns, expected.shape[1], data.classes)
+    return _Asked(model=model, data=data, graph=own, kept=kept, takes=takes, expected=expected, columns=names)
+
+
+def _made_of(
+    models: Sequence[Joined],
+    modules: Sequence[Any],
+    real: Table,
+    edges: Table,
+    *,
+    columns: Sequence[str] | None,
+    float32: bool,
+    folds: FoldRule | None,
+) -> tuple[bytes, Manifest, Parity]:
+    """Make the graph of a model that has one of its own, or of those of all folds, and what is known of it."""
+    first, compared = modules[0], concatenate([real, edges])
+    asked = [_asked(model, data, compared, columns=columns) for model, data in zip(models, modules, strict=True)]
+    cut_columns = parity.cut_columns(first.data, first.specs)
+    drafts = [
+        signature.draft(
+            one.data.data, one.data.specs, real, columns=one.columns, targets=tuple(one.model.targets), is_fixed=True,
+            float32=float32, cut_columns=cut_columns, folds=folds,
+        )
+        for one in asked
+    ]  # fmt: skip
+    draft = drafts[0] if folds is None else signature.of_folds(drafts)
+    for one in asked:
+        _check_finite(one.expected, edges.num_events)
+    opset = max(OPSET, *(joined.opset_of(one.graph) for one in asked))
+    parts = [_fronted(one, of_one, edges, opset=opset) for one, of_one in zip(asked, drafts, strict=True)]
+    each = [one.expected for one in asked]
+    made, expected = (parts[0], each[0]) if folds is None else _chosen(parts, each, draft, compared, opset=opset)
+    graph = _finished(made, draft)
+    spreads = [abs(1.0 / first.targets[name].factor) for name in asked[0].model.targets]
+    found = _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
+    apart = _compare_folds(graph, draft, compared, each, spreads)
+    return graph, draft, dataclasses.replace(found, max_difference=max(found.max_difference, apart))
+
+
+def _fronted(one: _Asked, draft: Manifest, edges: Table, *, opset: int) -> Any:
+    """Put our preprocessing in front of the graph of a model.
+
+    Parameters
+    ----------
+    one : the model
+    draft : of it alone
+    edges : events that the preprocessing is tried on
+    opset : version of the operators
+    """
     front = _deployed(
-        nn.Identity(), _nothing, data, draft, activation="none", dtype=torch.float32, reveal_empty=False, finish=None
-    )
-    wanted = list(zip(takes.values(), joined.types_of(own, list(takes)), strict=True))
-    links = [(f"front_{name}", name) for name in takes]
+        nn.Identity(), _nothing, one.data, draft, activation="none", dtype=torch.float32, reveal_empty=False,
+        finish=None,
+    )  # fmt: skip
+    wanted = list(zip(one.takes.values(), joined.types_of(one.graph, list(one.takes)), strict=True))
+    links = [(f"front_{name}", name) for name in one.takes]
     made = _program(
         joined.Preprocessing(front, wanted),
-        draft,
+        _shared(draft),
         Assembler(draft)(edges),
         outputs=[name for name, _ in links],
-        opset=max(OPSET, joined.opset_of(own)),
+        opset=opset,
     )
-    made = joined.behind(made, own, links=links, kept=kept, output=draft.outputs[0])
-    graph = _finished(made, draft)
-    spreads = [abs(1.0 / data.targets[name].factor) for name in targets]
-    return graph, draft, _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
+    return joined.behind(made, one.graph, links=links, kept=one.kept, output=draft.outputs[0])
+
+
+def _chosen(
+    parts: Sequence[Any], each: Sequence[Scores], draft: Manifest, compared: Table, *, opset: int
+) -> tuple[Any, Scores]:
+    """Put the graphs of all folds into one, in which each event gets that of its fold; give it with what is expected.
+
+    Parameters
+    ----------
+    parts : the graphs
+    each : what the model of each fold says of the compared events
+    draft : of all together
+    compared : the events
+    opset : version of the operators
+    """
+    fold, (output,) = _fold_of(draft, compared), draft.outputs
+    shape = (EVENTS, len(output.columns))
+    given = [TensorSpec(name=f"scores_{number}", dtype=output.dtype, shape=shape) for number in range(len(parts))]
+    inputs = [*given, *(spec for spec in draft.inputs if spec not in _shared(draft))]
+    values = [*map(torch.from_numpy, each), *([] if fold is None else [fold])]
+    example = {spec.name: value.numpy() for spec, value in zip(inputs, values, strict=True)}
+    choice = FoldChoice(chooses=fold is not None)
+    graph = _program(choice, inputs, example, outputs=[output.name], opset=opset)
+    return joined.together(parts, graph, inputs=draft.inputs, output=output), choice(*values).numpy()
+
+
+def _compare_folds(
+    graph: bytes, draft: Manifest, compared: Table, each: Sequence[Scores], spreads: Sequence[float]
+) -> float:
+    """Compare the graph with the model of each fold on all events, as if they were of this fold.
+
+    Returns
+    -------
+    the largest difference; 0 where the graph does not take the fold
+    """
+    feature = draft.folds.feature if draft.folds is not None else ""
+    if not feature:
+        return 0.0
+    tensors = {name: np.concatenate([values] * len(each)) for name, values in Assembler(draft)(compared).items()}
+    numbers = np.repeat(np.arange(len(each)), compared.num_events).reshape(-1, 1)
+    tensors[feature] = numbers.astype(tensors[feature].dtype)
+    return _compare(np.concatenate(each), run(graph, tensors), spreads)
 
 
 def _nothing(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -418,7 +533,7 @@ def _deployed(
         network,
         call,
         layout=layout_of(data.data, data.specs),
-        specs=[spec for spec in draft.inputs if draft.folds is None or spec.name != draft.folds.feature],
+        specs=_shared(draft),
         transforms=transforms_of(data.data, data.specs),
         missing=data.data.missing,
         derived=data.data.derived,
@@ -516,16 +631,16 @@ def _check_finite(scores: Scores, num_edges: int) -> None:
 
 def _convert(deployed: nn.Module, draft: Manifest, example: Tensors) -> bytes:
     """Make the graph, without what it need not tell: file paths, names of the author's code."""
-    return _finished(_program(deployed, draft, example, outputs=[o.name for o in draft.outputs]), draft)
+    return _finished(_program(deployed, draft.inputs, example, outputs=[o.name for o in draft.outputs]), draft)
 
 
 def _program(
-    module: nn.Module, draft: Manifest, example: Tensors, *, outputs: Sequence[str], opset: int = OPSET
+    module: nn.Module, inputs: Sequence[TensorSpec], example: Tensors, *, outputs: Sequence[str], opset: int = OPSET
 ) -> Any:
-    """Write a module that takes the inputs of a draft as a graph."""
-    axes = {a: torch.export.Dim(str(a)) for t in draft.inputs for a in t.shape if isinstance(a, str)}
-    shapes = tuple({i: axes[a] for i, a in enumerate(t.shape) if isinstance(a, str)} for t in draft.inputs)
-    tensors = tuple(torch.from_numpy(example[t.name]).to(_device_of(module)) for t in draft.inputs)
+    """Write a module that takes these inputs as a graph."""
+    axes = {a: torch.export.Dim(str(a)) for t in inputs for a in t.shape if isinstance(a, str)}
+    shapes = tuple({i: axes[a] for i, a in enumerate(t.shape) if isinstance(a, str)} for t in inputs)
+    tensors = tuple(torch.from_numpy(example[t.name]).to(_device_of(module)) for t in inputs)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -534,7 +649,7 @@ def _program(
                 dynamo=True,
                 opset_version=opset,
                 external_data=False,
-                input_names=[t.name for t in draft.inputs],
+                input_names=[t.name for t in inputs],
                 output_names=list(outputs),
                 dynamic_shapes=(shapes,),
                 verbose=False,

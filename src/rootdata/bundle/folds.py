@@ -1,4 +1,4 @@
-"""The networks of all folds in one graph, in which each event is scored by the one that did not see it."""
+"""The models of all folds in one graph, in which each event is scored by the one that did not see it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class DeployedFolds(nn.Module):
         shared, fold = (raw[:-1], raw[-1]) if self._chooses else (raw, None)
         given = [member(*shared) for member in self.members]
         parts = [one if isinstance(one, tuple) else (one,) for one in given]
-        chosen = tuple(self._chosen(torch.stack(output), fold) for output in zip(*parts, strict=True))
-        return chosen[0] if len(chosen) == 1 else chosen
+        found = tuple(chosen(torch.stack(output), fold) for output in zip(*parts, strict=True))
+        return found[0] if len(found) == 1 else found
 
     def scores(self, batches: Sequence[dict[str, Tensor]], fold: Tensor | None) -> Tensor:
         """Give the scores of events, (events, columns) float32, as training makes the batches of each fold.
@@ -44,15 +44,44 @@ class DeployedFolds(nn.Module):
         fold : (events, 1) number of the fold, NaN where it is not known
         """
         found = [member.scores(batch) for member, batch in zip(self.members, batches, strict=True)]  # type: ignore[operator]
-        return self._chosen(torch.stack(found), fold if self._chooses else None)
+        return chosen(torch.stack(found), fold if self._chooses else None)
 
-    def _chosen(self, found: Tensor, fold: Tensor | None) -> Tensor:
-        """Take of (folds, events, columns) what belongs to the fold of each event."""
-        mean = found.mean(dim=0)
-        if fold is None:
-            return mean
-        unknown = torch.isnan(fold) | torch.isinf(fold) | (fold < 0)
-        # as the expression does it, so that whoever sends tensors may send the number before the remainder
-        number = torch.where(unknown, torch.zeros_like(fold), fold).to(torch.int64) % len(self.members)
-        index = number.reshape(1, -1, 1).expand(1, -1, found.shape[2])
-        return torch.where(unknown, mean, torch.gather(found, 0, index)[0])
+
+class FoldChoice(nn.Module):
+    """The choice alone, between the scores that other graphs give.
+
+    Parameters
+    ----------
+    chooses : whether the number of the fold is an input, the last one
+    """
+
+    def __init__(self, *, chooses: bool) -> None:
+        super().__init__()
+        self._chooses = chooses
+
+    def forward(self, *given: Tensor) -> Tensor:
+        """Take the scores of all folds, (events, columns) each; give those of each event's fold."""
+        scores, fold = (given[:-1], given[-1]) if self._chooses else (given, None)
+        return chosen(torch.stack(scores), fold)
+
+
+def chosen(found: Tensor, fold: Tensor | None) -> Tensor:
+    """Take what belongs to the fold of each event.
+
+    Parameters
+    ----------
+    found : (folds, events, columns)
+    fold : (events, 1) number of the fold, NaN, infinite or negative where it is not known; None where it never is
+
+    Returns
+    -------
+    (events, columns), the mean where the fold is not known
+    """
+    mean = found.mean(dim=0)
+    if fold is None:
+        return mean
+    unknown = torch.isnan(fold) | torch.isinf(fold) | (fold < 0)
+    # as the expression does it, so that whoever sends tensors may send the number before the remainder
+    number = torch.where(unknown, torch.zeros_like(fold), fold).to(torch.int64) % found.shape[0]
+    index = number.reshape(1, -1, 1).expand(1, -1, found.shape[2])
+    return torch.where(unknown, mean, torch.gather(found, 0, index)[0])

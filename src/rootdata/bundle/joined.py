@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from rootdata.bundle.deployed import Deployed
-from rootdata.bundle.manifest import EVENTS, OutputSpec
+from rootdata.bundle.manifest import EVENTS, OutputSpec, TensorSpec
 from rootdata.errors import BundleError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 BEHIND = "behind_"  # in front of every name of the other graph
+CHOICE = "choice/"  # in front of every name of the graph that chooses between folds; no collection is called so
 PICKED = "picked_"  # of what picks its scores
 TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 11: torch.float64}  # of TensorProto
 OLDEST = 18  # version of ONNX operators that our own part may be written in
@@ -166,7 +167,7 @@ def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], kept: st
     from onnx import TensorProto, compose, helper
 
     graph = _raised(graph, opset_of(front))
-    graph = compose.add_prefix(graph, BEHIND)
+    _set_apart(graph.graph, BEHIND)
     front.ir_version = graph.ir_version = max(front.ir_version, graph.ir_version)
     made = compose.merge_models(front, graph, io_map=[(a, BEHIND + b) for a, b in links], outputs=[BEHIND + kept])
     width = len(output.columns)
@@ -184,6 +185,81 @@ def behind(front: Any, graph: Any, *, links: Sequence[tuple[str, str]], kept: st
     del made.graph.output[:]
     made.graph.output.append(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, [EVENTS, width]))
     return made
+
+
+def together(parts: Sequence[Any], choice: Any, *, inputs: Sequence[TensorSpec], output: OutputSpec) -> Any:
+    """Put the graphs of all folds into one, and behind them one that chooses.
+
+    Parameters
+    ----------
+    parts : of each fold; they take inputs of the whole, by their names, and give one output each
+    choice : takes the outputs of the parts first, in their order, then inputs of the whole; gives one output
+    inputs, output : of the whole
+
+    Raises
+    ------
+    BundleError
+        For graphs that are written in several versions of the same operators.
+    """
+    from onnx import ModelProto, helper, inliner
+
+    names = [spec.name for spec in inputs]
+    given: list[str] = []
+    made = ModelProto(ir_version=max(part.ir_version for part in (*parts, choice)))
+    made.opset_import.extend(_operators([*parts, choice]))
+    prefixes = [*(f"fold_{number}/" for number in range(len(parts))), CHOICE]
+    for prefix, model in zip(prefixes, (*parts, choice), strict=True):
+        part = inliner.inline_local_functions(model).graph
+        taken = [value.name for value in part.input if value.name in names]
+        links = [*zip(taken, taken, strict=True)]
+        if prefix == CHOICE:
+            links += zip(given, (value.name for value in part.input), strict=False)
+        _set_apart(part, prefix)
+        made.graph.node.extend(helper.make_node("Identity", [source], [prefix + name]) for source, name in links)
+        for field in ("node", "initializer", "sparse_initializer", "value_info"):
+            getattr(made.graph, field).extend(getattr(part, field))
+        given.append(part.output[0].name)
+    made.graph.node.append(helper.make_node("Identity", [given[-1]], [output.name]))
+    made.graph.name = "folds"
+    made.graph.input.extend(_described(spec) for spec in inputs)
+    made.graph.output.append(_described(output))
+    return made
+
+
+def _described(spec: TensorSpec | OutputSpec) -> Any:
+    from onnx import helper
+
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+    return helper.make_tensor_value_info(spec.name, kind, list(spec.shape))
+
+
+def _operators(graphs: Sequence[Any]) -> list[Any]:
+    """Give the versions of operators that graphs have in common."""
+    from onnx import helper
+
+    found: dict[str, set[int]] = {}
+    for entry in (entry for graph in graphs for entry in graph.opset_import):
+        found.setdefault("" if entry.domain == "ai.onnx" else entry.domain, set()).add(entry.version)
+    for domain, versions in found.items():
+        if len(versions) > 1:
+            raise BundleError(
+                f"folds: the graphs have versions {sorted(versions)} of the operators {domain or 'ai.onnx'!r}; write "
+                "those of all folds by the same converter"
+            )
+    return [helper.make_opsetid(domain, versions.pop()) for domain, versions in found.items()]
+
+
+def _set_apart(graph: Any, prefix: str) -> None:
+    """Put a prefix in front of every name of a graph, and of the graphs in its nodes, in place."""
+    sparse = [tensor for one in graph.sparse_initializer for tensor in (one.values, one.indices)]
+    for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *sparse, *graph.node):
+        named.name = named.name and prefix + named.name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name and prefix + name for name in names]  # an empty one is left out
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _set_apart(inner, prefix)
 
 
 def output_of(graph: Any, gives: str | int) -> str:

@@ -82,11 +82,9 @@ def test_what_can_not_be_trained_is_refused(composed: Any, given: str, said: str
     assert len(sentence.splitlines()) == 1
 
 
-def test_trees_of_folds_are_no_bundle_which_is_said_before(composed: Any, capsys: Any) -> None:
-    with pytest.raises(SystemExit):
-        EveryFold().on_multirun_start(composed("experiment=kfold", "data.folds=3", "model=sklearn"))
-    assert "brings a graph of its own" in capsys.readouterr().err
-    assert swept(composed("experiment=kfold", "data.folds=3", "model=sklearn", "export=false")) == "0,1,2"
+@pytest.mark.parametrize("model", ["sklearn", "xgboost", "lightgbm"])
+def test_trees_are_swept_as_networks_are(composed: Any, model: str) -> None:
+    assert swept(composed("experiment=kfold", "data.folds=3", f"model={model}")) == "0,1,2"
 
 
 def test_the_last_sweep_of_the_same_options_is_gone_on_with(composed: Any, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 
 from rootdata.bundle.assemble import Assembler
 from rootdata.bundle.export import export, run
-from rootdata.bundle.joined import Joined
-from rootdata.bundle.manifest import MODEL, open_bundle
+from rootdata.bundle.joined import Joined, together
+from rootdata.bundle.manifest import EVENTS, MODEL, OutputSpec, TensorSpec, open_bundle
 from rootdata.bundle.parity import edge_events, real_events
 from rootdata.errors import BundleError
 from rootdata.table import concatenate
@@ -163,3 +163,42 @@ def test_an_output_that_is_no_tensor_is_refused(rows: Any, tmp_path: Path) -> No
     model = Joined(predict=lambda batch: batch["x"][:, 0], graph=made, gives=1)
     with pytest.raises(BundleError, match="is no tensor; convert the model with zipmap=False"):
         export(model, rows, tmp_path / "bundle", num_events=50)
+
+
+def branching(factor: float, *, opset: int = 18) -> onnx.ModelProto:
+    """Write a graph with graphs inside a node, which take a constant of the outer one: ``y = factor * x`` or 0."""
+    inner = [
+        helper.make_graph([helper.make_node("Mul", ["x", name], ["y"])], "inner", [],
+                          [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+        for name in ("factor", "zero")
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "zero"], ["is_large"]),
+        helper.make_node("If", ["is_large"], ["out"], then_branch=inner[0], else_branch=inner[1]),
+    ]
+    constants = [helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in (("factor", factor), ("zero", 0.0))]
+    return graph(nodes, {"x": (TensorProto.FLOAT, [EVENTS, 1])}, {"out": [EVENTS, 1]}, opset=opset, constants=constants)
+
+
+def sum_of(names: list[str], *, opset: int = 18) -> onnx.ModelProto:
+    inputs = {name: (TensorProto.FLOAT, [EVENTS, 1]) for name in names}
+    return graph([helper.make_node("Sum", names, ["out"])], inputs, {"out": [EVENTS, 1]}, opset=opset)
+
+
+PLACES = {
+    "inputs": [TensorSpec(name="x", dtype="float32", shape=(EVENTS, 1), features=("x",))],
+    "output": OutputSpec(name="scores", dtype="float32", shape=(EVENTS, 1), columns=("signal",)),
+}
+
+
+def test_graphs_with_the_same_names_and_graphs_inside_them_lie_side_by_side() -> None:
+    made = together([branching(2.0), branching(30.0)], sum_of(["a", "b", "x"]), **PLACES)
+    onnx.checker.check_model(made, full_check=True)
+    for value, expected in ((1.5, 33 * 1.5), (-1.5, -1.5)):
+        assert run(made.SerializeToString(), {"x": np.full((4, 1), value, "f4")}) == pytest.approx(expected)
+
+
+def test_graphs_in_several_versions_of_the_operators_are_refused() -> None:
+    with pytest.raises(BundleError, match=r"versions \[18, 19\] of the operators 'ai.onnx'"):
+        together([branching(2.0), branching(2.0, opset=19)], sum_of(["a", "b"]), **PLACES)
