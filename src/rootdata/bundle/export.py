@@ -208,7 +208,6 @@ def _made(
     served = signature.with_fold(first.data, folds)
     real = _real_events(modules, served, num_events)
     edges = parity.edge_events(real, served, longest=_longest(first))
-    compared = concatenate([real, edges])
     models = [_known_as(network) for network in networks]
     own = [model for model in models if isinstance(model, Joined)]
     if own and len(own) < len(models):
@@ -218,11 +217,32 @@ def _made(
     trained = [unwrapped(cast("nn.Module", network)) for network in networks]
     for network in trained:
         refuse(network)
+    return _made_of_networks(
+        trained, modules, real, edges, activation=activation, columns=columns, call=call, reveal_empty=reveal_empty,
+        float32=float32, folds=folds,
+    )  # fmt: skip
+
+
+def _made_of_networks(
+    networks: Sequence[nn.Module],
+    modules: Sequence[Any],
+    real: Table,
+    edges: Table,
+    *,
+    activation: str,
+    columns: Sequence[str] | None,
+    call: Call | None,
+    reveal_empty: bool,
+    float32: bool,
+    folds: FoldRule | None,
+) -> tuple[bytes, Manifest, Parity]:
+    """Make the graph of networks, of which torch writes it, and what is known of it."""
+    first, compared = modules[0], concatenate([real, edges])
     with ExitStack() as held:
-        dtypes = [held.enter_context(computing(network)) for network in trained]
+        dtypes = [held.enter_context(computing(network)) for network in networks]
         tried = [
             _tried(network, data, compared, dtype, activation=activation, columns=columns, call=call)
-            for network, data, dtype in zip(trained, modules, dtypes, strict=True)
+            for network, data, dtype in zip(networks, modules, dtypes, strict=True)
         ]
         drafts = [
             signature.draft(
