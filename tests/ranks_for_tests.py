@@ -92,7 +92,7 @@ def _note_reads(folder):
     from rootdata.scan import lookup
 
     file = os.open(folder / "reads.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    rank, read, pass_over = os.environ["RANK"], stream.EventReader.__call__, lookup.scan  # type: ignore[attr-defined]
+    rank, read, pass_over = os.environ["RANK"], stream.EventReader.__call__, lookup.scan_folds
 
     def noted(self, number):
         os.write(file, f"{rank} {self._recipe.part} {number}\n".encode())
@@ -102,7 +102,7 @@ def _note_reads(folder):
         os.write(file, f"{rank} scan 0\n".encode())
         return pass_over(*arguments, **options)
 
-    stream.EventReader.__call__, lookup.scan = noted, noted_scan  # type: ignore[method-assign, attr-defined]
+    stream.EventReader.__call__, lookup.scan_folds = noted, noted_scan  # type: ignore[method-assign, attr-defined]
 
 
 def _log(notes, job):

@@ -49,7 +49,7 @@ def test_a_training_is_reported_exported_and_served(home: Path, model: str, tmp_
     assert figures["auc"] > 0.9
     assert {"report.html", "roc.json", "scores.json", "bundle"} <= {p.name for p in (tmp_path / "out").iterdir()}
     # the bundle of a checkpoint, without the training
-    main(["export", str(tmp_path / "out" / "checkpoints" / "last.ckpt"), str(tmp_path / "again")])
+    main(["export", str(tmp_path / "out" / "checkpoints" / "last.ckpt"), "--out", str(tmp_path / "again")])
     for folder in (tmp_path / "out" / "bundle", tmp_path / "again"):
         manifest = open_bundle(folder)
         assert manifest.parity.max_difference <= TINY
