@@ -92,7 +92,7 @@ def _note_reads(folder):
     from rootdata.scan import lookup
 
     file = os.open(folder / "reads.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    rank, read, pass_over = os.environ["RANK"], stream.EventReader.__call__, lookup.scan_folds
+    rank, read, pass_over = os.environ["RANK"], stream.EventReader.__call__, lookup.scan_folds  # type: ignore[attr-defined]
 
     def noted(self, number):
         os.write(file, f"{rank} {self._recipe.part} {number}\n".encode())

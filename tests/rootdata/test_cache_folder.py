@@ -30,7 +30,7 @@ def no_reading(monkeypatch):
         raise AssertionError("a file was opened")
 
     monkeypatch.setattr(uproot, "open", refuse)
-    monkeypatch.setattr(lookup, "scan", refuse)
+    monkeypatch.setattr(lookup, "scan_folds", refuse)
 
 
 def test_the_folder_is_the_users_choice(monkeypatch, tmp_path):
