@@ -409,6 +409,7 @@ def test_control_c_is_answered_while_a_dead_server_is_tried(folder):
 def test_a_forked_process_reads_what_its_parent_has_read(server, folder):
     code = f"""
 import faulthandler, os, sys
+faulthandler.dump_traceback_later(90, exit=True)  # says where it hangs, if it does
 from rootdata.location import Location
 from rootdata.io.tree_pool import TreePool
 from rootdata.options.read import ReadConfig
