@@ -252,7 +252,13 @@ def test_pictures_take_the_ink_of_the_page(written):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("kind", "style"), list(zip(["three classes", "both", "few events", "signed weights"], STYLES, strict=True))
+    ("kind", "style"),
+    [
+        ("three classes", STYLES[0]),
+        ("both", STYLES[1]),
+        pytest.param("few events", STYLES[2], marks=pytest.mark.matrix),
+        pytest.param("signed weights", STYLES[3], marks=pytest.mark.matrix),
+    ],
 )
 def test_every_kind_and_every_style_is_drawn(kind, style, tmp_path):
     run = write_run(tmp_path, make_tested(**KINDS[kind]))
