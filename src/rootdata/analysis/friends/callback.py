@@ -122,7 +122,13 @@ class FriendWriter(pl.Callback):
     # Lightning's hooks
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Refuse two columns of one name before anything is trained."""
+        """Refuse two columns of one name before anything is trained.
+
+        Parameters
+        ----------
+        trainer, pl_module : as Lightning gives them
+        stage : not used: the files of every stage have the same columns
+        """
         config = getattr(getattr(trainer, "datamodule", None), "data", None)
         if isinstance(config, DataConfig):
             check_names(_names(config, targets=getattr(pl_module, "targets", ())))
