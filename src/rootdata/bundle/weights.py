@@ -48,8 +48,8 @@ def init_from(network: nn.Module, place: str | Path, *, exclude: Sequence[str] =
     checkpoint = checkpoint_of(Path(place))
     own = _tensors(unwrapped(network).state_dict())
     there = _tensors(weights_of(checkpoint))
-    if data is not None and not exclude:
-        _check_features(features_of(checkpoint), _features(data.identity), place)
+    if not exclude:
+        _check_features(features_of(checkpoint), _features(getattr(data, "identity", {})), place)
     _check_patterns(exclude, [*own, *there], where="exclude")
     for name in {**own, **there}:
         here, found = own.get(name), there.get(name)
