@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 from rootdata import disk
 from rootdata.errors import ConfigError, DataError
 from rootdata.options.data import OBSERVED, TARGETS, VARIED
-from rootdata.training.callbacks import as_array, gather, is_kept
+from rootdata.training.callbacks import TestedEvents
 from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ CHUNK = 200_000  # events that are written at a time
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-class FoldScores(pl.Callback):
+class FoldScores(TestedEvents):
     """Keep the scores of the test events of a fold, with all that goes with them, for the file of all folds.
 
     Parameters
@@ -45,37 +45,16 @@ class FoldScores(pl.Callback):
     def __init__(self, folder: str | Path) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self._batches: list[Arrays] = []
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Forget an earlier test."""
-        self._batches = []
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,  # noqa: ARG002
-        pl_module: pl.LightningModule,  # noqa: ARG002
-        outputs: Any,
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-        dataloader_idx: int = 0,  # noqa: ARG002
-    ) -> None:
-        """Keep what ``test_step`` returned of one batch.
+    def report(self, batches: list[Arrays], trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the events, with the checkpoint that scored them.
 
         Parameters
         ----------
-        trainer, pl_module : not used
-        outputs : an event on each row, by name
-        batch, batch_idx, dataloader_idx : not used
+        batches : of all processes
+        trainer : that tested
+        pl_module : the network
         """
-        self._batches.append({key: as_array(values) for key, values in outputs.items() if is_kept(key)})
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Join the events of all processes and write them, with the checkpoint that scored them."""
-        batches = gather(self._batches, world_size=trainer.world_size)
-        self._batches = []
-        if not batches or not trainer.is_global_zero:
-            return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
         about = {

@@ -33,7 +33,62 @@ TEST = "test/"  # what names of figures of the test begin with, where a network 
 KEPT = {"score", "label", "weight", "index", "predictions", TARGETS}  # of what test_step returns
 
 
-class ScoreReport(pl.Callback):
+class TestedEvents(pl.Callback):
+    """Keep what ``test_step`` returns, and hand it to :meth:`report` in the first process, joined over all of them."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._batches: list[dict[str, NDArray[Any]]] = []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Forget an earlier test."""
+        self._batches = []
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,  # noqa: ARG002
+        pl_module: pl.LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Keep the scores of one batch.
+
+        Parameters
+        ----------
+        trainer, pl_module : not used
+        outputs : what ``test_step`` returned: ``score`` and ``label``, and where there are any ``weight``, ``index``,
+            ``predictions``, ``targets``, observers and variations of the weight, by name, an event on each row
+        batch, batch_idx : not used: all that counts is in ``outputs``
+        dataloader_idx : not used: there is one loader
+        """
+        self._batches.append({key: as_array(value) for key, value in outputs.items() if is_kept(key)})
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Join the scores of all processes and report them from the first."""
+        batches = gather(self._batches, world_size=trainer.world_size)
+        self._batches = []
+        if batches and trainer.is_global_zero:
+            self.report(batches, trainer, pl_module)
+
+    def report(
+        self, batches: list[dict[str, NDArray[Any]]], trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> None:
+        """Do something with the events of a test; a subclass says what.
+
+        Parameters
+        ----------
+        batches : at least one, of all processes, in the order of their ranks
+        trainer : that tested
+        pl_module : the network
+        """
+        raise NotImplementedError
+
+
+class ScoreReport(TestedEvents):
     """Write how well the test events were classified, and what else was predicted of them.
 
     Into ``folder``, from what ``test_step`` returns (``score``, ``label``, and if there ``weight`` and ``index``):
@@ -67,39 +122,23 @@ class ScoreReport(pl.Callback):
         self.plots = plots
         self.metrics: dict[str, Any] = {}
         self.paths: dict[str, Path] = {}
-        self._batches: list[dict[str, NDArray[Any]]] = []
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an earlier test."""
-        self._batches, self.metrics, self.paths = [], {}, {}
+        super().on_test_start(trainer, pl_module)
+        self.metrics, self.paths = {}, {}
 
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,  # noqa: ARG002
-        pl_module: pl.LightningModule,  # noqa: ARG002
-        outputs: Any,
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-        dataloader_idx: int = 0,  # noqa: ARG002
+    def report(
+        self, batches: list[dict[str, NDArray[Any]]], trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> None:
-        """Keep the scores of one batch.
+        """Write the report.
 
         Parameters
         ----------
-        trainer, pl_module : not used
-        outputs : what ``test_step`` returned: ``score`` and ``label``, and where there are any ``weight``, ``index``,
-            ``predictions``, ``targets``, observers and variations of the weight, by name, an event on each row
-        batch, batch_idx : not used: all that counts is in ``outputs``
-        dataloader_idx : not used: there is one loader
+        batches : what was kept of all processes' test events
+        trainer : that tested
+        pl_module : the network
         """
-        self._batches.append({key: as_array(value) for key, value in outputs.items() if is_kept(key)})
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Join the scores of all processes and write the report from the first of them."""
-        batches = gather(self._batches, world_size=trainer.world_size)
-        self._batches = []
-        if not batches or not trainer.is_global_zero:
-            return
         data = getattr(trainer, "datamodule", None)
         known = getattr(getattr(data, "data", None), "targets", ())
         figures: dict[str, Any] = dict(logged(trainer))
@@ -117,7 +156,6 @@ class ScoreReport(pl.Callback):
             figures=figures,
             sculpted=sculpted,
         )
-        self.conclude(batches, trainer, pl_module)
 
     def write(
         self,
@@ -149,18 +187,6 @@ class ScoreReport(pl.Callback):
             self.metrics |= responses.summarise(predicted)
         self.metrics = dict(figures or {}) | (self.metrics or counted(batches))
         self._write(scores, predicted, sculpted or {})
-
-    def conclude(
-        self, batches: list[dict[str, NDArray[Any]]], trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> None:
-        """Do what a child adds, in the first process.
-
-        Parameters
-        ----------
-        batches : what was kept of all processes' test events
-        trainer : that tested
-        pl_module : the network
-        """
 
     def _write(
         self,

@@ -100,8 +100,8 @@ class HtmlReport(ScoreReport):
         """Leave to the page what it shows."""
         super()._draw({name: figure for name, figure in figures.items() if name not in SHOWN})
 
-    def conclude(self, batches: list[Batch], trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the scored events, and make the page.
+    def report(self, batches: list[Batch], trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write figures, keep the scored events, and make the page.
 
         Parameters
         ----------
@@ -109,6 +109,7 @@ class HtmlReport(ScoreReport):
         trainer : that tested
         pl_module : the network
         """
+        super().report(batches, trainer, pl_module)
         if not self.plots:
             for name in (FILE, make.PAGE):  # those of an earlier test would be taken for this one's
                 (self.folder / name).unlink(missing_ok=True)
