@@ -64,6 +64,14 @@ interface RocCurve {
   background_efficiency: number[];
 }
 
+interface FoldRule {
+  count: number;
+  by: string | null;
+  rule: "expression" | "average";
+  feature: string;
+  scaling: Record<string, unknown>[];
+}
+
 interface Manifest {
   sha256: string;
   size: number;
@@ -87,6 +95,7 @@ interface Manifest {
   description: string;
   created: string;
   batching: "events" | "none";
+  folds?: FoldRule | null;
   schema: number;
 }
 

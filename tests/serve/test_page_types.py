@@ -20,6 +20,7 @@ OF_MANIFESTS = {
     "Branch": manifest.BranchSpec,
     "EventSelection": manifest.Selection,
     "FeatureRange": manifest.Range,
+    "FoldRule": manifest.FoldRule,
     "Manifest": manifest.Manifest,
     "OutputSpec": manifest.OutputSpec,
     "Parity": manifest.Parity,
@@ -38,7 +39,7 @@ def fields_of(interface: str) -> dict[str, str]:
 @pytest.mark.parametrize("interface", OF_MANIFESTS)
 def test_what_a_manifest_holds_is_what_the_page_expects(interface: str) -> None:
     ours = {field.name: str(field.type) for field in dataclasses.fields(OF_MANIFESTS[interface])}
-    theirs = fields_of(interface)
+    theirs = {name.rstrip("?"): kind for name, kind in fields_of(interface).items()}
     assert list(theirs) == list(ours)
     for name, kind in ours.items():
         assert ("None" in kind) == ("null" in theirs[name]), name
@@ -47,6 +48,7 @@ def test_what_a_manifest_holds_is_what_the_page_expects(interface: str) -> None:
 def test_the_kinds_of_branches_and_batches_are_those_that_the_page_knows() -> None:
     assert re.findall(r'"(\w+)"', fields_of("Branch")["kind"]) == list(manifest.KINDS)
     assert re.findall(r'"(\w+)"', fields_of("Manifest")["batching"]) == list(manifest.BATCHING)
+    assert re.findall(r'"(\w+)"', fields_of("FoldRule")["rule"]) == [manifest.EXPRESSION, manifest.AVERAGE]
 
 
 def test_what_is_said_of_a_model_in_a_list_is_what_the_page_expects() -> None:

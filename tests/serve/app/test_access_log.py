@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -46,6 +47,10 @@ def samples(server: Handle, key: str) -> dict[tuple[str, str, str], float]:
     }
 
 
+def lines_of(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
 def test_each_answer_is_counted_and_logged_without_keys(server, key, tmp_path):
     path = "/models/{name}/predict"
     with httpx.Client(base_url=server.url, headers={"X-API-Key": key}) as http:
@@ -61,7 +66,8 @@ def test_each_answer_is_counted_and_logged_without_keys(server, key, tmp_path):
     expected = {(path, "200"): 1, (path, "413"): 1, (path, "404"): 1, (path, "401"): 1, ("", "404"): 1, ("", "400"): 1}
     found = samples(server, key)
     assert {what: found["http_responses_total", *what] for what in expected} == expected
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    poll(lambda: len(lines_of(tmp_path / "log")) >= 7)  # a line is written after its answer has gone out
+    lines = lines_of(tmp_path / "log")
     assert [line["status"] for line in lines] == [200, 413, 404, 403, 404, 401, 200]
     assert [line["who"] for line in lines[:3]] == ["anna"] * 3
     assert lines[5]["who"] is None

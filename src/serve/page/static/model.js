@@ -24,7 +24,7 @@ export async function modelView({ name, wanted, settings }) {
     about(card, manifest),
     performance(manifest),
     tries(model),
-    section("Inputs", inputs(manifest), chosen(manifest)),
+    section("Inputs", inputs(manifest), chosen(manifest), networks(manifest)),
     section("Outputs", tensors("Outputs", manifest.outputs, withUnits)),
     settings.graph && section("Graph", graph(model)),
     section("How it was made", origin(manifest), files(model)));
@@ -111,6 +111,19 @@ function chosen({ selection }) {
   const cuts = [{ cut: selection?.cut, of: "" }, ...own].filter(({ cut }) => cut);
   return cuts.length > 0 && el("p", null, "Trained on events that pass ",
     cuts.map(({ cut, of }, i) => [i ? "; " : "", el("code", null, cut), of]), ".");
+}
+
+/**
+ * Say which of several networks scores an event.
+ *
+ * @param {Manifest} manifest
+ */
+function networks({ folds }) {
+  if (!folds) return null;
+  const each = `${folds.count} networks, each trained without the events of one fold. `;
+  if (folds.rule === "average") return el("p", null, each, "A score is the mean of all of them.");
+  return el("p", null, each, "The one that has not seen an event scores it, chosen by ", el("code", null, folds.by),
+    "; where that is missing, as in data, a score is the mean of all.");
 }
 
 /** @param {Branch} branch */
