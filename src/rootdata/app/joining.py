@@ -12,12 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from rootdata.analysis import folds as scored
 from rootdata.analysis.folds import ScoredFold
-from rootdata.app.rebuild import CONFIG, METRICS, point, rebuild, report_of
+from rootdata.app.rebuild import point, rebuild, report_of
 from rootdata.bundle.export import export
 from rootdata.bundle.manifest import Manifest
 from rootdata.disk import write_atomic
 from rootdata.errors import ConfigError
 from rootdata.training.callbacks import ScoreReport, draw, write_json
+from rootdata.training.resume import CONFIG, METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table
