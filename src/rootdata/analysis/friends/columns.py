@@ -84,6 +84,7 @@ class FriendColumns:
         self.scorer = scorer
         self._fill = np.float32(wanted.fill)
         self._cuts = _cuts_of(manifest, wanted.cut)
+        self._is_own_cut = wanted.cut != OF_THE_BUNDLE
         observers = _of_the_training(manifest) if wanted.observers is None else wanted.observers
         self.scores = score_names(manifest.columns, manifest.regressions)
         self._weights = tuple(weight_name(name) for name in wanted.weights)
@@ -131,7 +132,8 @@ class FriendColumns:
             except BranchError as error:
                 missed = missed or error
         if not known and missed is not None:
-            raise BranchError(f"{missed}; the bundle's cut needs it: cut=null scores all events")
+            whose = "cut='...'" if self._is_own_cut else "the bundle's cut"
+            raise BranchError(f"{missed}; {whose} needs it: cut=null scores all events")
         return tuple(known)
 
     def make(self, raw: Columns, cuts: Sequence[Sequence[str]], block: Block) -> Arrays:

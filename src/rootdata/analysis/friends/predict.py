@@ -111,7 +111,7 @@ def predict(
     workers = values.natural(workers, "workers")
     read = parse_read({"num_workers": workers, "patience": patience, "deadline": deadline})
     wanted = FriendOptions(
-        fill=values.number(fill, "fill"), cut=_cut(cut), observers=_named(observers, "observers"),
+        fill=friend.checked_fill(fill), cut=_cut(cut), observers=_named(observers, "observers"),
         weights=_weights(weights), parts=values.flag(parts, "parts"),
     )  # fmt: skip
     with contextlib.closing(open_scorer(bundle)) as scorer:
@@ -127,7 +127,9 @@ def predict(
         states = states_of([job.location for job in jobs], read=read)
         waiting = [j for j, state in zip(jobs, states, strict=True) if not _is_done(j, origin, state, force=force)]
         with BlockReader(read, limit=read.threads) as reader, bar("predicting", show=progress) as report:
-            work = _Work(reader=reader, columns=columns, origin=origin, name=name, kind=kind, report=report)
+            work = _Work(
+                reader=reader, columns=columns, origin=origin, name=name, kind=kind, report=report, force=force
+            )  # fmt: skip
             work.run(waiting, threads=read.threads)
     return WrittenFriends(
         written=tuple(job.output for job in waiting), skipped=tuple(job.output for job in jobs if job not in waiting)
@@ -221,6 +223,7 @@ class _Work:
     origin : of the model, and the options
     name, kind : of the trees that are written
     report : told how far it got
+    force : overwrite what other models left
     """
 
     reader: BlockReader
@@ -229,6 +232,7 @@ class _Work:
     name: str
     kind: str
     report: ProgressReport | None
+    force: bool
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def run(self, jobs: Sequence[_Job], *, threads: int) -> None:
@@ -265,6 +269,9 @@ class _Work:
                     self.report.advance(stop - start)
             if state_of(file.location).differs_from(state):
                 raise ChangedError(f"{file.location.path} was changed while it was read; run the same again")
+            writer.flush()
+            if job.output.exists() and not self.force:  # which somebody else may have written meanwhile
+                friend.refuse_another(job.output, friend.origin_of(job.output), self.origin["checksum"])
 
     def _open(self, location: Location) -> tuple[FriendColumnsOfFile, KnownFile, list[tuple[int, int]]]:
         """Open a file, the tree that the model was trained on where it holds several."""

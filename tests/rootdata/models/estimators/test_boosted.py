@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from estimators_for_tests import fit, make_data
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -213,6 +214,11 @@ def test_seeds_decide(make: Any, events: Path, tmp_path: Path) -> None:
         ("xgboost", {"depth": -3}, "depth"),
         ("lightgbm", {"params": {"leafs": 3}}, "lightgbm refuses its options: Unknown parameter: leafs"),
         ("lightgbm", {"leaves": 1}, "num_leaves"),
+        ("lightgbm", {"params": {"objective": "regression"}}, "lightgbm gives no probabilities of classes with these"),
+        ("lightgbm", {"params": {"sigmoid": 2.0}}, "lightgbm gives no probabilities of classes with these"),
+        ("lightgbm", {"classes": 3, "params": {"objective": "multiclassova"}}, "gives no probabilities of classes"),
+        ("xgboost", {"params": {"objective": "binary:logitraw"}}, "xgboost gives no probabilities of classes with"),
+        ("xgboost", {"params": {"objective": "reg:squarederror"}}, "xgboost gives no probabilities of classes with"),
         ("lightgbm", {"trees": 0}, "model.trees: got 0"),
     ],
 )
@@ -221,6 +227,15 @@ def test_wrong_options_are_refused_as_the_model_is_made(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         (XGBoost if kind == "xgboost" else LightGBM)({"x": (4,), "mask": (4,)}, **{"threads": 1, **options})
+
+
+def test_a_strategy_of_several_processes_is_refused_also_for_one(make: Any, events: Path, tmp_path: Path) -> None:
+    model, quiet = make(make_data(events).shapes), {"logger": False, "enable_progress_bar": False}
+    model.trainer = pl.Trainer(
+        accelerator="cpu", strategy="ddp", devices=1, max_epochs=1, default_root_dir=tmp_path, **quiet
+    )
+    with pytest.raises(ConfigError, match=r"trainer\.strategy: got DDPStrategy, 1 processes; .* set trainer=cpu"):
+        model.setup("fit")
 
 
 def test_another_layout_is_refused(make: Any) -> None:
