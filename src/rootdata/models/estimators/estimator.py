@@ -101,6 +101,12 @@ class Estimator(Classifier):
                 f"trainer.strategy: got {strategy}; {type(self).__name__} is trained in one, with as many threads as "
                 "it is given; set trainer=cpu"
             )
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if getattr(data, "targets", None):
+            raise ConfigError(
+                f"targets: got {', '.join(data.targets)}; {type(self).__name__} learns classes, no numbers; leave the "
+                "targets out, or take a network with a head for them: model=dnn"
+            )
         super().setup(stage)
         # a checkpoint inside an epoch holds what was learnt until there, as it should
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")

@@ -238,6 +238,12 @@ def test_a_strategy_of_several_processes_is_refused_also_for_one(make: Any, even
         model.setup("fit")
 
 
+def test_targets_are_for_networks(events: Path, tmp_path: Path) -> None:
+    data = make_data(events, flat=["met", "n"], targets={"mass": "where(isnan(mass), 0, mass)"})
+    with pytest.raises(ConfigError, match=r"targets: got mass; XGBoost learns classes, no numbers; .* model=dnn"):
+        fit(XGBoost(data.shapes, **SMALL), data, tmp_path, epochs=1)
+
+
 def test_another_layout_is_refused(make: Any) -> None:
     with pytest.raises(ConfigError, match="needs a batch with one row 'x' per event: got 'flat', 'jets'"):
         make({"flat": (4,), "jets": (3, 2)})
