@@ -375,7 +375,9 @@ def settle(config: DictConfig) -> None:
     observe(config)
     scale = OmegaConf.select(config, "data.scale")
     if isinstance(scale, DictConfig):
-        config.data.scale = with_taken_scale({"scale": OmegaConf.to_container(scale, resolve=True)})["scale"]
+        told = {name: OmegaConf.select(config, f"data.{name}") for name in ("scale", "flat", "jagged", "derived")}
+        known = {name: plain(node) if OmegaConf.is_config(node) else node for name, node in told.items()}
+        config.data.scale = with_taken_scale(known)["scale"]
 
 
 def observe(config: DictConfig) -> None:

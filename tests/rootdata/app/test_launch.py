@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import signal
@@ -335,6 +336,19 @@ def test_data_deliver_what_a_network_is_decorrelated_from(observers, columns, ex
     launch.settle(config)
     assert config.data.observers == expected
     assert config.data.observe_training
+
+
+def test_a_scaling_is_not_taken_over_for_what_is_derived_in_another_way(tmp_path):
+    scaling = {"ratio": {"shift": 1.0, "factor": 2.0}}
+    manifest = {"scaling": scaling, "features": {"derived": {"ratio": "met / ht"}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    data = {"scale": {"from": str(tmp_path)}, "flat": ["ratio"], "derived": {"ratio": "met / ht"}, "jagged": None}
+    config = OmegaConf.create({"data": data})
+    launch.settle(config)
+    assert config.data.scale.taken == scaling
+    config = OmegaConf.create({"data": {**data, "derived": {"ratio": "ht / met"}}})
+    with pytest.raises(ConfigError, match=r"'ratio' is met / ht there and ht / met here; derive it in the same way"):
+        launch.settle(config)
 
 
 def test_options_beside_those_of_a_network_are_typed(start):
