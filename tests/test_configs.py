@@ -150,6 +150,14 @@ def test_regression_beside_classification(composed):
     assert config.callbacks.checkpoint.monitor == config.callbacks.early_stopping.monitor == "val/loss"
 
 
+@pytest.mark.parametrize("more", [[], ["data.observers=[HT]"], ["data.observers={m: mbb}"]])
+def test_a_score_that_leaves_a_mass_alone(composed, more):
+    config = composed("experiment=tth_decorrelated", *more)
+    launch.settle(config)
+    assert set(config.model.decorrelate.columns) <= set(config.data.observers)
+    assert config.data.observe_training
+
+
 def test_the_paper_with_fewer_events(composed):
     config = composed("experiment=tth_paper", "data.n_events=1000", "debug=limit")
     assert config.data.folder.endswith("ttH_1000_seed42")

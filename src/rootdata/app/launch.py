@@ -387,16 +387,20 @@ def settle(config: DictConfig) -> None:
 def observe(config: DictConfig) -> None:
     """Let the data deliver the columns that a network is decorrelated from; changes the configuration in place."""
     wanted = OmegaConf.select(config, "model.decorrelate.columns")
-    observers = OmegaConf.select(config, "data.observers")
-    if not wanted or observers is None:
+    if not wanted or "observers" not in (config.get("data") or {}):  # data of somebody's own
         return
-    named = {o: o for o in observers} if isinstance(observers, ListConfig) else dict(observers)
-    names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
-    lacking = [name for name in names if name not in named]
+    given = config.data.observers
+    named = dict(given) if isinstance(given, DictConfig) else {name: name for name in _listed(given)}
+    lacking = [name for name in _listed(wanted) if name not in named]
     if lacking:
-        plain = list(named) + lacking if isinstance(observers, ListConfig) else named | {n: n for n in lacking}
-        config.data.observers = plain
+        added = {name: name for name in lacking}
+        config.data.observers = named | added if isinstance(given, DictConfig) else [*named, *lacking]
     config.data.observe_training = True
+
+
+def _listed(given: Any) -> list[str]:
+    """Return names that a configuration lists, or the only one."""
+    return [str(name) for name in (given if isinstance(given, ListConfig) else [given]) if name is not None]
 
 
 def build_all(group: DictConfig | None) -> list[Any]:
