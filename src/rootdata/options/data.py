@@ -941,10 +941,10 @@ def _expressions_of(config: DataConfig) -> list[tuple[str, str]]:
     found: list[tuple[str, Any]] = [(f"derived column {name!r}", text) for name, text in config.derived.items()]
     for c in config.jagged:
         found += [(f"jagged.{c.name}.cut", c.cut), (f"jagged.{c.name}.sort", c.sort and c.sort.removeprefix("-"))]
-    for s in (*config.samples, config):
-        where = f"samples.{s.name}." if isinstance(s, Sample) else ""
-        found += [(f"{where}cut", s.cut), (f"{where}weight", s.weight)]
-    found += [("label", config.label), *((f"weights.{name}", one) for name, one in config.variations.items())]
+    for s in config.samples:
+        found += [(f"samples.{s.name}.cut", s.cut), (f"samples.{s.name}.weight", s.weight)]
+    found += [("cut", config.cut), ("weight", config.weight), ("label", config.label)]
+    found += [*((f"weights.{name}", one) for name, one in config.variations.items())]
     found += [("reweight.variables", text) for text in (config.reweight.variables if config.reweight else ())]
     found += [(f"targets.{t.name}", t.value) for t in config.targets]
     found += [(f"observers.{o.name}", o.value) for o in config.observers]

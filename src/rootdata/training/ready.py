@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
 
 from rootdata.errors import ConfigError, DataError, nearest
 from rootdata.loading.trainable import ROUNDING, counted
@@ -40,6 +41,14 @@ class ReadyCheck(pl.Callback):
                 _check_val_weights(owner, name, trainer.datamodule)  # type: ignore[attr-defined]
             if name == "val/auc":
                 _check_val_classes(owner, trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Say where figures of the test will have no value, since its events weigh nothing."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if hasattr(data, "specs") and data.specs.num_events("test") and not data.specs.mean_weight("test"):
+            rank_zero_warn(
+                "all events of the test part weigh 0: its figures have no value; check `weight` and the split"
+            )
 
 
 def check_steps(trainer: pl.Trainer) -> None:

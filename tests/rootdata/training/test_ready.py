@@ -92,6 +92,16 @@ def test_any_network_needs_weights_and_batches(files, network, options, reason):
         fit(module(files, **options), network())
 
 
+def test_a_test_of_events_that_weigh_nothing_is_warned_of(files):
+    trainer = pl.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu", callbacks=[ReadyCheck()])
+    with pytest.warns(UserWarning, match="all events of the test part weigh 0: its figures have no value"):
+        trainer.test(
+            DNN({"x": (1,)}),
+            module(files, weight="where(x > 0, 0, 1)", split={"by": "x > 0", "test": [1]}),
+            verbose=False,
+        )
+
+
 def test_a_network_of_ones_own_may_do_without_labels_and_log_what_it_likes(files, tmp_path):
     data = RootDataModule({"all": str(files)}, flat=["x"], batch_size=50, split={"train": 1.0})
     saves = pl.callbacks.ModelCheckpoint(tmp_path, monitor="mine", save_on_train_epoch_end=True)
