@@ -53,7 +53,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
 @pytest.fixture(autouse=True)
 def operators_parsed_once() -> None:
-    """Keep what the exporter of torch parses anew for each graph: the source of its 500 operators, a third of a graph."""
+    """Keep what torch's exporter parses anew for each graph: the source of its 500 operators, a third of the time."""
     if exporter := sys.modules.get("torch.onnx._internal.exporter._registration"):
         operators = exporter.onnxscript_apis
         if not hasattr(operators.get_torchlib_ops, "cache_info"):
