@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_who_asks_is_known_by_what_any_front_can_give(handler: Handler, tmp_path
         handler.authorize({b"host": "evil.org"}.get, "predict")
     keys = Keys(tmp_path / "keys")
     secret = keys.create("Lise", scope="predict", expires=None)
-    locked = handler._replace(keys=keys)
+    locked = dataclasses.replace(handler, keys=keys)
     assert locked.authorize({b"authorization": f"Bearer {secret}"}.get, "predict") == "Lise"
     with pytest.raises(Unauthorized):
         locked.authorize({}.get, "predict")
