@@ -28,7 +28,7 @@ from hydra.errors import (
 )
 from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from rootdata.app.checking import BESIDE, SPECIAL, check, explain_key, first_line, join, options_of, references, walk
@@ -381,16 +381,20 @@ def settle(config: DictConfig) -> None:
 def observe(config: DictConfig) -> None:
     """Let the data deliver the columns that a network is decorrelated from; changes the configuration in place."""
     wanted = OmegaConf.select(config, "model.decorrelate.columns")
-    observers = OmegaConf.select(config, "data.observers")
-    if not wanted or observers is None:
+    if not wanted or "observers" not in (config.get("data") or {}):
         return
-    named = {o: o for o in observers} if isinstance(observers, ListConfig) else dict(observers)
-    names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
-    lacking = [name for name in names if name not in named]
+    observers = config.data.observers
+    named = dict(observers) if isinstance(observers, DictConfig) else {name: name for name in _names(observers)}
+    lacking = [name for name in _names(wanted) if name not in named]
     if lacking:
-        plain = list(named) + lacking if isinstance(observers, ListConfig) else named | {n: n for n in lacking}
-        config.data.observers = plain
+        is_mapping = isinstance(observers, DictConfig)
+        config.data.observers = named | {name: name for name in lacking} if is_mapping else [*named, *lacking]
     config.data.observe_training = True
+
+
+def _names(value: Any) -> list[str]:
+    """List names as options take them: none, one, or a list."""
+    return [value] if isinstance(value, str) else [str(name) for name in value or ()]
 
 
 def build_all(group: DictConfig | None) -> list[Any]:
@@ -442,6 +446,10 @@ class OwnFolder(Callback):
 
     def __init__(self) -> None:
         self._held = ExitStack()
+
+    def __reduce__(self) -> tuple[type[OwnFolder], tuple[()]]:
+        """Go along to the jobs of a cluster without the lock, which the process that submits them holds."""
+        return type(self), ()
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of a run."""

@@ -320,6 +320,8 @@ def test_weights_of_another_shape_are_said_before_a_training(checkpoint):
     ("observers", "columns", "expected"),
     [
         ([], ["mbb"], ["mbb"]),
+        (None, ["mbb"], ["mbb"]),
+        ("ht", "mbb", ["ht", "mbb"]),
         (["ht"], "mbb", ["ht", "mbb"]),
         (["mbb"], ["mbb", "ht"], ["mbb", "ht"]),
         ({"m": "mbb / 2"}, ["m", "ht"], {"m": "mbb / 2", "ht": "ht"}),
