@@ -356,8 +356,12 @@ def build_model(config: DictConfig, data: Any) -> Any:
     node, own = config.model, options_of(config.model) or {}
     network = build_network(node, data)
     given = {key: node.get(key) for key in BESIDE if key not in own}
-    if given.get("init_from") and config.get("train", True) and not config.get("ckpt_path"):
-        init_from(network, given["init_from"], exclude=given.get("exclude") or (), data=data)
+    place = given.get("init_from")
+    if place and config.get("train", True) and not config.get("ckpt_path"):
+        taken = init_from(network, place, exclude=given.get("exclude") or (), data=data)
+        say(f"the network begins with {len(taken)} tensors of {place}", option="model.init_from")
+    elif place and config.get("train", True):
+        say(f"{place} is not looked at; weights are those of {config.ckpt_path}", option="model.init_from")
     elif given.get("exclude") and not given.get("init_from"):
         raise ConfigError("model.exclude: got patterns of weights that are not taken over, and no model.init_from")
     if given.get("freeze"):
@@ -375,7 +379,9 @@ def settle(config: DictConfig) -> None:
     observe(config)
     scale = OmegaConf.select(config, "data.scale")
     if isinstance(scale, DictConfig):
-        config.data.scale = with_taken_scale({"scale": OmegaConf.to_container(scale, resolve=True)})["scale"]
+        told = {name: OmegaConf.select(config, f"data.{name}") for name in ("scale", "flat", "jagged", "derived")}
+        known = {name: plain(node) if OmegaConf.is_config(node) else node for name, node in told.items()}
+        config.data.scale = with_taken_scale(known)["scale"]
 
 
 def observe(config: DictConfig) -> None:
@@ -606,11 +612,11 @@ def resume(config: DictConfig, *, hold: Callable[[Path], object] = lambda _: Non
     warnings.filterwarnings("ignore", message=r".* exists and is not empty")
 
 
-def say(sentence: str) -> None:
-    """Print a sentence from the first process of a training."""
+def say(sentence: str, *, option: str = "resume=auto") -> None:
+    """Print a sentence about an option from the first process of a training."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    rank_zero_only(print)(f"resume=auto: {sentence}", flush=True)
+    rank_zero_only(print)(f"{option}: {sentence}", flush=True)
 
 
 def save_inputs(config: DictConfig, data: Any, *, folder: str | Path) -> None:
