@@ -7,6 +7,7 @@ import functools
 import inspect
 import os
 import re
+import shutil
 import signal
 import sys
 import typing
@@ -27,6 +28,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -38,7 +40,7 @@ from rootdata.disk import write_atomic
 from rootdata.errors import ConfigError, FileError, RootDataError, nearest
 from rootdata.shutdown.signals import SIGNALS, Ending, Stopped, is_first_here, status_of
 from rootdata.training import runs
-from rootdata.training.resume import CONFIG, find, keep_logs, tidy
+from rootdata.training.resume import CONFIG, METRICS, find, keep_logs, tidy
 
 Task = Callable[[DictConfig], Any]
 
@@ -261,7 +263,7 @@ def composed_keys(folder: Path, config_name: str, *, near: str) -> dict[str, boo
     """
     words = [word for word in sys.argv[1:] if (folder / word.partition("=")[0]).is_dir() and "," not in word]
     config = compose(folder, config_name, overrides=words) or compose(folder, config_name, overrides=[])
-    keys = {group.name: True for group in folder.iterdir() if group.is_dir()}
+    keys = dict.fromkeys(groups_of(folder / f"{config_name}.yaml"), True)
     for path, node in walk(config or OmegaConf.create()):
         keys |= {join(path, key): True for key in node}
         if path == near.rpartition(".")[0]:
@@ -289,8 +291,13 @@ def compose(folder: Path, config_name: str, *, overrides: list[str]) -> DictConf
 def known_groups(primary: Path) -> set[str]:
     """Name what may stand at the top of the composed configuration: groups, and keys of the primary file."""
     own = {str(key) for key in typing.cast("DictConfig", OmegaConf.load(primary))}
-    groups = {group.name for group in primary.parent.iterdir() if group.is_dir()}
-    return {name for name in own | groups if name not in {"defaults", "hydra"}}
+    return {name for name in own | groups_of(primary) if name not in {"defaults", "hydra"}}
+
+
+def groups_of(primary: Path) -> set[str]:
+    """Name the groups beside a primary file, where it takes any."""
+    has_groups = "defaults" in typing.cast("DictConfig", OmegaConf.load(primary))
+    return {group.name for group in primary.parent.iterdir() if group.is_dir()} if has_groups else set()
 
 
 def build(node: DictConfig, *, given: Mapping[str, Any] | None = None) -> Any:
@@ -550,7 +557,31 @@ def own_folder(config: DictConfig) -> Iterator[None]:
             if not has_found:
                 runs.refuse_mixture(place, plain(config))
         save_command(text, folder=hydras / ".hydra")
-        yield
+        try:
+            yield
+        except BaseException:
+            forget_unused(hydras)
+            raise
+
+
+def forget_unused(folder: Path) -> None:
+    """Remove the folder of a run that was named by the time and failed before it left anything of its own there.
+
+    Parameters
+    ----------
+    folder : Hydra's, with the command and an empty log
+    """
+    known = HydraConfig.get()
+    is_named = any(word.startswith("hydra.run.dir=") for word in known.overrides.hydra)
+    log = folder / f"{known.job.name}.log"
+    left = {path.name for path in folder.iterdir()} - {".hydra", runs.LOCK, log.name}
+    if known.mode == RunMode.MULTIRUN or is_named or left or (log.exists() and log.stat().st_size):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for above in folder.parents:  # which were made for it
+        if not above.is_relative_to(Path.cwd()) or above == Path.cwd() or any(above.iterdir()):
+            return
+        above.rmdir()
 
 
 def save_command(text: str, *, folder: Path) -> None:
@@ -608,6 +639,10 @@ def resume(config: DictConfig, *, hold: Callable[[Path], object] = lambda _: Non
     if found.is_over:
         say("early stopping had ended this training; it is tested and exported again")
         config.trainer.max_epochs = found.epoch + 1
+    elif limit := found.reached(config.trainer):
+        say(f"this training was finished, it had reached {limit}; it is tested and exported again")
+    elif (found.folder / METRICS).exists():
+        say("this training was finished; it is trained further in its folder, whose figures and bundle are made anew")
     # That there are files of the same training is what was asked for.
     warnings.filterwarnings("ignore", message=r".* exists and is not empty")
 
