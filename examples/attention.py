@@ -19,6 +19,7 @@ from rootdata.models import Transformer
 mpl.use("agg")
 MOMENTA = ["Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass"]
 MEDIUM = 0.4941  # of the b-tag score, see docs/tth.md
+B_JET, OTHER = "#bd1f01", "#3f90da"
 
 
 def data_of(folder: Path) -> RootDataModule:
@@ -53,59 +54,59 @@ def without_each(network: Transformer, event: dict[str, torch.Tensor], n_jets: i
 
 
 def draw(network: Transformer, data: RootDataModule, path: Path) -> None:
-    """Draw the test event of six jets or more that looks most like the signal."""
+    """Draw a signal event of six jets or more whose score is near 0.8, so that there is something to lose."""
     from matplotlib.figure import Figure
 
     batch = next(b for b in data.test_dataloader() if (b["jets_mask"].sum(1)[b["label"] == 1] > 5).any())
     with torch.no_grad():
         is_meant = (batch["label"] == 1) & (batch["jets_mask"].sum(1) > 5)
-        number = int(torch.where(is_meant, network.scores(batch), -1.0).argmax())
+        number = int(torch.where(is_meant, (network.scores(batch) - 0.8).abs(), torch.inf).argmin())
     event = {name: batch[name][number : number + 1] for name in data.shapes}
     jets, weights = data.decode(event).jets[0], network.attention(event)[0]
     n_jets = len(jets)
     attention = weights[-1, 0].mean(0).numpy()[1 : 1 + n_jets, 1 : 1 + n_jets]  # of all heads; the event's own left out
-    names = [f"{i} · {pt:.0f} GeV{' b' if b > MEDIUM else ''}" for i, (pt, b) in enumerate(zip(jets.Jet_pt, jets.Jet_btag), 1)]
+    tags = [", b" if tag > MEDIUM else "" for tag in jets.Jet_btag]
+    names = [f"jet {i + 1} ({jets.Jet_pt[i]:.0f} GeV{tag})" for i, tag in enumerate(tags)]
 
-    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    figure = Figure(figsize=(15, 5), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _draw_jets(left, jets, attention)
     shown = middle.imshow(100 * attention, cmap="viridis", vmin=0)
     figure.colorbar(shown, ax=middle, label="attention [%]")
-    middle.set(title="how much a jet (row) takes of others", xlabel="jet", yticks=range(n_jets), yticklabels=names)
+    middle.set(title="how much a jet (row) takes from each jet", xlabel="jet", yticks=range(n_jets), yticklabels=names)
     middle.set(xticks=range(n_jets), xticklabels=range(1, n_jets + 1))
     whole, *others = without_each(network, event, n_jets)
-    right.barh(range(n_jets), others, color="#94a4a2")
-    right.axvline(whole, color="#bd1f01", label=f"of all jets: {whole:.2f}")
-    right.set(title="score of the event without a jet", xlabel="score", xlim=(0, 1.05))
-    right.set(yticks=range(n_jets), yticklabels=names)
+    colours = [B_JET if b > MEDIUM else OTHER for b in jets.Jet_btag]
+    right.barh(range(n_jets), others, color=colours)
+    right.axvline(whole, color="black", label=f"with all jets: {whole:.2f}")
+    right.set(title="score of the event when one jet is left out", xlabel="score", xlim=(0, 1.05))
+    right.set(yticks=range(n_jets), yticklabels=[f"without {name}" for name in names])
     right.invert_yaxis()
-    right.legend(loc="lower left")
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), fontsize="small")
     figure.savefig(path, dpi=80)
 
 
 def _draw_jets(axes: Any, jets: Any, attention: np.ndarray) -> None:
-    """Draw jets where they are, and lines between them, as thick as their attention."""
+    """Draw jets where they are, and a line between two that take more of each other than pairs do in the mean."""
     eta, phi, size = (np.asarray(jets[name]) for name in ("Jet_eta", "Jet_phi", "Jet_pt"))
     both = attention + attention.T
-    for a in range(len(eta)):
-        for b in range(a):
-            turn = phi[b] - phi[a]
-            turn -= 2 * np.pi * np.round(turn / (2 * np.pi))  # the short way around
-            for start, end in ((a, turn), (b, -turn)):
-                other = b if start == a else a
-                axes.plot(
-                    [eta[start], eta[other]], [phi[start], phi[start] + end], lw=8 * both[a, b], color="0.6", zorder=1,
-                    solid_capstyle="round",
-                )  # fmt: skip
+    pairs = [(a, b) for a in range(len(eta)) for b in range(a)]
+    mean, most = np.mean([both[pair] for pair in pairs]), max(both[pair] for pair in pairs)
+    for a, b in (pair for pair in pairs if both[pair] > mean):
+        turn = phi[b] - phi[a]
+        turn -= 2 * np.pi * np.round(turn / (2 * np.pi))  # the short way around
+        width = 1 + 7 * (both[a, b] - mean) / (most - mean)
+        for start, end, way in ((a, b, turn), (b, a, -turn)):  # twice, for lines that leave at one edge
+            axes.plot([eta[start], eta[end]], [phi[start], phi[start] + way], lw=width, color="0.65", zorder=1)
     is_b = np.asarray(jets.Jet_btag) > MEDIUM
-    for which, colour, label in ((is_b, "#bd1f01", "jets with a medium b tag"), (~is_b, "#3f90da", "others")):
+    for which, colour, label in ((is_b, B_JET, "jet with a medium b tag, area by $p_T$"), (~is_b, OTHER, "other jet")):
         axes.scatter(eta[which], phi[which], s=2 * size[which], color=colour, label=label, zorder=2)
     for i in range(len(eta)):
         axes.annotate(str(i + 1), (eta[i], phi[i]), ha="center", va="center", color="white", zorder=3, weight="bold")
-    axes.plot([], [], color="0.6", lw=4, label="attention, thick where large")
+    axes.plot([], [], color="0.65", lw=4, label="attention above the mean of pairs, thick where most")
     axes.set(title=f"a ttH event of {len(eta)} jets", xlabel="$\\eta$", ylabel="$\\phi$ [rad]")
-    axes.set(xlim=(-2.8, 2.8), ylim=(-np.pi, np.pi))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize="small", markerscale=0.5)
+    axes.set(xlim=(-2.6, 2.6), ylim=(-np.pi, np.pi))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), fontsize="small", markerscale=0.5)
 
 
 def main() -> None:
