@@ -224,9 +224,11 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} can't be read: {first_line(error)}; quote a value that has spaces or commas"
     if isinstance(error, ConfigCompositionException):
-        key = re.search(r"Could not override '([^'@]+)", str(error))
-        if key:
-            return explain_key(key[1], known=composed_keys(folder, config_name, near=key[1]))
+        written = re.search(r"Could not override '([^'@]+)", str(error))
+        if written:
+            within = str(getattr(error.__cause__, "full_key", ""))  # of a mapping that was written, one of its keys
+            key = within if within.startswith(f"{written[1]}.") else written[1]
+            return explain_key(key, known=composed_keys(folder, config_name, near=key))
         return first_line(error.__cause__ or error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string"):
         return "GROUP=null: a group is given by the name of one of its files; write '~GROUP' to leave it out"
