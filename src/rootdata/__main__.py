@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rootdata.app.printing import print_anything
 from rootdata.causes import sentence_of
@@ -54,9 +54,22 @@ def _print_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in the words of a command in one sentence, as the command itself does."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with status 2."""
+        what = re.sub(r"^argument ([^:]+): invalid (int|float) value: (.*)", _not_a_number, message)
+        self.exit(2, f"rootdata: {what}; {self.prog} --help lists what there is\n")
+
+
+def _not_a_number(match: re.Match[str]) -> str:
+    return f"{match[1]}: got {match[3]}; expected {'a whole number' if match[2] == 'int' else 'a number'}"
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Declare the commands; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(prog="rootdata", description="ROOT files for PyTorch Lightning.")
+    parser = Parser(prog="rootdata", description="ROOT files for PyTorch Lightning.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_inspect(commands)
     _add_scan(commands)

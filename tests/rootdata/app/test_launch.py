@@ -323,9 +323,9 @@ def test_weights_of_another_shape_are_said_before_a_training(checkpoint):
 @pytest.mark.parametrize(
     ("observers", "columns", "expected"),
     [
-        (None, ["mbb"], ["mbb"]),  # as configs/data/base.yaml has it
         ([], ["mbb"], ["mbb"]),
-        ("ht", ["mbb"], ["ht", "mbb"]),
+        (None, ["mbb"], ["mbb"]),
+        ("ht", "mbb", ["ht", "mbb"]),
         (["ht"], "mbb", ["ht", "mbb"]),
         (["mbb"], ["mbb", "ht"], ["mbb", "ht"]),
         ({"m": "mbb / 2"}, ["m", "ht"], {"m": "mbb / 2", "ht": "ht"}),

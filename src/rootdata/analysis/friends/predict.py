@@ -110,6 +110,7 @@ def predict(
     name = friend.checked_name(name)
     if not files:
         raise ConfigError("files: got none; name files, globs, folders or texts of them")
+    workers = values.natural(workers, "workers")
     read = parse_read({"num_workers": workers, "patience": patience, "deadline": deadline})
     wanted = FriendOptions(
         fill=values.number(fill, "fill"), cut=_cut(cut), observers=_named(observers, "observers"),
