@@ -141,7 +141,7 @@ def distance_correlation(scores: Tensor, column: Tensor, weight: Tensor | None =
 
 def _within_one(rows: Tensor) -> Tensor:
     """Move and shrink values into a range of 1, which no correlation notices, before float32 rounds them: (n, k)."""
-    rows = rows if rows.is_floating_point() else rows.to(torch.int64)
+    rows = rows / 2 if rows.is_floating_point() else rows.to(torch.int64)  # half of it, as the width may be infinite
     moved = rows - rows.detach().amin(dim=0)
     width = moved.detach().amax()
     return (moved / torch.where(width > 0, width, torch.ones_like(width))).float()

@@ -80,6 +80,8 @@ def test_ends_of_the_scale_and_what_does_not_matter() -> None:
     assert value == pytest.approx(float(distance_correlation(scores * 5 - 2, column * 1e-3, weight * 7)), abs=1e-5)
     # a mass in other units, and one far from 0 whose differences float32 would lose
     assert value == pytest.approx(float(distance_correlation(scores, column.double() * 100 + 1e12, weight)), abs=1e-4)
+    far = torch.where(column > 1, 3e38, -3e38)  # whose difference is no float32
+    assert float(distance_correlation(scores, far)) == pytest.approx(float(distance_correlation(scores, column > 1)))
     independent = distance_correlation(scores, torch.rand(500, generator=torch.Generator().manual_seed(2)))
     assert 0 <= float(independent) < 0.02 < value
     # a weight of 2 is an event that comes twice
