@@ -129,7 +129,7 @@ def test_each_network_has_events_that_no_other_part_of_it_has(served: Served) ->
     assert len(np.unique(tested, axis=0)) == len(tested) == 2 * NUM_EVENTS
 
 
-@pytest.mark.parametrize("by", [BY, None])
+@pytest.mark.parametrize("by", [BY, pytest.param(None, marks=pytest.mark.long)])
 def test_whoever_reads_and_goes_on_has_the_same_events_of_each_fold(files: dict[str, Path], by: str | None) -> None:
     tested: list[Any] = []
     for fold in range(COUNT):

@@ -382,11 +382,12 @@ sys.exit(any(os.wait()[1] for _ in range(3)))
 
 
 @pytest.mark.long
-def test_two_ranks_train_as_one(files: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_val", [90, 91])  # of the 91st event a rank has no batch
+def test_two_ranks_train_as_one(files: Path, tmp_path: Path, num_val: int) -> None:
     options = {
         "samples": {"a": {"files": str(files / "*.root")}}, "label": "is_signal", "weight": "weight", "flat": ["met"],
         "observers": ["met"], "observe_training": True, "batch_size": 90, "chunk_size": 180, "drop_last": True,
-        "split": {"by": "event % 1000 >= 45", "val": [0], "test": []},
+        "split": {"by": f"event % 1000 >= 45 + {num_val - 90} * (event < 1000)", "val": [0], "test": []},
     }  # fmt: skip
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -405,7 +406,7 @@ def test_two_ranks_train_as_one(files: Path, tmp_path: Path) -> None:
     assert alone["train/disco"] > 0.01
     for figures, of_rank in ranks:
         np.testing.assert_allclose(of_rank, weights, rtol=1e-5, atol=1e-6)
-        assert figures == pytest.approx(alone, rel=1e-5)
+        assert figures == pytest.approx(alone, rel=1e-5 if num_val == 90 else 0.1)
 
 
 def test_a_batch_without_the_column_says_what_to_give() -> None:
