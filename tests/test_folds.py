@@ -6,10 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ import torch
 import uproot
 import yaml
 
+from forks_for_tests import run_script
 from rootdata.analysis.friends.predict import predict
 from rootdata.bundle.assemble import Assembler, lists_of
 from rootdata.bundle.export import export, run
@@ -332,12 +330,7 @@ QUICK += ["callbacks.score_report.plots=false"]
 
 def train(folder: Path, *words: str, status: int = 0) -> str:
     """Run the script in a folder that has somebody's files and configuration, and return what it printed."""
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "ROOTDATA_CACHE": str(folder / "cache"), "COLUMNS": "160"}
-    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", str(folder / "configs"), "data=mine", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout if status == 0 else done.stderr.strip()
+    return run_script(folder, "--config-dir", str(folder / "configs"), "data=mine", *words, status=status)
 
 
 def of_mine(files: dict[str, Path], folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, SupportsFloat, cast
@@ -738,6 +738,11 @@ def _strip(message: Any) -> None:
 
 def run(graph: bytes, tensors: Tensors) -> Scores:
     """Run a graph by onnxruntime, on one thread; several outputs come side by side."""
+    return opened(graph)(tensors)
+
+
+def opened(graph: bytes) -> Callable[[Tensors], Scores]:
+    """Open a graph in onnxruntime, and return what :func:`run` does with tensors, as often as it is called."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -745,21 +750,30 @@ def run(graph: bytes, tensors: Tensors) -> Scores:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        outputs = session.run(None, tensors)
     except Exception as error:
         if cause_of(error) in OUTSIDE:
             raise
-        shapes = ", ".join(f"{name} {values.shape}" for name, values in tensors.items())
-        raise BundleError(f"the graph does not run with {shapes}: {_first_line(error)}") from error
-    scores: Scores = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
-    return scores
+        raise BundleError(f"onnxruntime does not take the graph: {_first_line(error)}") from error
+
+    def answer(tensors: Tensors) -> Scores:
+        try:
+            outputs = session.run(None, tensors)
+        except Exception as error:
+            if cause_of(error) in OUTSIDE:
+                raise
+            shapes = ", ".join(f"{name} {values.shape}" for name, values in tensors.items())
+            raise BundleError(f"the graph does not run with {shapes}: {_first_line(error)}") from error
+        scores: Scores = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+        return scores
+
+    return answer
 
 
 def _one_by_one(graph: bytes, draft: Manifest, table: Table) -> Scores:
     """Run a graph on every event alone, with no more places for objects than it needs."""
-    assemble = Assembler(draft)
+    assemble, answer = Assembler(draft), opened(graph)
     events = (take(table, np.array([i])) for i in range(table.num_events))
-    return np.concatenate([run(graph, assemble(event)) for event in events])
+    return np.concatenate([answer(assemble(event)) for event in events])
 
 
 def _compare(expected: Scores, found: Scores, spreads: Sequence[float] = ()) -> float:

@@ -27,7 +27,7 @@ Replies = Generator[Reply | None, None, None]
 """A long job: None after each slice of the work, the answer at last."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(kw_only=True, slots=True, eq=False)
 class DecodedRequest:
     """A decoded request.
 

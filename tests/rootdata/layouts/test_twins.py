@@ -189,6 +189,22 @@ def test_those_of_ones_own_are_named_by_where_they_are():
             r"layout: got 'vectr'; allowed: 'vector', 'tokens', 'image', 'jagged', or the dotted name .*nearest: 'vect",
         ),
         ({"layout": "own_layout.Nothing"}, r"layout: the layout 'own_layout\.Nothing' can't be made \(.*Nothing"),
+        (
+            {"layout": "collections.OrderedDict"},
+            r"layout: 'collections\.OrderedDict' is no layout: it lacks masks_objects, shapes\(layout\), .*LayoutKind",
+        ),
+        (
+            {"layout": "own_form.Leading"},
+            r"no layout: it lacks masks_objects, shapes\(layout\), gather\(layout, rows, ",
+        ),
+        (
+            {"layout": "tokens", "jagged": {"jets": {"branches": ["pt"], "form": "own_layout.ChannelsFirst"}}},
+            r"jagged\.jets\.form: 'own_layout\.ChannelsFirst' is no form: it lacks shapes\(layout, collection\)",
+        ),
+        (
+            {"scale": "own_layout.ChannelsFirst"},
+            r"no scaling: it lacks curve, needs_quantiles, is_learnt, location\(st",
+        ),
         ({"scale": "nowhere.Asinh"}, r"scale: the scaling 'nowhere\.Asinh' can't be made \(No module named 'nowhere'"),
         ({"scale": {"met": "standart"}}, r"scale\.met: got 'standart'; .*nearest: 'standard'"),
     ],

@@ -54,7 +54,29 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*(val_dataloader|Total length o
 def test_weights_of_both_signs_must_not_cancel(files):
     with pytest.raises(DataError, match=r"class 0 .*: the weights of all its 200 training events add up to 0"):
         fit(module(files, weight="w"), DNN({"x": (1,)}))
+    with pytest.raises(DataError, match=r"class 0 .*: the weights of all its 200 training events add up to -20;"):
+        fit(module(files, weight="w - 0.1"), DNN({"x": (1,)}))  # a density below 0
     fit(module(files, weight="w + 0.01"), DNN({"x": (1,)}))
+
+
+@pytest.mark.parametrize(
+    ("weight", "monitor", "reason"),
+    [
+        ("where(x > 0, 0, 1)", "val/loss", "monitors 'val/loss', and all events of the val part weigh 0"),
+        (
+            "where(x > 0, w, 1)",
+            "val/auc",
+            r"monitors 'val/auc', and the weights of all 100 events of class 0 \('background'\)",
+        ),
+    ],
+)
+def test_a_figure_of_events_that_weigh_nothing_is_not_waited_for(tmp_path, write_tree, weight, monitor, reason):
+    columns = {"x": np.tile([-1.0, -2.0, 1.0, 2.0], 50), "w": np.tile([1.0, 1.0, 1.0, -1.0], 50)}
+    for name in "ab":
+        write_tree(tmp_path / f"{name}.root", columns, step=50)
+    data = module(tmp_path, weight=weight, split={"by": "x > 0", "val": [1]})
+    with pytest.raises(DataError, match=reason):
+        fit(data, DNN({"x": (1,)}), ReadyCheck(), pl.callbacks.ModelCheckpoint(tmp_path / "kept", monitor=monitor))
 
 
 @pytest.mark.parametrize("network", [lambda: DNN({"x": (1,)}), Own])
