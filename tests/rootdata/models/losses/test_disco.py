@@ -397,7 +397,9 @@ def test_two_ranks_train_as_one(files: Path, tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    (alone, weights), *ranks = (json.loads((tmp_path / name).read_text()) for name in ("1_0.json", "2_0.json", "2_1.json"))
+    (alone, weights), *ranks = (
+        json.loads((tmp_path / name).read_text()) for name in ("1_0.json", "2_0.json", "2_1.json")
+    )
     assert alone["train/disco"] > 0.01
     for figures, of_rank in ranks:
         np.testing.assert_allclose(of_rank, weights, rtol=1e-5, atol=1e-6)
