@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from rootdata.bundle.manifest import MODEL, Manifest, open_bundle
 from rootdata.errors import BundleError, ConfigError
 from rootdata.jagged import Jagged
 from rootdata.loading.datamodule import RootDataModule
+from rootdata.loading.dataset import RootDataset
 from rootdata.models import DeepSets
 from rootdata.table import Table
 from serve.app.memory import Room
@@ -81,13 +83,16 @@ def files(tmp_path_factory: pytest.TempPathFactory, write_tree: Callable[..., Pa
     return {name: write_tree(folder / f"{name}.root", events, step=50) for name, events in made.items()}
 
 
-def data_of(files: dict[str, Path], fold: int, **changes: Any) -> RootDataModule:
-    options: dict[str, Any] = {
+def options_of(files: dict[str, Path], fold: int, **changes: Any) -> dict[str, Any]:
+    return {
         "samples": {f"s{i}": {"files": str(files[f"s{i}"]), "label": i - 1} for i in (1, 2)},
-        "flat": ["met"], "jagged": {"jets": {"branches": ["Jet_pt"], "length": 3}}, "layout": "tokens", "index": True,
-        "folds": {"count": COUNT, "by": BY}, "fold": fold,
+        "flat": ["met"], "jagged": {"jets": {"branches": ["Jet_pt"], "length": 3}}, "layout": "tokens",
+        "folds": {"count": COUNT, "by": BY}, "fold": fold, **changes,
     }  # fmt: skip
-    return RootDataModule(**(options | changes))
+
+
+def data_of(files: dict[str, Path], fold: int, **changes: Any) -> RootDataModule:
+    return RootDataModule(**options_of(files, fold, **{"index": True, **changes}))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,32 @@ def test_each_network_has_events_that_no_other_part_of_it_has(served: Served) ->
         assert len(np.unique(together, axis=0)) == len(together) == 2 * NUM_EVENTS
     tested = np.concatenate([served.scores(fold)[0] for fold in range(COUNT)])
     assert len(np.unique(tested, axis=0)) == len(tested) == 2 * NUM_EVENTS
+
+
+@pytest.mark.parametrize("by", [BY, pytest.param(None, marks=pytest.mark.long)])
+def test_whoever_reads_and_goes_on_has_the_same_events_of_each_fold(files: dict[str, Path], by: str | None) -> None:
+    tested: list[Any] = []
+    for fold in range(COUNT):
+        plain = options_of(files, fold, folds={"count": COUNT, "by": by}, batch_size=32)
+        mine: dict[str, list[Any]] = {}
+        for part in ("train", "val", "test"):
+            whole = RootDataset(plain, part, index=True)
+            again = {"specs": whole.specs, "index": True}
+            mine[part] = sorted(events_in(whole.batches(0)))
+            assert sorted(events_in(RootDataset(plain, part, num_workers=3, **again).batches(0))) == mine[part]
+            ranks = [RootDataset(plain, part, rank=r, world_size=2, **again) for r in (0, 1)]
+            assert sorted(e for rank in ranks for e in events_in(rank.batches(0))) == mine[part]
+            first = events_in(itertools.islice(whole.batches(0), 1))
+            assert sorted(first + events_in(whole.batches(0, start=1))) == mine[part]
+        together = [event for events in mine.values() for event in events]
+        assert len(set(together)) == len(together) == 2 * NUM_EVENTS
+        tested += mine["test"]
+    assert len(set(tested)) == len(tested) == 2 * NUM_EVENTS
+
+
+def events_in(batches: Any) -> list[tuple[int, ...]]:
+    """Say which events come: (sample, file, entry) of each."""
+    return [tuple(event) for batch in batches for event in batch["index"].tolist()]
 
 
 def test_a_bundle_scores_each_event_by_the_network_that_never_saw_it(served: Served, files: dict[str, Path]) -> None:

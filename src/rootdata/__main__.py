@@ -54,7 +54,7 @@ def _print_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """Tells a mistake in the words of a command in one sentence, as the command itself does."""
 
     def error(self, message: str) -> NoReturn:
@@ -69,7 +69,7 @@ def _not_a_number(match: re.Match[str]) -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """Declare the commands; nothing heavy is imported for it."""
-    parser = Parser(prog="rootdata", description="ROOT files for PyTorch Lightning.")
+    parser = CommandParser(prog="rootdata", description="ROOT files for PyTorch Lightning.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_inspect(commands)
     _add_scan(commands)

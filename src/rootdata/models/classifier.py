@@ -224,7 +224,9 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Return the loss of one batch."""
         outputs, n = self(batch), len(batch["label"])
-        loss = self.loss(outputs, batch, mean_weight=self.mean_weight) + self._disco(outputs, batch, "train", self._ranks())
+        loss = self.loss(outputs, batch, mean_weight=self.mean_weight) + self._disco(
+            outputs, batch, "train", self._ranks()
+        )
         self.log("train/loss", loss, batch_size=n, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
@@ -234,9 +236,7 @@ class Classifier(pl.LightningModule):
         count = getattr(trainer, "world_size", 1)
         return None if count == 1 else Ranks(number=trainer.global_rank, count=count, gather=self.all_gather)
 
-    def _disco(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], part: str, ranks: Ranks | None
-    ) -> Tensor | float:
+    def _disco(self, outputs: Tensor, batch: Mapping[str, Tensor], part: str, ranks: Ranks | None) -> Tensor | float:
         """Log the distance correlation of a batch, and return its share of the loss."""
         logits, _ = self.split(outputs)
         if self.decorrelation is None or logits is None:

@@ -201,14 +201,14 @@ def _opened(path: Path) -> IO[bytes]:
 def answer_of(reply: Reply) -> Response:
     """Turn what a worker replied into a response."""
     if reply.path is None:
-        return _Answer(reply)
+        return _WorkersAnswer(reply)
     path = Path(reply.path)
     return FileAnswer(
         path, media_type=reply.content_type, status=reply.status, headers=reply.headers, is_temporary=True
     )
 
 
-class _Answer(Response):
+class _WorkersAnswer(Response):
     """What a worker replied, with headers that are written once for many replies."""
 
     def __init__(self, reply: Reply) -> None:

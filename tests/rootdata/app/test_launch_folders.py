@@ -161,7 +161,10 @@ def test_what_a_killed_one_left_is_in_nobodys_way(start, tmp_path):
 
 @pytest.mark.long
 def test_what_goes_to_the_jobs_of_a_cluster_is_without_the_lock(tmp_path):
-    config, callback = OmegaConf.create({**CONFIG, "hydra": {**CONFIG["hydra"], "overrides": {"hydra": []}}}), OwnFolder()
+    config, callback = (
+        OmegaConf.create({**CONFIG, "hydra": {**CONFIG["hydra"], "overrides": {"hydra": []}}}),
+        OwnFolder(),
+    )
     config.hydra.sweep.dir = str(tmp_path / "sweep")
     callback.on_multirun_start(config)
     try:

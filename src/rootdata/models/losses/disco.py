@@ -141,7 +141,7 @@ def distance_correlation(scores: Tensor, column: Tensor, weight: Tensor | None =
 
 def _within_one(rows: Tensor) -> Tensor:
     """Move and shrink values into a range of 1, which no correlation notices, before float32 rounds them: (n, k)."""
-    rows = rows if rows.is_floating_point() else rows.to(torch.int64)
+    rows = rows / 2 if rows.is_floating_point() else rows.to(torch.int64)  # half of it, as the width may be infinite
     moved = rows - rows.detach().amin(dim=0)
     width = moved.detach().amax()
     return (moved / torch.where(width > 0, width, torch.ones_like(width))).float()
@@ -182,7 +182,7 @@ class Ranks:
 
     number: int
     count: int
-    gather: Callable[[Tensor], Tensor]
+    gather: Callable[[Tensor], Any]  # as that of LightningModule, whose type says less
 
     def joined(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Put rows of all ranks behind each other, in the order of the ranks; those of this one keep their gradient.
@@ -191,7 +191,7 @@ class Ranks:
         ----------
         rows : tensors of as many rows each; that number may differ from rank to rank, and be 0
         """
-        counts = self.gather(torch.tensor(len(rows[0]), device=rows[0].device)).tolist()
+        counts: list[int] = self.gather(torch.tensor(len(rows[0]), device=rows[0].device)).tolist()
         return [self._joined(own, counts) for own in rows] if any(counts) else list(rows)
 
     def _joined(self, own: Tensor, counts: Sequence[int]) -> Tensor:
