@@ -269,7 +269,10 @@ class _Cycle(RequestResponseCycle):
         """Write the head of a whole answer, if it is a usual one."""
         if self.flow.write_paused or self.disconnected or self.access_log or self.scope["method"] == "HEAD":
             return None
-        lines = _lines((*self.default_headers, *start.get("headers", ())), length, self.keep_alive)
+        try:
+            lines = _lines((*self.default_headers, *start.get("headers", ())), length, self.keep_alive)
+        except TypeError:  # pairs that are lists, as ASGI allows
+            return None
         return None if lines is None else STATUS_LINE[start["status"]] + lines
 
     def _write(self, answer: bytes) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -82,9 +83,9 @@ class LeastBusyPool:
         self._metrics = metrics
         self._writing: asyncio.TimerHandle | None = None
         self._watching: asyncio.TimerHandle | None = None
-        self._expiring: asyncio.TimerHandle | None = (
-            None  # one for all requests: one for each costs more than to send it
-        )
+        # One timer for all deadlines: one for each request costs more than to send it.
+        self._expiring: asyncio.TimerHandle | None = None
+        self._next_look = math.inf  # of that timer, on the clock of ``time.monotonic``
 
     @property
     def is_able(self) -> bool:
@@ -152,7 +153,7 @@ class LeastBusyPool:
         link.send(held, now)
         self.show_counts_soon()
         self._watch_soon()
-        self._expire_at(deadline, now)
+        self._look_at(deadline, now)
         try:
             return await future
         finally:
@@ -161,24 +162,22 @@ class LeastBusyPool:
                 held.kept = len(request.body)
                 self._room.keep(held.kept)
 
-    def _expire_at(self, deadline: float, now: float) -> None:
+    def _look_at(self, deadline: float, now: float) -> None:
         """Look at that moment, unless it is done sooner anyway, for requests whose deadline has passed."""
-        loop, timer = asyncio.get_running_loop(), self._expiring
-        wait = max(0.0, deadline - now)
-        if timer is None or loop.time() + wait < timer.when():
-            if timer is not None:
-                timer.cancel()
-            self._expiring = loop.call_later(wait, self._expire)
+        if deadline < self._next_look:
+            if self._expiring is not None:
+                self._expiring.cancel()
+            self._next_look = deadline
+            self._expiring = asyncio.get_running_loop().call_later(max(0.0, deadline - now), self._expire)
 
     def _expire(self) -> None:
         """Fail the requests whose deadline has passed, and look again when the next one does."""
-        self._expiring, now = None, time.monotonic()
+        self._expiring, self._next_look, now = None, math.inf, time.monotonic()
         waiting = [one for link in self._links for one in link.held.values() if not one.future.done()]
         for one in waiting:
             if one.deadline <= now and one.request is not None:
                 one.fail(_late(one.request))
-        if following := [one.deadline for one in waiting if one.deadline > now]:
-            self._expire_at(min(following), now)
+        self._look_at(min((one.deadline for one in waiting if one.deadline > now), default=math.inf), now)
 
     def show_counts_soon(self) -> None:
         """Let the other processes know what was counted, a few times a second at most."""

@@ -141,7 +141,8 @@ class Paths:
         if found is None:
             await self._default(scope, receive, send)
         else:
-            endpoint, scope["path_params"] = found
+            endpoint, parts = found
+            scope["path_params"] = dict(parts)  # which a request may change for itself
             await endpoint(scope, receive, send)
 
     def _find(self, path: str) -> tuple[ASGIApp, Mapping[str, Any]] | None:
@@ -201,14 +202,14 @@ def _opened(path: Path) -> IO[bytes]:
 def answer_of(reply: Reply) -> Response:
     """Turn what a worker replied into a response."""
     if reply.path is None:
-        return _WorkersAnswer(reply)
+        return _ReplyResponse(reply)
     path = Path(reply.path)
     return FileAnswer(
         path, media_type=reply.content_type, status=reply.status, headers=reply.headers, is_temporary=True
     )
 
 
-class _WorkersAnswer(Response):
+class _ReplyResponse(Response):
     """What a worker replied, with headers that are written once for many replies."""
 
     def __init__(self, reply: Reply) -> None:
