@@ -70,7 +70,7 @@ class LibraryError(RootDataError, ImportError):
         install : what pip is to install
         more : what else would help
         """
-        is_absent = isinstance(reason, ModuleNotFoundError) and reason.name == library.split(".", maxsplit=1)[0]
+        is_absent = isinstance(reason, ModuleNotFoundError) and (reason.name or "").split(".")[0] == library
         why = "is not installed" if is_absent else f"can't be imported: {reason}"
         return cls(f"{library} {why}; pip install '{install}' brings it{more}", name=library)
 

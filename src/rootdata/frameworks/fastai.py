@@ -36,7 +36,7 @@ class FastaiBatches:
     def __init__(
         self, data: RootDataModule, part: str = "train", *, ordered: bool = False, truth: str | None = None
     ) -> None:
-        self.dataset = self._source = Batches(data, part, ordered=ordered, truth=truth)
+        self._source = Batches(data, part, ordered=ordered, truth=truth)
         self._made_of = (data, part, ordered, truth)
         self.bs, self.n_inp, self.device = self._source.batch_size, len(self._source.inputs), default_device()
 
@@ -46,6 +46,15 @@ class FastaiBatches:
     def __iter__(self) -> Iterator[Any]:
         for inputs, truth, weight in self._source:
             yield to_device(tuple(map(torch.from_numpy, (*inputs.values(), truth, weight))), self.device)
+
+    @property
+    def dataset(self) -> FastaiBatches:
+        """These batches: there is nothing behind them that could be indexed."""
+        return self
+
+    def new_empty(self) -> FastaiBatches:
+        """Return what an exported learner keeps in place of its events: how they are read."""
+        return self
 
     @property
     def n(self) -> int:
