@@ -124,6 +124,7 @@ FORMS = Registry(
     protocol="rootdata.layouts.forms:Form",
     built_in={
         "tokens": "rootdata.layouts.tokens:TokenForm",
+        "wrapped": "rootdata.layouts.tokens:WrappedForm",
         "image": "rootdata.layouts.image:ImageForm",
         "jagged": "rootdata.layouts.jagged:JaggedForm",
     },

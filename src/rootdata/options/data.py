@@ -186,7 +186,7 @@ class Collection:
         ``jagged`` all of them
     sort : column that orders the objects, descending with a leading ``-``
     cut : expression with one value an object; objects where it is false are left out
-    form : ``tokens``, ``image``, ``jagged``, or the dotted name of a class of one's own; by default that of ``layout``
+    form : ``tokens``, ``wrapped``, ``image``, ``jagged``, or the dotted name of a class of one's own; by default that of ``layout``
     image : how it is drawn where its form is ``image``, see :class:`rootdata.options.image.ImageConfig`
     """
 
@@ -968,7 +968,7 @@ def _with_images(config: DataConfig) -> DataConfig:
     if formed is not None and config.layout not in FORMS.names():
         raise ConfigError(
             f"jagged.{formed.name}.form: got {formed.form!r}, and the layout {config.layout!r} has no forms; leave "
-            f"`form` out, or choose a layout that has: {', '.join(FORMS.names())}"
+            f"`form` out, or choose a layout that has: {', '.join(n for n in LAYOUTS.names() if n in FORMS.names())}"
         )
     made, derived = [], dict(config.derived)
     for c in config.jagged:

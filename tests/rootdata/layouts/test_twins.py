@@ -23,8 +23,8 @@ from rootdata.scaling.transform import Transform
 from strategies import SENTINEL, blocks, drawn, masked, ordinary, raw_of
 
 FORM = "own_form.Leading"
-LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst", FORM)
-KEEP_EVERYTHING = {"vector", "tokens", "image", "jagged", "own_layout.ChannelsFirst"}
+LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst", FORM, "wrapped")
+KEEP_EVERYTHING = {"vector", "tokens", "image", "jagged", "own_layout.ChannelsFirst", "wrapped"}
 SCALING_NAMES = (*SCALINGS.names(), "own_scaling.Asinh")
 
 
@@ -52,8 +52,8 @@ def specs_of(block):
 
 def in_layout(block, kind, data):
     """Give a block another layout; images are drawn anyhow."""
-    if kind == FORM:  # of the first collection, beside tokens
-        first = [dataclasses.replace(c, form=FORM) for c in block.layout.collections[:1]]
+    if kind in {FORM, "wrapped"}:  # of the first collection, beside tokens
+        first = [dataclasses.replace(c, form=kind) for c in block.layout.collections[:1]]
         collections = (*first, *block.layout.collections[1:])
         return dataclasses.replace(
             block, layout=dataclasses.replace(block.layout, kind="tokens", collections=collections)
@@ -65,6 +65,19 @@ def in_layout(block, kind, data):
         )
         return dataclasses.replace(block, layout=dataclasses.replace(layout, collections=joined))
     return dataclasses.replace(block, layout=data.draw(drawn(layout)) if kind == "image" else layout)
+
+
+@given(block=blocks())
+def test_wrapped_places_repeat_the_objects_of_the_event_and_masks_tell_which_are_real(block):
+    wrapped = dataclasses.replace(block, layout=in_layout(block, "wrapped", None).layout)
+    plain = dataclasses.replace(block, layout=dataclasses.replace(block.layout, kind="tokens"))
+    found, expected = gathered(wrapped), gathered(plain)
+    for c in block.layout.collections[:1]:
+        values, mask = found[c.name], found[f"{c.name}_mask"]
+        np.testing.assert_array_equal(mask, expected[f"{c.name}_mask"])
+        for event, tokens, count in zip(values, expected[c.name], mask.sum(1), strict=True):
+            for i in range(c.length):
+                np.testing.assert_array_equal(event[i], tokens[i % count if count else i])
 
 
 class Filled(Layout):
