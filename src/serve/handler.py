@@ -52,7 +52,7 @@ class WorkerPool(Protocol):
 class Call(NamedTuple):
     """What a client asks, as far as it is known before the body.
 
-    Parameters
+    Attributes
     ----------
     road : name of the protocol, one of ``serve.protocols.protocol.PROTOCOLS``
     reference : version number or alias; None for the latest version
@@ -73,7 +73,7 @@ class Call(NamedTuple):
 class Prepared(NamedTuple):
     """A request that wants its body.
 
-    Parameters
+    Attributes
     ----------
     make : the request, of ``body`` or ``path``, and ``deadline``
     seconds : that it may take

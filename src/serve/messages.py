@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 class Request(NamedTuple):  # made in a third of the time that a frozen dataclass takes, four times for each answer
     """Events to be scored.
 
-    Parameters
+    Attributes
     ----------
     road : name of the protocol, one of ``serve.protocols.protocol.PROTOCOLS``
     model, version : name, resolved version
@@ -35,7 +35,7 @@ class Request(NamedTuple):  # made in a third of the time that a frozen dataclas
 class Reply(NamedTuple):
     """What goes back to the client.
 
-    Parameters
+    Attributes
     ----------
     path : of a file with the body; whoever sends it removes it
     num_events : how many were scored, for the metrics
