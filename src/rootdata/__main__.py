@@ -164,6 +164,10 @@ def _add_predict(commands: Any) -> None:
         "--weight", action="append", metavar="NAME=EXPRESSION",
         help="of events, written as weight_NAME, nominal=... as weight; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--parameter", action="append", metavar="NAME=VALUE",
+        help="of a parameterised network, a number or an expression: mass=500; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--parts", action="store_true", help="write which part of the training's data an event is in")
     parser.add_argument("--workers", type=int, default=0, help="files at a time (default: processors, at most 4)")
     parser.add_argument("--force", action="store_true", help="overwrite what other models left in the folder")
@@ -392,22 +396,30 @@ def run_predict(arguments: argparse.Namespace) -> int:
         **{option: asked[option] for option in same},
         cut=None if arguments.cut == "none" else arguments.cut,
         observers=_expressions(arguments.observer, "--observer"),
-        weights=_expressions(arguments.weight, "--weight", is_named=True),
+        weights=_expressions(arguments.weight, "--weight", example="up='genWeight * 1.1'"),
+        parameters=_expressions(arguments.parameter, "--parameter", example="mass=500"),
         progress=console.is_terminal,
     )
     console.print(found.summary(), highlight=False, soft_wrap=True, markup=False)
     return 0
 
 
-def _expressions(words: Sequence[str] | None, where: str, *, is_named: bool = False) -> dict[str, str] | None:
-    """Take ``NAME=EXPRESSION`` apart; one without a name is called as it is written."""
+def _expressions(words: Sequence[str] | None, where: str, *, example: str = "") -> dict[str, str] | None:
+    """Take ``NAME=EXPRESSION`` apart; one without a name is called as it is written.
+
+    Parameters
+    ----------
+    words : as they were given
+    where : option, for an error
+    example : of a word, where it has to have a name
+    """
     if words is None:
         return None
     found = {}
     for word in words:
         match = re.match(r"(\w+)=(?!=)(.+)", word)
-        if is_named and match is None:
-            raise ConfigError(f"{where}: got {word!r}; expected NAME=EXPRESSION, such as up='genWeight * 1.1'")
+        if example and match is None:
+            raise ConfigError(f"{where}: got {word!r}; expected NAME=EXPRESSION, such as {example}")
         found[match[1] if match else word] = match[2] if match else word
     return found
 

@@ -30,7 +30,7 @@ from hydra.errors import (
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from rootdata.app.checking import BESIDE, SPECIAL, check, explain_key, first_line, join, options_of, references, walk
@@ -224,9 +224,11 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} can't be read: {first_line(error)}; quote a value that has spaces or commas"
     if isinstance(error, ConfigCompositionException):
-        key = re.search(r"Could not override '([^'@]+)", str(error))
-        if key:
-            return explain_key(key[1], known=composed_keys(folder, config_name, near=key[1]))
+        written = re.search(r"Could not override '([^'@]+)", str(error))
+        if written:
+            within = str(getattr(error.__cause__, "full_key", ""))  # of a mapping that was written, one of its keys
+            key = within if within.startswith(f"{written[1]}.") else written[1]
+            return explain_key(key, known=composed_keys(folder, config_name, near=key))
         return first_line(error.__cause__ or error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string"):
         return "GROUP=null: a group is given by the name of one of its files; write '~GROUP' to leave it out"
@@ -363,8 +365,12 @@ def build_model(config: DictConfig, data: Any) -> Any:
     node, own = config.model, options_of(config.model) or {}
     network = build_network(node, data)
     given = {key: node.get(key) for key in BESIDE if key not in own}
-    if given.get("init_from") and config.get("train", True) and not config.get("ckpt_path"):
-        init_from(network, given["init_from"], exclude=given.get("exclude") or (), data=data)
+    place = given.get("init_from")
+    if place and config.get("train", True) and not config.get("ckpt_path"):
+        taken = init_from(network, place, exclude=given.get("exclude") or (), data=data)
+        say(f"the network begins with {len(taken)} tensors of {place}", option="model.init_from")
+    elif place and config.get("train", True):
+        say(f"{place} is not looked at; weights are those of {config.ckpt_path}", option="model.init_from")
     elif given.get("exclude") and not given.get("init_from"):
         raise ConfigError("model.exclude: got patterns of weights that are not taken over, and no model.init_from")
     if given.get("freeze"):
@@ -382,22 +388,28 @@ def settle(config: DictConfig) -> None:
     observe(config)
     scale = OmegaConf.select(config, "data.scale")
     if isinstance(scale, DictConfig):
-        config.data.scale = with_taken_scale({"scale": OmegaConf.to_container(scale, resolve=True)})["scale"]
+        told = {name: OmegaConf.select(config, f"data.{name}") for name in ("scale", "flat", "jagged", "derived")}
+        known = {name: plain(node) if OmegaConf.is_config(node) else node for name, node in told.items()}
+        config.data.scale = with_taken_scale(known)["scale"]
 
 
 def observe(config: DictConfig) -> None:
     """Let the data deliver the columns that a network is decorrelated from; changes the configuration in place."""
     wanted = OmegaConf.select(config, "model.decorrelate.columns")
-    observers = OmegaConf.select(config, "data.observers")
-    if not wanted or observers is None:
+    if not wanted or "observers" not in (config.get("data") or {}):
         return
-    named = {o: o for o in observers} if isinstance(observers, ListConfig) else dict(observers)
-    names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
-    lacking = [name for name in names if name not in named]
+    observers = config.data.observers
+    named = dict(observers) if isinstance(observers, DictConfig) else {name: name for name in _names(observers)}
+    lacking = [name for name in _names(wanted) if name not in named]
     if lacking:
-        plain = list(named) + lacking if isinstance(observers, ListConfig) else named | {n: n for n in lacking}
-        config.data.observers = plain
+        is_mapping = isinstance(observers, DictConfig)
+        config.data.observers = named | {name: name for name in lacking} if is_mapping else [*named, *lacking]
     config.data.observe_training = True
+
+
+def _names(value: Any) -> list[str]:
+    """List names as options take them: none, one, or a list."""
+    return [value] if isinstance(value, str) else [str(name) for name in value or ()]
 
 
 def build_all(group: DictConfig | None) -> list[Any]:
@@ -449,6 +461,10 @@ class OwnFolder(Callback):
 
     def __init__(self) -> None:
         self._held = ExitStack()
+
+    def __reduce__(self) -> tuple[type[OwnFolder], tuple[()]]:
+        """Go along to the jobs of a cluster without the lock, which the process that submits them holds."""
+        return type(self), ()
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of a run."""
@@ -633,11 +649,11 @@ def resume(config: DictConfig, *, hold: Callable[[Path], object] = lambda _: Non
     warnings.filterwarnings("ignore", message=r".* exists and is not empty")
 
 
-def say(sentence: str) -> None:
-    """Print a sentence from the first process of a training."""
+def say(sentence: str, *, option: str = "resume=auto") -> None:
+    """Print a sentence about an option from the first process of a training."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    rank_zero_only(print)(f"resume=auto: {sentence}", flush=True)
+    rank_zero_only(print)(f"{option}: {sentence}", flush=True)
 
 
 def save_inputs(config: DictConfig, data: Any, *, folder: str | Path) -> None:
