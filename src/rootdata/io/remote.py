@@ -6,6 +6,8 @@ import atexit
 import bisect
 import collections
 import contextlib
+import errno
+import fnmatch
 import functools
 import hashlib
 import itertools
@@ -131,12 +133,48 @@ def find(pattern: str, *, read: ReadConfig) -> list[str]:
     def ask(_: str) -> list[str]:
         files, path = filesystem(pattern)
         _forget_listings(files)
-        return sorted(str(files.unstrip_protocol(p)) for p in files.glob(path))
+        start = path.rindex("/", 0, min(path.index(sign) for sign in "*[" if sign in path)) + 1
+        found = set(_matching(files, path[:start], path[start:].split("/")))
+        return sorted(str(files.unstrip_protocol(one)) for one in found)
 
     try:
         return persist([pattern], _asking(ask, deadline=read.deadline), patience=read.patience)
     except FileError as error:
         raise FileError(f"{error}; where the server can't list, name every file") from error
+
+
+def _matching(files: Any, folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """List what matches, folder by folder: one that can't be listed is an error, where fsspec's ``glob`` leaves it out.
+
+    Parameters
+    ----------
+    files : file system
+    folder : that is looked into; nothing matches in one that is absent
+    parts : patterns of what is in it and below, of one level each; ``**`` is any number of levels
+    """
+    wanted, *below = parts
+    pattern = wanted.replace("?", "[?]")  # in an address it begins a query
+    for path, is_folder in _entries(files, folder):
+        is_match = fnmatch.fnmatchcase(path.rstrip("/").rpartition("/")[2], pattern)
+        if wanted == "**" and is_folder:
+            yield from _matching(files, path, parts)
+        elif is_match and is_folder and below:
+            yield from _matching(files, path, below)
+        elif is_match and not is_folder and not below:
+            yield path
+    if wanted == "**" and below:
+        yield from _matching(files, folder, below)
+
+
+def _entries(files: Any, folder: str) -> Iterator[tuple[str, bool]]:
+    """List what is in a folder, and whether it is one itself; nothing of one that is absent."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in files.ls(files._strip_protocol(folder), detail=True):  # noqa: SLF001 - as fsspec's own walk
+            is_folder, is_itself = entry["type"] == "directory", entry["name"].rstrip("/") == folder.rstrip("/")
+            if is_itself and is_folder and "root" in files.protocol:  # what that client says of a folder it can't open
+                raise PermissionError(errno.EACCES, "the folder can't be listed", folder)
+            if not is_itself:
+                yield entry["name"], is_folder
 
 
 def text_of(address: str, *, read: ReadConfig) -> str:

@@ -1,3 +1,4 @@
+import glob
 import itertools
 import os
 import signal
@@ -148,6 +149,29 @@ def test_a_pattern_is_listed_where_the_server_can(base):
     assert found == [Location(f"{base}/sub/{kind}.root", "Events") for kind in ("RNTuple", "TTree")]
     with pytest.raises(FileError, match=r"files: no file matches .*/sub/nothing\*\.root"):
         find([f"{base}/sub/nothing*.root"])
+
+
+@pytest.mark.parametrize("pattern", ["*/*.root", "**/TTree.root", "s*/TTree.root", "**/*", "sub/[T]*", "**/sub/*.root"])
+def test_patterns_mean_on_a_server_what_they_mean_on_a_disk(base, folder, pattern):
+    here = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - a Path has no recursion of this kind
+    expected = sorted(path for path in here if (folder / path).is_file())
+    assert [where.path for where in find([f"{base}/{pattern}"])] == [f"{base}/{path}" for path in expected]
+
+
+@xrootd
+@pytest.mark.parametrize("pattern", ["*/f.root", "**/f.root"])
+def test_a_folder_that_can_not_be_listed_is_no_empty_one(tmp_path, pattern):
+    for name in ("open", "closed"):
+        (tmp_path / "files" / name).mkdir(parents=True)
+        (tmp_path / "files" / name / "f.root").touch()
+    with XRootDServer(tmp_path / "files") as running:
+        (tmp_path / "files" / "closed").chmod(0)
+        try:
+            with pytest.raises(FileError, match=r"/data/.*(closed|permission)"):
+                find([f"{running.url}/{pattern}"], read=ReadConfig(patience=0))
+        finally:
+            (tmp_path / "files" / "closed").chmod(0o755)
+        assert len(find([f"{running.url}/{pattern}"])) == 2
 
 
 def test_a_state_changes_with_the_file(base, folder):
