@@ -66,7 +66,7 @@ def _put(store: Store, columns: Columns, keys: Iterator[int]) -> None:
 
 def main() -> None:
     """Print the times; the fastest tells most where a machine does something else, too."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.blocks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -57,7 +57,7 @@ def plot(points: list[tuple[float, float]], path: Path, *, title: str) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--clusters", type=int, default=1, help="of 10,000 events in each file")

@@ -79,7 +79,7 @@ def epochs(base: str, path: Path, *, cache: dict[str, str] | None = None) -> tup
 
 def main() -> None:
     """Print the figures as a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.remote", description=__doc__)
     parser.add_argument("--clusters", type=int, default=20, help="of 10,000 events, in each file")
     parser.add_argument("--round-trip", type=float, default=20.0, help="ms")
     parser.add_argument("--threads", type=int, default=4)

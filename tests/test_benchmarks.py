@@ -188,3 +188,22 @@ def test_the_whole_benchmark_runs(tmp_path: Path) -> None:
     assert [file["num_events"] for file in result["files"]] == [1_000, 10_000]
     assert len(result["promises"]) == 8
     assert set(result["bare"]) == {"1", "1000"}
+
+
+COMMANDS = {
+    path.stem if path.name != "__main__.py" else path.parent.name: path.read_text()
+    for path in [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "benchmarks").glob("*/__main__.py")]
+    if "ArgumentParser(" in path.read_text()
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_benchmark_says_what_is_typed(name: str) -> None:
+    assert f'ArgumentParser(prog="python -m benchmarks.{name}", ' in " ".join(COMMANDS[name].split())
+
+
+def test_the_benchmarks_that_the_documentation_names_are_there() -> None:
+    pages = [page.read_text() for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]]
+    named = {name for page in pages for name in re.findall(r"python -m benchmarks\.(\w+)", page)}
+    assert named <= set(COMMANDS)
+    assert "stream" in named

@@ -64,4 +64,4 @@ def test_a_section_runs_and_learns(
     area = float(done.stdout.split()[-1])
     assert np.isfinite(area)
     assert area > at_least
-    assert section != "Keras" or (tmp_path / "keras_bundle" / "model.onnx").exists()
+    assert (tmp_path / f"{library}_bundle" / "model.onnx").exists() == (section in {"Keras", "fastai"})

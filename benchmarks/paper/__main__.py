@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=Path("data"), help="where the ttH samples are, or are made")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "rootdata-benchmarks")
-    parser.add_argument("--chunk-events", type=int, default=100_000, help="of the throughput by chunk size")
+    parser.add_argument("--chunk-events", type=int, default=1_000_000, help="of the throughput by chunk size")
     parser.add_argument("--model-events", type=int, default=50_000, help="of the largest set that costs are fitted on")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     parser.add_argument("--only", choices=PARTS)

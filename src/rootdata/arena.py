@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 SMALL = 1 << 17  # bytes; below that numpy's own way is as good
+ALIGNED = 64  # bytes; other libraries share memory that begins at a multiple of it
 
 
 class Lender:
@@ -39,7 +40,8 @@ class Lender:
         try:
             memory = free.get_nowait()
         except queue.Empty:
-            memory = np.empty(room, np.uint8)
+            new = np.empty(room + ALIGNED, np.uint8)
+            memory = new[-new.ctypes.data % ALIGNED :][:room]
         # numpy shortens chains of views, but not past a memoryview: every view keeps this very object alive.
         lent = memory[:]
         weakref.finalize(lent, free.put, memory).atexit = False

@@ -8,6 +8,7 @@ Every one is a :class:`RootDataError` and also of a builtin kind, so that both `
     ├── ExpressionError  (ValueError)   a cut, derived column, label, weight or split that can't be parsed or evaluated
     ├── FileError        (OSError)      a file that is absent, unreadable, truncated, not ROOT
     ├── MachineError     (RuntimeError) memory, open files, room on a disk or a library that this machine lacks
+    ├── LibraryError     (ImportError)  a framework that is not installed
     ├── BranchError      (KeyError)     a tree or branch that is absent, or that can't be used as asked
     ├── DataError        (ValueError)   contents that contradict the configuration: labels, counts, empty selections
     ├── SpecsError       (ValueError)   specs that were made for other data or by another version
@@ -53,6 +54,25 @@ class FileError(RootDataError, OSError):
 
 class MachineError(RootDataError, RuntimeError):
     """The machine lacks what the work needs: memory, open files, room on a disk, a library. No file is to blame."""
+
+
+class LibraryError(RootDataError, ImportError):
+    """A framework that an adapter is for is not installed, or can't be imported."""
+
+    @classmethod
+    def of(cls, library: str, reason: ImportError, *, install: str, more: str = "") -> LibraryError:
+        """Write the sentence.
+
+        Parameters
+        ----------
+        library : as its users call it
+        reason : why it can't be imported
+        install : what pip is to install
+        more : what else would help
+        """
+        is_absent = isinstance(reason, ModuleNotFoundError) and (reason.name or "").split(".")[0] == library
+        why = "is not installed" if is_absent else f"can't be imported: {reason}"
+        return cls(f"{library} {why}; pip install '{install}' brings it{more}", name=library)
 
 
 class BranchError(RootDataError, KeyError):

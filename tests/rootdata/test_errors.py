@@ -1,6 +1,8 @@
 import builtins
+import importlib
 import inspect
 import pickle
+import sys
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ KINDS = {
     "ExpressionError": ValueError,
     "FileError": OSError,
     "MachineError": RuntimeError,
+    "LibraryError": ImportError,
     "BranchError": KeyError,
     "DataError": ValueError,
     "SpecsError": ValueError,
@@ -84,3 +87,31 @@ def test_any_names_make_a_clause_of_known_ones(name, known):
     clause = nearest(name, known)
     assert clause.split(":")[0] in ("nearest", "known", "there are none")
     assert any(repr(k) in clause for k in known) or not known
+
+
+FRAMEWORKS = {
+    "keras": "rootdata[keras]",
+    "jax": "rootdata[jax]",
+    "tensorflow": "rootdata[tensorflow]",
+    "fastai": "rootdata[fastai]",
+    "xgboost": "rootdata[trees]",
+    "lightgbm": "rootdata[trees]",
+}
+
+
+@pytest.mark.parametrize("library", FRAMEWORKS)
+def test_a_framework_that_is_not_installed_is_named_with_its_extra(library, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"rootdata.frameworks.{library}", raising=False)
+    with pytest.raises(errors.LibraryError) as caught:
+        importlib.import_module(f"rootdata.frameworks.{library}")
+    assert str(caught.value) == f"{library} is not installed; pip install '{FRAMEWORKS[library]}' brings it"
+    assert caught.value.name == library
+
+
+def test_a_framework_that_lacks_something_says_what():
+    lacks = ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+    sentence = str(errors.LibraryError.of("keras", lacks, install="rootdata[keras]", more=", or another"))
+    assert sentence == (
+        "keras can't be imported: No module named 'tensorflow'; pip install 'rootdata[keras]' brings it, or another"
+    )

@@ -48,7 +48,7 @@ class Batches:
     Raises
     ------
     ConfigError, DataError
-        For a part without events, and a truth that the data do not have.
+        For what is no data, a part without events, and a truth that the data do not have.
     """
 
     def __init__(
@@ -59,6 +59,10 @@ class Batches:
         ordered: bool = False,
         truth: str | None = None,
     ) -> None:
+        if not hasattr(data, "dataset") and not hasattr(data, "batches"):
+            raise ConfigError(
+                f"data: got {type(data).__name__}; allowed: a RootDataModule(samples=..., ...), a RootDataset"
+            )
         self._events: RootDataset = data.dataset(part, ordered=ordered) if hasattr(data, "dataset") else data
         self.epoch, self.inputs = 0, tuple(self._events.shapes)
         self.shapes = self._events.shapes
@@ -76,7 +80,7 @@ class Batches:
     @property
     def num_events(self) -> int:
         """Events of an epoch."""
-        return self._events.num_events
+        return min(self._events.num_events, len(self) * self.batch_size)  # drop_last
 
     @property
     def batch_size(self) -> int:
@@ -108,12 +112,16 @@ class Batches:
         return self.triples(epoch)
 
     def rows(self, epoch: int = 0, *, missing: float = np.nan) -> Iterator[Rows]:
-        """Yield the batches of a given epoch for what knows no masks: rows, truth and weights, see :func:`rows_of`."""
+        """Yield the batches of a given epoch for what knows no masks: rows, truth and weights, see :func:`rows_of`.
+
+        A single target is one number an event, (n,), as estimators want it.
+        """
         for inputs, truth, weight in self.triples(epoch):
-            yield rows_of(inputs, missing=missing), truth, weight
+            one = truth[:, 0] if truth.ndim == 2 and truth.shape[1] == 1 else truth
+            yield rows_of(inputs, missing=missing), one, weight
 
     def table(self, epoch: int = 0) -> tuple[Array, Array, Array]:
-        """Return all events of an epoch at once, of the vector layout: inputs (n, columns), truth (n,), weights (n,).
+        """Return all events of an epoch at once, of the vector layout: inputs (n, columns), truth, weights (n,).
 
         Missing values are NaN, as estimators want them that tell them apart.
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from rootdata.errors import LibraryError
 from rootdata.frameworks.batches import Array, Batches
+
+try:
+    import jax
+    import jax.numpy as jnp
+except ImportError as error:
+    raise LibraryError.of("jax", error, install="rootdata[jax]") from error
 
 if TYPE_CHECKING:
     from rootdata.loading.datamodule import RootDataModule
@@ -20,9 +25,9 @@ JaxTriple = tuple[dict[str, jax.Array], jax.Array, jax.Array]
 class JaxBatches:
     """The batches of one part as JAX arrays; iterating gives the next epoch.
 
-    Memory is shared where it can be: an array of JAX begins at a multiple of 64 bytes, and the CPU's memory is meant.
-    Elsewhere it is copied. Whole numbers have 32 bits unless JAX was told otherwise. With ``drop_last=True`` in the
-    data all training batches have one shape, so that a compiled step is compiled once.
+    On a machine whose one device is its CPU, memory is shared where an array begins at a multiple of 64 bytes, as JAX
+    wants it. Elsewhere it is copied, to JAX's default device. Whole numbers have 32 bits unless JAX was told otherwise.
+    With ``drop_last=True`` in the data all training batches have one shape, so that a compiled step is compiled once.
 
     Parameters
     ----------
@@ -49,7 +54,11 @@ class JaxBatches:
 
 
 def as_jax(array: Array) -> Any:
-    """Make an array of JAX, which shares the memory where that is possible."""
+    """Make an array of JAX, which shares the memory where that is possible.
+
+    What shares it is bound to the CPU: where there is another device, a step would be computed here, or refused.
+    """
     if array.dtype == np.int64 and not jax.config.read("jax_enable_x64"):
         array = array.astype(np.int32)
-    return jnp.from_dlpack(array) if array.flags.writeable else jnp.asarray(array)
+    is_here = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return jnp.from_dlpack(array) if is_here and array.flags.writeable else jnp.asarray(array)

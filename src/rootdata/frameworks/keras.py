@@ -12,12 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
-
 from rootdata.bundle.export import export as export_module
 from rootdata.bundle.manifest import Manifest, load_manifest
-from rootdata.errors import BundleError, ConfigError
+from rootdata.errors import BundleError, ConfigError, LibraryError
 from rootdata.frameworks.batches import Batches, Triple
+
+try:
+    import keras
+except ImportError as error:  # of its backend, too, which is TensorFlow where nothing was said
+    backend = getattr(error, "name", None) in {"tensorflow", "torch", "jax"}
+    more = ", or choose another backend before Keras is imported: KERAS_BACKEND=torch" if backend else ""
+    raise LibraryError.of("keras", error, install="rootdata[keras]", more=more) from error
 
 if TYPE_CHECKING:
     from rootdata.loading.datamodule import RootDataModule
@@ -44,15 +49,32 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
     def __init__(self, data: RootDataModule, part: str = "train", *, truth: str | None = None) -> None:
         super().__init__(workers=1, use_multiprocessing=False)  # another number would ask out of turn
         self._source = Batches(data, part, truth=truth)
+        self._rewind()
+        self._is_within, self._is_over = False, False  # an epoch that began, that ended
+
+    def _rewind(self) -> None:
         self._open: Iterator[Triple] = iter(())
-        self._number = -1
-        self._last: Triple | None = None
+        self._number, self._last = -1, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is being read: a copy begins with its epoch anew."""
+        return {**self.__dict__, "_open": iter(()), "_number": -1, "_last": None}
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, number: int) -> Any:
-        """Return a batch: the first, the one before again, or the next."""
+        """Return a batch: the first, the one before again, or the next.
+
+        Keras looks at the first ones before an epoch begins; with ``steps_per_epoch`` its epochs end in the midst of
+        those here.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"batch {number} of {len(self)}")
+        if number == 0 and self._is_over:
+            self._source.epoch += self._source.is_shuffled
+            self._is_over = False
+            self._rewind()
         if number == self._number and self._last is not None:
             return self._last
         if number == 0:
@@ -63,12 +85,17 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
                 "events are shuffled already"
             )
         self._number, self._last = number, next(self._open)
+        self._is_over = self._is_over or number == len(self) - 1
         return self._last
 
+    def on_epoch_begin(self) -> None:
+        """Note that what is asked for from now on is used, but for a first batch that Keras looks at alone."""
+        self._is_within = True
+
     def on_epoch_end(self) -> None:
-        """Go on to the next epoch, which has another order."""
-        self._number, self._last = -1, None
-        self._source.epoch += self._source.is_shuffled
+        """Let the next first batch be that of the next epoch, which has another order."""
+        self._is_over = self._is_over or (self._is_within and self._number > 0)
+        self._is_within = False
 
 
 def export(model: Any, data: RootDataModule, folder: str | Path, **options: Any) -> Manifest:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import lightgbm
 import numpy as np
 
+from rootdata.errors import ConfigError, LibraryError
 from rootdata.frameworks.batches import Array, Batches, Rows
+
+try:
+    import lightgbm
+except ImportError as error:
+    raise LibraryError.of("lightgbm", error, install="rootdata[trees]") from error
 
 if TYPE_CHECKING:
     from rootdata.loading.datamodule import RootDataModule
@@ -37,15 +42,18 @@ class LightGBMRows(lightgbm.Sequence):  # type: ignore[misc] # its types are not
 
     def __getitem__(self, which: int | slice | list[int]) -> Array:
         if isinstance(which, slice):
-            parts, at = [], which.start
-            while at < which.stop:
-                here = self._from(at)[: which.stop - at]
+            at, stop, step = which.indices(len(self))
+            if step != 1 or at >= stop:
+                return self[list(range(at, stop, step))]
+            parts = []
+            while at < stop:
+                here = self._from(at)[: stop - at]
                 parts.append(here)
                 at += len(here)
             return parts[0] if len(parts) == 1 else np.concatenate(parts)
         if isinstance(which, list):
-            return np.stack([self[i] for i in which])
-        row: Array = self._from(int(which))[0]
+            return np.stack([self[i] for i in which]) if which else self._from(0)[:0]
+        row: Array = self._from(range(len(self))[which])[0]  # IndexError where there is none
         return row.astype(np.float64)  # a sample, of which bins are made
 
     def _from(self, row: int) -> Array:
@@ -67,6 +75,13 @@ def dataset(data: RootDataModule, part: str = "train", *, reference: Any = None,
     part : ``train``, ``val`` or ``test``
     reference : the data set of the training events, of which the bins are taken, for another part
     options : more arguments of ``lightgbm.Dataset``
+
+    Raises
+    ------
+    ConfigError
+        For several targets, and another layout.
+    DataError
+        As :class:`rootdata.frameworks.batches.Batches`.
     """
     source = Batches(data, part, ordered=True)
     label, weight = labels_of(source.rows, source.num_events)
@@ -79,6 +94,10 @@ def labels_of(read: Callable[[], Iterator[Rows]], num_events: int) -> tuple[Arra
     label = np.empty(num_events, np.float32)
     weight, at = np.empty_like(label), 0
     for rows, labels, weights in read():
+        if labels.ndim > 1:
+            raise ConfigError(
+                f"targets: got {labels.shape[1]}; LightGBM learns one number of an event; make a model of each"
+            )
         here = slice(at, at := at + len(rows))
         label[here], weight[here] = labels, weights
     return label, weight

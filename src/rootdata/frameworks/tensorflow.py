@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
+from rootdata.errors import LibraryError
 from rootdata.frameworks.batches import Batches
+
+try:
+    import tensorflow as tf
+except ImportError as error:
+    raise LibraryError.of("tensorflow", error, install="rootdata[tensorflow]") from error
 
 if TYPE_CHECKING:
     from rootdata.loading.datamodule import RootDataModule

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xgboost
 
+from rootdata.errors import LibraryError
 from rootdata.frameworks.batches import Batches, Rows
+
+try:
+    import xgboost
+except ImportError as error:
+    raise LibraryError.of("xgboost", error, install="rootdata[trees]") from error
 
 if TYPE_CHECKING:
     from rootdata.loading.datamodule import RootDataModule

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rootdata.cache.blocks import open_store
-from rootdata.errors import ResumeError
+from rootdata.errors import ConfigError, ResumeError
 from rootdata.loading.part import Part
 from rootdata.loading.position import Cursor, cursor_of, state_of
 from rootdata.loading.readers import Stop, prefetched
@@ -226,6 +226,8 @@ class RootDataset(IterableDataset[Batch]):
 
     def batches(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of a given epoch, from number ``start`` on."""
+        if epoch < 0 or start < 0:
+            raise ConfigError(f"batches: got epoch {epoch} from batch {start} on; both are counted from 0")
         left = len(self) - start
         if left <= 0:
             return

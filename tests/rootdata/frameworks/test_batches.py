@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bundles_for_tests import make_data
+from sklearn.decomposition import IncrementalPCA
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import SGDClassifier
+from sklearn.linear_model import SGDClassifier, SGDRegressor
 
 from rootdata.errors import ConfigError, DataError
 from rootdata.frameworks.batches import Batches, rows_of
@@ -100,3 +103,58 @@ def test_tokens_are_no_rows(samples: Path) -> None:
 def test_an_estimator_that_wants_all_events_is_told_so(data: RootDataModule) -> None:
     with pytest.raises(ConfigError, match=r"HistGradientBoostingClassifier has no partial_fit"):
         partial_fit(HistGradientBoostingClassifier(), data)
+
+
+def test_estimators_without_probabilities_and_those_without_weights_learn_too(samples: Path) -> None:
+    plain = make_data(samples, layout="vector", batch_size=64)
+    assert set(partial_fit(SGDClassifier(loss="hinge"), plain).classes_) == {0, 1}
+    assert partial_fit(IncrementalPCA(2), plain).components_.shape[0] == 2
+
+
+def test_weights_are_not_dropped_in_silence(data: RootDataModule) -> None:
+    with pytest.raises(ConfigError, match=r"IncrementalPCA\.partial_fit takes no weights of events"):
+        partial_fit(IncrementalPCA(2), data)
+
+
+def test_a_single_target_is_one_number_an_event(samples: Path) -> None:
+    one = make_data(samples, layout="vector", batch_size=64, targets={"m": "where(isnan(met), 0, met)"})
+    _, targets, _ = Batches(one, truth="targets").table()
+    assert targets.shape == (Batches(one).num_events,)
+    assert partial_fit(SGDRegressor(), one, truth="targets").coef_.ndim == 1  # a column would be warned of
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 1.5])
+def test_epochs_are_at_least_one(epochs: float, data: RootDataModule) -> None:
+    with pytest.raises(ConfigError, match="epochs: got"):
+        partial_fit(SGDClassifier(), data, epochs=epochs)  # type: ignore[arg-type]
+
+
+def test_events_are_those_that_are_given(samples: Path) -> None:
+    source = Batches(make_data(samples, layout="vector", batch_size=64, drop_last=True))
+    assert sum(len(label) for _, label, _ in source) == source.num_events == 64 * len(source)
+
+
+def test_an_epoch_that_is_left_leaves_no_thread(data: RootDataModule) -> None:
+    source = Batches(data)
+    for _ in source:
+        break
+    first, second = iter(source), iter(source)
+    next(first), next(second)
+    assert source.epoch == 3
+    del first, second
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("rootdata")]
+    copy = pickle.loads(pickle.dumps(source))
+    for ours, theirs in zip(copy.triples(3), source.triples(3), strict=True):
+        np.testing.assert_array_equal(ours[0]["x"], theirs[0]["x"])
+
+
+@pytest.mark.parametrize("wrong", [{"samples": {}}, "events.root", None])
+def test_what_is_no_data_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="allowed: a RootDataModule"):
+        Batches(wrong)
+
+
+@pytest.mark.parametrize("where", [{"epoch": -1}, {"start": -1}])
+def test_epochs_and_batches_count_from_zero(where: dict[str, int], data: RootDataModule) -> None:
+    with pytest.raises(ConfigError, match="both are counted from 0"):
+        next(Batches(data).batches(**where))

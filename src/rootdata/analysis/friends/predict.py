@@ -69,6 +69,7 @@ def predict(
     observers: Sequence[str] | Mapping[str, str] | None = None,
     weights: Mapping[str, str | float] | None = None,
     parts: bool = False,
+    parameters: Mapping[str, str | float] | None = None,
     workers: int = 0,
     patience: float = 120.0,
     deadline: float = 60.0,
@@ -94,6 +95,7 @@ def predict(
     weights : name of a variation → the event's weight under it, an expression, written as ``weight_<name>``;
         ``nominal`` → the weight without one, ``weight``
     parts : also say which part of the training's data an event is in: 0, 1, 2 for train, val, test, else -1
+    parameters : parameter of the network → its value, a number or an expression, whatever the files have
     workers : files that are worked on at a time; 0: as many as there are processors, at most 4
     patience, deadline : of reading remote files, see :class:`rootdata.options.read.ReadConfig`
     force : overwrite what other models left in the folder
@@ -108,10 +110,12 @@ def predict(
     name = friend.checked_name(name)
     if not files:
         raise ConfigError("files: got none; name files, globs, folders or texts of them")
+    workers = values.natural(workers, "workers")
     read = parse_read({"num_workers": workers, "patience": patience, "deadline": deadline})
     wanted = FriendOptions(
         fill=values.number(fill, "fill"), cut=_cut(cut), observers=_named(observers, "observers"),
-        weights=_weights(weights), parts=values.flag(parts, "parts"),
+        weights=_by_name(weights, "weights", "{'up': 'genWeight * 1.1'}"), parts=values.flag(parts, "parts"),
+        parameters=_by_name(parameters, "parameters", "{'mass': 500}"),
     )  # fmt: skip
     with contextlib.closing(open_scorer(bundle)) as scorer:
         columns = FriendColumns(scorer, wanted)
@@ -152,11 +156,13 @@ def _named(given: Any, where: str) -> dict[str, str] | None:
     return {str(name): values.text(text, f"{where}.{name}") for name, text in table.items()}
 
 
-def _weights(given: Any) -> dict[str, str]:
-    """Return the weights as expressions; a number is one."""
-    table = values.mapping(given or {}, "weights", "{'up': 'genWeight * 1.1'}")
+def _by_name(given: Any, where: str, example: str) -> dict[str, str]:
+    """Return numbers or expressions by name as expressions."""
+    table = values.mapping(given or {}, where, example)
     return {
-        str(name): value if isinstance(value, str) else repr(values.number(value, f"weights.{name}"))
+        str(name): values.text(value, f"{where}.{name}")
+        if isinstance(value, str)
+        else repr(values.number(value, f"{where}.{name}"))
         for name, value in table.items()
     }
 

@@ -185,7 +185,7 @@ class Sklearn(Estimator):
             )
         except Exception as error:
             raise BundleError(
-                f"{name} can't be written as an ONNX graph by skl2onnx: {told(str(error))[:300]}"
+                f"{name} can't be written as an ONNX graph by skl2onnx: {told(str(error)).partition('. ')[0][:300]}"
             ) from error
         del made.graph.output[:-1]  # the labels
         return made
