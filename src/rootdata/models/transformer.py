@@ -146,7 +146,7 @@ class Transformer(EncodedClassifier):
         x, there, bias, _ = self._tokens(batch)
         found = []
         for layer in self.layers:
-            found.append(layer.weights(x, bias))
+            found.append(cast("Layer", layer).weights(x, bias))
             x = layer(x, bias)
         return torch.stack(found), there
 
@@ -221,10 +221,11 @@ class Layer(nn.Module):
         query, key, _ = self._parts(x)
         return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1]) + bias).softmax(dim=-1)
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Make queries, keys and values, each (B, heads, N, width of a head)."""
         parts = self.inputs(self.first(x)).unflatten(-1, (3, self.heads, -1))
-        return parts.permute(2, 0, 3, 1, 4).unbind(dim=0)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(dim=0)
+        return query, key, value
 
 
 def places(offsets: Tensor) -> tuple[Tensor, Tensor]:
