@@ -101,16 +101,15 @@ def with_jax(data: Any, epochs: int, seed: int) -> Callable[[Any], Any]:
     def loss(layers: Any, inputs: Any, label: Any, weight: Any) -> Any:
         return (weight * optax.sigmoid_binary_cross_entropy(logits(layers, inputs), label)).mean()
 
-    @jax.jit
     def step(layers: Any, state: Any, inputs: Any, label: Any, weight: Any) -> Any:
         changes, state = adam.update(jax.grad(loss)(layers, inputs, label, weight), state)
         return optax.apply_updates(layers, changes), state
 
-    adam = optax.adam(RATE)
+    adam, compiled = optax.adam(RATE), jax.jit(step)
     state, batches = adam.init(layers), JaxBatches(data)
     for _ in range(epochs):
         for batch in batches:
-            layers, state = step(layers, state, *batch)
+            layers, state = compiled(layers, state, *batch)
     return lambda inputs: logits(layers, {name: jnp.asarray(values) for name, values in inputs.items()})
 
 
