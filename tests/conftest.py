@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 
 pytest_plugins = ["skips_for_tests"]
 
+_NUMBERS = itertools.count()
 Writer = Callable[..., Path]
 
 
@@ -42,9 +45,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the specs of a test out of the user's cache and of other tests."""
-    folder = tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.getbasetemp() / f"cache{next(_NUMBERS)}"
+    folder.mkdir()
     monkeypatch.setenv("ROOTDATA_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def operators_parsed_once() -> None:
+    """Keep what torch's exporter parses anew for each graph: the source of its 500 operators, a third of the time."""
+    if exporter := sys.modules.get("torch.onnx._internal.exporter._registration"):
+        operators = exporter.onnxscript_apis
+        if not hasattr(operators.get_torchlib_ops, "cache_info"):
+            operators.get_torchlib_ops = functools.cache(operators.get_torchlib_ops)
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
 ROOT = Path(__file__).parents[1]
+PATHS = (str(ROOT / "src"), str(ROOT))
 
 # Imports once, then forks a process for every line of words: each is a whole run of train.py.
 SERVER = """
-import json, os, signal, sys
+import json, logging, os, signal, sys
+logging.getLogger().addHandler(logging.NullHandler())  # as by Hydra, before Lightning looks for one
 import matplotlib.figure, pytorch_lightning, torch, torchmetrics.classification, uproot
 import rich.progress
 import rootdata.training.callbacks, rootdata.loading.datamodule, rootdata.layouts.kernels
@@ -27,13 +30,14 @@ import train
 torch.set_num_threads(1)
 print("ready", flush=True)
 for line in sys.stdin:
-    log, *words = json.loads(line)
+    told = json.loads(line)
     child = os.fork()
     if not child:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1), os.dup2(out, 2)
-        sys.argv = ["train.py", *words]
+        os.chdir(told["folder"]), os.environ.update(told["environment"])
+        for number, place in ((1, told["out"]), (2, told["err"])):
+            os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        sys.argv = [train.__file__, *told["words"]]
         code = 1
         try:
             train.main()
@@ -70,6 +74,7 @@ class EventLog(pl.Callback):
         self.write("tested")
 """
 
+Server = subprocess.Popen[str]
 Start = Callable[..., tuple[int, Callable[[], int]]]
 
 
@@ -97,16 +102,46 @@ def forking(home: Path, words: list[str], *, printed: Path, **environment: str) 
     printed : where all that it prints is added
     environment : of the processes
     """
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT), str(home)])
-    known = {**os.environ, "PYTHONPATH": paths, "ROOTDATA_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=home, env={**known, **environment}, **pipes) as server:
-        assert server.stdout.readline() == "ready\n"
+    with _served(PYTHONPATH=os.pathsep.join([*PATHS, str(home)]), **environment) as server:
 
         def fork(*further: str) -> tuple[int, Callable[[], int]]:
-            line = [str(printed), "--config-dir", str(home / "configs"), *words, *further]
-            print(json.dumps(line), file=server.stdin, flush=True)
-            return int(server.stdout.readline()), lambda: int(server.stdout.readline())
+            told = ["--config-dir", str(home / "configs"), *words, *further]
+            return _fork(server, told, folder=home, out=printed, err=printed, ROOTDATA_CACHE=str(home / "cache"))
 
         yield fork
         server.stdin.close()
+
+
+def run_script(folder: Path, *words: str, status: int = 0) -> str:
+    """Run ``train.py`` in a folder; return what it printed, or, where it is to fail, what it complained of."""
+    own = {"ROOTDATA_CACHE": str(folder / "cache"), "COLUMNS": "200"}
+    with tempfile.TemporaryDirectory() as beside:
+        texts = [Path(beside) / name for name in ("out", "err")]
+        _, wait = _fork(_server(), words, folder=folder, out=texts[0], err=texts[1], **own)
+        ended = wait()
+        out, err = (text.read_text() for text in texts)
+    assert ended == status, out[-3000:] + err[-3000:]
+    return out if status == 0 else err.strip()
+
+
+@functools.cache
+def _server() -> Server:
+    """One for all tests of this process: it ends as its input does."""
+    return _served()
+
+
+def _served(**environment: str) -> Server:
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "OMP_NUM_THREADS": "1", **environment}
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER], env=known, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout.readline() == "ready\n"
+    return server
+
+
+def _fork(
+    server: Server, words: Sequence[str], *, folder: Path, out: Path, err: Path, **environment: str
+) -> tuple[int, Callable[[], int]]:
+    places = {"folder": str(folder), "out": str(out), "err": str(err)}
+    print(json.dumps({"words": words, "environment": environment, **places}), file=server.stdin, flush=True)
+    return int(server.stdout.readline()), lambda: int(server.stdout.readline())

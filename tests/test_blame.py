@@ -231,7 +231,7 @@ def install(folder):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("home", ["read-only", "file"])
+@pytest.mark.parametrize("home", ["read-only", pytest.param("file", marks=pytest.mark.matrix)])
 def test_a_read_only_installation_works_without_a_home_and_says_what_it_costs(place, good, tmp_path, home):
     put("a.root")(tmp_path, good)
     installed = tmp_path / "installed"

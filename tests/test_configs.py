@@ -150,6 +150,12 @@ def test_regression_beside_classification(composed):
     assert config.callbacks.checkpoint.monitor == config.callbacks.early_stopping.monitor == "val/loss"
 
 
+def test_what_is_decorrelated_from_is_delivered(composed):
+    config = composed("experiment=tth_decorrelated")
+    launch.settle(config)
+    assert (list(config.data.observers), config.data.observe_training) == (["mbb"], True)
+
+
 def test_the_paper_with_fewer_events(composed):
     config = composed("experiment=tth_paper", "data.n_events=1000", "debug=limit")
     assert config.data.folder.endswith("ttH_1000_seed42")

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("event_image", ["--events", "1000"]),
         ("reweighting", ["--events", "5000"]),
+        ("attention", ["--events", "3000", "--epochs", "1"]),
         ("decoded_event", ["--events", "1000", "--epochs", "1"]),
     ],
 )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import torch
 import uproot
 import yaml
 
+from forks_for_tests import run_script
 from rootdata.analysis.friends.predict import predict
 from rootdata.bundle.assemble import Assembler, lists_of
 from rootdata.bundle.export import export, run
@@ -30,6 +29,7 @@ from rootdata.bundle.manifest import MODEL, Manifest, open_bundle
 from rootdata.errors import BundleError, ConfigError
 from rootdata.jagged import Jagged
 from rootdata.loading.datamodule import RootDataModule
+from rootdata.loading.dataset import RootDataset
 from rootdata.models import DeepSets
 from rootdata.table import Table
 from serve.app.memory import Room
@@ -83,13 +83,16 @@ def files(tmp_path_factory: pytest.TempPathFactory, write_tree: Callable[..., Pa
     return {name: write_tree(folder / f"{name}.root", events, step=50) for name, events in made.items()}
 
 
-def data_of(files: dict[str, Path], fold: int, **changes: Any) -> RootDataModule:
-    options: dict[str, Any] = {
+def options_of(files: dict[str, Path], fold: int, **changes: Any) -> dict[str, Any]:
+    return {
         "samples": {f"s{i}": {"files": str(files[f"s{i}"]), "label": i - 1} for i in (1, 2)},
-        "flat": ["met"], "jagged": {"jets": {"branches": ["Jet_pt"], "length": 3}}, "layout": "tokens", "index": True,
-        "folds": {"count": COUNT, "by": BY}, "fold": fold,
+        "flat": ["met"], "jagged": {"jets": {"branches": ["Jet_pt"], "length": 3}}, "layout": "tokens",
+        "folds": {"count": COUNT, "by": BY}, "fold": fold, **changes,
     }  # fmt: skip
-    return RootDataModule(**(options | changes))
+
+
+def data_of(files: dict[str, Path], fold: int, **changes: Any) -> RootDataModule:
+    return RootDataModule(**options_of(files, fold, **{"index": True, **changes}))
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,32 @@ def test_each_network_has_events_that_no_other_part_of_it_has(served: Served) ->
         assert len(np.unique(together, axis=0)) == len(together) == 2 * NUM_EVENTS
     tested = np.concatenate([served.scores(fold)[0] for fold in range(COUNT)])
     assert len(np.unique(tested, axis=0)) == len(tested) == 2 * NUM_EVENTS
+
+
+@pytest.mark.parametrize("by", [BY, pytest.param(None, marks=pytest.mark.long)])
+def test_whoever_reads_and_goes_on_has_the_same_events_of_each_fold(files: dict[str, Path], by: str | None) -> None:
+    tested: list[Any] = []
+    for fold in range(COUNT):
+        plain = options_of(files, fold, folds={"count": COUNT, "by": by}, batch_size=32)
+        mine: dict[str, list[Any]] = {}
+        for part in ("train", "val", "test"):
+            whole = RootDataset(plain, part, index=True)
+            again = {"specs": whole.specs, "index": True}
+            mine[part] = sorted(events_in(whole.batches(0)))
+            assert sorted(events_in(RootDataset(plain, part, num_workers=3, **again).batches(0))) == mine[part]
+            ranks = [RootDataset(plain, part, rank=r, world_size=2, **again) for r in (0, 1)]
+            assert sorted(e for rank in ranks for e in events_in(rank.batches(0))) == mine[part]
+            first = events_in(itertools.islice(whole.batches(0), 1))
+            assert sorted(first + events_in(whole.batches(0, start=1))) == mine[part]
+        together = [event for events in mine.values() for event in events]
+        assert len(set(together)) == len(together) == 2 * NUM_EVENTS
+        tested += mine["test"]
+    assert len(set(tested)) == len(tested) == 2 * NUM_EVENTS
+
+
+def events_in(batches: Any) -> list[tuple[int, ...]]:
+    """Say which events come: (sample, file, entry) of each."""
+    return [tuple(event) for batch in batches for event in batch["index"].tolist()]
 
 
 def test_a_bundle_scores_each_event_by_the_network_that_never_saw_it(served: Served, files: dict[str, Path]) -> None:
@@ -301,12 +330,7 @@ QUICK += ["callbacks.score_report.plots=false"]
 
 def train(folder: Path, *words: str, status: int = 0) -> str:
     """Run the script in a folder that has somebody's files and configuration, and return what it printed."""
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "ROOTDATA_CACHE": str(folder / "cache"), "COLUMNS": "160"}
-    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", str(folder / "configs"), "data=mine", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout if status == 0 else done.stderr.strip()
+    return run_script(folder, "--config-dir", str(folder / "configs"), "data=mine", *words, status=status)
 
 
 def of_mine(files: dict[str, Path], folder: Path) -> list[str]:

@@ -1,9 +1,6 @@
 """``train.py`` as a user starts it, on small ROOT files."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import awkward as ak
@@ -13,6 +10,7 @@ import torch
 import uproot
 import yaml
 
+from forks_for_tests import run_script
 from rootdata.models import DNN
 from rootdata.scan.specs import Specs
 
@@ -31,12 +29,7 @@ FEW = [
 
 def train(folder, *words, status=0):
     """Run the script in a folder, with its outputs below, and return what it printed."""
-    command = [sys.executable, str(ROOT / "train.py"), *words, f"hydra.run.dir={folder / 'out'}"]
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "ROOTDATA_CACHE": str(folder / "cache"), "COLUMNS": "200"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout if status == 0 else done.stderr.strip()
+    return run_script(folder, *words, f"hydra.run.dir={folder / 'out'}", status=status)
 
 
 def write_events(path, *, is_signal, n_events, seed):

@@ -34,6 +34,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--file", action="store_true", help="score ROOT files of 100,000 and 1,000,000 events too")
     parser.add_argument("--mlserver-python", type=Path, help="interpreter of an environment with MLServer")
     parser.add_argument("--only", nargs="+", help="names of servers; this project's is 'rootdata'")
+    parser.add_argument("--first", action="store_true", help="the first road of each server alone, one event as JSON")
     parser.add_argument("--quick", action="store_true", help="look whether everything runs; the figures mean nothing")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
@@ -46,6 +47,8 @@ def run(options: argparse.Namespace, models: Path, pool: Executor) -> list[dict[
     """Measure everything in turn, several times."""
     plan = rounds.Plan(models=models, clients=options.clients, seconds=options.seconds, idle=options.idle)
     chosen = [c for c in servers.contestants(options.mlserver_python) if not options.only or c.name in options.only]
+    if options.first:
+        chosen = [dataclasses.replace(c, roads=c.roads[:1]) for c in chosen]
     found = []
     for i in range(options.rounds):
         found.append({"servers": {c.name: rounds.contest(c, plan, pool) for c in chosen}})
@@ -56,7 +59,8 @@ def run(options: argparse.Namespace, models: Path, pool: Executor) -> list[dict[
 def result_of(found: list[dict[str, Any]], scored: list[dict[str, Any]]) -> dict[str, Any]:
     """Put everything together, the rounds as they were included."""
     names = found[0]["servers"]
-    kept = report.promises(found, scored) if {report.PROJECT, report.STOCK} <= set(names) else []
+    is_whole = {report.PROJECT, report.STOCK} <= set(names) and len(names[report.PROJECT]["roads"]) > 1
+    kept = report.promises(found, scored) if is_whole else []
     return {
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
         "bare": report.bare(found),

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rootdata.app.printing import print_anything
 from rootdata.causes import sentence_of
@@ -54,9 +54,22 @@ def _print_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Tells a mistake in the words of a command in one sentence, as the command itself does."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with status 2."""
+        what = re.sub(r"^argument ([^:]+): invalid (int|float) value: (.*)", _not_a_number, message)
+        self.exit(2, f"rootdata: {what}; {self.prog} --help lists what there is\n")
+
+
+def _not_a_number(match: re.Match[str]) -> str:
+    return f"{match[1]}: got {match[3]}; expected {'a whole number' if match[2] == 'int' else 'a number'}"
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Declare the commands; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(prog="rootdata", description="ROOT files for PyTorch Lightning.")
+    parser = CommandParser(prog="rootdata", description="ROOT files for PyTorch Lightning.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_inspect(commands)
     _add_scan(commands)
@@ -150,6 +163,10 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument(
         "--weight", action="append", metavar="NAME=EXPRESSION",
         help="of events, written as weight_NAME, nominal=... as weight; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--parameter", action="append", metavar="NAME=VALUE",
+        help="of a parameterised network, a number or an expression: mass=500; may be repeated",
     )  # fmt: skip
     parser.add_argument("--parts", action="store_true", help="write which part of the training's data an event is in")
     parser.add_argument("--workers", type=int, default=0, help="files at a time (default: processors, at most 4)")
@@ -379,22 +396,30 @@ def run_predict(arguments: argparse.Namespace) -> int:
         **{option: asked[option] for option in same},
         cut=None if arguments.cut == "none" else arguments.cut,
         observers=_expressions(arguments.observer, "--observer"),
-        weights=_expressions(arguments.weight, "--weight", is_named=True),
+        weights=_expressions(arguments.weight, "--weight", example="up='genWeight * 1.1'"),
+        parameters=_expressions(arguments.parameter, "--parameter", example="mass=500"),
         progress=console.is_terminal,
     )
     console.print(found.summary(), highlight=False, soft_wrap=True, markup=False)
     return 0
 
 
-def _expressions(words: Sequence[str] | None, where: str, *, is_named: bool = False) -> dict[str, str] | None:
-    """Take ``NAME=EXPRESSION`` apart; one without a name is called as it is written."""
+def _expressions(words: Sequence[str] | None, where: str, *, example: str = "") -> dict[str, str] | None:
+    """Take ``NAME=EXPRESSION`` apart; one without a name is called as it is written.
+
+    Parameters
+    ----------
+    words : as they were given
+    where : option, for an error
+    example : of a word, where it has to have a name
+    """
     if words is None:
         return None
     found = {}
     for word in words:
         match = re.match(r"(\w+)=(?!=)(.+)", word)
-        if is_named and match is None:
-            raise ConfigError(f"{where}: got {word!r}; expected NAME=EXPRESSION, such as up='genWeight * 1.1'")
+        if example and match is None:
+            raise ConfigError(f"{where}: got {word!r}; expected NAME=EXPRESSION, such as {example}")
         found[match[1] if match else word] = match[2] if match else word
     return found
 

@@ -110,7 +110,8 @@ def find_sentinels(values: Array, sentinels: Sequence[float]) -> Bools | None:
 def as_type(sentinel: float, dtype: np.dtype[Any]) -> Any:
     """Return the sentinel as a column of this type holds it; ``None`` where the type can't."""
     if dtype.kind == "f":
-        return dtype.type(sentinel) if abs(sentinel) <= float(np.finfo(dtype).max) else None
+        own = dtype.type(sentinel) if abs(sentinel) <= float(np.finfo(dtype).max) else None
+        return None if own == 0 and sentinel else own  # what is rounded to 0 does not make every 0 missing
     if dtype.kind not in "iu" or sentinel % 1:  # NaN and infinities leave NaN
         return None
     info = np.iinfo(dtype)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rootdata.errors import ConfigError, nearest
@@ -22,11 +23,12 @@ class Registry:
     what : they are, in errors
     group : of entry points
     built_in : name to where the class is, ``module:Class``
+    protocol : where the protocol is that all of them have to follow; it is not looked at without one
     """
 
-    def __init__(self, what: str, *, group: str, built_in: Mapping[str, str]) -> None:
+    def __init__(self, what: str, *, group: str, built_in: Mapping[str, str], protocol: str | None = None) -> None:
         self.what, self.group = what, group
-        self._built_in = dict(built_in)
+        self._built_in, self._protocol = dict(built_in), protocol
 
     @functools.cached_property
     def _places(self) -> dict[str, str]:
@@ -48,21 +50,26 @@ class Registry:
         Raises
         ------
         ConfigError
-            For a name that is unknown, or that can't be imported.
+            For a name that is unknown, that can't be imported, or that leads to something else.
         """
         known = self.names()
         if not isinstance(value, str) or (value not in known and "." not in value):
             allowed = ", ".join(map(repr, known))
-            raise ConfigError(
-                f"{where}: got {value!r}; allowed: {allowed}, or the dotted name of a class; "
-                f"{nearest(str(value), known)}"
-            )
+            hint = nearest(str(value), known)
+            near = f"; {hint}" if hint.startswith("nearest") else ""
+            raise ConfigError(f"{where}: got {value!r}; allowed: {allowed}, or the dotted name of a class{near}")
         if value in self._built_in:  # which is there; importing it takes a while
             return value
         try:
-            self.find(value)
+            found = self.find(value)
         except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise ConfigError(f"{where}: the {self.what} {value!r} can't be made ({error}); check its name") from error
+        lacks = [] if self._protocol is None else list(_lacking(found, pkgutil.resolve_name(self._protocol)))
+        if lacks:
+            raise ConfigError(
+                f"{where}: {value!r} is no {self.what}: it lacks {', '.join(lacks)}; see {self._protocol}, or take one "
+                f"of {', '.join(map(repr, self.names()))}"
+            )
         return value
 
     @functools.cache  # noqa: B019 - a registry lives as long as its module
@@ -71,9 +78,25 @@ class Registry:
         return pkgutil.resolve_name(self._places.get(name, name))()
 
 
+def _lacking(found: Any, protocol: type) -> Iterator[str]:
+    """Name what an object does not have of a protocol, and which methods can't be called as it says."""
+    for name in protocol.__annotations__:
+        if not hasattr(found, name):
+            yield name
+    for name, meant in vars(protocol).items():
+        if name.startswith("_") or not inspect.isfunction(meant):
+            continue
+        arguments = list(inspect.signature(meant).parameters)[1:]  # without self
+        try:
+            inspect.signature(getattr(found, name, None)).bind(*arguments)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            yield f"{name}({', '.join(arguments)})"
+
+
 SCALINGS = Registry(
     "scaling",
     group="rootdata.scalings",
+    protocol="rootdata.scaling.kinds:ScalingKind",
     built_in={
         "standard": "rootdata.scaling.kinds:Standard",
         "minmax": "rootdata.scaling.kinds:MinMax",
@@ -87,6 +110,7 @@ SCALINGS = Registry(
 LAYOUTS = Registry(
     "layout",
     group="rootdata.layouts",
+    protocol="rootdata.layouts.layout:LayoutKind",
     built_in={
         "vector": "rootdata.layouts.vector:Vector",
         "tokens": "rootdata.layouts.tokens:Tokens",
@@ -97,8 +121,10 @@ LAYOUTS = Registry(
 FORMS = Registry(
     "form",
     group="rootdata.forms",
+    protocol="rootdata.layouts.forms:Form",
     built_in={
         "tokens": "rootdata.layouts.tokens:TokenForm",
+        "wrapped": "rootdata.layouts.tokens:WrappedForm",
         "image": "rootdata.layouts.image:ImageForm",
         "jagged": "rootdata.layouts.jagged:JaggedForm",
     },

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from serve.app.memory import Room
@@ -49,11 +49,10 @@ class WorkerPool(Protocol):
         """Have a request answered."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What a client asks, as far as it is known before the body.
 
-    Parameters
+    Attributes
     ----------
     road : name of the protocol, one of ``serve.protocols.protocol.PROTOCOLS``
     reference : version number or alias; None for the latest version
@@ -67,15 +66,14 @@ class Call:
     reference: str | int | None = None
     content_type: str | None = None
     accept: str | None = None
-    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, str] = {}
     timeout: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A request that wants its body.
 
-    Parameters
+    Attributes
     ----------
     make : the request, of ``body`` or ``path``, and ``deadline``
     seconds : that it may take

@@ -310,6 +310,25 @@ def test_a_wrong_command_names_the_right_ones(start):
     assert "inspect" in complaint
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["report", "--energy", "x", "run"], "--energy: got 'x'; expected a number; rootdata report --help"),
+        (["predict", "b", "f", "--workers", "2.5"], "--workers: got '2.5'; expected a whole number; rootdata predict"),
+        (["report"], "the following arguments are required: RUN; rootdata report --help"),
+        (["predict", "b", "f", "--kind", "tree"], "--kind: invalid choice: 'tree' "),
+        (["export", "b", "--outt", "c"], "unrecognized arguments: --outt c; rootdata --help"),
+    ],
+)
+def test_wrong_words_end_in_one_sentence(capsys, words, told):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err.startswith(f"rootdata: {told}")
+    assert printed.err.count("\n") == 1
+
+
 def test_simulate_is_declared():
     arguments = make_parser().parse_args(["simulate", "somewhere", "--n-events", "10"])
     assert (str(arguments.folder), arguments.n_events) == ("somewhere", 10)

@@ -10,7 +10,7 @@ from rootdata.jagged import Jagged
 from rootdata.missing import Masked, as_real, find_missing, mask_sentinels, without_infinities
 from strategies import SENTINEL, number_columns
 
-sentinels = st.lists(st.sampled_from([SENTINEL, 0.0, 1.5, 7.0, 1e300, 2.0**53, math.nan, math.inf]), max_size=3)
+sentinels = st.lists(st.sampled_from([SENTINEL, 0.0, 1.5, 7.0, 1e300, 1e-300, 2.0**53, math.nan, math.inf]), max_size=3)
 
 
 def plain(values, missing):

@@ -37,12 +37,15 @@ def explain_key(key: str, *, known: Mapping[str, bool]) -> str:
     key : dotted
     known : dotted keys; True where it is set in the configuration, False where its target would take it
     """
-    if known.get(key) is False:
-        return f"{key!r} is not set in the configuration; write '+{key}=...' to add it"
     parent = key.rpartition(".")[0]
     siblings = [other for other in known if other.rpartition(".")[0] == parent]
     hint = nearest(key, siblings, limit=1, by=_own_name)
-    if not hint.startswith("nearest"):
+    is_near = hint.startswith("nearest")
+    # what is within an option, as data.jagged.jets.cut, is not known here: its own check says more, once it is there
+    is_within = "." in parent and parent in known and f"{parent}._target_" not in known
+    if known.get(key) is False or (is_within and not is_near):
+        return f"{key!r} is not set in the configuration; write '+{key}=...' to add it"
+    if not is_near:
         elsewhere = nearest(key, known, limit=1, by=_own_name)
         hint = elsewhere if elsewhere.startswith("nearest") or not siblings else hint
     return f"{key!r} is not an option; {hint}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,12 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from rootdata.analysis import folds as scored
 from rootdata.analysis.folds import ScoredFold
-from rootdata.app.rebuild import CONFIG, METRICS, point, rebuild, report_of
+from rootdata.analysis.report import make
+from rootdata.analysis.report.config import ReportConfig
+from rootdata.app.rebuild import point, rebuild, report_of
 from rootdata.bundle.export import export
 from rootdata.bundle.manifest import Manifest
 from rootdata.disk import write_atomic
 from rootdata.errors import ConfigError
 from rootdata.training.callbacks import ScoreReport, draw, write_json
+from rootdata.training.resume import CONFIG, METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,7 +48,7 @@ def join(folder: Path, *, latest: str | None = None) -> Table:
     folds = scored.scored_folds(folder)
     arrays, about = scored.joined(folds), folds[0].about
     scored.write(scored.columns_of(arrays, about), folder / scored.OOF_SCORES, about=about)
-    _save_config(folder, folds[0].folder)
+    config = _save_config(folder, folds[0].folder)
     report = ScoreReport(folder)
     report.write(
         [{key: values for key, values in arrays.items() if key != "fold"}],
@@ -54,17 +59,31 @@ def join(folder: Path, *, latest: str | None = None) -> Table:
     write_json({**report.metrics, **flat, "folds": spread}, folder / METRICS)
     if "auc" in spread and "roc_plot" in report.paths:  # else there is no matplotlib, as was said
         draw({"folds": partial(scored.draw_folds, spread["auc"], report.metrics["auc"])}, folder=folder)
+    _report(folder, OmegaConf.select(config, "callbacks.score_report"))
     if latest is not None:
         point(Path(latest), at=folder)
     return scored.table_of(spread, report.metrics)
 
 
-def _save_config(folder: Path, one: Path) -> None:
+def _report(folder: Path, wanted: DictConfig | None) -> None:
+    """Make the page of all out-of-fold events, as the trainings make theirs; none where they make none."""
+    if wanted is None or not wanted.get("plots"):
+        return
+    known = {field.name for field in dataclasses.fields(ReportConfig)}
+    plain = cast("dict[str, Any]", OmegaConf.to_container(wanted))
+    try:
+        make.report(folder, ReportConfig.parse(**{name: plain[name] for name in plain if name in known}))
+    except ConfigError as error:  # a library that is absent is no reason to lose the scores
+        warnings.warn(str(error), stacklevel=2)
+
+
+def _save_config(folder: Path, one: Path) -> DictConfig:
     """Write the configuration of all folds beside those of each."""
     config = cast("DictConfig", OmegaConf.load(one / CONFIG))
     config.data.fold = None
     config.paths.output_dir = str(folder.absolute())
     write_atomic(folder / CONFIG, OmegaConf.to_yaml(config))
+    return config
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

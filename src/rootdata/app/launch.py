@@ -7,6 +7,7 @@ import functools
 import inspect
 import os
 import re
+import shutil
 import signal
 import sys
 import typing
@@ -27,8 +28,9 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from rootdata.app.checking import BESIDE, SPECIAL, check, explain_key, first_line, join, options_of, references, walk
@@ -38,7 +40,7 @@ from rootdata.disk import write_atomic
 from rootdata.errors import ConfigError, FileError, RootDataError, nearest
 from rootdata.shutdown.signals import SIGNALS, Ending, Stopped, is_first_here, status_of
 from rootdata.training import runs
-from rootdata.training.resume import CONFIG, find, keep_logs, tidy
+from rootdata.training.resume import CONFIG, METRICS, find, keep_logs, tidy
 
 Task = Callable[[DictConfig], Any]
 
@@ -222,9 +224,11 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} can't be read: {first_line(error)}; quote a value that has spaces or commas"
     if isinstance(error, ConfigCompositionException):
-        key = re.search(r"Could not override '([^'@]+)", str(error))
-        if key:
-            return explain_key(key[1], known=composed_keys(folder, config_name, near=key[1]))
+        written = re.search(r"Could not override '([^'@]+)", str(error))
+        if written:
+            within = str(getattr(error.__cause__, "full_key", ""))  # of a mapping that was written, one of its keys
+            key = within if within.startswith(f"{written[1]}.") else written[1]
+            return explain_key(key, known=composed_keys(folder, config_name, near=key))
         return first_line(error.__cause__ or error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string"):
         return "GROUP=null: a group is given by the name of one of its files; write '~GROUP' to leave it out"
@@ -261,7 +265,7 @@ def composed_keys(folder: Path, config_name: str, *, near: str) -> dict[str, boo
     """
     words = [word for word in sys.argv[1:] if (folder / word.partition("=")[0]).is_dir() and "," not in word]
     config = compose(folder, config_name, overrides=words) or compose(folder, config_name, overrides=[])
-    keys = {group.name: True for group in folder.iterdir() if group.is_dir()}
+    keys = dict.fromkeys(groups_of(folder / f"{config_name}.yaml"), True)
     for path, node in walk(config or OmegaConf.create()):
         keys |= {join(path, key): True for key in node}
         if path == near.rpartition(".")[0]:
@@ -289,8 +293,13 @@ def compose(folder: Path, config_name: str, *, overrides: list[str]) -> DictConf
 def known_groups(primary: Path) -> set[str]:
     """Name what may stand at the top of the composed configuration: groups, and keys of the primary file."""
     own = {str(key) for key in typing.cast("DictConfig", OmegaConf.load(primary))}
-    groups = {group.name for group in primary.parent.iterdir() if group.is_dir()}
-    return {name for name in own | groups if name not in {"defaults", "hydra"}}
+    return {name for name in own | groups_of(primary) if name not in {"defaults", "hydra"}}
+
+
+def groups_of(primary: Path) -> set[str]:
+    """Name the groups beside a primary file, where it takes any."""
+    has_groups = "defaults" in typing.cast("DictConfig", OmegaConf.load(primary))
+    return {group.name for group in primary.parent.iterdir() if group.is_dir()} if has_groups else set()
 
 
 def build(node: DictConfig, *, given: Mapping[str, Any] | None = None) -> Any:
@@ -356,8 +365,12 @@ def build_model(config: DictConfig, data: Any) -> Any:
     node, own = config.model, options_of(config.model) or {}
     network = build_network(node, data)
     given = {key: node.get(key) for key in BESIDE if key not in own}
-    if given.get("init_from") and config.get("train", True) and not config.get("ckpt_path"):
-        init_from(network, given["init_from"], exclude=given.get("exclude") or (), data=data)
+    place = given.get("init_from")
+    if place and config.get("train", True) and not config.get("ckpt_path"):
+        taken = init_from(network, place, exclude=given.get("exclude") or (), data=data)
+        say(f"the network begins with {len(taken)} tensors of {place}", option="model.init_from")
+    elif place and config.get("train", True):
+        say(f"{place} is not looked at; weights are those of {config.ckpt_path}", option="model.init_from")
     elif given.get("exclude") and not given.get("init_from"):
         raise ConfigError("model.exclude: got patterns of weights that are not taken over, and no model.init_from")
     if given.get("freeze"):
@@ -375,22 +388,28 @@ def settle(config: DictConfig) -> None:
     observe(config)
     scale = OmegaConf.select(config, "data.scale")
     if isinstance(scale, DictConfig):
-        config.data.scale = with_taken_scale({"scale": OmegaConf.to_container(scale, resolve=True)})["scale"]
+        told = {name: OmegaConf.select(config, f"data.{name}") for name in ("scale", "flat", "jagged", "derived")}
+        known = {name: plain(node) if OmegaConf.is_config(node) else node for name, node in told.items()}
+        config.data.scale = with_taken_scale(known)["scale"]
 
 
 def observe(config: DictConfig) -> None:
     """Let the data deliver the columns that a network is decorrelated from; changes the configuration in place."""
     wanted = OmegaConf.select(config, "model.decorrelate.columns")
-    observers = OmegaConf.select(config, "data.observers")
-    if not wanted or observers is None:
+    if not wanted or "observers" not in (config.get("data") or {}):
         return
-    named = {o: o for o in observers} if isinstance(observers, ListConfig) else dict(observers)
-    names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
-    lacking = [name for name in names if name not in named]
+    observers = config.data.observers
+    named = dict(observers) if isinstance(observers, DictConfig) else {name: name for name in _names(observers)}
+    lacking = [name for name in _names(wanted) if name not in named]
     if lacking:
-        plain = list(named) + lacking if isinstance(observers, ListConfig) else named | {n: n for n in lacking}
-        config.data.observers = plain
+        is_mapping = isinstance(observers, DictConfig)
+        config.data.observers = named | {name: name for name in lacking} if is_mapping else [*named, *lacking]
     config.data.observe_training = True
+
+
+def _names(value: Any) -> list[str]:
+    """List names as options take them: none, one, or a list."""
+    return [value] if isinstance(value, str) else [str(name) for name in value or ()]
 
 
 def build_all(group: DictConfig | None) -> list[Any]:
@@ -442,6 +461,10 @@ class OwnFolder(Callback):
 
     def __init__(self) -> None:
         self._held = ExitStack()
+
+    def __reduce__(self) -> tuple[type[OwnFolder], tuple[()]]:
+        """Go along to the jobs of a cluster without the lock, which the process that submits them holds."""
+        return type(self), ()
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of a run."""
@@ -536,7 +559,31 @@ def own_folder(config: DictConfig) -> Iterator[None]:
             if not has_found:
                 runs.refuse_mixture(place, plain(config))
         save_command(text, folder=hydras / ".hydra")
-        yield
+        try:
+            yield
+        except BaseException:
+            forget_unused(hydras)
+            raise
+
+
+def forget_unused(folder: Path) -> None:
+    """Remove the folder of a run that was named by the time and failed before it left anything of its own there.
+
+    Parameters
+    ----------
+    folder : Hydra's, with the command and an empty log
+    """
+    known = HydraConfig.get()
+    is_named = any(word.startswith("hydra.run.dir=") for word in known.overrides.hydra)
+    log = folder / f"{known.job.name}.log"
+    left = {path.name for path in folder.iterdir()} - {".hydra", runs.LOCK, log.name}
+    if known.mode == RunMode.MULTIRUN or is_named or left or (log.exists() and log.stat().st_size):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for above in folder.parents:  # which were made for it
+        if not above.is_relative_to(Path.cwd()) or above == Path.cwd() or any(above.iterdir()):
+            return
+        above.rmdir()
 
 
 def save_command(text: str, *, folder: Path) -> None:
@@ -594,15 +641,19 @@ def resume(config: DictConfig, *, hold: Callable[[Path], object] = lambda _: Non
     if found.is_over:
         say("early stopping had ended this training; it is tested and exported again")
         config.trainer.max_epochs = found.epoch + 1
+    elif limit := found.reached(config.trainer):
+        say(f"this training was finished, it had reached {limit}; it is tested and exported again")
+    elif (found.folder / METRICS).exists():
+        say("this training was finished; it is trained further in its folder, whose figures and bundle are made anew")
     # That there are files of the same training is what was asked for.
     warnings.filterwarnings("ignore", message=r".* exists and is not empty")
 
 
-def say(sentence: str) -> None:
-    """Print a sentence from the first process of a training."""
+def say(sentence: str, *, option: str = "resume=auto") -> None:
+    """Print a sentence about an option from the first process of a training."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    rank_zero_only(print)(f"resume=auto: {sentence}", flush=True)
+    rank_zero_only(print)(f"{option}: {sentence}", flush=True)
 
 
 def save_inputs(config: DictConfig, data: Any, *, folder: str | Path) -> None:

@@ -22,8 +22,9 @@ from rootdata.bundle.weights import weights_of
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, RootDataError
 from rootdata.io.retry import blamed
+from rootdata.training.resume import CONFIG, METRICS
 
-CONFIG, SPECS, METRICS, ROC, SCORES = "config.yaml", "specs.json", "metrics.json", "roc.json", "scores.json"
+SPECS, ROC, SCORES = "specs.json", "roc.json", "scores.json"
 
 
 def rebuild(checkpoint: Path) -> tuple[nn.Module, Any, Path]:

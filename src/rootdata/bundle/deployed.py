@@ -18,7 +18,7 @@ from rootdata.bundle.manifest import TensorSpec
 from rootdata.errors import BundleError
 from rootdata.layouts.grid import Column
 from rootdata.layouts.layout import Layout
-from rootdata.missing import Sentinels, sentinels_of
+from rootdata.missing import Sentinels, as_type, sentinels_of
 from rootdata.scaling.transform import Transform
 
 Call = Callable[[nn.Module, dict[str, Tensor]], Tensor]
@@ -129,7 +129,7 @@ def _on(values: Tensor, places: Sequence[int]) -> Tensor:
 def _can_hold(sentinel: float, dtype: str) -> bool:
     if dtype == "int64":
         return sentinel == int(sentinel) and -(2**63) <= int(sentinel) < 2**63
-    return abs(sentinel) <= float(np.finfo(dtype).max)
+    return as_type(sentinel, np.dtype(dtype)) is not None
 
 
 def _as_held(sentinel: float, dtype: str) -> float | int:

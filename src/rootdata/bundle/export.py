@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, SupportsFloat, cast
@@ -35,7 +35,7 @@ from rootdata.bundle.deployed import (
     refuse,
     unwrapped,
 )
-from rootdata.bundle.folds import DeployedFolds, FoldChoice
+from rootdata.bundle.folds import DeployedFolds, FoldChoice, chosen
 from rootdata.bundle.joined import Joined
 from rootdata.bundle.manifest import (
     EVENTS,
@@ -260,12 +260,15 @@ def _made_of_networks(
             for one, draft in zip(tried, drafts, strict=True)
         ]  # fmt: skip
         draft = drafts[0] if folds is None else signature.of_folds(drafts)
-        whole, expected = _joined(members, [one.batch for one in tried], draft, compared)
-        known = expected.detach().cpu().numpy()
-        _check_finite(known, edges.num_events)
+        given = [member.scores(one.batch) for member, one in zip(members, tried, strict=True)]
+        each = [scores.detach().cpu().numpy() for scores in given]
+        for scores in each:
+            _check_finite(scores, edges.num_events)
+        whole, expected = (members[0], each[0]) if folds is None else _joined(members, each, draft, compared)
         graph = _convert(whole, draft, Assembler(draft)(edges))
     spreads = [abs(1.0 / first.targets[n].factor) if n in first.targets else 1.0 for n in tried[0].targets]
-    return graph, draft, _parity(graph, draft, compared, known, num_real=real.num_events, spreads=spreads)
+    found = _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
+    return graph, draft, _with_folds(found, graph, draft, compared, each, spreads)
 
 
 def _known_as(network: nn.Module | Joined) -> nn.Module | Joined:
@@ -281,21 +284,20 @@ def _real_events(modules: Sequence[Any], served: DataConfig, num_events: int) ->
 
 
 def _joined(
-    members: Sequence[Deployed], batches: Sequence[dict[str, Tensor]], draft: Manifest, compared: Table
-) -> tuple[nn.Module, Tensor]:
-    """Put networks into one module where there are several; give it with what it says of the compared events.
+    members: Sequence[Deployed], each: Sequence[Scores], draft: Manifest, compared: Table
+) -> tuple[DeployedFolds, Scores]:
+    """Put the networks of all folds into one module; give it with what it has to say of the compared events.
 
     Parameters
     ----------
-    members, batches : of each network, itself and the events as training makes them
+    members : the networks
+    each : what every one of them says of the events
     draft : says how a network is chosen
     compared : the events
     """
-    if draft.folds is None:
-        return members[0], members[0].scores(batches[0])
     fold = _fold_of(draft, compared)
-    whole = DeployedFolds(members, chooses=fold is not None)
-    return whole, whole.scores(batches, None if fold is None else fold.to(_device_of(members[0])))
+    expected = chosen(torch.from_numpy(np.stack(each)), fold)
+    return DeployedFolds(members, chooses=fold is not None), expected.numpy()
 
 
 def _fold_of(draft: Manifest, events: Table) -> Tensor | None:
@@ -437,8 +439,7 @@ def _made_of(
     graph = _finished(made, draft)
     spreads = [abs(1.0 / first.targets[name].factor) for name in asked[0].model.targets]
     found = _parity(graph, draft, compared, expected, num_real=real.num_events, spreads=spreads)
-    apart = _compare_folds(graph, draft, compared, each, spreads)
-    return graph, draft, dataclasses.replace(found, max_difference=max(found.max_difference, apart))
+    return graph, draft, _with_folds(found, graph, draft, compared, each, spreads)
 
 
 def _fronted(one: _Asked, draft: Manifest, edges: Table, *, opset: int) -> Any:
@@ -491,22 +492,30 @@ def _chosen(
     return joined.together(parts, graph, inputs=draft.inputs, output=output), choice(*values).numpy()
 
 
-def _compare_folds(
-    graph: bytes, draft: Manifest, compared: Table, each: Sequence[Scores], spreads: Sequence[float]
-) -> float:
+def _with_folds(
+    found: Parity, graph: bytes, draft: Manifest, compared: Table, each: Sequence[Scores], spreads: Sequence[float]
+) -> Parity:
     """Compare the graph with the model of each fold on all events, as if they were of this fold.
 
-    Returns
-    -------
-    the largest difference; 0 where the graph does not take the fold
+    The compared events alone would not do: those at the edges are mostly of one fold.
+
+    Parameters
+    ----------
+    found : of the comparison of each event by its own fold
+    graph : of all folds
+    draft : says how a model is chosen
+    compared : the events
+    each : what every model says of them
+    spreads : of the targets
     """
     feature = draft.folds.feature if draft.folds is not None else ""
     if not feature:
-        return 0.0
+        return found
     tensors = {name: np.concatenate([values] * len(each)) for name, values in Assembler(draft)(compared).items()}
     numbers = np.repeat(np.arange(len(each)), compared.num_events).reshape(-1, 1)
     tensors[feature] = numbers.astype(tensors[feature].dtype)
-    return _compare(np.concatenate(each), run(graph, tensors), spreads)
+    apart = _compare(np.concatenate(each), run(graph, tensors), spreads)
+    return dataclasses.replace(found, max_difference=max(found.max_difference, apart))
 
 
 def _nothing(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -729,6 +738,11 @@ def _strip(message: Any) -> None:
 
 def run(graph: bytes, tensors: Tensors) -> Scores:
     """Run a graph by onnxruntime, on one thread; several outputs come side by side."""
+    return opened(graph)(tensors)
+
+
+def opened(graph: bytes) -> Callable[[Tensors], Scores]:
+    """Open a graph in onnxruntime, and return what :func:`run` does with tensors, as often as it is called."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -736,21 +750,30 @@ def run(graph: bytes, tensors: Tensors) -> Scores:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        outputs = session.run(None, tensors)
     except Exception as error:
         if cause_of(error) in OUTSIDE:
             raise
-        shapes = ", ".join(f"{name} {values.shape}" for name, values in tensors.items())
-        raise BundleError(f"the graph does not run with {shapes}: {_first_line(error)}") from error
-    scores: Scores = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
-    return scores
+        raise BundleError(f"onnxruntime does not take the graph: {_first_line(error)}") from error
+
+    def answer(tensors: Tensors) -> Scores:
+        try:
+            outputs = session.run(None, tensors)
+        except Exception as error:
+            if cause_of(error) in OUTSIDE:
+                raise
+            shapes = ", ".join(f"{name} {values.shape}" for name, values in tensors.items())
+            raise BundleError(f"the graph does not run with {shapes}: {_first_line(error)}") from error
+        scores: Scores = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+        return scores
+
+    return answer
 
 
 def _one_by_one(graph: bytes, draft: Manifest, table: Table) -> Scores:
     """Run a graph on every event alone, with no more places for objects than it needs."""
-    assemble = Assembler(draft)
+    assemble, answer = Assembler(draft), opened(graph)
     events = (take(table, np.array([i])) for i in range(table.num_events))
-    return np.concatenate([run(graph, assemble(event)) for event in events])
+    return np.concatenate([answer(assemble(event)) for event in events])
 
 
 def _compare(expected: Scores, found: Scores, spreads: Sequence[float] = ()) -> float:

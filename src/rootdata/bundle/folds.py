@@ -35,17 +35,6 @@ class DeployedFolds(nn.Module):
         found = tuple(chosen(torch.stack(output), fold) for output in zip(*parts, strict=True))
         return found[0] if len(found) == 1 else found
 
-    def scores(self, batches: Sequence[dict[str, Tensor]], fold: Tensor | None) -> Tensor:
-        """Give the scores of events, (events, columns) float32, as training makes the batches of each fold.
-
-        Parameters
-        ----------
-        batches : the same events as each fold's network takes them
-        fold : (events, 1) number of the fold, NaN where it is not known
-        """
-        found = [member.scores(batch) for member, batch in zip(self.members, batches, strict=True)]  # type: ignore[operator]
-        return chosen(torch.stack(found), fold if self._chooses else None)
-
 
 class FoldChoice(nn.Module):
     """The choice alone, between the scores that other graphs give.

@@ -258,7 +258,10 @@ def select(
         before=_before(parts),
         targets={t.name: _target(t, columns, keep, block) for t in config.targets},
         observers={o.name: _observer(o, columns, keep, block) for o in config.observers},
-        variations={name: _weights(w, sample, columns, keep, block) for name, w in config.variations.items()},
+        variations={
+            name: _weights(w, sample, columns, keep, block, what=f"weights.{name}")
+            for name, w in config.variations.items()
+        },
         reweighted=reweighted,
     )
 
@@ -552,13 +555,19 @@ def _reweighted(config: DataConfig, columns: _ColumnsOnUse, keep: Bools, block: 
 
 
 def _weights(
-    weight: str | float | None, sample: Sample, columns: _ColumnsOnUse, keep: Bools, block: Block
+    weight: str | float | None,
+    sample: Sample,
+    columns: _ColumnsOnUse,
+    keep: Bools,
+    block: Block,
+    *,
+    what: str = "weight",
 ) -> npt.NDArray[np.float32]:
     """Evaluate a weight and multiply it by that of the sample."""
     weights = np.ones(int(keep.sum()), np.float64)
-    for factor in (weight, sample.weight):
+    for factor, name in ((weight, what), (sample.weight, f"samples.{sample.name}.weight")):
         if isinstance(factor, str):
-            weights *= _known(factor, columns, keep, block, what="weight", wrong="is missing or not finite")
+            weights *= _known(factor, columns, keep, block, what=name, wrong="is missing or not finite")
         elif factor is not None:
             weights *= factor
     with np.errstate(over="ignore"):
@@ -566,7 +575,7 @@ def _weights(
     if not np.isfinite(single).all():
         entry = block.start + int(np.flatnonzero(keep)[~np.isfinite(single)][0])
         raise DataError(
-            f"the weight of entry {entry} of {block.location.path} is not finite in float32; cut such events away"
+            f"{what} of entry {entry} of {block.location.path} is not finite in float32; cut such events away"
         )
     return single
 

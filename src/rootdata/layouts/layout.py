@@ -93,7 +93,7 @@ class Layout:
     def by_object(self) -> dict[str, str]:
         """Tensors whose first axis is that of objects, not of events, with the tensor of their offsets."""
         shapes = self.shapes
-        owners = [name.removesuffix("_offsets") for name, shape in shapes.items() if shape == ()]
+        owners = [n.removesuffix("_offsets") for n, shape in shapes.items() if shape == () and n.endswith("_offsets")]
         return {tensor: f"{o}_offsets" for o in owners for tensor in (o, f"{o}_mask") if tensor in shapes}
 
     def num_events(self, arrays: Mapping[str, Any]) -> int:

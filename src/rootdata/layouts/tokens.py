@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from rootdata.layouts.forms import ByForm
@@ -70,3 +71,36 @@ class TokenForm:
         """
         name = collection.name
         return {name: (arrays[name], arrays[f"{name}_mask"] > 0.5)}
+
+
+class WrappedForm(TokenForm):
+    """As :class:`TokenForm`, but behind the last object of an event its objects come again, from the first one on.
+
+    The mask is the same: True where there is an object. An event without objects is filled as in tokens.
+    """
+
+    def gather(self, layout: Layout, collection: Padded, rows: Rows, arrays: Arrays) -> None:
+        """Fill the tensor and its mask; the twin of :meth:`tensors`.
+
+        Parameters
+        ----------
+        layout, collection, rows, arrays : as for :meth:`TokenForm.gather`
+        """
+        super().gather(layout, collection, rows, arrays)
+        values, there = arrays[collection.name], arrays[f"{collection.name}_mask"]
+        which = np.arange(collection.length) % np.maximum(there.sum(axis=1, keepdims=True), 1)
+        values[...] = np.take_along_axis(values, which[..., None], axis=1)
+
+    def tensors(self, layout: Layout, collection: Padded, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Repeat the objects in the graph, too; the twin of :meth:`gather`.
+
+        Parameters
+        ----------
+        layout, collection, made : as for :meth:`TokenForm.tensors`
+        """
+        import torch  # here, so that who trains with another framework does not load it
+
+        found, name = super().tensors(layout, collection, made), collection.name
+        values, count = found[name], found[f"{name}_mask"].sum(dim=1, keepdim=True).clamp(min=1)
+        which = torch.arange(values.shape[1], device=values.device).unsqueeze(0) % count
+        return found | {name: values.gather(1, which.unsqueeze(2).expand_as(values))}

@@ -387,6 +387,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if hasattr(trainer.lightning_module, "epoch_of"):  # it reads the events by itself
             events = trainer.lightning_module.epoch_of(events)
         self._progress.check(trainer, events.identity)
+        _leave_finished_epoch(trainer.fit_loop)
         if trainer.world_size > 1:
             rank_zero_info(_reading_of(events, self.order, trainer.world_size))
         return self._kept(TrainLoader(events, trainer, self._progress))
@@ -506,6 +507,21 @@ def _as_array(values: torch.Tensor) -> npt.NDArray[Any]:
     """Bring a tensor to numpy; half precision, which numpy may not know, becomes float32."""
     found: npt.NDArray[Any] = (values.float() if values.is_floating_point() else values).detach().cpu().numpy()
     return found
+
+
+def _leave_finished_epoch(fit_loop: Any) -> None:
+    """Let a trainer that goes on from the end of an epoch begin the next one.
+
+    With ``max_steps`` Lightning takes that epoch for one that is under way, and would end it once more: without a
+    validation, whose figures others wait for then, and with its first batch as an epoch of its own.
+
+    Parameters
+    ----------
+    fit_loop : of the trainer, with what it took out of the checkpoint
+    """
+    epochs, is_last_batch = fit_loop.epoch_progress.current, fit_loop.epoch_loop.batch_progress.is_last_batch
+    if fit_loop.restarting and is_last_batch and epochs.ready == epochs.started == epochs.processed:
+        fit_loop._restarting = fit_loop.epoch_loop.restarting = False  # noqa: SLF001 - its own setter sets it again
 
 
 def _is_running(trainer: Any) -> bool:

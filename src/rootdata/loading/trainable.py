@@ -34,8 +34,8 @@ def check_classes(data: RootDataModule) -> None:
                 f"class {number} ({name!r}) has no training events ({listed}); check labels, cuts and the split, or "
                 "leave the class out of `classes`"
             )
-        if abs(total) <= ROUNDING * size:
-            what = "add up to 0" if size else "are 0"
+        if total <= ROUNDING * size:
+            what = f"add up to {total:g}" if total < -ROUNDING * size else "add up to 0" if size else "are 0"
             raise DataError(
                 f"class {number} ({name!r}): the weights of all its {n:,} training events {what}; check `weight`, its "
                 "own and those of the samples"

@@ -28,7 +28,7 @@ from rootdata.models.heads import (
     parse_heads,
     regression_loss,
 )
-from rootdata.models.losses.disco import Decorrelator, parse_decorrelation
+from rootdata.models.losses.disco import Decorrelator, Ranks, parse_decorrelation
 from rootdata.options.data import OBSERVED, VARIED
 from rootdata.training.metrics import ScoreSums
 from rootdata.training.responses import figure_names
@@ -96,6 +96,7 @@ class Classifier(pl.LightningModule):
         if options is not None and not self.is_classifier:
             raise ConfigError("model.decorrelate: the network has no head of kind 'classification', and so no score")
         self.decorrelation = None if options is None else Decorrelator(options, classes)
+        self._shared_batches = 0  # of validation, that all ranks have
 
     @property
     def width(self) -> int:
@@ -223,24 +224,41 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Return the loss of one batch."""
         outputs, n = self(batch), len(batch["label"])
-        loss = self.loss(outputs, batch, mean_weight=self.mean_weight) + self._disco(outputs, batch, part="train")
+        loss = self.loss(outputs, batch, mean_weight=self.mean_weight) + self._disco(
+            outputs, batch, "train", self._ranks()
+        )
         self.log("train/loss", loss, batch_size=n, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
-    def _disco(self, outputs: Tensor, batch: Mapping[str, Tensor], *, part: str) -> Tensor | float:
+    def _ranks(self) -> Ranks | None:
+        """Return the processes that share each batch; None where there is one."""
+        trainer: Any = self._trainer
+        count = getattr(trainer, "world_size", 1)
+        return None if count == 1 else Ranks(number=trainer.global_rank, count=count, gather=self.all_gather)
+
+    def _disco(self, outputs: Tensor, batch: Mapping[str, Tensor], part: str, ranks: Ranks | None) -> Tensor | float:
         """Log the distance correlation of a batch, and return its share of the loss."""
         logits, _ = self.split(outputs)
         if self.decorrelation is None or logits is None:
             return 0.0
-        found, n = self.decorrelation.of(probabilities(logits), batch)
+        found, n = self.decorrelation.of(probabilities(logits), batch, ranks=ranks)
         self.log(f"{part}/disco", found, batch_size=max(n, 1), on_step=False, on_epoch=True, sync_dist=True)
         return self.decorrelation.options.strength * found
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # noqa: ARG002
+    def on_validation_start(self) -> None:
+        """Find out how many batches all ranks have: of the last one a rank may lack its part."""
+        ranks = None if self.decorrelation is None else self._ranks()
+        if ranks is not None:
+            own = min(self.trainer.num_val_batches, default=0)
+            known = torch.tensor(own if math.isfinite(own) else 0, device=self.device)
+            self._shared_batches = int(ranks.gather(known).min())
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Add one batch to ``val/loss``, ``val/auc`` and the figures of regressions."""
         outputs, label, weight = self(batch), batch["label"], batch.get("weight")
         size = 1.0 if weight is None else float(weight.abs().mean())
-        loss = self.loss(outputs, batch, mean_weight=size or 1.0) + self._disco(outputs, batch, part="val")
+        ranks = self._ranks() if batch_idx < self._shared_batches else None
+        loss = self.loss(outputs, batch, mean_weight=size or 1.0) + self._disco(outputs, batch, "val", ranks)
         self.val_loss.update(loss, weight=size * len(label))
         self.log("val/loss", self.val_loss, batch_size=len(label), on_epoch=True, prog_bar=True)
         logits, scaled = self.split(outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -121,6 +122,36 @@ class Transformer(EncodedClassifier):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Give the logits of a batch: (B,), or (B, classes) of more than two; of several heads (B, ``width``)."""
+        x, there, bias, flat = self._tokens(batch)
+        for layer in self.layers:
+            x = layer(x, bias)
+        x, real = self.norm(x), there.unsqueeze(-1)
+        mean = torch.where(real, x, torch.zeros_like(x)).sum(dim=1) / real.sum(dim=1)
+        logits: Tensor = self.network(torch.cat([x[:, 0], mean, *flat], dim=1))
+        return self.shaped(logits)
+
+    @torch.no_grad()
+    def attention(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Say how much every token takes of every other, as the network is now: call ``eval()`` before.
+
+        Parameters
+        ----------
+        batch : as for :meth:`forward`
+
+        Returns
+        -------
+        (layers, B, heads, N, N), whose last axis sums to 1 and is 0 where there is no object, and which tokens there
+        are, (B, N): the event's own first, then the objects of all :attr:`collections`, padded ones as well
+        """
+        x, there, bias, _ = self._tokens(batch)
+        found = []
+        for layer in self.layers:
+            found.append(layer.weights(x, bias))
+            x = layer(x, bias)
+        return torch.stack(found), there
+
+    def _tokens(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Make tokens (B, N, latent), which are there (B, N), the bias of attention, and the encoded flat features."""
         objects, masks, momenta = zip(*(self._seen(name, batch) for name in self.collections), strict=True)
         flat = [self.encoded("flat", batch["flat"], torch.ones_like(batch["flat"]))] if self.has_flat else []
         event = self.kinds[:1].expand(masks[0].shape[0], -1)
@@ -130,12 +161,7 @@ class Transformer(EncodedClassifier):
         bias = torch.where(there, 0.0, FAR_BELOW).to(x.dtype)[:, None, None, :]
         if self.bias is not None:
             bias = bias + functional.pad(self.bias(*self._pairs(masks, momenta)), (1, 0, 1, 0))  # the event in front
-        for layer in self.layers:
-            x = layer(x, bias)
-        x, real = self.norm(x), there.unsqueeze(-1)
-        mean = torch.where(real, x, torch.zeros_like(x)).sum(dim=1) / real.sum(dim=1)
-        logits: Tensor = self.network(torch.cat([x[:, 0], mean, *flat], dim=1))
-        return self.shaped(logits)
+        return x, there, bias, flat
 
     def _seen(self, name: str, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Look at the objects of a collection: (B, N, latent), which are there (B, N), and momenta (B, N, 4)."""
@@ -184,12 +210,21 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Map (B, N, width), with a bias of attention that (B, heads, N, N) can be made of."""
-        parts = self.inputs(self.first(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = parts.unbind(dim=0)
+        query, key, value = self._parts(x)
         seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         x = x + self.dropout(self.outputs(seen.transpose(1, 2).flatten(start_dim=2)))
         made: Tensor = x + self.dropout(self.linear(self.second(x)))
         return made
+
+    def weights(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Return the attention of :meth:`forward`, (B, heads, N, N): how much a row takes of every column."""
+        query, key, _ = self._parts(x)
+        return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1]) + bias).softmax(dim=-1)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Make queries, keys and values, each (B, heads, N, width of a head)."""
+        parts = self.inputs(self.first(x)).unflatten(-1, (3, self.heads, -1))
+        return parts.permute(2, 0, 3, 1, 4).unbind(dim=0)
 
 
 def places(offsets: Tensor) -> tuple[Tensor, Tensor]:

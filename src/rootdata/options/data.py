@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
+from rootdata.expressions.vocabulary import ENTRY
 from rootdata.missing import Sentinels, sentinels_of
 from rootdata.options import typed, values, weighting
 from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, parse_image, reduction_of
@@ -23,6 +24,7 @@ PARTS = ("train", "val", "test")
 TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores", "targets")  # in batches, and in exported graphs
 ON_BAD_FILE = ("error", "skip")
 FEWEST_FOLDS = 3
+SPLIT_KINDS = ("hash", "entries", "files")  # what a split goes by where it is no expression
 
 MOST = 1 << 40  # objects of an event; none has so many
 TARGETS = "targets"  # key of a batch
@@ -184,7 +186,8 @@ class Collection:
         ``jagged`` all of them
     sort : column that orders the objects, descending with a leading ``-``
     cut : expression with one value an object; objects where it is false are left out
-    form : ``tokens``, ``image``, ``jagged``, or the dotted name of a class of one's own; by default that of ``layout``
+    form : ``tokens``, ``wrapped``, ``image``, ``jagged``, or the dotted name of a class of one's own; by default that
+        of ``layout``
     image : how it is drawn where its form is ``image``, see :class:`rootdata.options.image.ImageConfig`
     """
 
@@ -915,8 +918,7 @@ def _with_parameters(config: DataConfig) -> DataConfig:
     names = [parameter.name for parameter in config.parameters]
     for sample in config.samples:
         values.reject_unknown(dict(sample.parameters), names, where=f"samples.{sample.name}.parameters")
-    used = {f"derived column {name!r}": text for name, text in config.derived.items()}
-    used |= {f"jagged.{c.name}.cut": c.cut for c in config.jagged if c.cut}
+    used = _expressions_of(config)
     for parameter in config.parameters:
         where = f"parameters.{parameter.name}"
         for name in parameter.classes:
@@ -924,14 +926,32 @@ def _with_parameters(config: DataConfig) -> DataConfig:
         if not parameter.name.isidentifier() or parameter.name in (
             *config.derived,
             *config.features[len(config.flat) :],
+            ENTRY,
         ):
             raise ConfigError(f"{where}: its name becomes a flat input; {parameter.name!r} is taken or no plain word")
-        user = next((u for u, text in used.items() if parameter.name in parse_expression(text).names), None)
+        user = next((u for u, text in used if parameter.name in parse_expression(text).names), None)
         if user is not None:
             raise ConfigError(f"{where}: {user} uses {parameter.name!r}; a parameter is an input and nothing else")
         if not any(config.parameter_of(sample, parameter) is not None for sample in config.samples):
             raise ConfigError(f"{where} has no value; give it an expression, or samples of signal a number each")
     return dataclasses.replace(config, flat=tuple(dict.fromkeys((*config.flat, *names))))
+
+
+def _expressions_of(config: DataConfig) -> list[tuple[str, str]]:
+    """List every expression but those of parameters, each behind the option that it stands for."""
+    found: list[tuple[str, Any]] = [(f"derived column {name!r}", text) for name, text in config.derived.items()]
+    for c in config.jagged:
+        found += [(f"jagged.{c.name}.cut", c.cut), (f"jagged.{c.name}.sort", c.sort and c.sort.removeprefix("-"))]
+    for s in config.samples:
+        found += [(f"samples.{s.name}.cut", s.cut), (f"samples.{s.name}.weight", s.weight)]
+    found += [("cut", config.cut), ("weight", config.weight), ("label", config.label)]
+    found += [*((f"weights.{name}", one) for name, one in config.variations.items())]
+    found += [("reweight.variables", text) for text in (config.reweight.variables if config.reweight else ())]
+    found += [(f"targets.{t.name}", t.value) for t in config.targets]
+    found += [(f"observers.{o.name}", o.value) for o in config.observers]
+    found += [("split.by", config.split.by if config.split.by not in SPLIT_KINDS else None)]
+    found += [("folds.by", config.folds.by if config.folds else None)]
+    return [(where, text) for where, text in found if isinstance(text, str)]
 
 
 def _of_features(scale: Mapping[str, Scaling], features: set[str]) -> dict[str, Scaling]:
@@ -949,7 +969,7 @@ def _with_images(config: DataConfig) -> DataConfig:
     if formed is not None and config.layout not in FORMS.names():
         raise ConfigError(
             f"jagged.{formed.name}.form: got {formed.form!r}, and the layout {config.layout!r} has no forms; leave "
-            f"`form` out, or choose a layout that has: {', '.join(FORMS.names())}"
+            f"`form` out, or choose a layout that has: {', '.join(n for n in LAYOUTS.names() if n in FORMS.names())}"
         )
     made, derived = [], dict(config.derived)
     for c in config.jagged:

@@ -227,7 +227,7 @@ def check_onto(images: Mapping[str, ImageConfig]) -> None:
     own = [name for name, image in images.items() if image.onto is None]
     for name, image in images.items():
         if image.onto is not None and image.onto not in own:
+            drawn = nearest(image.onto, own) if own else "none is drawn; leave `onto` out"
             raise ConfigError(
-                f"jagged.{name}.image.onto: got {image.onto!r}; expected a collection with an image of its own: "
-                f"{', '.join(map(repr, own)) or 'there is none'}; {nearest(image.onto, own)}"
+                f"jagged.{name}.image.onto: got {image.onto!r}; expected a collection with an image of its own; {drawn}"
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from rootdata.errors import BranchError, DataError, FileError, RootDataError
+from rootdata.errors import BranchError, ConfigError, DataError, FileError, RootDataError
 from rootdata.events.quantiles import Quantiles
 from rootdata.events.selection import Block, Events, dealt, flat_features, needed_branches, select
 from rootdata.events.statistics import ColumnStats
@@ -96,6 +96,9 @@ class DescribeFile:
         try:
             described = reader.describe(self.location, needed_branches(self.config, self.sample))
             _check_usable(described)
+            if self.config.parameters:
+                names = reader.use(described.file.location, lambda tree: tree.names())
+                _check_parameters(self.config, names, where=described.file.location.path)
         except BAD as error:
             return Rejected(error=error)
         return described
@@ -147,6 +150,27 @@ class MeasureBlocks:
         return found
 
 
+def _check_parameters(config: DataConfig, names: Collection[str], *, where: str) -> None:
+    """Refuse a parameter with the name of another branch, which would be read in its place once events are scored."""
+    for parameter in config.parameters:
+        if parameter.name in names and parameter.value != parameter.name:
+            raise ConfigError(
+                f"parameters.{parameter.name}: {where} has a branch of that name, which is not the parameter; call "
+                f"the parameter otherwise, such as {parameter.name}_hypothesis"
+            )
+
+
+def _check_sentinels(config: DataConfig, described: Described) -> None:
+    """Refuse numbers that stand for no value and are 0 in the type of a branch: every 0 would be missing, or none."""
+    for branch in described.branches.values():
+        for number in config.missing_of(branch.name) if branch.dtype.startswith("float") else ():
+            if number and np.dtype(branch.dtype).type(number) == 0:
+                raise ConfigError(
+                    f"missing: got {number:g}, which is 0 in {branch.dtype}, the type of {branch.name!r} in "
+                    f"{described.file.location.path}; name the branches that hold it: missing={{BRANCH: [{number:g}]}}"
+                )
+
+
 def _check_usable(described: Described) -> None:
     location = described.file.location
     for branch in described.branches.values():
@@ -168,10 +192,11 @@ def check_suits(config: DataConfig, described: Described, kinds: Mapping[str, tu
 
     Raises
     ------
-    BranchError, DataError
+    BranchError, DataError, ConfigError
         Naming the branch, and the file or both files.
     """
     path = described.file.location.path
+    _check_sentinels(config, described)
     for name, branch in described.branches.items():
         known, first = kinds.get(name, (branch, path))
         check_same_kinds({name: known}, {name: branch}, first=first, path=path)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
 
 from rootdata.errors import ConfigError, DataError, nearest
-from rootdata.loading.trainable import counted
+from rootdata.loading.trainable import ROUNDING, counted
 
 LOGGED = {"train/loss": "train", "val/loss": "val", "val/auc": "val"}
 """What :class:`rootdata.models.Classifier` logs, and in which part."""
@@ -36,8 +37,18 @@ class ReadyCheck(pl.Callback):
                 raise ConfigError(f"{owner} monitors {name!r}, which nobody computes; {nearest(name, unknown)}")
             if reason and logged.get(name) == "val":
                 raise ConfigError(f"{owner} monitors {name!r}, which is never computed: {reason}, {_LEAVE_OUT}")
+            if logged.get(name) == "val":
+                _check_val_weights(owner, name, trainer.datamodule)  # type: ignore[attr-defined]
             if name == "val/auc":
                 _check_val_classes(owner, trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Say where figures of the test will have no value, since its events weigh nothing."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if hasattr(data, "specs") and data.specs.num_events("test") and not data.specs.mean_weight("test"):
+            rank_zero_warn(
+                "all events of the test part weigh 0: its figures have no value; check `weight` and the split"
+            )
 
 
 def check_steps(trainer: pl.Trainer) -> None:
@@ -81,9 +92,24 @@ def _may_log_more(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
 def _check_val_classes(owner: str, data: Any) -> None:
     if not hasattr(data, "specs"):
         return
-    events, _ = data.specs.of_classes("val")
+    events, weights = data.specs.of_classes("val")
     if sum(n > 0 for n in events) < 2:
         raise DataError(
             f"{owner} monitors 'val/auc', which needs events of two classes in the val part ({counted(data, events)}); "
             "check the split, or monitor 'val/loss' with mode=min"
+        )
+    nothing = next((k for k, (total, size) in enumerate(weights) if events[k] and abs(total) <= ROUNDING * size), None)
+    if nothing is not None:
+        raise DataError(
+            f"{owner} monitors 'val/auc', and the weights of all {events[nothing]:,} events of class {nothing} "
+            f"({data.classes[nothing]!r}) in the val part add up to 0; check `weight` and the split"
+        )
+
+
+def _check_val_weights(owner: str, name: str, data: Any) -> None:
+    """Refuse to wait for the mean of events that all weigh nothing."""
+    if hasattr(data, "specs") and data.specs.num_events("val") and not data.specs.mean_weight("val"):
+        raise DataError(
+            f"{owner} monitors {name!r}, and all events of the val part weigh 0; check `weight`, its own and those of "
+            "the samples, and the split"
         )

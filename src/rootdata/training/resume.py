@@ -16,6 +16,7 @@ from rootdata.options.parsed import READING
 
 CONFIG = "config.yaml"  # written by a training into its folder, resolved
 LOG = "metrics.csv"
+METRICS = "metrics.json"  # of a training that was tested
 
 MATHEMATICS = (
     *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
@@ -36,6 +37,7 @@ class FoundCheckpoint:
     folder : of the training that wrote it
     epoch : in which it was written, from 0
     step : how often the weights had been changed
+    epochs : that were over
     is_over : whether early stopping had ended the training
     identity : of the events and their order, as the data module saved it; empty where it saved none
     """
@@ -44,8 +46,15 @@ class FoundCheckpoint:
     folder: Path
     epoch: int
     step: int
+    epochs: int
     is_over: bool
     identity: Plain = dataclasses.field(default_factory=dict)
+
+    def reached(self, trainer: Plain) -> str:
+        """Name the limit of a trainer, by its options, that this training has reached already; empty without one."""
+        limits = (("max_epochs", self.epochs), ("max_steps", self.step))
+        found = ((name, trainer.get(name), done) for name, done in limits)
+        return next((f"trainer.{name}={limit}" for name, limit, done in found if limit and 0 < limit <= done), "")
 
 
 def find(
@@ -181,6 +190,7 @@ def read(path: Path, *, folder: Path) -> FoundCheckpoint:
         folder=folder,
         epoch=int(content["epoch"]),
         step=int(content["global_step"]),
+        epochs=int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]),
         is_over=any(is_patience_gone(state) for state in content.get("callbacks", {}).values()),
         identity=next((s["identity"] for s in content.values() if isinstance(s, dict) and s.get("identity")), {}),
     )

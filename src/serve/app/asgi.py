@@ -12,7 +12,6 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rootdata.causes import reason_of
@@ -25,7 +24,7 @@ from serve.handler import Handler
 from serve.keys import check_exposure
 from serve.page import files
 from serve.routes import documents, health, inference, models, predict, tfaas, uploads
-from serve.routes.operations import PATH, Operation, as_json, routes
+from serve.routes.operations import PATH, Operation, Paths, as_json, routes
 
 _log = logging.getLogger("serve")
 _HEADERS = ((b"x-content-type-options", b"nosniff"),)
@@ -76,7 +75,7 @@ def install(app: Any, handler: Handler) -> ASGIApp:
     app.router.default = _not_found
     files.install(app, handler)
     # FastAPI's own layers turn some errors into other answers and cost a third of the time of a small request.
-    ours = Router(routes(handler, [*asked, described]), redirect_slashes=False, default=app.router)
+    ours = Paths(routes(handler, [*asked, described]), default=app.router)
     log = None if settings.access_log is None else AccessLog(settings.access_log)
     shield = Shield(ours, lifespan=app, count=handler.count_answer, log=log)
     if not (settings.root_path or settings.allow_origin):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,7 @@ class ClientConnection(HttpToolsProtocol):
         self._patience = patience
         self._most = most
         self.heard = self.loop.time()
+        self._idle: asyncio.TimerHandle | None = None
         self._unread: tuple[int, asyncio.TimerHandle] | None = None  # bytes that the client has not taken
         self._count = count
         self._quiet = 0  # bytes of which the parser has not yet made anything
@@ -57,7 +59,7 @@ class ClientConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give a client that says nothing the time of a connection that is idle."""
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._idle = self.loop.call_later(self.timeout_keep_alive, self._check_idle)
         if len(self.connections) > self._most:
             self._make_room()
 
@@ -66,6 +68,18 @@ class ClientConnection(HttpToolsProtocol):
         others: list[Any] = [c for c in self.connections if c is not self]
         idle = [c for c in others if c.cycle is None or c.cycle.response_complete]
         min(idle, key=lambda c: c.heard, default=self).transport.close()
+
+    def _check_idle(self) -> None:
+        """Close the connection once it has been idle for long enough.
+
+        Looked at now and then, which costs less than a timer that each answer sets and each request stops.
+        """
+        is_busy = self._overdue is not None or (self.cycle is not None and not self.cycle.response_complete)
+        left = self.timeout_keep_alive - (0.0 if is_busy else self.loop.time() - self.heard)
+        if left > 0:
+            self._idle = self.loop.call_later(left, self._check_idle)
+        else:
+            self.timeout_keep_alive_handler()
 
     def pause_writing(self) -> None:
         """Begin to watch whether the client takes what it has asked for."""
@@ -97,6 +111,8 @@ class ClientConnection(HttpToolsProtocol):
         """Forget the connection."""
         self._hear()
         self._ignore_reader()
+        if self._idle is not None:
+            self._idle.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -104,7 +120,6 @@ class ClientConnection(HttpToolsProtocol):
         if self._last_word is not None:
             return
         self.heard = self.loop.time()
-        self._unset_keepalive_if_required()
         self._quiet += len(data)
         try:
             self._feed(data)
@@ -164,8 +179,12 @@ class ClientConnection(HttpToolsProtocol):
         """Go on with the next request, or say what was wrong with it."""
         if self._last_word is not None and not self.pipeline and not self.transport.is_closing():
             self._say(self._last_word)
-            return
-        super().on_response_complete()
+        elif self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.heard = self.loop.time()
+            self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """End after the answer that is being made, which says so."""
@@ -250,20 +269,11 @@ class _Cycle(RequestResponseCycle):
         """Write the head of a whole answer, if it is a usual one."""
         if self.flow.write_paused or self.disconnected or self.access_log or self.scope["method"] == "HEAD":
             return None
-        headers = [(name.lower(), value) for name, value in (*self.default_headers, *start.get("headers", ()))]
-        if (b"content-length", b"%d" % length) not in headers:
+        try:
+            lines = _lines((*self.default_headers, *start.get("headers", ())), length, self.keep_alive)
+        except TypeError:  # pairs that are lists, as ASGI allows
             return None
-        names, values = zip(*headers, strict=True)
-        if (
-            not _UNUSUAL.isdisjoint(names)
-            or HEADER_RE.search(b"".join(names))
-            or HEADER_VALUE_RE.search(b"".join(values))
-        ):
-            return None
-        if not self.keep_alive:
-            headers.append((b"connection", b"close"))
-        lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
-        return STATUS_LINE[start["status"]] + lines + b"\r\n"
+        return None if lines is None else STATUS_LINE[start["status"]] + lines
 
     def _write(self, answer: bytes) -> None:
         self.response_started = self.response_complete = True
@@ -273,6 +283,20 @@ class _Cycle(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+
+@functools.lru_cache(maxsize=256)  # answers of the same second are much alike
+def _lines(given: tuple[tuple[bytes, bytes], ...], length: int, keep_alive: bool) -> bytes | None:
+    """Write the headers of a whole answer of some bytes, if they are usual ones, and the empty line after them."""
+    headers = [(name.lower(), value) for name, value in given]
+    if (b"content-length", b"%d" % length) not in headers:
+        return None
+    names, values = zip(*headers, strict=True)
+    if not _UNUSUAL.isdisjoint(names) or HEADER_RE.search(b"".join(names)) or HEADER_VALUE_RE.search(b"".join(values)):
+        return None
+    if not keep_alive:
+        headers.append((b"connection", b"close"))
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers]) + b"\r\n"
 
 
 def _check_framing(headers: list[tuple[bytes, bytes]], version: str) -> None:

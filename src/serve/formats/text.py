@@ -88,7 +88,7 @@ class JSONEvents(Format):
         """
         document = parse_object(body)
         rows = document["events"] if document.keys() == {"events"} else None
-        has_more = as_table or schemas.of_cuts.keys() & events.sent(document)
+        has_more = as_table or (schemas.of_cuts and schemas.of_cuts.keys() & events.sent(document))
         if type(rows) is list and 0 < len(rows) <= FEW and not has_more:
             return rows
         return events.from_document(document, schemas, settings=settings)

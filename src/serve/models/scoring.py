@@ -27,7 +27,7 @@ Replies = Generator[Reply | None, None, None]
 """A long job: None after each slice of the work, the answer at last."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(kw_only=True, slots=True, eq=False)
 class DecodedRequest:
     """A decoded request.
 
@@ -46,14 +46,18 @@ class DecodedRequest:
     group: tuple[Any, ...]
     content: Table | Tensors | Rows
     encode: Callable[[Outputs, float], Reply]
+    _length: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self._length = len(self.content) if isinstance(self.content, list) else length(self.content, self.model)
 
     def __len__(self) -> int:
-        return len(self.content) if isinstance(self.content, list) else length(self.content, self.model)
+        return self._length
 
     @property
     def is_long(self) -> bool:
         """Whether it is better run in slices: others would wait too long for all of it."""
-        return len(self) > (FEW if self.model.runs_alone else SLICE)
+        return self._length > (FEW if self.model.runs_alone else SLICE)
 
 
 def check_takes_events(model: Model) -> Assembler:

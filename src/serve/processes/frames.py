@@ -83,17 +83,7 @@ def unpack_request(header: list[Any], body: bytes) -> tuple[int, Request | None]
     if len(header) == 1:
         return header[0], None
     number, road, model, version, content_type, accept, options, path, deadline = header
-    return number, Request(
-        road=road,
-        model=model,
-        version=version,
-        content_type=content_type,
-        accept=accept,
-        options=options,
-        body=body,
-        path=path,
-        deadline=deadline,
-    )
+    return number, Request(road, model, version, content_type, accept, options, body, path, deadline)
 
 
 def pack_reply(number: int, reply: Reply) -> tuple[bytes, bytes]:
@@ -113,15 +103,7 @@ def pack_reply(number: int, reply: Reply) -> tuple[bytes, bytes]:
 def unpack_reply(header: list[Any], body: bytes) -> tuple[int, Reply]:
     """Read what :func:`pack_reply` wrote: the number and the reply."""
     number, status, content_type, headers, path, num_events, seconds = header
-    return number, Reply(
-        status=status,
-        body=body,
-        content_type=content_type,
-        headers=headers,
-        path=path,
-        num_events=num_events,
-        seconds=seconds,
-    )
+    return number, Reply(status, body, content_type, headers, path, num_events, seconds)
 
 
 def _pack(header: list[Any], body: bytes) -> tuple[bytes, bytes]:

@@ -26,13 +26,14 @@ name                                              kind       labels             
 
 from __future__ import annotations
 
+import bisect
 import collections
 import contextlib
 import fcntl
 import importlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,8 +127,7 @@ class Metrics:
             notes = list(group)
             requests.inc(len(notes))
             took.inc(sum(note[2] for note in notes))
-            for _, _, seconds, _ in notes:
-                durations.observe(seconds)
+            _observe_all(durations, [note[2] for note in notes])
             events.inc(sum(note[1] for note in notes))
             compute.inc(sum(note[3] for note in notes))
 
@@ -227,6 +227,19 @@ def _in_words_of_triton(
             yield "nv_inference_queue_duration_us", of_model, -1e6 * value
         case "inference_pending_request_count":
             yield _PENDING, {}, value
+
+
+def _observe_all(histogram: Any, values: Sequence[float]) -> None:
+    """Do what ``histogram.observe`` does with each value, for the cost of a few.
+
+    The library offers one at a time alone, which takes it longer than all else that is counted of a request; so this
+    reaches for the counters of its buckets, whose bounds end with infinity.
+    """
+    bounds = histogram._upper_bounds  # noqa: SLF001
+    places = collections.Counter(bisect.bisect_left(bounds, value) for value in values)
+    for place, count in places.items():
+        histogram._buckets[place].inc(count)  # noqa: SLF001
+    histogram._sum.inc(sum(values))  # noqa: SLF001
 
 
 def _client(module: str = "") -> Any:

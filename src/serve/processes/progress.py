@@ -6,6 +6,7 @@ another writes may see the one with the time of the other, and looks again befor
 
 from __future__ import annotations
 
+import functools
 import mmap
 import struct
 import time
@@ -33,7 +34,7 @@ class Slot:
     def work(self, numbers: Sequence[int], *, deadline: float) -> None:
         """Say what the worker begins with."""
         known = numbers[: self._room]
-        struct.pack_into(f"<{len(known)}Q", self._memory, self._start + _HEAD.size, *known)
+        _format(len(known)).pack_into(self._memory, self._start + _HEAD.size, *known)
         _HEAD.pack_into(self._memory, self._start, time.monotonic(), deadline, len(known))
 
     def rest(self) -> None:
@@ -51,12 +52,17 @@ class Slot:
     def numbers(self) -> frozenset[int]:
         """Return the numbers of the requests that the worker works on."""
         count = min(_HEAD.unpack_from(self._memory, self._start)[2], self._room)
-        return frozenset(struct.unpack_from(f"<{count}Q", self._memory, self._start + _HEAD.size))
+        return frozenset(_format(count).unpack_from(self._memory, self._start + _HEAD.size))
 
     def silence(self, now: float) -> float:
         """Return for how long nothing has been heard that should have been, s."""
         sign, deadline = self.read()
         return max(0.0, now - sign - (0.0 if deadline else BEAT))
+
+
+@functools.cache  # as many as a worker may work on at the same time
+def _format(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}Q")
 
 
 def slots(path: Path, *, workers: int, room: int) -> list[Slot]:

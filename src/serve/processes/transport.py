@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -82,6 +83,9 @@ class LeastBusyPool:
         self._metrics = metrics
         self._writing: asyncio.TimerHandle | None = None
         self._watching: asyncio.TimerHandle | None = None
+        # One timer for all deadlines: one for each request costs more than to send it.
+        self._expiring: asyncio.TimerHandle | None = None
+        self._next_look = math.inf  # of that timer, on the clock of ``time.monotonic``
 
     @property
     def is_able(self) -> bool:
@@ -149,15 +153,31 @@ class LeastBusyPool:
         link.send(held, now)
         self.show_counts_soon()
         self._watch_soon()
-        timer = asyncio.get_running_loop().call_later(deadline - now, _expire, future, request)
+        self._look_at(deadline, now)
         try:
             return await future
         finally:
             held.request = None
-            timer.cancel()
             if not held.is_over:
                 held.kept = len(request.body)
                 self._room.keep(held.kept)
+
+    def _look_at(self, deadline: float, now: float) -> None:
+        """Look at that moment, unless it is done sooner anyway, for requests whose deadline has passed."""
+        if deadline < self._next_look:
+            if self._expiring is not None:
+                self._expiring.cancel()
+            self._next_look = deadline
+            self._expiring = asyncio.get_running_loop().call_later(max(0.0, deadline - now), self._expire)
+
+    def _expire(self) -> None:
+        """Fail the requests whose deadline has passed, and look again when the next one does."""
+        self._expiring, self._next_look, now = None, math.inf, time.monotonic()
+        waiting = [one for link in self._links for one in link.held.values() if not one.future.done()]
+        for one in waiting:
+            if one.deadline <= now and one.request is not None:
+                one.fail(_late(one.request))
+        self._look_at(min((one.deadline for one in waiting if one.deadline > now), default=math.inf), now)
 
     def show_counts_soon(self) -> None:
         """Let the other processes know what was counted, a few times a second at most."""
@@ -175,7 +195,9 @@ class LeastBusyPool:
             raise WorkerLost("no model process is running; it is being started: try again")
         if self.pending >= self._settings.max_pending:
             raise Overloaded(f"{self._settings.max_pending} requests wait already; try again later")
-        best = min(living, key=lambda link: (link.silence(now) > _SLOW, len(link.held)))
+        best = living[0]
+        if len(living) > 1:
+            best = min(living, key=lambda link: (link.silence(now) > _SLOW, len(link.held)))
         if best.silence(now) > self._settings.stalled:
             raise _stalled()
         return best
@@ -241,7 +263,7 @@ class _Link(asyncio.Protocol):
         self._room = room
         self._path = path
         self._on_lost = on_lost
-        self._counter = itertools.count()
+        self._numbers = itertools.count()
         self._closed = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._unwritten: list[bytes] = []
@@ -253,6 +275,7 @@ class _Link(asyncio.Protocol):
     async def keep(self) -> None:
         """Connect, and connect again whenever the connection has ended."""
         loop = asyncio.get_running_loop()
+        self._numbers = itertools.count(os.getpid() << 32)  # which no other API process gives to a worker
         try:
             while True:
                 try:
@@ -273,7 +296,7 @@ class _Link(asyncio.Protocol):
         return now - max(oldest, self.slot.read()[0])
 
     def send(self, held: _GivenRequest, now: float) -> None:
-        number = os.getpid() << 32 | next(self._counter)  # no other API process gives it to a worker
+        number = next(self._numbers)
         self._write(pack_request(number, cast("Request", held.request), deadline=held.deadline))
         held.sent, held.is_over = now, False
         self.held[number] = held
@@ -343,11 +366,6 @@ class _Link(asyncio.Protocol):
             future.set_result(reply)
         elif reply.path is not None:
             Path(reply.path).unlink(missing_ok=True)
-
-
-def _expire(future: asyncio.Future[Reply], request: Request) -> None:
-    if not future.done():
-        future.set_exception(_late(request))
 
 
 def _late(request: Request) -> DeadlineExceeded:

@@ -6,15 +6,15 @@ import asyncio
 import dataclasses
 import functools
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve import names
 from serve.app.access_log import WHO
@@ -31,6 +31,7 @@ Answer = Callable[[Handler, HttpRequest], Awaitable[Response]]
 
 PATH = "serve.path"  # where the scope of a request has the path as it is documented
 _PIECE = 1 << 20  # bytes of an answer that are sent at once
+_LONG_PATH = 512  # characters from which a path is not remembered
 ANY: Schema = {}
 
 
@@ -120,6 +121,38 @@ def routes(handler: Handler, operations: Iterable[Operation]) -> list[Route]:
     ]
 
 
+class Paths:
+    """An ASGI application that asks the endpoint of a path, and knows it from then on: most ask for the same few.
+
+    Parameters
+    ----------
+    routes : tried one after the other
+    default : asked for all other paths
+    """
+
+    def __init__(self, routes: Sequence[Route], *, default: ASGIApp) -> None:
+        self._routes, self._default = routes, default
+        self._known = functools.lru_cache(maxsize=256)(self._find)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path = scope["path"]
+        found = self._known(path) if len(path) <= _LONG_PATH else self._find(path)
+        if found is None:
+            await self._default(scope, receive, send)
+        else:
+            endpoint, parts = found
+            scope["path_params"] = dict(parts)  # which a request may change for itself
+            await endpoint(scope, receive, send)
+
+    def _find(self, path: str) -> tuple[ASGIApp, Mapping[str, Any]] | None:
+        for route in self._routes:
+            match, found = route.matches({"type": "http", "path": path})
+            if match is Match.FULL:
+                return found["endpoint"], found["path_params"]
+        return None
+
+
 class FileAnswer(Response):
     """A file as the answer, sent piece by piece.
 
@@ -169,15 +202,28 @@ def _opened(path: Path) -> IO[bytes]:
 def answer_of(reply: Reply) -> Response:
     """Turn what a worker replied into a response."""
     if reply.path is None:
-        return Response(reply.body, reply.status, reply.headers, _type_of(reply))
+        return _ReplyResponse(reply)
     path = Path(reply.path)
     return FileAnswer(
         path, media_type=reply.content_type, status=reply.status, headers=reply.headers, is_temporary=True
     )
 
 
-def _type_of(reply: Reply) -> str | None:
-    return None if "Content-Type" in reply.headers else reply.content_type
+class _ReplyResponse(Response):
+    """What a worker replied, with headers that are written once for many replies."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.status_code, self.body, self.background = reply.status, reply.body, None
+        own = _raw_headers(tuple(reply.headers.items()), reply.content_type)
+        self.raw_headers = [*own, (b"content-length", b"%d" % len(reply.body))]
+
+
+@functools.lru_cache(maxsize=256)
+def _raw_headers(headers: tuple[tuple[str, str], ...], content_type: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Write the headers of answers as Starlette does, but for the length."""
+    given = dict(headers)
+    made = Response(None, 200, given, None if "Content-Type" in given else content_type)
+    return tuple(pair for pair in made.raw_headers if pair[0] != b"content-length")
 
 
 def as_json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

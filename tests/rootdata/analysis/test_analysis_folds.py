@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,10 @@ from rich.console import Console
 
 from rootdata.analysis import folds
 from rootdata.analysis.folds import FoldScores, ScoredFold, columns_of, joined, scored_folds, spread_of
+from rootdata.analysis.report import make
+from rootdata.analysis.report.config import ReportConfig
+from rootdata.analysis.report.page import TABLES
+from rootdata.analysis.report.tested import ScoredRun
 from rootdata.errors import ConfigError, DataError
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.loading.dataset import RootDataset
@@ -69,6 +75,29 @@ def test_every_event_is_once_in_the_file_with_what_goes_with_it(tested: Path, tm
     assert events["fold"].tolist() == (events["observers_event"] // 2 % 3).tolist()
     assert events["observers_met"].dtype == np.float32
     assert [path.name for path in tmp_path.iterdir()] == ["oof.root"]
+
+
+def test_a_report_of_all_folds_is_of_their_events(tested: Path, tmp_path: Path) -> None:
+    arrays, run = joined(scored_folds(tested)), ScoredRun.load(tested)
+    assert run.scores is not None
+    np.testing.assert_array_equal(run.scores.score, arrays["score"].astype("f8"))
+    np.testing.assert_array_equal(run.observers["event"], arrays["observers/event"])
+    assert (run.about["folds"], run.scores.sample_names, "index" in run.test) == (3, ("b", "s"), False)
+    shutil.copytree(tested, tmp_path / "run")
+    spread = spread_of([{"auc": 0.1 * (fold + 5)} for fold in range(3)])
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps({"folds": spread}))
+    (tmp_path / "run" / "fold_0" / "metrics.csv").write_text("epoch,val/auc\n0,0.5\n")
+    found = {sheet.name: sheet.numbers for sheet in make.sheets_of(run, tmp_path / "run", ReportConfig.parse())}
+    assert found["roc"]["classes"]["signal"]["auc"] == pytest.approx(auc(arrays["score"], arrays["label"]))
+    assert found["folds"] == spread
+    assert "learning" not in found  # the epochs of one fold are none of another
+    text = "".join(TABLES["folds"](found["folds"]))
+    assert re.findall(r"<t[hd][^>]*>([^<]+)", text) == [
+        *("test of", "auc", "fold 0", "0.5", "fold 1", "0.6", "fold 2", "0.7", "mean ± spread", "0.60 ± 0.10")
+    ]
+    (tmp_path / "run" / "fold_1" / folds.FOLD_SCORES).unlink()
+    with pytest.raises(ConfigError, match="of 3 folds 1 not tested yet"):
+        ScoredRun.load(tmp_path / "run")
 
 
 def test_what_is_not_whole_is_refused(tested: Path, tmp_path: Path) -> None:

@@ -48,6 +48,19 @@ def test_a_key_is_near_by_its_own_name_and_not_by_that_of_its_group(key, near):
 
 
 @pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("data.jets.axis.range", "'data.jets.axis.range' is not set in the configuration; write '+data.jets.axis.ran"),
+        ("data.jets.axis.bin", "'data.jets.axis.bin' is not an option; nearest: 'data.jets.axis.bins'"),
+        ("callbacks.stopping.range", "'callbacks.stopping.range' is not an option; known: "),
+    ],
+)
+def test_what_is_within_an_option_may_be_added(key, words):
+    known = ["data.jets", "data.jets.axis", "data.jets.axis.bins", "callbacks.stopping", "callbacks.stopping._target_"]
+    assert checking.explain_key(key, known=dict.fromkeys(known, True)).startswith(words)
+
+
+@pytest.mark.parametrize(
     ("hint", "good", "bad"),
     [
         (int, [3, -1], [True, 2.0, "3", None, [3], {}]),

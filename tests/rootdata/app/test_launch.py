@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import signal
@@ -279,7 +280,7 @@ def checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["OwnNetwork", "FreeNetwork"])
-def test_networks_of_ones_own_begin_with_weights_and_keep_some(checkpoint, kind):
+def test_networks_of_ones_own_begin_with_weights_and_keep_some(checkpoint, kind, capsys):
     config = model_config(_target_=f"{__name__}.{kind}", init_from=str(checkpoint), freeze=["layers.0.*"])
     if kind == "FreeNetwork":
         del config.model.width
@@ -288,13 +289,16 @@ def test_networks_of_ones_own_begin_with_weights_and_keep_some(checkpoint, kind)
     assert all(torch.equal(values, there[name]) for name, values in network.state_dict().items())
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     assert frozen == {"layers.0.weight", "layers.0.bias"}
+    assert f"model.init_from: the network begins with {len(there)} tensors of {checkpoint}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("changes", [{"ckpt_path": "last.ckpt"}, {"train": False}])
-def test_who_goes_on_does_not_begin_again(checkpoint, changes):
+def test_who_goes_on_does_not_begin_again(changes, capsys):
     config = OmegaConf.merge(model_config(init_from="gone.ckpt", freeze=["layers.0.*"]), changes)
     network = launch.build_model(config, KnownData)
     assert not network.layers[0].weight.requires_grad
+    said = "model.init_from: gone.ckpt is not looked at; weights are those of last.ckpt\n"
+    assert capsys.readouterr().out == (said if "ckpt_path" in changes else "")
 
 
 @pytest.mark.parametrize(
@@ -320,6 +324,8 @@ def test_weights_of_another_shape_are_said_before_a_training(checkpoint):
     ("observers", "columns", "expected"),
     [
         ([], ["mbb"], ["mbb"]),
+        (None, ["mbb"], ["mbb"]),
+        ("ht", "mbb", ["ht", "mbb"]),
         (["ht"], "mbb", ["ht", "mbb"]),
         (["mbb"], ["mbb", "ht"], ["mbb", "ht"]),
         ({"m": "mbb / 2"}, ["m", "ht"], {"m": "mbb / 2", "ht": "ht"}),
@@ -335,6 +341,19 @@ def test_data_deliver_what_a_network_is_decorrelated_from(observers, columns, ex
     launch.settle(config)
     assert config.data.observers == expected
     assert config.data.observe_training
+
+
+def test_a_scaling_is_not_taken_over_for_what_is_derived_in_another_way(tmp_path):
+    scaling = {"ratio": {"shift": 1.0, "factor": 2.0}}
+    manifest = {"scaling": scaling, "features": {"derived": {"ratio": "met / ht"}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    data = {"scale": {"from": str(tmp_path)}, "flat": ["ratio"], "derived": {"ratio": "met / ht"}, "jagged": None}
+    config = OmegaConf.create({"data": data})
+    launch.settle(config)
+    assert config.data.scale.taken == scaling
+    config = OmegaConf.create({"data": {**data, "derived": {"ratio": "ht / met"}}})
+    with pytest.raises(ConfigError, match=r"'ratio' is met / ht there and ht / met here; derive it in the same way"):
+        launch.settle(config)
 
 
 def test_options_beside_those_of_a_network_are_typed(start):

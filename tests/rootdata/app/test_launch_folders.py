@@ -1,6 +1,7 @@
 """Scripts that are started together, sharing a folder or not: small ones, which write what a training would."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 from files_for_tests import files_below
+from omegaconf import OmegaConf
+
+from rootdata.app.launch import OwnFolder
+from rootdata.errors import RootDataError
+from rootdata.training import runs
 
 SOURCES = Path(__file__).parents[3] / "src"
 COMMANDS = {"config.yaml", "hydra.yaml", "overrides.yaml"}
@@ -154,6 +160,25 @@ def test_what_a_killed_one_left_is_in_nobodys_way(start, tmp_path):
 
 
 @pytest.mark.long
+def test_what_goes_to_the_jobs_of_a_cluster_is_without_the_lock(tmp_path):
+    config, callback = (
+        OmegaConf.create({**CONFIG, "hydra": {**CONFIG["hydra"], "overrides": {"hydra": []}}}),
+        OwnFolder(),
+    )
+    config.hydra.sweep.dir = str(tmp_path / "sweep")
+    callback.on_multirun_start(config)
+    try:
+        sent = pickle.loads(pickle.dumps(callback))  # as launchers do with all callbacks
+        assert isinstance(sent, OwnFolder)
+        sent.on_multirun_end(config)
+        with pytest.raises(RootDataError, match="another training"), runs.locked(tmp_path / "sweep"):
+            pass
+    finally:
+        callback.on_multirun_end(config)
+    with runs.locked(tmp_path / "sweep"):
+        pass
+
+
 def test_what_hydra_is_asked_to_write_elsewhere_is_written(start, tmp_path):
     assert start("seed=1", "hydra.output_subdir=told")() == (0, "")
     (folder,) = (tmp_path / "outputs").iterdir()

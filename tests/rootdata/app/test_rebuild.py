@@ -6,8 +6,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 import yaml
 from bundles_for_tests import branches_of, scores_of_table
 
+from forks_for_tests import run_script
 from rootdata.__main__ import main
 from rootdata.app import rebuild
 from rootdata.bundle.manifest import MODEL, open_bundle
@@ -36,12 +35,7 @@ def train(folder: Path, *words: str) -> str:
         "~callbacks.progress", "trainer.num_sanity_val_steps=0", "model.hidden=[8]",
         "callbacks.score_report.plots=false",
     ]  # fmt: skip
-    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", str(folder / "configs"), *quick, *words]
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "ROOTDATA_CACHE": str(folder / "cache"), "COLUMNS": "200"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return run_script(folder, "--config-dir", str(folder / "configs"), *quick, *words)
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,6 @@ class Plus(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x + self.number, torch.cat([x, -x], dim=1) * (1 + self.number)
 
-    def scores(self, batch: dict[str, Tensor]) -> Tensor:
-        return torch.cat(self(batch["x"]), dim=1)
-
 
 def members(count: int) -> list[Plus]:
     return [Plus(10.0**n) for n in range(count)]
@@ -66,14 +63,12 @@ def test_an_event_gets_the_network_of_its_fold_or_the_mean(count: int, numbers: 
         is_known = np.isfinite(number) and number >= 0
         expected = each[int(number) % count, row] if is_known else each[:, row].mean(dim=0)
         assert torch.equal(torch.cat([one, two], dim=1)[row], expected), number
-    assert torch.equal(whole.scores([{"x": x}] * count, fold), torch.cat([one, two], dim=1))
 
 
 def test_without_an_input_it_is_the_mean() -> None:
     whole = DeployedFolds(members(3), chooses=False)  # type: ignore[arg-type]
     x = torch.ones(2, 1)
     assert whole(x)[0] == pytest.approx(1 + 37.0)
-    assert whole.scores([{"x": x}] * 3, None)[:, 0] == pytest.approx(1 + 37.0)
 
 
 def config_of(by: str | None, **changes: object) -> object:
@@ -113,6 +108,29 @@ def test_cmssw_puts_in_a_number_of_no_fold_where_there_is_none() -> None:
     told = cmssw.preprocessing(manifest_of(FoldRule(count=3, by="event", rule="expression", feature="fold")))
     replaced = {name: told[name]["var_infos"][name]["replace_inf_value"] for name in ("flat", "fold")}
     assert replaced == {"flat": 0.0, "fold": -1.0}
+
+
+# Events at the edges: the first ones that are bent are mostly of one fold
+
+
+class PerValue(nn.Module):
+    """Gives nothing for an event without the first feature, 0 or, where it is not guarded, 0 / 0."""
+
+    def __init__(self, width: int, *, is_guarded: bool) -> None:
+        super().__init__()
+        self.linear, self.is_guarded = nn.Linear(width, 1), is_guarded
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        count = mask[:, :1].float()
+        return self.linear(x) * count / (count.clamp(min=1) if self.is_guarded else count)
+
+
+@pytest.mark.parametrize("spoilt", range(3))
+def test_each_network_is_tried_at_the_edges(samples: Path, tmp_path: Path, spoilt: int) -> None:
+    modules = data_of_folds(samples)
+    networks = [PerValue(data.shapes["x"][0], is_guarded=fold != spoilt) for fold, data in enumerate(modules)]
+    with pytest.raises(BundleError, match=r"NaN or infinity for 12 of 90 real events and 24 of 56 at the edges"):
+        export(networks, modules, tmp_path / "bundle", num_events=90)
 
 
 # Models that have graphs of their own

@@ -336,7 +336,7 @@ def test_an_unknown_cut_on_objects_takes_them_away():
         ({"label": "n - 3", "classes": ["a", "b", "c"]}, "label 'n - 3' is missing .*c.* at entry 101"),
         ({"weight": "n"}, "weight 'n' is missing or not finite at entry 101"),
         ({"weight": "met"}, "weight 'met' is missing or not finite at entry 101"),
-        ({"samples": {"all": {"files": "a", "weight": "d"}}}, "weight 'd' is missing or not finite at entry 101"),
+        ({"samples": {"all": {"files": "a", "weight": "d"}}}, r"samples\.all\.weight 'd' is missing or not finite at"),
         ({"split": {"by": "n % 2", "val": [1]}}, "split by 'n % 2' is missing at entry 101"),
         ({"split": {"by": "one % (n - 3)", "val": [1]}}, r"split by 'one % \(n - 3\)' is missing at entry 100"),
     ],
@@ -420,7 +420,9 @@ BAD = [
         DataError,
         r"weight '1 / .*' is missing or not finite at entry 100 of dir/some\.root",
     ),
-    ({"weight": "huge"}, DataError, r"the weight of entry 102 of dir/some\.root is not finite"),
+    ({"weight": "huge"}, DataError, r"weight of entry 102 of dir/some\.root is not finite"),
+    ({"weights": {"up": "huge"}}, DataError, r"weights\.up of entry 102 of dir/some\.root is not finite"),
+    ({"weights": {"up": "broken"}}, DataError, r"weights\.up 'broken' is missing or not finite at entry 101"),
 ]
 
 

@@ -191,6 +191,28 @@ def test_folds_share_no_event_and_lose_none_whatever_the_numbers(column, count, 
         assert check_folds(parts).tolist() == [v % count for v in expected]  # as Python does it, exactly
 
 
+expressions = st.recursive(
+    st.sampled_from(["event", "run"]) | st.integers(0, 9).map(str),
+    lambda some: st.one_of(
+        st.tuples(some, st.sampled_from("+-*"), some).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        st.tuples(some, st.sampled_from(["//", "%"]), st.integers(1, 9)).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        some.map(lambda text: f"abs({text})"),
+    ),
+    max_leaves=5,
+)
+
+
+@given(
+    expressions, st.lists(st.tuples(st.integers(0, 2000), st.integers(-99, 99)), max_size=20), st.integers(3, 7), cuts
+)
+def test_folds_share_no_event_and_lose_none_whatever_the_expression(text, events, count, edges):
+    by = f"({text}) + 0 * event"
+    columns = {name: np.array([e[i] for e in events], np.int64) for i, name in enumerate(("event", "run"))}
+    parts = parts_of_folds({"count": count, "by": by}, len(events), columns=columns, edges=edges)
+    plain = [eval(text, {"event": event, "run": run, "abs": abs}) for event, run in events]
+    assert check_folds(parts).tolist() == [v % count for v in plain]
+
+
 @given(st.integers(0, 300), st.integers(3, 11), cuts)
 def test_folds_by_a_hash_share_no_event_and_lose_none(n, count, edges):
     parts = parts_of_folds(count, n, edges=edges)

@@ -707,14 +707,14 @@ def test_cuts_and_features_mean_what_an_interpreter_says(case: tuple[Node, list[
 
 
 @pytest.mark.long
-@settings(max_examples=5000)
+@settings(max_examples=1500)
 @given(cases())
 def test_many_expressions_mean_what_an_interpreter_says(case: tuple[Node, list[dict[str, Any]]]) -> None:
     check_values(*case)
 
 
 @pytest.mark.long
-@settings(max_examples=2000)
+@settings(max_examples=700)
 @given(cases(with_lists=False))
 def test_many_cuts_and_features_mean_what_an_interpreter_says(case: tuple[Node, list[dict[str, Any]]]) -> None:
     check_events(*case)

@@ -50,3 +50,19 @@ def test_offsets_that_point_elsewhere_are_not_decoded(offsets):
     arrays = {"jets": np.zeros((2, 1), np.float32), "jets_mask": np.ones((2, 1), bool)}
     with pytest.raises(ShapeError, match="jets_offsets: got offsets that do not rise from 0 to the 2 objects"):
         to_awkward(layout, arrays | {"jets_offsets": np.array(offsets, np.int64)}, {"pt": Transform()})
+
+
+class Number:
+    """A form that says of an event how many objects it has, as a number."""
+
+    def shapes(self, layout, collection):
+        return {f"n_{collection.name}": ()}
+
+
+def test_a_number_of_an_event_is_no_place_where_objects_begin():
+    jets = Padded(name="jets", branches=("pt",), length=2, form=f"{__name__}.Number")
+    layout = Layout(kind="tokens", flat=(), collections=(jets,))
+    assert layout.by_object == {}
+    arrays = layout.empty(5)
+    assert (arrays["n_jets"].shape, arrays["n_jets"].dtype) == ((5,), np.float32)
+    assert layout.num_events(layout.cut(arrays, 0, 3)) == 3

@@ -23,8 +23,8 @@ from rootdata.scaling.transform import Transform
 from strategies import SENTINEL, blocks, drawn, masked, ordinary, raw_of
 
 FORM = "own_form.Leading"
-LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst", FORM)
-KEEP_EVERYTHING = {"vector", "tokens", "image", "jagged", "own_layout.ChannelsFirst"}
+LAYOUT_NAMES = (*LAYOUTS.names(), "own_layout.ChannelsFirst", FORM, "wrapped")
+KEEP_EVERYTHING = {"vector", "tokens", "image", "jagged", "own_layout.ChannelsFirst", "wrapped"}
 SCALING_NAMES = (*SCALINGS.names(), "own_scaling.Asinh")
 
 
@@ -52,8 +52,8 @@ def specs_of(block):
 
 def in_layout(block, kind, data):
     """Give a block another layout; images are drawn anyhow."""
-    if kind == FORM:  # of the first collection, beside tokens
-        first = [dataclasses.replace(c, form=FORM) for c in block.layout.collections[:1]]
+    if kind in {FORM, "wrapped"}:  # of the first collection, beside tokens
+        first = [dataclasses.replace(c, form=kind) for c in block.layout.collections[:1]]
         collections = (*first, *block.layout.collections[1:])
         return dataclasses.replace(
             block, layout=dataclasses.replace(block.layout, kind="tokens", collections=collections)
@@ -65,6 +65,19 @@ def in_layout(block, kind, data):
         )
         return dataclasses.replace(block, layout=dataclasses.replace(layout, collections=joined))
     return dataclasses.replace(block, layout=data.draw(drawn(layout)) if kind == "image" else layout)
+
+
+@given(block=blocks())
+def test_wrapped_places_repeat_the_objects_of_the_event_and_masks_tell_which_are_real(block):
+    wrapped = dataclasses.replace(block, layout=in_layout(block, "wrapped", None).layout)
+    plain = dataclasses.replace(block, layout=dataclasses.replace(block.layout, kind="tokens"))
+    found, expected = gathered(wrapped), gathered(plain)
+    for c in block.layout.collections[:1]:
+        values, mask = found[c.name], found[f"{c.name}_mask"]
+        np.testing.assert_array_equal(mask, expected[f"{c.name}_mask"])
+        for event, tokens, count in zip(values, expected[c.name], mask.sum(1), strict=True):
+            for i in range(c.length):
+                np.testing.assert_array_equal(event[i], tokens[i % count if count else i])
 
 
 class Filled(Layout):
@@ -189,6 +202,22 @@ def test_those_of_ones_own_are_named_by_where_they_are():
             r"layout: got 'vectr'; allowed: 'vector', 'tokens', 'image', 'jagged', or the dotted name .*nearest: 'vect",
         ),
         ({"layout": "own_layout.Nothing"}, r"layout: the layout 'own_layout\.Nothing' can't be made \(.*Nothing"),
+        (
+            {"layout": "collections.OrderedDict"},
+            r"layout: 'collections\.OrderedDict' is no layout: it lacks masks_objects, shapes\(layout\), .*LayoutKind",
+        ),
+        (
+            {"layout": "own_form.Leading"},
+            r"no layout: it lacks masks_objects, shapes\(layout\), gather\(layout, rows, ",
+        ),
+        (
+            {"layout": "tokens", "jagged": {"jets": {"branches": ["pt"], "form": "own_layout.ChannelsFirst"}}},
+            r"jagged\.jets\.form: 'own_layout\.ChannelsFirst' is no form: it lacks shapes\(layout, collection\)",
+        ),
+        (
+            {"scale": "own_layout.ChannelsFirst"},
+            r"no scaling: it lacks curve, needs_quantiles, is_learnt, location\(st",
+        ),
         ({"scale": "nowhere.Asinh"}, r"scale: the scaling 'nowhere\.Asinh' can't be made \(No module named 'nowhere'"),
         ({"scale": {"met": "standart"}}, r"scale\.met: got 'standart'; .*nearest: 'standard'"),
     ],

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import uproot
 from files_for_tests import make_events, write
 
+from rootdata.analysis.friends.predict import predict
 from rootdata.bundle.export import export
 from rootdata.bundle.manifest import MODEL
-from rootdata.errors import ConfigError, DataError, RootDataError
+from rootdata.errors import BranchError, ConfigError, DataError, RootDataError
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.loading.dataset import RootDataset
 from rootdata.models.dnn import DNN
@@ -138,6 +140,13 @@ def test_samples_may_give_a_number_or_an_expression_each(files: Path) -> None:
         ({"parameters": {"mass": {"value": "gen", "classes": ["sgnal"]}}}, "parameters.mass.classes"),
         ({"parameters": {"Jet_pt": "gen"}}, "'Jet_pt' is taken or no plain word"),
         ({"derived": {"r": "met / mass"}, "flat": ["r"]}, "derived column 'r' uses 'mass'"),
+        ({"parameters": {"entry": "gen"}}, "'entry' is taken or no plain word"),
+        ({"cut": "mass > 1"}, "parameters.mass: cut uses 'mass'; a parameter is an input and nothing else"),
+        ({"weights": {"up": "mass"}}, "parameters.mass: weights.up uses 'mass'"),
+        ({"observers": ["mass"]}, "parameters.mass: observers.mass uses 'mass'"),
+        ({"reweight": {"variables": ["mass"], "bins": [2]}}, "parameters.mass: reweight.variables uses 'mass'"),
+        ({"split": {"by": "mass % 5", "val": [1]}}, "parameters.mass: split.by uses 'mass'"),
+        ({"parameters": {"met": "gen"}}, r"parameters.met: .*background_0\.root has a branch of that name"),
         ({"parameters": {"mass": "genn"}}, "'genn' not found"),
         ({"parameters": {"mass": "gen / 0"}}, "is missing or not finite"),
         ({"parameters": {"mass": {"value": "gen", "classes": "background"}}}, "'gen' not found"),
@@ -169,6 +178,12 @@ def test_nothing_changes_where_there_are_none(files: Path) -> None:
     assert other.identity["parameters"] == [{"name": "mass", "value": "gen", "classes": [], "values": []}]
 
 
+def test_it_may_have_the_name_of_the_branch_that_it_is(files: Path) -> None:
+    data = dataset(files, parameters={"gen": "gen"})
+    assert data._events.scanned.layout.flat == ("met", "gen")
+    assert dataset(files, parameters={"hash": "gen"})._events.scanned.layout.flat == ("met", "hash")  # no such branch
+
+
 @pytest.mark.long
 def test_clients_give_it_like_any_other_input(files: Path, tmp_path: Path) -> None:
     data = RootDataModule(**options(files))
@@ -181,3 +196,29 @@ def test_clients_give_it_like_any_other_input(files: Path, tmp_path: Path) -> No
     assert manifest.config().flat == ("met", "mass")
     assert not manifest.config().parameters
     assert manifest.parity.max_difference < 1e-5
+
+    # files have no such branch: whoever scores them says what it is, a number or an expression
+    background, signal = (files / f"{name}_0.root" for name in ("background", "signal"))
+    with pytest.raises(BranchError, match="branch 'mass' not found"):
+        predict(tmp_path / "bundle", str(background), out=tmp_path / "none")
+    own = np.asarray(uproot.open(f"{signal}:Events")["gen"].array())
+    found = {value: _scores(tmp_path, signal, value) for value in (300, 500.0, "gen")}
+    assert (found["gen"] == np.where(own == 300, found[300], found["gen"])).all()
+    assert (found["gen"] == np.where(own == 500, found[500.0], found["gen"])).all()
+    assert (found[300] != found[500.0]).any()
+    for given, words in (
+        ({"mas": 1}, "parameters: got 'mas', which is none of the model's; nearest: 'mass'"),
+        ({"mass": "gen / 0"}, "parameters: 'mass' is missing or not finite at entry 0"),
+        ({"mass": "genn"}, "branch 'genn' not found"),
+        ({"mass": "gen +"}, "parameters.mass: not an expression"),
+        ({"mass": [500]}, "parameters.mass: got \\[500\\]"),
+    ):
+        with pytest.raises(RootDataError, match=words):
+            predict(tmp_path / "bundle", str(signal), out=tmp_path / "wrong", parameters=given)
+
+
+def _scores(folder: Path, file: Path, mass: Any) -> Any:
+    out = folder / f"friends_{mass}"
+    assert predict(folder / "bundle", str(file), out=out, parameters={"mass": mass}).written
+    assert predict(folder / "bundle", str(file), out=out, parameters={"mass": mass}).skipped
+    return uproot.open(f"{out}/{file.stem}_Friend.root:Friends")["score_signal"].array(library="np")

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+import uproot
 from bundles_for_tests import branches_of, make_data, scores_of_table, write_samples
+from files_for_tests import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +19,8 @@ from rootdata.bundle.cmssw import preprocessing
 from rootdata.bundle.export import export
 from rootdata.bundle.manifest import open_bundle
 from rootdata.errors import BundleError, ConfigError
+from rootdata.layouts.jagged import nested
+from rootdata.loading.datamodule import RootDataModule
 from rootdata.models import CNN, MLP, DeepSets, EncodedSets, Transformer
 from rootdata.models.pairwise import LEAST, pair_features
 from rootdata.table import Table
@@ -86,6 +90,46 @@ def test_it_scores_in_a_graph_as_in_torch(layout, samples, tmp_path):
     assert jets["length"] == ("auto" if layout == "jagged" else 10)
 
 
+NANO = {
+    "jets": ["Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass"],
+    "muons": ["Muon_pt", "Muon_eta"],
+    "electrons": ["Electron_pt"],
+}
+
+
+def nano(**options):
+    """Read two files of CMS as they came, ttbar of Run 3 and ttH of 2017, jagged."""
+    files = {"tt": "nano_tt_v12", "ttH": "ttH_M125_2017"}
+    paths = {name: f"{SHARED / 'real' / file}.root:Events" for name, file in files.items()}
+    return RootDataModule(
+        {name: {"files": path, "label": label} for label, (name, path) in enumerate(paths.items())},
+        flat=["MET_pt", "PV_npvs"], jagged={n: {"branches": b} for n, b in NANO.items()}, layout="jagged",
+        batch_size=32, quantiles=True, index=True, split={"train": 0.6, "val": 0.2, "test": 0.2}, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not (SHARED / "real").exists(), reason="the shared data folder is not here")
+def test_files_of_an_experiment_train_jagged_and_score_alike_in_torch_and_onnxruntime(tmp_path):
+    raw = nano(scale="none")
+    files = [uproot.open(file.path)["Events"] for file in raw.specs.files]
+    trees = [tree.arrays([b for branches in NANO.values() for b in branches]) for tree in files]
+    for batch in raw.train_dataloader():
+        truth = ak.concatenate([trees[file][entry : entry + 1] for _, file, entry in batch["index"].tolist()])
+        for name, branches in NANO.items():
+            assert batch[f"{name}_offsets"].diff().tolist() == ak.num(truth[branches[0]]).to_list()
+            assert [len(event) for event in nested(batch, name).unbind()] == ak.num(truth[branches[0]]).to_list()
+            expected = np.stack([ak.to_numpy(ak.flatten(truth[b])) for b in branches], axis=1)
+            np.testing.assert_array_equal(batch[name].numpy(), expected)
+    data = nano()
+    torch.manual_seed(3)
+    pairwise = {"jets": NANO["jets"]}
+    network = Transformer(data.shapes, pairwise=pairwise, bins=4, latent=16, layers=2, attention_heads=2, hidden=[8])
+    fit(network, data, tmp_path, max_epochs=3, limit_train_batches=4)
+    found, expected = scores_in_both(network, data, tmp_path / "bundle")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_a_graph_of_jagged_batches_takes_all_objects(samples):
     data = make_data(samples, layout="jagged", jagged=EVERY)
     manifest = signature.draft(
@@ -146,6 +190,23 @@ def test_events_without_objects_have_finite_scores_and_gradients(samples, layout
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         assert gradients
         assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_attention_is_what_the_layers_use_and_nothing_goes_to_padding(samples):
+    network, tokens = ready(samples, "tokens", jagged=TEN)
+    batch = next(iter(tokens.val_dataloader()))
+    weights, there = network.attention(batch)
+    n_objects = sum(batch[name].shape[1] for name in network.collections)
+    assert weights.shape == (1, len(batch["label"]), 2, 1 + n_objects, 1 + n_objects)
+    assert torch.equal(there[:, 1:], torch.cat([batch[f"{name}_mask"] for name in network.collections], dim=1))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    assert (weights * ~there[:, None, None, :] == 0).all()
+    layer, x = network.layers[0], torch.randn(3, 5, 8)
+    bias = torch.randn(3, 2, 5, 5)
+    value = layer.inputs(layer.first(x))[..., 16:].unflatten(-1, (2, 4)).transpose(1, 2)
+    seen = (layer.weights(x, bias) @ value).transpose(1, 2).flatten(2)
+    x_seen = x + layer.outputs(seen)
+    torch.testing.assert_close(x_seen + layer.linear(layer.second(x_seen)), layer(x, bias))
 
 
 momenta = st.lists(

@@ -99,7 +99,7 @@ def test_specs_depend_on_the_grid_of_what_is_drawn_and_on_nothing_else_of_an_ima
         ({"channels": ["median(Jet_pt)"]}, ["image.channels: got 'median(Jet_pt)'", "count, sum(...)"]),
         ({"chanels": []}, ["'chanels'", "nearest: 'channels'"]),
         ({"x": {"bin": 4}}, ["'bin'", "jagged.jets.image.x", "nearest: 'bins'"]),
-        ({"onto": "jets"}, ["jagged.jets.image.onto: got 'jets'", "there is none"]),
+        ({"onto": "jets"}, ["jagged.jets.image.onto: got 'jets'", "none is drawn; leave `onto` out"]),
         ({"onto": "tracks", "x": {"bins": 4}}, ["image.x.bins: the grid is that of the image"]),
         ("eta-phi", ["jagged.jets.image: got 'eta-phi'; expected a mapping such as"]),
     ],

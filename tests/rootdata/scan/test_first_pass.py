@@ -19,7 +19,7 @@ from files_for_tests import (
     write,
 )
 
-from rootdata.errors import BranchError, DataError, FileError
+from rootdata.errors import BranchError, ConfigError, DataError, FileError
 from rootdata.io import trees
 from rootdata.location import Location
 from rootdata.options.data import PARTS, parse_data
@@ -397,3 +397,16 @@ def test_block_sizes_are_part_of_the_fingerprint(tmp_path, monkeypatch):
     first = scanned(options(path)).fingerprint
     monkeypatch.setattr(specs, "BLOCK_ENTRIES", 5)
     assert scanned(options(path)).fingerprint != first
+
+
+@pytest.mark.parametrize("missing", [[1e-300], {"default": [1e-300]}, {"met": [-1e-300], "double": [1e-300]}])
+def test_a_number_that_is_0_in_the_type_of_a_branch_stands_for_no_value_in_others_alone(tmp_path, missing):
+    values = np.array([0.0, 1e-300, 1.0, 2.0] * 10)
+    write(tmp_path / "a.root", {"met": values.astype(np.float32), "double": values})
+    given = {"samples": {"a": {"files": str(tmp_path / "a.root")}}, "flat": ["met", "double"], "split": {"train": 1}}
+    with pytest.raises(
+        ConfigError, match=r"missing: got -?1e-300, which is 0 in float32, the type of 'met' in .*a\.root"
+    ):
+        scanned({**given, "missing": missing})
+    columns = scanned({**given, "missing": {"double": [1e-300]}}).columns
+    assert (columns["met"].sentinels, columns["double"].sentinels) == (0, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -520,4 +521,8 @@ def test_spectra_of_the_pythia_events_are_flat_in_training_and_in_test_events() 
         expected = of_test.mean()
         variance = factors * expected + expected**2 / counts
         assert ((of_test - expected) ** 2 / variance).sum() / (n - 1) < 1.5
+        # without the error of the weights it is of 1 + test / training events, not of 1
+        ratio, of_one = len(found[1]) / len(found[0]), math.sqrt(2 / (n - 1))
+        without = ((of_test - expected) ** 2 / (factors * expected)).sum() / (n - 1)
+        assert abs(without / (1 + ratio) - 1) < 2 * of_one, without
         assert known.figures.effective > effective * known.figures.events

@@ -54,7 +54,29 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*(val_dataloader|Total length o
 def test_weights_of_both_signs_must_not_cancel(files):
     with pytest.raises(DataError, match=r"class 0 .*: the weights of all its 200 training events add up to 0"):
         fit(module(files, weight="w"), DNN({"x": (1,)}))
+    with pytest.raises(DataError, match=r"class 0 .*: the weights of all its 200 training events add up to -20;"):
+        fit(module(files, weight="w - 0.1"), DNN({"x": (1,)}))  # a density below 0
     fit(module(files, weight="w + 0.01"), DNN({"x": (1,)}))
+
+
+@pytest.mark.parametrize(
+    ("weight", "monitor", "reason"),
+    [
+        ("where(x > 0, 0, 1)", "val/loss", "monitors 'val/loss', and all events of the val part weigh 0"),
+        (
+            "where(x > 0, w, 1)",
+            "val/auc",
+            r"monitors 'val/auc', and the weights of all 100 events of class 0 \('background'\)",
+        ),
+    ],
+)
+def test_a_figure_of_events_that_weigh_nothing_is_not_waited_for(tmp_path, write_tree, weight, monitor, reason):
+    columns = {"x": np.tile([-1.0, -2.0, 1.0, 2.0], 50), "w": np.tile([1.0, 1.0, 1.0, -1.0], 50)}
+    for name in "ab":
+        write_tree(tmp_path / f"{name}.root", columns, step=50)
+    data = module(tmp_path, weight=weight, split={"by": "x > 0", "val": [1]})
+    with pytest.raises(DataError, match=reason):
+        fit(data, DNN({"x": (1,)}), ReadyCheck(), pl.callbacks.ModelCheckpoint(tmp_path / "kept", monitor=monitor))
 
 
 @pytest.mark.parametrize("network", [lambda: DNN({"x": (1,)}), Own])
@@ -68,6 +90,16 @@ def test_weights_of_both_signs_must_not_cancel(files):
 def test_any_network_needs_weights_and_batches(files, network, options, reason):
     with pytest.raises(DataError, match=reason):
         fit(module(files, **options), network())
+
+
+def test_a_test_of_events_that_weigh_nothing_is_warned_of(files):
+    trainer = pl.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu", callbacks=[ReadyCheck()])
+    with pytest.warns(UserWarning, match="all events of the test part weigh 0: its figures have no value"):
+        trainer.test(
+            DNN({"x": (1,)}),
+            module(files, weight="where(x > 0, 0, 1)", split={"by": "x > 0", "test": [1]}),
+            verbose=False,
+        )
 
 
 def test_a_network_of_ones_own_may_do_without_labels_and_log_what_it_likes(files, tmp_path):

@@ -244,6 +244,27 @@ def test_a_training_that_was_ended_trains_no_more(run, composed, tmp_path, check
     assert config.trainer.max_epochs == 5
 
 
+@pytest.mark.parametrize(
+    ("words", "tested", "told"),
+    [
+        ([], False, None),
+        (["trainer.max_epochs=2"], False, "was finished, it had reached trainer.max_epochs=2; it is tested"),
+        (["trainer.max_steps=10"], False, "was finished, it had reached trainer.max_steps=10; it is tested"),
+        (["trainer.max_epochs=5", "trainer.max_steps=11"], True, "was finished; it is trained further in its folder"),
+        (["trainer.max_epochs=-1"], True, "was finished; it is trained further in its folder"),
+    ],
+)
+def test_whether_it_was_finished_is_said(run, composed, checkpoint, tmp_path, capsys, words, tested, told):
+    folder, content = run("a"), copy.deepcopy(checkpoint)
+    content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] = 2
+    torch.save({**content, "epoch": 1, "global_step": 10}, folder / "last.ckpt")
+    if tested:
+        (folder / "metrics.json").write_text("{}")
+    launch.resume(composed(tmp_path / "new", *words))
+    _, *more = capsys.readouterr().out.splitlines()
+    assert told in more[0] if told else not more
+
+
 def test_without_a_checkpoint_it_starts_from_the_beginning(composed, tmp_path, capsys):
     config = composed(tmp_path / "new")
     launch.resume(config)

@@ -7,10 +7,14 @@ import json
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route, Router
 
 from serve.app.asgi import Shield
 from serve.errors import NotFound, Overloaded
+from serve.routes.operations import Paths
 
 
 def ask(app, path="/models", raw_path=None):
@@ -75,3 +79,35 @@ def test_a_client_that_left_gets_nothing():
 def test_an_encoded_slash_is_no_slash():
     start, _ = ask(started, path="/models/a/b", raw_path="/models/a%2Fb")
     assert start["status"] == 404
+
+
+PATTERNS = ["/models/{name}/predict", "/models/{name}/versions/{version}/predict", "/models/{name}", "/", "/models"]
+SEGMENTS = st.sampled_from(["models", "versions", "predict", "a", "1", "", "x" * 600])
+
+
+class Told:
+    """Says which pattern was found, and what it made of the path."""
+
+    def __init__(self, pattern, told):
+        self.pattern, self.told = pattern, told
+
+    async def __call__(self, scope, receive, send):
+        parts = scope.setdefault("path_params", {})
+        self.told.append((self.pattern, dict(parts)))
+        parts["name"] = "changed"  # by one request, for itself
+
+
+@given(st.lists(st.lists(SEGMENTS, max_size=6).map(lambda parts: "/" + "/".join(parts)), max_size=8))
+def test_paths_lead_where_starlette_leads_them_also_the_second_time(asked):
+    told: list[tuple[str, dict[str, str]]] = []
+    routes = [Route(pattern, Told(pattern, told), methods=None, name=pattern) for pattern in PATTERNS]
+    default = Told("none", told)
+    ours, theirs = Paths(routes, default=default), Router(routes, redirect_slashes=False, default=default)
+
+    async def answers(app):
+        told.clear()
+        for path in [*asked, *asked]:
+            await app({"type": "http", "method": "POST", "path": path}, None, None)
+        return list(told)
+
+    assert asyncio.run(answers(ours)) == asyncio.run(answers(theirs))

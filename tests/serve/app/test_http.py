@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -16,12 +17,14 @@ import time
 import numpy as np
 import pytest
 import uproot
+import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 from models import FLAT, make_bundle
 from servers import HERE, Handle, announced, cpu_seconds, kill, launch, poll
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
 
 from serve.app import http
 from serve.app.http import MAX_HEAD
@@ -463,6 +466,39 @@ def test_a_body_that_trickles_is_given_up(start_server, tmp_path):
     assert b"body_too_slow" in found
 
 
+def test_a_connection_is_closed_once_it_has_been_idle_for_long_enough():
+    idle = 0.2
+
+    async def app(scope, receive, send):
+        await asyncio.sleep(idle * 1.5)  # at work, which is not idle
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    config = uvicorn.Config(app, lifespan="off", ws="none", timeout_keep_alive=idle, log_config=None)
+    config.load()
+    counted = []
+    made = functools.partial(
+        http.ClientConnection, config, ServerState(), {}, patience=5.0, most=9, count=counted.append
+    )
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(made, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            for _ in range(2):
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+            answered = loop.time()
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            took = loop.time() - answered
+            writer.close()
+            await writer.wait_closed()
+            return took
+
+    assert asyncio.run(scenario()) > 0.9 * idle
+    assert not counted
+
+
 class Recorded:
     """A transport that keeps what is written."""
 
@@ -489,14 +525,15 @@ NAMES = st.sampled_from([b"x-a", b"X-B", b"connection", b"transfer-encoding", b"
     method=st.sampled_from(["GET", "POST", "HEAD"]),
     keep_alive=st.booleans(),
     is_gone=st.booleans(),
+    pair=st.sampled_from([tuple, list]),  # ASGI allows both
 )
 def test_an_answer_written_at_once_is_the_one_that_uvicorn_writes(
-    status, headers, body, length, rest, method, keep_alive, is_gone
+    status, headers, body, length, rest, method, keep_alive, is_gone, pair
 ):
     if length is not None:
         headers = [*headers, (b"content-length", b"%d" % (len(body) + sum(map(len, rest)) + length))]
     pieces = [body, *rest]
-    messages = [{"type": "http.response.start", "status": status, "headers": headers}] + [
+    messages = [{"type": "http.response.start", "status": status, "headers": list(map(pair, headers))}] + [
         {"type": "http.response.body", "body": piece, "more_body": i + 1 < len(pieces)}
         for i, piece in enumerate(pieces)
     ]
@@ -531,5 +568,5 @@ def test_an_answer_written_at_once_is_the_one_that_uvicorn_writes(
 
     (ours, found), (_, expected) = asyncio.run(both())
     assert found == expected
-    is_usual = not headers[:-1] and length == 0 and not rest and method != "HEAD" and not is_gone
+    is_usual = not headers[:-1] and length == 0 and not rest and method != "HEAD" and not is_gone and pair is tuple
     assert not is_usual or len(ours.written) == 1

@@ -5,6 +5,7 @@ import re
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from serve.messages import Request
@@ -75,6 +76,18 @@ def test_a_lock_that_a_dead_process_held_does_not_stop_a_scrape(metrics, tmp_pat
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert b"inference" in metrics.render()
+
+
+def test_durations_are_in_the_bins_that_they_belong_to(metrics):
+    found = [*np.random.default_rng(5).lognormal(-2, 3, size=300), 0.0, 0.001, 0.5, 300.0, 301.0]  # on bounds, too
+    for seconds in found:
+        metrics.observe(REQUEST, status=200, seconds=seconds)
+    metrics.flush()
+    text = metrics.render().decode()
+    bins = re.findall(r'^inference_request_duration_seconds_bucket\{le="(\S+)",road="toy"\} (\S+)$', text, re.MULTILINE)
+    assert len(bins) == 17
+    assert [float(count) for _, count in bins] == [sum(s <= float(bound) for s in found) for bound, _ in bins]
+    assert value(metrics, 'inference_request_duration_seconds_sum{road="toy"}') == pytest.approx(sum(found))
 
 
 def hold_lock(folder, connection) -> None:

@@ -14,6 +14,14 @@ import numpy as np
 import pytest
 from servers import Handle, poll
 
+from serve.app.memory import Room
+from serve.errors import DeadlineExceeded
+from serve.messages import Request
+from serve.processes.metrics import Metrics
+from serve.processes.progress import slots
+from serve.processes.transport import LeastBusyPool
+from serve.settings import Settings
+
 
 async def post(server: Handle, query: str, bodies: list[bytes], *, connections: int = 100) -> list[httpx.Response]:
     """Send requests over some connections; return the answers in the order of the bodies."""
@@ -102,6 +110,39 @@ def test_the_deadline_holds_where_the_worker_hangs_and_the_worker_is_replaced(st
     poll(lambda: server.children()["worker"] not in (worker, []), seconds=10)
     poll(lambda: httpx.post(f"{server.url}/echo", content=b"x").status_code == 200, seconds=20)
     poll(lambda: "stuck" in server.log.read_text())
+
+
+def test_each_request_has_its_own_deadline(tmp_path):
+    """A worker that never answers; the deadlines do not come in the order of the requests."""
+    given = [60.0, 0.3, 0.1, 0.2]
+
+    async def scenario() -> list[tuple[float, float]]:
+        room, metrics = Room(1_000_000), Metrics(tmp_path / "metrics")
+        path, settings = tmp_path / "w", Settings(models=tmp_path)
+        found = slots(tmp_path / "progress", workers=1, room=settings.max_batch)
+        pool = LeastBusyPool([path], slots=found, settings=settings, metrics=metrics, room=room)
+
+        async def outcome(seconds: float) -> tuple[float, float]:
+            start = time.monotonic()
+            request = Request(road="toy", model="m", version=1, deadline=start + seconds)
+            with pytest.raises(DeadlineExceeded):
+                await pool.submit(request)
+            return seconds, time.monotonic() - start
+
+        silent = await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, path)
+        async with silent, pool.running():
+            await pool.complete()
+            found[0].rest()
+            tasks = [asyncio.create_task(outcome(seconds)) for seconds in given]
+            done = [await task for task in tasks if task is not tasks[given.index(60.0)]]
+            assert pool.pending == len(given)  # the worker still has them all
+            assert not tasks[given.index(60.0)].done()
+            tasks[given.index(60.0)].cancel()
+        metrics.close()
+        return done
+
+    for wanted, took in asyncio.run(scenario()):
+        assert wanted - 0.01 < took < wanted + 2.0
 
 
 @pytest.mark.long

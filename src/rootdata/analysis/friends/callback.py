@@ -49,7 +49,7 @@ class FriendWriter(pl.Callback):
         force: bool = False,
     ) -> None:
         self.folder, self.name, self.force = Path(folder), friend.checked_name(name), values.flag(force, "force")
-        self.kind, self.fill = values.choice(kind, friend.KINDS, "kind"), values.number(fill, "fill")
+        self.kind, self.fill = values.choice(kind, friend.KINDS, "kind"), friend.checked_fill(fill)
         self.paths: tuple[Path, ...] = ()
         self._held = ExitStack()
         self._rows: KeptRows | None = None

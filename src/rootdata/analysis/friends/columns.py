@@ -14,8 +14,8 @@ from rootdata.analysis.friends.conform import check_branch, conform
 from rootdata.analysis.friends.scorer import Scorer, Scores
 from rootdata.analysis.friends.tree import Arrays, plain_name
 from rootdata.bundle.assemble import cut_groups
-from rootdata.bundle.manifest import Manifest
-from rootdata.errors import BranchError, ConfigError, DataError
+from rootdata.bundle.manifest import BranchSpec, Manifest
+from rootdata.errors import BranchError, ConfigError, DataError, nearest
 from rootdata.events import selection
 from rootdata.events.selection import Block
 from rootdata.events.split import NO_PART
@@ -23,7 +23,7 @@ from rootdata.expressions.grammar import parse
 from rootdata.io.trees import Tree
 from rootdata.jagged import Columns
 from rootdata.missing import Bools
-from rootdata.options.data import DataConfig, parse_data
+from rootdata.options.data import DataConfig, Observer, parse_data
 from rootdata.table import take
 
 ENTRY, SELECTED, PART = "entry", "selected", "part"
@@ -42,6 +42,7 @@ class FriendOptions:
     observers : column name to branch or expression; ``None`` for those of the training
     weights : name of a variation to the event's weight under it, an expression; ``nominal`` is that without one
     parts : whether to say which part of the training's data an event is in
+    parameters : branch that the model takes to an expression that is its value, whatever the file has
     """
 
     fill: float = -1.0
@@ -49,10 +50,12 @@ class FriendOptions:
     observers: Mapping[str, str] | None = None
     weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
     parts: bool = False
+    parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return dataclasses.asdict(self)
+        """Return plain data for JSON, as files that were written before there were parameters have it without any."""
+        plain = dataclasses.asdict(self)
+        return plain if self.parameters else {name: one for name, one in plain.items() if name != "parameters"}
 
 
 def score_names(columns: Sequence[str], regressions: Sequence[str]) -> tuple[str, ...]:
@@ -84,6 +87,7 @@ class FriendColumns:
         self.scorer = scorer
         self._fill = np.float32(wanted.fill)
         self._cuts = _cuts_of(manifest, wanted.cut)
+        self._is_own_cut = wanted.cut != OF_THE_BUNDLE
         observers = _of_the_training(manifest) if wanted.observers is None else wanted.observers
         self.scores = score_names(manifest.columns, manifest.regressions)
         self._weights = tuple(weight_name(name) for name in wanted.weights)
@@ -92,6 +96,9 @@ class FriendColumns:
             {plain_name(name): text for name, text in observers.items()}
             | dict(zip(self._weights, wanted.weights.values(), strict=True)),
         )
+        _check_parameters(wanted.parameters, manifest)
+        self._given = dataclasses.replace(self._config, observers=_observers(wanted.parameters))
+        self._read = tuple(spec for spec in manifest.branches if spec.name not in wanted.parameters)
         self._has_parts = wanted.parts
         if wanted.parts and manifest.folds is not None:
             raise ConfigError(
@@ -108,17 +115,27 @@ class FriendColumns:
         BranchError
             For a branch that is absent or of another kind; names file, tree, and the nearest branches.
         """
-        for spec in self.scorer.manifest.branches:
-            check_branch(tree, spec)
-        beside = selection.observer_branches(self._config)
+        for spec in self._read:
+            self._check_read(spec, tree)
+        beside = (*selection.observer_branches(self._config), *selection.observer_branches(self._given))
         if self._has_parts:
             beside += selection.split_branches(self._config)
         for name in beside:
             _check_there(name, tree)
         cuts = tuple(self._known_of(group, tree) for group in self._cuts)
-        needed = [*(spec.name for spec in self.scorer.manifest.branches), *beside]
+        needed = [*(spec.name for spec in self._read), *beside]
         needed += [name for group in cuts for cut in group for name in selection.branches_of(cut, self._config)]
         return FriendColumnsOfFile(columns=self, branches=tuple(dict.fromkeys(needed)), cuts=cuts)
+
+    def _check_read(self, spec: BranchSpec, tree: Tree) -> None:
+        try:
+            check_branch(tree, spec)
+        except BranchError as error:
+            if spec.name not in _parameters_of(self.scorer.manifest):
+                raise
+            raise BranchError(
+                f"{error}; it is a parameter of the network: give its value, parameters={{{spec.name}: 500}}"
+            ) from error
 
     def _known_of(self, group: Sequence[str], tree: Tree) -> tuple[str, ...]:
         """Keep the cuts of a group, one for each sample, for which the file has the branches."""
@@ -131,7 +148,8 @@ class FriendColumns:
             except BranchError as error:
                 missed = missed or error
         if not known and missed is not None:
-            raise BranchError(f"{missed}; the bundle's cut needs it: cut=null scores all events")
+            whose = "cut='...'" if self._is_own_cut else "the bundle's cut"
+            raise BranchError(f"{missed}; {whose} needs it: cut=null scores all events")
         return tuple(known)
 
     def make(self, raw: Columns, cuts: Sequence[Sequence[str]], block: Block) -> Arrays:
@@ -162,7 +180,10 @@ class FriendColumns:
     def _scores(self, raw: Columns, selected: Bools, block: Block) -> Scores:
         """Score the selected events: (n, columns), the fill value for the others."""
         scores = np.full((len(selected), len(self.scores)), self._fill, np.float32)
-        table = conform(raw, self.scorer.manifest.branches, block, missing=self._config.missing)
+        given = selection.observed(self._given, raw, block=block)
+        for name, values in given.items():
+            _check_finite(name, values, selected, block, option="parameters")
+        table = conform({**raw, **given}, self.scorer.manifest.branches, block, missing=self._config.missing)
         rows = np.flatnonzero(selected)
         if len(rows):
             chosen = table if len(rows) == table.num_events else take(table, rows)
@@ -182,12 +203,7 @@ class FriendColumns:
             return values
         with np.errstate(over="ignore"):
             single = values.astype(np.float32)
-        bad = np.flatnonzero(selected & ~np.isfinite(single))
-        if len(bad):
-            raise DataError(
-                f"weights: {name!r} is missing or not finite at entry {block.start + int(bad[0])} of "
-                f"{block.location.path}; give such events a value: where(isnan(x), 0, x)"
-            )
+        _check_finite(name, single, selected, block, option="weights")
         return single
 
 
@@ -211,12 +227,43 @@ class FriendColumnsOfFile:
         return self.columns.make(raw, self.cuts, block)
 
 
+def _check_finite(name: str, values: npt.NDArray[Any], selected: Bools, block: Block, *, option: str) -> None:
+    """Refuse a number that selected events must have, and one of them has not."""
+    bad = np.flatnonzero(selected & ~np.isfinite(values))
+    if len(bad):
+        raise DataError(
+            f"{option}: {name!r} is missing or not finite at entry {block.start + int(bad[0])} of "
+            f"{block.location.path}; give such events a value: where(isnan(x), 0, x)"
+        )
+
+
+def _check_parameters(given: Mapping[str, str], manifest: Manifest) -> None:
+    """Refuse values of what the model does not take, or takes as another thing than one number an event."""
+    flat = [spec.name for spec in manifest.branches if spec.kind == "flat"]
+    known = _parameters_of(manifest) or flat
+    for name, text in given.items():
+        parse(text, where=f"parameters.{name}")
+        if name not in known:
+            raise ConfigError(f"parameters: got {name!r}, which is none of the model's; {nearest(name, known)}")
+
+
+def _parameters_of(manifest: Manifest) -> list[str]:
+    """Name the parameters of the network, as far as the manifest says it."""
+    data = manifest.training.get("data")
+    found = data.get("parameters") if isinstance(data, Mapping) else None
+    return list(map(str, found)) if isinstance(found, Mapping) else []
+
+
+def _observers(given: Mapping[str, str]) -> tuple[Observer, ...]:
+    return tuple(Observer(name=name, value=text) for name, text in given.items())
+
+
 def _check_there(name: str, tree: Tree) -> None:
     try:
         tree.describe(name)
     except BranchError as error:
         raise BranchError(
-            f"{error}; an observer, a weight or the split needs it: check what is to be written"
+            f"{error}; an observer, a weight, a parameter or the split needs it: check what is to be written"
         ) from error
 
 

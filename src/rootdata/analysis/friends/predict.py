@@ -69,6 +69,7 @@ def predict(
     observers: Sequence[str] | Mapping[str, str] | None = None,
     weights: Mapping[str, str | float] | None = None,
     parts: bool = False,
+    parameters: Mapping[str, str | float] | None = None,
     workers: int = 0,
     patience: float = 120.0,
     deadline: float = 60.0,
@@ -94,6 +95,7 @@ def predict(
     weights : name of a variation → the event's weight under it, an expression, written as ``weight_<name>``;
         ``nominal`` → the weight without one, ``weight``
     parts : also say which part of the training's data an event is in: 0, 1, 2 for train, val, test, else -1
+    parameters : parameter of the network → its value, a number or an expression, whatever the files have
     workers : files that are worked on at a time; 0: as many as there are processors, at most 4
     patience, deadline : of reading remote files, see :class:`rootdata.options.read.ReadConfig`
     force : overwrite what other models left in the folder
@@ -108,10 +110,12 @@ def predict(
     name = friend.checked_name(name)
     if not files:
         raise ConfigError("files: got none; name files, globs, folders or texts of them")
+    workers = values.natural(workers, "workers")
     read = parse_read({"num_workers": workers, "patience": patience, "deadline": deadline})
     wanted = FriendOptions(
-        fill=values.number(fill, "fill"), cut=_cut(cut), observers=_named(observers, "observers"),
-        weights=_weights(weights), parts=values.flag(parts, "parts"),
+        fill=friend.checked_fill(fill), cut=_cut(cut), observers=_named(observers, "observers"),
+        weights=_by_name(weights, "weights", "{'up': 'genWeight * 1.1'}"), parts=values.flag(parts, "parts"),
+        parameters=_by_name(parameters, "parameters", "{'mass': 500}"),
     )  # fmt: skip
     with contextlib.closing(open_scorer(bundle)) as scorer:
         columns = FriendColumns(scorer, wanted)
@@ -126,7 +130,9 @@ def predict(
         states = states_of([job.location for job in jobs], read=read)
         waiting = [j for j, state in zip(jobs, states, strict=True) if not _is_done(j, origin, state, force=force)]
         with BlockReader(read, limit=read.threads) as reader, bar("predicting", show=progress) as report:
-            work = _Work(reader=reader, columns=columns, origin=origin, name=name, kind=kind, report=report)
+            work = _Work(
+                reader=reader, columns=columns, origin=origin, name=name, kind=kind, report=report, force=force
+            )  # fmt: skip
             work.run(waiting, threads=read.threads)
     return WrittenFriends(
         written=tuple(job.output for job in waiting), skipped=tuple(job.output for job in jobs if job not in waiting)
@@ -152,11 +158,13 @@ def _named(given: Any, where: str) -> dict[str, str] | None:
     return {str(name): values.text(text, f"{where}.{name}") for name, text in table.items()}
 
 
-def _weights(given: Any) -> dict[str, str]:
-    """Return the weights as expressions; a number is one."""
-    table = values.mapping(given or {}, "weights", "{'up': 'genWeight * 1.1'}")
+def _by_name(given: Any, where: str, example: str) -> dict[str, str]:
+    """Return numbers or expressions by name as expressions."""
+    table = values.mapping(given or {}, where, example)
     return {
-        str(name): value if isinstance(value, str) else repr(values.number(value, f"weights.{name}"))
+        str(name): values.text(value, f"{where}.{name}")
+        if isinstance(value, str)
+        else repr(values.number(value, f"{where}.{name}"))
         for name, value in table.items()
     }
 
@@ -220,6 +228,7 @@ class _Work:
     origin : of the model, and the options
     name, kind : of the trees that are written
     report : told how far it got
+    force : overwrite what other models left
     """
 
     reader: BlockReader
@@ -228,6 +237,7 @@ class _Work:
     name: str
     kind: str
     report: ProgressReport | None
+    force: bool
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def run(self, jobs: Sequence[_Job], *, threads: int) -> None:
@@ -264,6 +274,9 @@ class _Work:
                     self.report.advance(stop - start)
             if state_of(file.location).differs_from(state):
                 raise ChangedError(f"{file.location.path} was changed while it was read; run the same again")
+            writer.flush()
+            if job.output.exists() and not self.force:  # which somebody else may have written meanwhile
+                friend.refuse_another(job.output, friend.origin_of(job.output), self.origin["checksum"])
 
     def _open(self, location: Location) -> tuple[FriendColumnsOfFile, KnownFile, list[tuple[int, int]]]:
         """Open a file, the tree that the model was trained on where it holds several."""

@@ -17,6 +17,7 @@ import uproot
 from rootdata import disk
 from rootdata.causes import told
 from rootdata.errors import ConfigError, FileError
+from rootdata.options import values
 
 TREE = "Friends"
 KINDS = ("TTree", "RNTuple")
@@ -140,6 +141,19 @@ def refuse_another(path: Path, origin: Mapping[str, Any] | None, checksum: str) 
     if found.get("checksum") != checksum:
         other = f"holds scores of another model, {found['model']!r}" if "model" in found else "is no file of scores"
         raise FileError(f"{path} exists and {other}; {OVERWRITE}")
+
+
+def checked_fill(value: Any) -> float:
+    """Return a number that a column of scores, float32, can hold.
+
+    Raises
+    ------
+    ConfigError
+    """
+    found = values.number(value, "fill")
+    if abs(found) > float(np.finfo(np.float32).max):
+        raise ConfigError(f"fill: got {found:g}, which is beyond float32, as scores are; give one within, such as -1")
+    return found
 
 
 def checked_name(name: Any) -> str:

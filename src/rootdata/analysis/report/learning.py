@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ def chosen(curves: Mapping[str, Any], about: Mapping[str, Any]) -> int | None:
 
 
 def draw_learning(found: Numbers, canvas: Canvas) -> Figure:
-    """Draw a panel for each figure, training and validation in one."""
+    """Draw a panel for each figure, training and validation in one; epochs are counted as checkpoints count them."""
     figures: dict[str, dict[str, Any]] = {}
     for name, curve in found["curves"].items():
         part, _, figure_name = name.partition("/")
@@ -88,11 +86,9 @@ def draw_learning(found: Numbers, canvas: Canvas) -> Figure:
     shades = dict(zip(PARTS, colours([False, True]), strict=True))
     for axes, (name, parts) in zip(panels, figures.items(), strict=True):
         for part, curve in parts.items():
-            axes.plot(np.array(curve["epoch"]) + 1, curve["value"], marker="o", ms=4, color=shades[part], label=part)
+            axes.plot(curve["epoch"], curve["value"], marker="o", ms=4, color=shades[part], label=part)
         if found["chosen"] is not None:
-            axes.axvline(
-                found["chosen"] + 1, color=MUTED, ls="--", lw=1.2, label=f"chosen: epoch {found['chosen'] + 1}"
-            )
+            axes.axvline(found["chosen"], color=MUTED, ls="--", lw=1.2, label=f"chosen: epoch {found['chosen']}")
         axes.set_xlabel("Epoch")
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.tick_params(axis="x", which="minor", bottom=False, top=False)

@@ -60,7 +60,7 @@ def report(run: Path, config: ReportConfig, *, out: Path | None = None) -> Path:
     ------
     ConfigError
         Where a library that draws is not installed.
-    FileError, DataError
+    FileError, ConfigError, DataError
         As :meth:`ScoredRun.load`.
     """
     drawing.check_installed()
@@ -115,6 +115,16 @@ def sheets_of(tested: ScoredRun, run: Path, config: ReportConfig) -> list[Sheet]
     config : of the report
     """
     found: list[Sheet] = []
+    if spread := metrics_of(run).get("folds"):
+        found.append(
+            Sheet(
+                name="folds", title="Folds",
+                text="Test events of each fold, and mean and spread (standard deviation) over them. All else on this "
+                "page is of all events together, each scored by the network that never saw it; a report of each fold "
+                "lies in its folder.",
+                numbers=spread,
+            )
+        )  # fmt: skip
     if (events := tested.scores) is not None:
         found += _classes(events, tested, config)
     if (predicted := tested.predicted) is not None and len(predicted.weight):
@@ -126,12 +136,13 @@ def sheets_of(tested: ScoredRun, run: Path, config: ReportConfig) -> list[Sheet]
                 numbers=regression.response(predicted), draw=regression.draw_response,
             )
         )  # fmt: skip
-    logged = learning.learning(run, tested.about)
+    logged = {"curves": {}} if "folds" in tested.about else learning.learning(run, tested.about)
     if logged["curves"]:
         found.append(
             Sheet(
                 name="learning", title="Learning curves",
-                text="What was logged of each epoch; the dashed line is the epoch whose weights were tested.",
+                text="What was logged of each epoch, counted from 0 as in the names of checkpoints; the dashed line is "
+                "the epoch whose weights were tested.",
                 numbers=logged, draw=learning.draw_learning,
             )
         )  # fmt: skip

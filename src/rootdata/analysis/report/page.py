@@ -68,7 +68,8 @@ def weighted(is_weighted: bool) -> str:
 
 def _facts(tested: ScoredRun) -> str:
     about, n = tested.about, len(tested.test["label"])
-    facts = [f"{n:,} test events", weighted(tested.is_weighted), f"samples: {', '.join(about['samples'])}"]
+    which = f"out-of-fold events of {about['folds']} folds" if "folds" in about else "test events"
+    facts = [f"{n:,} {which}", weighted(tested.is_weighted), f"samples: {', '.join(about['samples'])}"]
     facts += [f"tested {about['tested']}"] if about.get("tested") else []
     return " · ".join(facts)
 
@@ -181,7 +182,17 @@ def _differences(numbers: Numbers) -> Iterator[str]:
     yield from table(("first", "second", "class", "difference of areas", "in errors", "events"), rows)
 
 
-TABLES = {"rejection": _rejection, "differences": _differences}
+def _folds(numbers: Numbers) -> Iterator[str]:
+    together = [(f"fold {i}", *(f"{v:.5g}" for v in of)) for i, of in enumerate(zip(*_values(numbers), strict=True))]
+    spread = (with_error(one["mean"], one["spread"]) for one in numbers.values())
+    yield from table(("test of", *numbers), [*together, ("mean ± spread", *spread)])
+
+
+def _values(numbers: Numbers) -> Iterator[Sequence[float]]:
+    return (one["values"] for one in numbers.values())
+
+
+TABLES = {"rejection": _rejection, "differences": _differences, "folds": _folds}
 
 
 def _samples(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -245,7 +256,8 @@ th { font-weight: 600; } th:first-child, td:first-child { text-align: left; } th
     --link: #000000; }
   @page { margin: 14mm; }
   body { margin: 0; max-width: none; font-size: 10.5pt; }
-  .cards { display: block; } .single { max-width: 15cm; } nav, .files { display: none; }
+  .cards, .columns { grid-template-columns: 1fr 1fr; gap: 0 7mm; } nav, .files { display: none; }
+  .cards section { margin: 0 0 6mm; } .text { font-size: 8.5pt; margin-bottom: 0; }
   .scroll { overflow: visible; } th, td { white-space: normal; }
   section, figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
 }

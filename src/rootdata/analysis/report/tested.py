@@ -1,6 +1,6 @@
 """What a test leaves for reports: its scored events, a part of the training's, and what they are, in one file.
 
-A report is made of it, with neither the data nor torch.
+A report is made of it, with neither the data nor torch; that of all folds is made of theirs.
 """
 
 from __future__ import annotations
@@ -118,12 +118,14 @@ class ScoredRun:
 
     @classmethod
     def load(cls, run: Path) -> Self:
-        """Read what the test of a run left.
+        """Read what the test of a run left, or the tests of all folds.
 
         Raises
         ------
         FileError
             For a folder that is no run, and for a run that was never tested.
+        ConfigError
+            For folds of which some were not tested.
         DataError
             For a file that this version can't read.
         """
@@ -131,6 +133,8 @@ class ScoredRun:
         if not run.is_dir():
             raise FileError(f"{run} is no folder (seen from {Path.cwd()}); a report takes the folder of a training")
         if not path.is_file():
+            if (found := cls._of_folds(run)) is not None:
+                return found
             raise FileError(_why_not(run))
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -144,6 +148,22 @@ class ScoredRun:
             {key.removeprefix(part): column for key, column in arrays.items() if key.startswith(part)}
             for part in (TEST, TRAIN)
         )
+        return cls(about=about, test=test, train=train, name=name_of(run))
+
+    @classmethod
+    def _of_folds(cls, run: Path) -> Self | None:
+        """Join what the tests of all folds in a folder left; None where there are none."""
+        from rootdata.analysis import folds  # with torch
+
+        if next(run.glob(f"*/{folds.FOLD_SCORES}"), None) is None:
+            return None
+        parts = folds.scored_folds(run)
+        test = columns_of([{key: column for key, column in folds.joined(parts).items() if key != "fold"}])
+        names = {name: parts[0].about[name] for name in ("classes", "samples", "targets")}
+        about = {**names_for(test, **names), "events": checksum(test), "folds": len(parts)}
+        test.pop("index", None)
+        trained = [cls.load(fold.folder).train for fold in parts if (fold.folder / FILE).is_file()]
+        train = columns_of(trained) if len(trained) == len(parts) and all(trained) else {}
         return cls(about=about, test=test, train=train, name=name_of(run))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from rootdata.models.estimators.estimator import Estimator, arrays_of
 from rootdata.models.estimators.libraries import needed, said
 from rootdata.models.estimators.rounds import Rounds
 from rootdata.options import values
+
+SMALL_DIFFERENCE = 1e-5  # of probabilities
 
 
 class Boosted(Estimator):
@@ -63,12 +66,20 @@ class Boosted(Estimator):
         Raises
         ------
         ConfigError
-            With what it says.
+            With what it says; where its answers are no probabilities, or others than its raw scores stand for.
         """
-        x = np.zeros((self.classes, self.n_inputs), np.float32)
-        reason = said(lambda: self.tried(x, np.arange(self.classes)))
+        label, trial = np.arange(self.classes), copy.copy(self)
+        x = np.repeat(label.astype(np.float32)[:, None], self.n_inputs, axis=1)
+        reason = said(lambda: trial.try_on(x, label))
         if reason:
             raise ConfigError(f"model: {self.library} refuses its options: {reason}; check model.params and the others")
+        given, logits = np.asarray(trial.native(x)), torch.from_numpy(np.asarray(trial.raw(x), np.float64))
+        expected = logits.sigmoid() if self.classes == 2 else logits.reshape(len(x), -1).softmax(dim=1)
+        if given.shape != expected.shape or not np.allclose(given, expected.numpy(), atol=SMALL_DIFFERENCE):
+            raise ConfigError(
+                f"model.params: {self.library} gives no probabilities of classes with these, by which it is tested and "
+                f"served; leave the objective, and what bends its answers, as they are (got {self.params})"
+            )
 
     def epoch_of(self, events: RootDataset) -> Rounds:
         """Say what an epoch is made of."""

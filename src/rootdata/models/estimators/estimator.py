@@ -95,10 +95,17 @@ class Estimator(Classifier):
         ConfigError, DataError
             For several processes; for classes that can't be told, as networks do.
         """
-        if stage == "fit" and self.trainer.world_size > 1:
+        if stage == "fit" and hasattr(self.trainer.strategy, "parallel_devices"):  # also of one process
+            strategy = f"{type(self.trainer.strategy).__name__}, {self.trainer.world_size} processes"
             raise ConfigError(
-                f"trainer.devices: got {self.trainer.world_size} processes; {type(self).__name__} is trained in one, "
-                "with as many threads as it is given; set trainer=cpu"
+                f"trainer.strategy: got {strategy}; {type(self).__name__} is trained in one, with as many threads as "
+                "it is given; set trainer=cpu"
+            )
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if getattr(data, "targets", None):
+            raise ConfigError(
+                f"targets: got {', '.join(data.targets)}; {type(self).__name__} learns classes, no numbers; leave the "
+                "targets out, or take a network with a head for them: model=dnn"
             )
         super().setup(stage)
         # a checkpoint inside an epoch holds what was learnt until there, as it should

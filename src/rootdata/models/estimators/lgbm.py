@@ -134,6 +134,9 @@ class LightGBM(Boosted):
         return onnxmltools.convert_lightgbm(booster, initial_types=[("x", kind)], zipmap=False)
 
 
+NEAREST_TO_0 = np.float32(-1e-35)  # of negative numbers: LightGBM takes this one, and what is nearer, for 0
+
+
 def below(exact: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Round down to float32."""
     single = exact.astype(np.float32)
@@ -144,7 +147,8 @@ def floored(text: str) -> str:
     """Round the thresholds of a model down to float32.
 
     An event goes left where ``x <= threshold``, in double precision. Graphs hold thresholds in float32: rounded to the
-    nearest, some would pass the value of an event; rounded down, the same events go left, for values in float32.
+    nearest, some would pass the value of an event; rounded down, the same events go left, for values in float32. So do
+    those that LightGBM takes for 0.
 
     Parameters
     ----------
@@ -157,7 +161,9 @@ def floored(text: str) -> str:
     """
 
     def lowered(match: re.Match[str]) -> str:
-        return match[1] + " ".join(map(repr, below(np.array(match[2].split(), np.float64)).tolist()))
+        found = below(np.array(match[2].split(), np.float64))
+        found[found == NEAREST_TO_0] = np.nextafter(NEAREST_TO_0, np.float32(-1))
+        return match[1] + " ".join(map(repr, found.tolist()))
 
     # without the sizes of the trees in the text, which change, it is read one tree after the other
     text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)

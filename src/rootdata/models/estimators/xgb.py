@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import xgboost
 
 
+INSTEAD_OF_INFINITY = np.nextafter(np.finfo(np.float32).max, np.float32(0))  # the largest would be one of some events
 DRAWN = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")  # shares, below 1 by chance
 
 
@@ -135,8 +136,16 @@ class XGBoost(Boosted):
         self._booster = xgboost.Booster(self._options, model_file=bytearray(kept))
 
     def graph(self) -> Any:
-        """Write the trees as an ONNX graph."""
+        """Write the trees as an ONNX graph; thresholds that are infinite, which onnxmltools can't read, by a detour."""
         onnxmltools = converter("onnxmltools")
+        import xgboost
         from onnxmltools.convert.common.data_types import FloatTensorType
 
-        return onnxmltools.convert_xgboost(self.fitted, initial_types=[("x", FloatTensorType([None, self.n_inputs]))])
+        finite = self.to_bytes().replace(b"Infinity", repr(float(INSTEAD_OF_INFINITY)).encode())
+        booster = xgboost.Booster(self._options, model_file=bytearray(finite))
+        made = onnxmltools.convert_xgboost(booster, initial_types=[("x", FloatTensorType([None, self.n_inputs]))])
+        for attribute in (a for node in made.graph.node for a in node.attribute if a.name == "nodes_values"):
+            values = np.array(attribute.floats, np.float32)
+            is_infinite = np.abs(values) == INSTEAD_OF_INFINITY
+            attribute.floats[:] = np.where(is_infinite, np.copysign(np.inf, values), values).tolist()
+        return made

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -141,7 +141,7 @@ def distance_correlation(scores: Tensor, column: Tensor, weight: Tensor | None =
 
 def _within_one(rows: Tensor) -> Tensor:
     """Move and shrink values into a range of 1, which no correlation notices, before float32 rounds them: (n, k)."""
-    rows = rows if rows.is_floating_point() else rows.to(torch.int64)
+    rows = rows / 2 if rows.is_floating_point() else rows.to(torch.int64)  # half of it, as the width may be infinite
     moved = rows - rows.detach().amin(dim=0)
     width = moved.detach().amax()
     return (moved / torch.where(width > 0, width, torch.ones_like(width))).float()
@@ -167,6 +167,42 @@ def few(n: int, most: int = MOST) -> Tensor | None:
     ([0, 1, 3], None)
     """
     return None if n <= most else torch.arange(most) * n // most
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Ranks:
+    """The processes that share a batch, and average their gradients.
+
+    Parameters
+    ----------
+    number : of this one
+    count : of all
+    gather : stacks what each of them gives, tensors of one shape, (ranks, ...), without a gradient
+    """
+
+    number: int
+    count: int
+    gather: Callable[[Tensor], Any]  # as that of LightningModule, whose type says less
+
+    def joined(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Put rows of all ranks behind each other, in the order of the ranks; those of this one keep their gradient.
+
+        Parameters
+        ----------
+        rows : tensors of as many rows each; that number may differ from rank to rank, and be 0
+        """
+        counts: list[int] = self.gather(torch.tensor(len(rows[0]), device=rows[0].device)).tolist()
+        return [self._joined(own, counts) for own in rows] if any(counts) else list(rows)
+
+    def _joined(self, own: Tensor, counts: Sequence[int]) -> Tensor:
+        filled = torch.cat([own.detach(), own.new_zeros(max(counts) - len(own), *own.shape[1:])])
+        parts = [of_rank[:n] for of_rank, n in zip(self.gather(filled), counts, strict=True)]
+        parts[self.number] = own
+        return torch.cat(parts)
+
+    def averaged(self, value: Tensor) -> Tensor:
+        """Let a value that all ranks have, with the gradient of their own rows, have that of all rows on average."""
+        return value.detach() + self.count * (value - value.detach())
 
 
 class Decorrelator:
@@ -205,13 +241,14 @@ class Decorrelator:
         self._known = self.options.labels(config.classes)
         self._missing = {observer.name: config.missing_of(observer.value) for observer in config.observers}
 
-    def of(self, scores: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+    def of(self, scores: Tensor, batch: Mapping[str, Tensor], *, ranks: Ranks | None = None) -> tuple[Tensor, int]:
         """Add up the distance correlations of the scores and each column, over the chosen events of a batch.
 
         Parameters
         ----------
         scores : (B,), or (B, classes)
         batch : holds ``label``, and the columns as observers; events without a value are left out for that column
+        ranks : those that have the other parts of this batch; None where it is whole
 
         Returns
         -------
@@ -222,21 +259,29 @@ class Decorrelator:
         ConfigError
             For a batch that does not hold a column.
         """
-        weight, chosen = batch.get("weight"), _is_one_of(batch["label"], self.labels)
+        chosen = torch.nonzero(_is_one_of(batch["label"], self.labels)).squeeze(1)
+        weight = batch.get("weight")
+        rows = [scores[chosen], torch.ones_like(chosen, dtype=torch.float32) if weight is None else weight[chosen]]
+        rows += [self._column(name, batch)[chosen] for name in self.options.columns]
+        scores, weight, *columns = rows if ranks is None else ranks.joined(rows)
         found, n = [], 0
-        for name in self.options.columns:
-            column = batch.get(f"{OBSERVED}{name}")
-            if column is None:
-                raise ConfigError(
-                    f"model.decorrelate.columns: the batches hold no observer {name!r}; give the data "
-                    f"observers=[{name!r}] and observe_training=true"
-                )
-            rows = torch.nonzero(chosen & self._is_known(name, column)).squeeze(1)
-            some = few(len(rows))
-            rows = rows if some is None else rows[some.to(rows.device)]
-            n = max(n, len(rows))
-            found.append(distance_correlation(scores[rows], column[rows], None if weight is None else weight[rows]))
-        return torch.stack(found).sum(), n
+        for name, column in zip(self.options.columns, columns, strict=True):
+            known = torch.nonzero(self._is_known(name, column)).squeeze(1)
+            some = few(len(known))
+            known = known if some is None else known[some.to(known.device)]
+            n = max(n, len(known))
+            found.append(distance_correlation(scores[known], column[known], weight[known]))
+        total = torch.stack(found).sum()
+        return total if ranks is None else ranks.averaged(total), n
+
+    def _column(self, name: str, batch: Mapping[str, Tensor]) -> Tensor:
+        column = batch.get(f"{OBSERVED}{name}")
+        if column is None:
+            raise ConfigError(
+                f"model.decorrelate.columns: the batches hold no observer {name!r}; give the data "
+                f"observers=[{name!r}] and observe_training=true"
+            )
+        return column
 
     def _is_known(self, name: str, column: Tensor) -> Tensor:
         known = torch.isfinite(column)

@@ -15,9 +15,11 @@ import pytest
 import torch
 import uproot
 from files_for_tests import add, branches, files_below, make_events, write
-from servers_for_tests import HTTPServer
+from servers_for_tests import HTTPServer, XRootDServer, xrootd
 
+from rootdata.analysis.friends import predict as module
 from rootdata.analysis.friends.predict import predict
+from rootdata.analysis.friends.scorer import BundleScorer
 from rootdata.errors import BranchError, BundleError, ConfigError, DataError, ExpressionError, FileError
 from rootdata.loading.dataset import RootDataset
 from rootdata.training import metrics
@@ -179,6 +181,8 @@ def bad(analysis, folder):
         "exists": ((bundle, good), {"out": folder / "other"}, FileError, "is no file of scores; .* force=true"),
         "names": ((bundle, good), {"observers": {"Entry": "met"}}, ConfigError, "would be called 'entry'"),
         "cut": ((bundle, good), {"cut": "met >"}, ExpressionError, "cut"),
+        "fill": ((bundle, good), {"fill": 1e39}, ConfigError, "fill: got 1e\\+39, which is beyond float32"),
+        "own": ((bundle, good), {"cut": "mett > 1"}, BranchError, "nearest: 'met', .*; cut='...' needs it"),
         "number": ((bundle, good), {"kind": "ttree"}, ConfigError, "kind: got 'ttree'"),
         "name": ((bundle, good), {"name": "a.b"}, ConfigError, "expected a plain word for the tree"),
         "weights": ((bundle, good), {"weights": {"up": "where(met > 1e9, 1, log(-1))"}}, DataError, "'weight_up' is"),
@@ -235,6 +239,49 @@ def test_another_models_scores_are_left_unless_forced(analysis, tmp_path):
     write(tmp_path / "in/x.root", make_events(20, 4))
     with pytest.raises(FileError, match=r"holds the scores of .*/x\.root; "):
         predict(other, str(tmp_path / "in/x.root"), out=tmp_path)
+
+
+def test_what_another_model_wrote_meanwhile_is_left(analysis, tmp_path, monkeypatch):
+    other, event_file = changed(analysis.bundle, tmp_path / "other", cut=None), tmp_path / "x.root"
+    write(event_file, make_events(20, 3))
+
+    class Slow(BundleScorer):
+        def scores(self, table, *, where):
+            with monkeypatch.context() as quick:
+                quick.setattr(module, "open_scorer", BundleScorer)
+                predict(other, str(event_file), out=tmp_path / "out")
+            return super().scores(table, where=where)
+
+    monkeypatch.setattr(module, "open_scorer", Slow)
+    with pytest.raises(FileError, match=r"holds scores of another model, '.*/other'; .* force=true"):
+        predict(analysis.bundle, str(event_file), out=tmp_path / "out")
+    assert arrays(tmp_path / "out/x_Friend.root")["selected"].all()
+    assert files_below(tmp_path / "out") == ["x_Friend.root"]
+
+
+@pytest.mark.long
+@xrootd
+def test_a_server_of_xrootd_is_read_and_gone_on_with(analysis, tmp_path):
+    shutil.copytree(analysis.events, tmp_path / "events")
+    names = ["0", "1", "3"]
+    with XRootDServer(tmp_path / "events") as server:
+        urls = [f"{server.url}/{name}.root" for name in names]
+        first = predict(analysis.bundle, urls[0], out=tmp_path / "out")
+        found = predict(analysis.bundle, urls, out=tmp_path / "out", workers=2)
+        assert found.skipped == first.written
+        assert predict(analysis.bundle, urls, out=tmp_path / "out").written == ()
+        assert len(predict(analysis.bundle, f"{server.url}/*.root", out=tmp_path / "all").written) == 4
+        write(tmp_path / "events/1.root", make_events(30, 9))  # the server's file has changed
+        assert [p.name for p in predict(analysis.bundle, urls, out=tmp_path / "out").written] == ["1_Friend.root"]
+        with pytest.raises(FileError, match=r"root://.*/9\.root"):
+            predict(analysis.bundle, f"{server.url}/9.root", out=tmp_path / "out")
+        server.stop()
+        with pytest.raises(FileError, match=r"root://"):
+            predict(analysis.bundle, urls[0], out=tmp_path / "late", patience=1, deadline=2)
+    here = predict(analysis.bundle, [str(tmp_path / f"events/{name}.root") for name in names], out=tmp_path / "here")
+    for path in here.written:
+        one, other = arrays(path), arrays(tmp_path / "out" / path.name)
+        assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_files_elsewhere_are_read_as_those_here(analysis, tmp_path):

@@ -73,6 +73,12 @@ def test_hydra_calls_the_same(analysis, tmp_path):
     assert columns(tmp_path / "friends/3_Friend.root") == ["entry", "selected", "score_signal", "n", "weight"]
     status, _, told = run(f"bundle={analysis.bundle}", files, "observer=[met]")
     assert (status, told) == (2, "predict.py: 'observer' is not an option; nearest: 'observers'")
+    status, _, told = run(f"bundle={analysis.bundle}", files, "colour=red")
+    assert status == 2
+    assert told.startswith("predict.py: 'colour' is not an option; known: 'bundle', 'cut', 'deadline', ")
+    assert "'data'" not in told
+    kept = set(tmp_path.rglob("*"))
     status, _, told = run(f"bundle={tmp_path}", files)
     assert status == 2
     assert "is no bundle" in told
+    assert set(tmp_path.rglob("*")) == kept

@@ -177,7 +177,7 @@ def test_neither_data_nor_torch_is_needed_to_make_it_anew(undrawn):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("layout", ["tokens", "vector"])
+@pytest.mark.parametrize("layout", ["tokens", pytest.param("vector", marks=pytest.mark.matrix)])
 def test_the_whole_page_of_a_network(samples, layout, tmp_path, capsys):
     data = make_data(samples, layout=layout)
     torch.manual_seed(1)

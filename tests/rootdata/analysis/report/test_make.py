@@ -255,7 +255,7 @@ def test_pictures_take_the_ink_of_the_page(written):
     ("kind", "style"),
     [
         ("three classes", STYLES[0]),
-        ("both", STYLES[1]),
+        pytest.param("both", STYLES[1], marks=pytest.mark.matrix),
         pytest.param("few events", STYLES[2], marks=pytest.mark.matrix),
         pytest.param("signed weights", STYLES[3], marks=pytest.mark.matrix),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from estimators_for_tests import fit, make_data
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -121,6 +122,38 @@ def test_a_bundle_gives_the_scores_of_the_library(trained: dict[str, Any], kind:
     assert again.parity.max_difference == manifest.parity.max_difference
 
 
+@pytest.mark.parametrize("model", [XGBoost, LightGBM])
+def test_a_graph_takes_the_branches_of_the_library_at_the_edges_of_numbers(model: Any) -> None:
+    rng, largest, near = np.random.default_rng(1), np.finfo("f4").max, np.float32(0.1)
+    single = np.array([near, np.nextafter(near, 1), np.nextafter(np.nextafter(near, 1), 1)], "f4")
+    kinds = [
+        rng.normal(size=400).astype("f4") * np.float32(1e-35),
+        np.float32([1, largest]),
+        np.float32([-largest, 1]),
+        single,
+    ]
+    x = np.stack([rng.choice(values, 2000) for values in kinds], 1)
+    x[rng.random(x.shape) < 0.3] = np.nan
+    label = (np.isnan(x) ^ (x > [0, 1, 0, near])).sum(1) % 2
+    trees = model({"x": (4,)}, threads=1)
+    if model is XGBoost:
+        trees._booster = xgboost.train(trees._options, xgboost.QuantileDMatrix(x, label), 20)
+        assert b"Infinity" in trees.to_bytes()  # beyond the largest there is no other edge
+    else:
+        trees._booster = lightgbm.train({**trees._options, "min_data_in_bin": 1}, lightgbm.Dataset(x, label), 20)
+    zero = np.float32([0.0, 1e-35, 1e-45, 1e-38])
+    edges = [*single, *zero, largest, np.nextafter(largest, np.float32(0)), 1, np.nan]
+    edges += [np.nextafter(v, np.float32(d)) for v in (*edges[:-3], 1) for d in (-1, 1)]
+    events = rng.choice(np.float32([*edges, *(-np.array(edges))]), (20_000, 4))
+    graph = trees.graph()
+    del graph.graph.output[:-1]  # the labels
+    found = run(graph.SerializeToString(), {"x": events})
+    expected = trees.native(events)
+    np.testing.assert_allclose(
+        found.reshape(len(events), -1)[:, -1], expected.reshape(len(events), -1)[:, -1], atol=TINY
+    )
+
+
 def test_a_checkpoint_holds_the_trees_and_no_code(trained: dict[str, Any]) -> None:
     for model, data, trainer, folder in trained.values():
         kept = torch.load(folder / "kept" / "last.ckpt", weights_only=True)
@@ -181,6 +214,11 @@ def test_seeds_decide(make: Any, events: Path, tmp_path: Path) -> None:
         ("xgboost", {"depth": -3}, "depth"),
         ("lightgbm", {"params": {"leafs": 3}}, "lightgbm refuses its options: Unknown parameter: leafs"),
         ("lightgbm", {"leaves": 1}, "num_leaves"),
+        ("lightgbm", {"params": {"objective": "regression"}}, "lightgbm gives no probabilities of classes with these"),
+        ("lightgbm", {"params": {"sigmoid": 2.0}}, "lightgbm gives no probabilities of classes with these"),
+        ("lightgbm", {"classes": 3, "params": {"objective": "multiclassova"}}, "gives no probabilities of classes"),
+        ("xgboost", {"params": {"objective": "binary:logitraw"}}, "xgboost gives no probabilities of classes with"),
+        ("xgboost", {"params": {"objective": "reg:squarederror"}}, "xgboost gives no probabilities of classes with"),
         ("lightgbm", {"trees": 0}, "model.trees: got 0"),
     ],
 )
@@ -189,6 +227,21 @@ def test_wrong_options_are_refused_as_the_model_is_made(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         (XGBoost if kind == "xgboost" else LightGBM)({"x": (4,), "mask": (4,)}, **{"threads": 1, **options})
+
+
+def test_a_strategy_of_several_processes_is_refused_also_for_one(make: Any, events: Path, tmp_path: Path) -> None:
+    model, quiet = make(make_data(events).shapes), {"logger": False, "enable_progress_bar": False}
+    model.trainer = pl.Trainer(
+        accelerator="cpu", strategy="ddp", devices=1, max_epochs=1, default_root_dir=tmp_path, **quiet
+    )
+    with pytest.raises(ConfigError, match=r"trainer\.strategy: got DDPStrategy, 1 processes; .* set trainer=cpu"):
+        model.setup("fit")
+
+
+def test_targets_are_for_networks(events: Path, tmp_path: Path) -> None:
+    data = make_data(events, flat=["met", "n"], targets={"mass": "where(isnan(mass), 0, mass)"})
+    with pytest.raises(ConfigError, match=r"targets: got mass; XGBoost learns classes, no numbers; .* model=dnn"):
+        fit(XGBoost(data.shapes, **SMALL), data, tmp_path, epochs=1)
 
 
 def test_another_layout_is_refused(make: Any) -> None:

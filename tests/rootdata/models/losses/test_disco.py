@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +27,7 @@ from rootdata.models.cnn import CNN
 from rootdata.models.deepsets import DeepSets
 from rootdata.models.dnn import DNN
 from rootdata.models.encodedsets import EncodedSets
-from rootdata.models.losses.disco import Decorrelator, distance_correlation, few, parse_decorrelation
+from rootdata.models.losses.disco import Decorrelator, Ranks, distance_correlation, few, parse_decorrelation
 from rootdata.models.mlp import MLP
 
 pytestmark = [
@@ -51,7 +59,7 @@ def made(seed: int, n: int, *, columns: int = 1) -> tuple[Any, Any, Any]:
     rng = np.random.default_rng(seed)
     scores = rng.random((n, columns)).astype("f4")
     column = (rng.normal(0, 1, n) + 3 * scores[:, 0] ** 2).astype("f4")
-    return scores.squeeze(), column, rng.random(n) + 0.1
+    return (scores[:, 0] if columns == 1 else scores), column, rng.random(n) + 0.1
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(3, 40), columns=st.sampled_from([1, 3]), signs=st.booleans())
@@ -72,6 +80,8 @@ def test_ends_of_the_scale_and_what_does_not_matter() -> None:
     assert value == pytest.approx(float(distance_correlation(scores * 5 - 2, column * 1e-3, weight * 7)), abs=1e-5)
     # a mass in other units, and one far from 0 whose differences float32 would lose
     assert value == pytest.approx(float(distance_correlation(scores, column.double() * 100 + 1e12, weight)), abs=1e-4)
+    far = torch.where(column > 1, 3e38, -3e38)  # whose difference is no float32
+    assert float(distance_correlation(scores, far)) == pytest.approx(float(distance_correlation(scores, column > 1)))
     independent = distance_correlation(scores, torch.rand(500, generator=torch.Generator().manual_seed(2)))
     assert 0 <= float(independent) < 0.02 < value
     # a weight of 2 is an event that comes twice
@@ -154,6 +164,57 @@ def test_only_the_chosen_events_with_a_value_count() -> None:
     first = Decorrelator(parse_decorrelation({"columns": "m", "classes": "all"}), 3)  # type: ignore[arg-type]
     total = float(both.of(scores, batch)[0])
     assert total == pytest.approx(sum(float(one.of(scores, batch)[0]) for one in (alone, first)))
+
+
+class Threads:
+    """Ranks as threads of this process: what each gives is stacked once all have given it."""
+
+    def __init__(self, count: int) -> None:
+        self._given: list[Any] = [None] * count
+        self._all = threading.Barrier(count, timeout=30)
+
+    def rank(self, number: int) -> Ranks:
+        def gather(own: torch.Tensor) -> torch.Tensor:
+            self._given[number] = own
+            self._all.wait()
+            stacked = torch.stack(self._given)
+            self._all.wait()
+            return stacked
+
+        return Ranks(number=number, count=len(self._given), gather=gather)
+
+
+@given(data=st.data(), n=st.integers(0, 60), world=st.integers(2, 4), columns=st.sampled_from([1, 3]))
+@settings(max_examples=30, deadline=None)
+def test_parts_of_a_batch_have_the_loss_and_the_gradient_of_the_whole(
+    data: st.DataObject, n: int, world: int, columns: int
+) -> None:
+    scores, column, weight = (torch.tensor(v).float() for v in made(n, n, columns=columns))
+    label, weight = torch.arange(n) % 3, torch.where(torch.arange(n) % 7 == 3, -0.1, weight)
+    column[::5] = float("nan")
+    batch = {"label": label, "weight": weight, "observers/m": column, "observers/n": torch.arange(n) ** 2}
+    disco = Decorrelator(parse_decorrelation({"columns": ["m", "n"]}), 3)  # type: ignore[arg-type]
+    whole = scores.clone().requires_grad_()
+    expected, used = disco.of(whole, batch)
+    expected.backward()  # type: ignore[no-untyped-call]
+
+    cuts = sorted(data.draw(st.lists(st.integers(0, n), min_size=world - 1, max_size=world - 1), label="cuts"))
+    parts, threads = list(itertools.pairwise([0, *cuts, n])), Threads(world)
+
+    def part(number: int) -> tuple[float, int, torch.Tensor]:
+        rows = slice(*parts[number])
+        own = scores[rows].clone().requires_grad_()
+        found, of = disco.of(own, {k: v[rows] for k, v in batch.items()}, ranks=threads.rank(number))
+        found.backward()  # type: ignore[no-untyped-call]
+        return float(found.detach()), of, own.grad
+
+    with ThreadPoolExecutor(world) as pool:
+        found = list(pool.map(part, range(world)))
+    assert {of for _, of, _ in found} == {used}
+    for value, _, _ in found:
+        assert value == pytest.approx(float(expected.detach()), abs=1e-6)
+    together = torch.cat([gradient for *_, gradient in found])  # ranks average theirs
+    torch.testing.assert_close(together / world, whole.grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +339,74 @@ def test_it_is_logged_and_part_of_the_loss(files: Path) -> None:
     first, second = logged[0], logged[3]
     assert second["train/disco"] == pytest.approx(first["train/disco"])
     assert second["train/loss"] - first["train/loss"] == pytest.approx(3 * first["train/disco"], rel=1e-4)
+
+
+AS_RANKS = """
+import json, os, sys
+import pytorch_lightning as pl
+import torch
+from rootdata.loading.datamodule import RootDataModule
+from rootdata.models.dnn import DNN
+options, decorrelate, folder, port = json.loads(sys.argv[1])
+
+class Net(DNN):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+def train(rank, world):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_PORT": str(port),
+                   "LOCAL_WORLD_SIZE": str(world), "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                   "TORCHELASTIC_RUN_ID": "ranks"}
+    torch.set_num_threads(1)
+    torch.manual_seed(4)
+    data = RootDataModule(**options)
+    network = Net(data.shapes, hidden=[8], dropout=0.0, decorrelate=decorrelate)
+    trainer = pl.Trainer(accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", max_epochs=1,
+                         logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    trainer.fit(network, data)
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    weights = [value for p in network.parameters() for value in p.detach().flatten().tolist()]
+    open(f"{folder}/{world}_{rank}.json", "w").write(json.dumps([figures, weights]))
+
+for rank, world in ((0, 1), (0, 2), (1, 2)):
+    if not os.fork():
+        status = 1
+        try:
+            train(rank, world)
+            status = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+sys.exit(any(os.wait()[1] for _ in range(3)))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("num_val", [90, 91])  # of the 91st event a rank has no batch
+def test_two_ranks_train_as_one(files: Path, tmp_path: Path, num_val: int) -> None:
+    options = {
+        "samples": {"a": {"files": str(files / "*.root")}}, "label": "is_signal", "weight": "weight", "flat": ["met"],
+        "observers": ["met"], "observe_training": True, "batch_size": 90, "chunk_size": 180, "drop_last": True,
+        "split": {"by": f"event % 1000 >= 45 + {num_val - 90} * (event < 1000)", "val": [0], "test": []},
+    }  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # the validation events are those of one batch, which is of the same events then
+    asked = json.dumps([options, {"columns": ["met"], "strength": 1}, str(tmp_path), port])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ROOTDATA_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_RANKS, asked], env=environment, capture_output=True, text=True, timeout=240,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (alone, weights), *ranks = (
+        json.loads((tmp_path / name).read_text()) for name in ("1_0.json", "2_0.json", "2_1.json")
+    )
+    assert alone["train/disco"] > 0.01
+    for figures, of_rank in ranks:
+        np.testing.assert_allclose(of_rank, weights, rtol=1e-5, atol=1e-6)
+        assert figures == pytest.approx(alone, rel=1e-5 if num_val == 90 else 0.1)
 
 
 def test_a_batch_without_the_column_says_what_to_give() -> None:
