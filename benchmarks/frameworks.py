@@ -1,7 +1,7 @@
 """One network in every framework, fed by ``rootdata.frameworks``: ``python -m benchmarks.frameworks``.
 
 A perceptron of 128 and 64 nodes with the mask beside the inputs, Adam at 1e-3, the same events in the same batches of
-512: the AUC of test events. The networks begin with what each framework begins with. Every training is a process of its
+512: the AUC of test events. Weights begin as those of torch. Every training is a process of its
 own; a framework that is not installed is left out.
 """
 
@@ -72,7 +72,8 @@ def with_keras(data: Any, epochs: int, seed: int) -> Callable[[Any], Any]:
     mask = keras.Input(data.shapes["mask"], name="mask", dtype="bool")
     layer = keras.layers.Concatenate()([x, keras.ops.cast(mask, "float32")])
     for nodes in SIZES:
-        layer = keras.layers.Dense(nodes, activation="relu")(layer)
+        start = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")  # as torch begins
+        layer = keras.layers.Dense(nodes, activation="relu", kernel_initializer=start)(layer)
     model = keras.Model({"x": x, "mask": mask}, keras.layers.Dense(1, activation="sigmoid")(layer))
     model.compile(keras.optimizers.Adam(RATE), "binary_crossentropy")
     model.fit(KerasBatches(data), epochs=epochs, shuffle=False, verbose=0)
@@ -89,7 +90,7 @@ def with_jax(data: Any, epochs: int, seed: int) -> Callable[[Any], Any]:
 
     widths = [2 * data.shapes["x"][0], *SIZES, 1]
     keys = jax.random.split(jax.random.key(seed), len(widths))
-    start = jax.nn.initializers.glorot_uniform()
+    start = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # as torch begins
     layers = [(start(k, (n, m)), jnp.zeros(m)) for k, n, m in zip(keys, widths, widths[1:], strict=False)]
 
     def logits(layers: Any, inputs: Any) -> Any:
@@ -101,16 +102,15 @@ def with_jax(data: Any, epochs: int, seed: int) -> Callable[[Any], Any]:
     def loss(layers: Any, inputs: Any, label: Any, weight: Any) -> Any:
         return (weight * optax.sigmoid_binary_cross_entropy(logits(layers, inputs), label)).mean()
 
-    @jax.jit
     def step(layers: Any, state: Any, inputs: Any, label: Any, weight: Any) -> Any:
         changes, state = adam.update(jax.grad(loss)(layers, inputs, label, weight), state)
         return optax.apply_updates(layers, changes), state
 
-    adam = optax.adam(RATE)
+    adam, compiled = optax.adam(RATE), jax.jit(step)
     state, batches = adam.init(layers), JaxBatches(data)
     for _ in range(epochs):
         for batch in batches:
-            layers, state = step(layers, state, *batch)
+            layers, state = compiled(layers, state, *batch)
     return lambda inputs: logits(layers, {name: jnp.asarray(values) for name, values in inputs.items()})
 
 

@@ -54,7 +54,8 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _rewind(self) -> None:
         self._open: Iterator[Triple] = iter(())
-        self._number, self._last = -1, None
+        self._number = -1
+        self._last: Triple | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is being read: a copy begins with its epoch anew."""
