@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from rootdata.app import launch
+from rootdata.app import building, launch
 
 
 @launch.main(config_path="configs", config_name="predict")
@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
 
     from rootdata.analysis.friends.predict import predict
 
-    found = predict(**launch.plain(config))
+    found = predict(**building.plain(config))
     Console().print(found.summary(), highlight=False, soft_wrap=True, markup=False)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from rootdata.app import folds, launch
+from rootdata.app import building, folds, launch
 
 
 @launch.main(config_path="configs", config_name="train")
@@ -20,11 +20,11 @@ def main(config: DictConfig) -> float | None:
 
     console, folder = Console(), config.paths.output_dir
     pl.seed_everything(config.seed, workers=True)
-    data = launch.build(config.data)
+    data = building.build(config.data)
     data.prepare_data()
-    model = launch.build_model(config, data)
-    callbacks, loggers = launch.build_all(config.get("callbacks")), launch.build_all(config.get("logger"))
-    trainer = launch.build_trainer(config, callbacks=callbacks, loggers=loggers)
+    model = building.build_model(config, data)
+    callbacks, loggers = building.build_all(config.get("callbacks")), building.build_all(config.get("logger"))
+    trainer = building.build_trainer(config, callbacks=callbacks, loggers=loggers)
     if trainer.is_global_zero:
         console.print(data.summary())
         launch.save_inputs(config, data, folder=folder)

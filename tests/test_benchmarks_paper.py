@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from benchmarks.paper import throughput, trainings
 
-from rootdata.options.data import PARTS
+from rootdata.options.parts import PARTS
 
 pytestmark = pytest.mark.long
 

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from rootdata.app import checking, launch
+from rootdata.app import building, checking, sentences
 from rootdata.loading.datamodule import RootDataModule
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -28,7 +28,7 @@ def composed(tmp_path):
         HydraConfig.instance().set_config(config)
         with open_dict(config):
             del config["hydra"]
-        checking.check(config, known=launch.known_groups(CONFIGS / "train.yaml"), used=checking.references(config))
+        checking.check(config, known=sentences.known_groups(CONFIGS / "train.yaml"), used=checking.references(config))
         return config
 
     yield make
@@ -57,12 +57,12 @@ def test_every_other_choice_composes(composed, group):
 def test_every_callback_and_logger_is_built(composed, group):
     for name in names(group):
         config = composed(f"{group}={name}")
-        assert len(launch.build_all(config[group])) == len(config[group])
+        assert len(building.build_all(config[group])) == len(config[group])
 
 
 @pytest.mark.parametrize("name", ["default", "cpu"])
 def test_trainers_are_built(composed, name):
-    trainer = launch.build(composed(f"trainer={name}").trainer, given={"logger": False})
+    trainer = building.build(composed(f"trainer={name}").trainer, given={"logger": False})
     assert trainer.max_epochs == 10
 
 
@@ -78,13 +78,13 @@ def test_the_base_lists_every_option_of_the_data_module_with_its_default():
 
 @pytest.mark.parametrize("name", names("data"))
 def test_data_modules_are_built(composed, name):
-    data = launch.build(composed(f"data={name}", "data.batch_size=7").data)
+    data = building.build(composed(f"data={name}", "data.batch_size=7").data)
     assert data.batch_size == 7
     assert data.classes == ["background", "signal"]
 
 
 def test_samples_are_physics_processes(composed):
-    data = launch.build(composed("data=ttH", "data.layout=tokens").data)
+    data = building.build(composed("data=ttH", "data.layout=tokens").data)
     assert isinstance(data, RootDataModule)
     assert data.sample_names == ["QCD", "ttbar", "ttH_unmatched", "ttH_signal"]
 
@@ -152,11 +152,11 @@ def test_regression_beside_classification(composed):
 
 def test_what_is_decorrelated_from_is_delivered(composed):
     config = composed("experiment=tth_decorrelated")
-    launch.settle(config)
+    building.settle(config)
     assert (list(config.data.observers), config.data.observe_training) == (["mbb"], True)
 
 
 def test_the_paper_with_fewer_events(composed):
     config = composed("experiment=tth_paper", "data.n_events=1000", "debug=limit")
     assert config.data.folder.endswith("ttH_1000_seed42")
-    assert not launch.build_all(config.callbacks)
+    assert not building.build_all(config.callbacks)

@@ -24,7 +24,8 @@ import yaml
 from forks_for_tests import run_script
 from rootdata.analysis.friends.predict import predict
 from rootdata.bundle.assemble import Assembler, lists_of
-from rootdata.bundle.export import export, run
+from rootdata.bundle.export import export
+from rootdata.bundle.graph.conversion import run
 from rootdata.bundle.manifest import MODEL, Manifest, open_bundle
 from rootdata.errors import BundleError, ConfigError
 from rootdata.jagged import Jagged

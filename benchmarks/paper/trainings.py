@@ -20,7 +20,7 @@ import uproot
 
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.dnn import DNN
-from rootdata.options.data import PARTS
+from rootdata.options.parts import PARTS
 from rootdata.training.metrics import auc
 
 EPOCHS, BATCH, HIDDEN, DROPOUT = 5, 100, (128, 64), 0.5

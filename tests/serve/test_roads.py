@@ -18,7 +18,8 @@ import uproot
 from servers import Handle
 
 from rootdata.bundle.assemble import Assembler, lists_of
-from rootdata.bundle.export import export, run
+from rootdata.bundle.export import export
+from rootdata.bundle.graph.conversion import run
 from rootdata.bundle.manifest import Manifest, open_bundle
 from rootdata.jagged import Jagged
 from rootdata.loading.datamodule import RootDataModule

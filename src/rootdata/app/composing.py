@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from rootdata.app import checking, launch
+from rootdata.app import building, checking, sentences
 from rootdata.errors import ConfigError, FileError
 
 
@@ -35,9 +35,9 @@ def data_module(word: str, *, configs: Path, overrides: Sequence[str]) -> Any:
     folder, choice = _place(word, configs)
     try:
         config = _compose(folder, [choice, *overrides]) if folder else _load(choice, overrides)
-        return launch.build(config.data)
+        return building.build(config.data)
     except (HydraException, OmegaConfBaseException) as error:
-        sentence = launch.explain(error, folder=folder or Path(), config_name="train")
+        sentence = sentences.explain(error, folder=folder or Path(), config_name="train")
         if sentence is None:
             raise
         raise ConfigError(sentence) from error
@@ -66,7 +66,7 @@ def _compose(folder: Path, overrides: Sequence[str]) -> Any:
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
-    checking.check(config, known=launch.known_groups(folder / "train.yaml"), used=checking.references(config))
+    checking.check(config, known=sentences.known_groups(folder / "train.yaml"), used=checking.references(config))
     return config
 
 

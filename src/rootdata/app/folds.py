@@ -12,9 +12,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from rootdata.app import launch
+from rootdata.app import building, folders, launch, sentences
 from rootdata.errors import ConfigError
-from rootdata.options.data import Folds, parse_folds
+from rootdata.options.parts import Folds, parse_folds
 from rootdata.training import runs
 from rootdata.training.resume import CONFIG, difference, essence, read_config
 
@@ -29,7 +29,7 @@ class EveryFold(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check that all folds can be trained, choose those that are, and the folder that is gone on with."""
-        with launch.in_one_sentence(), _known(config):
+        with sentences.in_one_sentence(), _known(config):
             folds = _folds_of(config)
             if folds is None:
                 return
@@ -40,13 +40,13 @@ class EveryFold(Callback):
                 found = _before(config) if config.get("resume") == "auto" else None
                 if found is not None:
                     config.hydra.sweep.dir = str(found)
-            if not runs.follows(launch.trainer_of(config)):
-                launch.build(config.data, given={"fold": 0}).prepare_data()  # which looks at all folds
+            if not runs.follows(folders.trainer_of(config)):
+                building.build(config.data, given={"fold": 0}).prepare_data()  # which looks at all folds
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Join the folds, once all of them are trained."""
-        with launch.in_one_sentence(), _known(config):
-            if _folds_of(config) is None or not _swept(config) or runs.follows(launch.trainer_of(config)):
+        with sentences.in_one_sentence(), _known(config):
+            if _folds_of(config) is None or not _swept(config) or runs.follows(folders.trainer_of(config)):
                 return
             from rich.console import Console
 
@@ -110,7 +110,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     copy = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     with read_write(copy), open_dict(copy):
         OmegaConf.update(copy, "paths.output_dir", "<folder>")  # as `essence` calls it
-        return launch.plain(copy)
+        return building.plain(copy)
 
 
 def _essence(config: Mapping[str, Any]) -> dict[str, Any]:

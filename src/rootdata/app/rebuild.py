@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from rootdata import disk
-from rootdata.app import launch
+from rootdata.app import building, launch, sentences
 from rootdata.app.checking import check, walk
-from rootdata.bundle.deployed import unwrapped
 from rootdata.bundle.export import export
+from rootdata.bundle.graph.deployed import unwrapped
 from rootdata.bundle.weights import weights_of
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, RootDataError
@@ -49,8 +49,8 @@ def rebuild(checkpoint: Path) -> tuple[nn.Module, Any, Path]:
     known = folder / SPECS
     with _explained(folder / CONFIG):
         config = _options(folder / CONFIG)
-        data = launch.build(config.data, given={"specs": known if known.is_file() else None})
-        network = launch.build_network(config.model, data)
+        data = building.build(config.data, given={"specs": known if known.is_file() else None})
+        network = building.build_network(config.model, data)
     load_weights(network, weights, where=checkpoint)
     return network, data, folder
 
@@ -65,7 +65,7 @@ def _explained(path: Path) -> Iterator[None]:
     except Exception as error:
         if cause_of(error) in OUTSIDE:
             raise blamed(error, f"{path}: what it says can't be built") from error
-        sentence = launch.explain(error, folder=path.parent, config_name=path.name) or _in_a_line(error)
+        sentence = sentences.explain(error, folder=path.parent, config_name=path.name) or _in_a_line(error)
         raise BundleError(f"{path}: {sentence}; is it what train.py wrote?") from error
 
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from rootdata.bundle.manifest import BranchSpec, Manifest, Range, Selection, TensorSpec
 from rootdata.errors import BundleError, RootDataError
-from rootdata.events import selection
+from rootdata.events import needs, selection
 from rootdata.events.selection import Objects
 from rootdata.expressions.objects import Flat
 from rootdata.jagged import Column, Ints, Jagged, offsets_of
 from rootdata.missing import Bools, as_real, find_missing, values_of
-from rootdata.options.data import MOST
+from rootdata.options.columns import MOST
 from rootdata.table import Table
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -237,7 +237,7 @@ class Assembler:
         words += " and ".join(map(repr, cuts))
         passes, unknown = np.zeros(table.num_events, bool), ""
         for cut in cuts:
-            absent = [name for name in selection.branches_of(cut, self._config) if name not in table.columns]
+            absent = [name for name in needs.branches_of(cut, self._config) if name not in table.columns]
             if absent:
                 unknown = f"{absent[0]!r} was not sent"
                 continue

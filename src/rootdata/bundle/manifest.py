@@ -159,7 +159,7 @@ class SampleSelection:
 
     Parameters
     ----------
-    cut, label, weight : as in :class:`rootdata.options.data.Sample`
+    cut, label, weight : as in :class:`rootdata.options.samples.Sample`
     """
 
     cut: str | None = None

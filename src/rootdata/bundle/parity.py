@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.errors import BundleError
-from rootdata.events import selection
+from rootdata.events import needs, selection
 from rootdata.events.selection import Events, Objects
 from rootdata.jagged import Column, Ints, Jagged, offsets_of
 from rootdata.layouts.packed import pack
@@ -17,7 +17,8 @@ from rootdata.layouts.pool import Pool
 from rootdata.loading.parameters import drawn_columns
 from rootdata.loading.stream import EventReader, Recipe
 from rootdata.missing import Bools, sentinels_of, with_sentinels
-from rootdata.options.data import PARTS, DataConfig
+from rootdata.options.data import DataConfig
+from rootdata.options.parts import PARTS
 from rootdata.scan.scanned import Scanned
 from rootdata.scan.specs import Specs
 from rootdata.table import Table, concatenate, take
@@ -42,7 +43,7 @@ def real_events(config: DataConfig, specs: Specs, num_events: int, names: Sequen
     """
     part = next((p for p in reversed(PARTS) if specs.num_events(p)), "train")
     recipe = Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index(part))
-    names = selection.feature_branches(config) if names is None else names
+    names = needs.feature_branches(config) if names is None else names
     reader, share = EventReader(recipe), -(-num_events // len(config.samples))
     try:
         tables = [_read(reader, numbers, names, share) for numbers in _blocks(recipe).values()]
@@ -83,7 +84,7 @@ def cut_columns(config: DataConfig, specs: Specs) -> dict[str, Any]:
     -------
     branch name to its column; a branch that only some samples are cut by is that of the first of them
     """
-    wanted = [name for name in selection.cut_branches(config) if name not in selection.feature_branches(config)]
+    wanted = [name for name in needs.cut_branches(config) if name not in needs.feature_branches(config)]
     found: dict[str, Any] = {}
     part = next((p for p in reversed(PARTS) if specs.num_events(p)), "train")
     recipe = Recipe(scanned=Scanned(config=config, specs=specs), part=PARTS.index(part))

@@ -28,11 +28,12 @@ from rootdata.bundle.manifest import (
     TensorSpec,
 )
 from rootdata.errors import BundleError
-from rootdata.events import selection
+from rootdata.events import needs, selection
 from rootdata.expressions.vocabulary import ENTRY
 from rootdata.jagged import Column, Jagged, same_offsets
 from rootdata.layouts.layout import Layout
-from rootdata.options.data import Collection, DataConfig, TakenScaling
+from rootdata.options.columns import Collection, TakenScaling
+from rootdata.options.data import DataConfig
 from rootdata.options.parsed import described
 from rootdata.scaling.curves import SIGNED_LOG, name_of
 from rootdata.scan.scanned import layout_of, transforms_of
@@ -144,8 +145,8 @@ def fold_rule(config: DataConfig, *, average: bool = False) -> FoldRule | None:
         return None
     if config.folds.by is None or average:
         return FoldRule(count=config.folds.count, by=config.folds.by)
-    taken = {*config.features, *config.derived, *(c.name for c in config.jagged), *selection.feature_branches(config)}
-    taken |= set(selection.branches_of(config.folds.by, config))
+    taken = {*config.features, *config.derived, *(c.name for c in config.jagged), *needs.feature_branches(config)}
+    taken |= set(needs.branches_of(config.folds.by, config))
     feature = next(name for name in (f"fold{'_' * n}" for n in itertools.count()) if name not in taken)
     return FoldRule(count=config.folds.count, by=config.folds.by, rule=EXPRESSION, feature=feature)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rootdata.bundle.deployed import unwrapped
+from rootdata.bundle.graph.deployed import unwrapped
 from rootdata.bundle.manifest import MANIFEST, MODEL, open_bundle
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError, ConfigError, FileError, nearest

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from rootdata import missing
-from rootdata.errors import BranchError, ConfigError, DataError, ExpressionError, ShapeError
+from rootdata.errors import ConfigError, DataError
 from rootdata.events import split
-from rootdata.expressions.arithmetic import OperandError
-from rootdata.expressions.grammar import Expression, parse
-from rootdata.expressions.objects import Flat, is_true, load, order_of
-from rootdata.io.branches import Branch
-from rootdata.jagged import Ints, Jagged, same_offsets
+from rootdata.events.evaluation import (
+    Block,
+    ColumnsOnUse,
+    check_counts,
+    check_known,
+    decision,
+    jagged_lists,
+    known_values,
+    per_event,
+    per_object,
+)
+from rootdata.expressions.grammar import parse
+from rootdata.expressions.objects import Flat, order_of
+from rootdata.jagged import Ints
 from rootdata.location import Location
 from rootdata.missing import Bools, Masked
-from rootdata.options.data import PARTS, Collection, DataConfig, Observer, Parameter, Sample, TargetColumn
-from rootdata.options.values import reject_unknown
+from rootdata.options.columns import Collection, Observer, Parameter, TargetColumn
+from rootdata.options.data import DataConfig
+from rootdata.options.parts import PARTS
+from rootdata.options.samples import Sample
 
 Doubles = npt.NDArray[np.float64]
 
@@ -88,124 +99,6 @@ class Thinning(Protocol):
         """
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
-    """A contiguous entry range of one tree."""
-
-    location: Location
-    start: int
-    stop: int
-    num_entries: int
-
-    def __str__(self) -> str:
-        return f"{self.location.path}, tree {self.location.tree!r}, entries {self.start} to {self.stop}"
-
-
-def needed_branches(config: DataConfig, sample: Sample) -> tuple[str, ...]:
-    """Return the branches that a sample's blocks must read, derived columns resolved, in a stable order."""
-    texts = [config.cut, config.label, config.weight, sample.cut, sample.weight, *config.variations.values()]
-    texts += config.reweight.variables if config.reweight else ()
-    texts += [*(target.value for target in config.targets), *(observer.value for observer in config.observers)]
-    texts += [config.parameter_of(sample, parameter) for parameter in config.parameters]
-    given = {parameter.name for parameter in config.parameters}
-    features = [name for name in feature_branches(config) if name not in given]
-    names = [*features, *(n for t in texts if isinstance(t, str) for n in sorted(parse(t).names))]
-    return _resolved([*names, *sorted(split.branches_of(config.split))], config)
-
-
-def feature_branches(config: DataConfig) -> tuple[str, ...]:
-    """Return the branches that the features of an event are made of, in a stable order."""
-    texts = [c.cut for c in config.jagged if c.cut] + [c.sort.removeprefix("-") for c in config.jagged if c.sort]
-    return _resolved([*config.features, *(n for t in texts for n in sorted(parse(t).names))], config)
-
-
-def cut_branches(config: DataConfig) -> tuple[str, ...]:
-    """Return the branches that cuts on events need, of whatever sample, in a stable order."""
-    return _resolved((n for cut in config.cuts for n in sorted(parse(cut).names)), config)
-
-
-def observer_branches(config: DataConfig) -> tuple[str, ...]:
-    """Return the branches that observers need, in a stable order."""
-    return _resolved((n for o in config.observers for n in sorted(parse(o.value).names)), config)
-
-
-def split_branches(config: DataConfig) -> tuple[str, ...]:
-    """Return the branches that the split needs, in a stable order."""
-    return _resolved(sorted(split.branches_of(config.split)), config)
-
-
-def branches_of(text: str, config: DataConfig) -> tuple[str, ...]:
-    """Return the branches that an expression needs, derived columns resolved, in a stable order."""
-    return _resolved(sorted(parse(text).names), config)
-
-
-def _resolved(names: Iterable[str], config: DataConfig) -> tuple[str, ...]:
-    found: dict[str, None] = {}
-    for name in names:
-        _resolve(name, config, found, seen=())
-    return tuple(found)
-
-
-def _resolve(name: str, config: DataConfig, found: dict[str, None], seen: tuple[str, ...]) -> None:
-    if name in seen:
-        cycle = " -> ".join((*seen[seen.index(name) :], name))
-        raise ConfigError(f"derived columns depend on each other: {cycle}; break the cycle")
-    if name not in config.derived:
-        found[name] = None
-        return
-    for needed in sorted(parse(config.derived[name]).names):
-        if needed == name:
-            found[name] = None  # `MET: MET / 1000` means the branch of that name
-        else:
-            _resolve(needed, config, found, (*seen, name))
-
-
-def check_missing(config: DataConfig) -> None:
-    """Refuse sentinels of branches that nothing reads.
-
-    Raises
-    ------
-    ConfigError
-        With the nearest branches; for a derived column, in which sentinels are numbers like others.
-    """
-    if not isinstance(config.missing, Mapping):
-        return
-    known = dict.fromkeys(name for sample in config.samples for name in needed_branches(config, sample))
-    computed = next((name for name in config.missing if name in config.derived and name not in known), None)
-    if computed is not None:
-        raise ConfigError(
-            f"missing.{computed}: {computed!r} is computed, and numbers stand for no value in branches alone; name the "
-            "branches that it is computed of"
-        )
-    reject_unknown(config.missing, [*known, "default"], where="missing")
-
-
-def flat_features(config: DataConfig, branches: Mapping[str, Branch], *, where: str = "") -> tuple[str, ...]:
-    """Name the flat features, with ``cov[0]``, ``cov[1]``, ... for a fixed-size branch ``cov``.
-
-    Parameters
-    ----------
-    config : names the flat features, and which columns are derived
-    branches : name to what a branch holds; derived columns need not be there
-    where : file and tree, for an error
-
-    Raises
-    ------
-    BranchError
-        For a branch that is jagged or unusable.
-    """
-    names: list[str] = []
-    for name in config.flat:
-        branch = branches.get(name) if name not in config.derived else None
-        if branch is not None and branch.kind == "jagged":
-            raise BranchError(
-                f"flat: {name!r} is jagged, a list an event; put it into a collection under `jagged`, "
-                f"or derive one number from it, such as max({name}) or {name}[0]{where and f' ({where})'}"
-            )
-        names += [f"{name}[{i}]" for i in range(branch.width)] if branch and branch.kind == "fixed" else [name]
-    return tuple(names)
-
-
 def select(
     config: DataConfig,
     sample: Sample,
@@ -233,13 +126,13 @@ def select(
         label, a weight, a target or what the split goes by that is missing in an event that passes the cuts.
     """
     n = block.stop - block.start
-    columns = _ColumnsOnUse(config, raw, block)
+    columns = ColumnsOnUse(config, raw, block)
     parts = _parts(config, columns, block)
     passes = np.ones(n, np.bool_)
     for text in (config.cut, sample.cut):
         if text is not None:
-            passes &= _decision(text, _per_event(text, columns, block, what="cut"), block)
-    _check_known(parts != split.UNKNOWN, passes, block, what=f"split by {config.split.by!r} is missing")
+            passes &= decision(text, per_event(text, columns, block, what="cut"), block)
+    check_known(parts != split.UNKNOWN, passes, block, what=f"split by {config.split.by!r} is missing")
     keep = passes & (parts < split.NO_PART if part is None else parts == part)
     labels = _labels(config, sample, columns, keep, block)
     reweighted = _reweighted(config, columns, keep, block)
@@ -275,7 +168,7 @@ def dealt(events: Events, config: DataConfig, raw: Mapping[str, Any], *, block: 
     config : with the other split, and otherwise the same
     raw, block : as :func:`select` took them
     """
-    parts = _parts(config, _ColumnsOnUse(config, raw, block), block)
+    parts = _parts(config, ColumnsOnUse(config, raw, block), block)
     return dataclasses.replace(events, part=parts[events.entry - block.start], before=_before(parts))
 
 
@@ -306,8 +199,8 @@ def sum_over_entries(text: str, config: DataConfig, raw: Mapping[str, Any], *, b
         For a list an event, and for an entry without a value.
     """
     keep = np.ones(block.stop - block.start, bool)
-    columns = _ColumnsOnUse(config, raw, block)
-    values = _known(text, columns, keep, block, what="sum_of_weights", wrong="is missing or not finite")
+    columns = ColumnsOnUse(config, raw, block)
+    values = known_values(text, columns, keep, block, what="sum_of_weights", wrong="is missing or not finite")
     return float(values.sum(dtype=np.float64))
 
 
@@ -328,7 +221,7 @@ def features(
     flat feature name to (num_events,), and collection name to its objects
     """
     block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
-    columns = _ColumnsOnUse(config, raw, block)
+    columns = ColumnsOnUse(config, raw, block)
     keep = np.ones(num_events, bool)
     return _flat(config, columns, keep, block), {c.name: _objects(c, columns, keep, block) for c in config.jagged}
 
@@ -350,7 +243,7 @@ def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events:
         For a cut that is no answer an event.
     """
     block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
-    return _decision(text, _per_event(text, _ColumnsOnUse(config, raw, block), block, what="cut"), block)
+    return decision(text, per_event(text, ColumnsOnUse(config, raw, block), block, what="cut"), block)
 
 
 def observed(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> dict[str, npt.NDArray[Any]]:
@@ -367,7 +260,7 @@ def observed(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> dic
     DataError, ExpressionError
         For one that is no number an event, or that is missing and can't say so.
     """
-    columns, keep = _ColumnsOnUse(config, raw, block), np.ones(block.stop - block.start, bool)
+    columns, keep = ColumnsOnUse(config, raw, block), np.ones(block.stop - block.start, bool)
     return {o.name: _observer(o, columns, keep, block) for o in config.observers}
 
 
@@ -380,7 +273,7 @@ def parts_of(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> spl
     raw : branch name to column, with all that the split needs
     block : where the columns come from
     """
-    return _parts(config, _ColumnsOnUse(config, raw, block), block)
+    return _parts(config, ColumnsOnUse(config, raw, block), block)
 
 
 def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -397,7 +290,7 @@ def steps(config: DataConfig, raw: Mapping[str, Any], *, where: str) -> dict[tup
     ``("derived", column)``, ``("cut", collection)`` or ``("sort", collection)`` to the parts of the expression; each
     after those that it needs
     """
-    columns = _ColumnsOnUse(config, raw, Block(location=Location(where), start=0, stop=0, num_entries=0))
+    columns = ColumnsOnUse(config, raw, Block(location=Location(where), start=0, stop=0, num_entries=0))
     texts: dict[tuple[str, str], str] = {}
     for c in config.jagged:
         wanted = {"cut": c.cut, "sort": c.sort and c.sort.removeprefix("-")}
@@ -417,123 +310,11 @@ def _add_derived(name: str, config: DataConfig, found: dict[tuple[str, str], str
     found["derived", name] = config.derived[name]
 
 
-class _ColumnsOnUse(Mapping[str, Any]):
-    """Columns of a block by name: branches without their sentinels, and derived columns, computed on first use."""
-
-    def __init__(self, config: DataConfig, raw: Mapping[str, Any], block: Block) -> None:
-        self._config = config
-        self._raw = raw
-        self._block = block
-        self._branches: dict[str, Any] = {}
-        self._derived: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        text = self._config.derived.get(name)
-        if text is None:
-            return self._branch(name)
-        if name not in self._derived:
-            expression = parse(text, where=f"derived column {name!r}")
-            inputs = {n: self._branch(n) if n == name else self[n] for n in expression.names}
-            self._derived[name] = self._evaluated(expression, inputs)
-        return self._derived[name]
-
-    def is_branch(self, text: str) -> bool:
-        """Say whether a text is the name of a branch alone."""
-        return text in self._raw and text not in self._config.derived
-
-    def as_read(self, name: str) -> Any:
-        """Return a branch with its sentinels."""
-        return self._plain(name)
-
-    def _branch(self, name: str) -> Any:
-        if name not in self._branches:
-            self._branches[name] = _masked(self._plain(name), self._config.missing_of(name))
-        return self._branches[name]
-
-    def _plain(self, name: str) -> Any:
-        """Return a branch as arrays; one that can't be turned into them is refused when it is used."""
-        column = self._raw[name]
-        if isinstance(column, np.ndarray | Jagged):
-            return column
-        try:
-            return load(column, self._block.stop - self._block.start)
-        except OperandError:
-            return column
-
-    def steps(self, text: str, key: tuple[str, str]) -> dict[str, Any]:
-        """Compute every part of an expression of these columns; a derived column may use the branch of its name."""
-        expression, own = parse(text), key[1] if key[0] == "derived" else None
-        inputs = {n: self._branch(n) if n == own else self[n] for n in expression.names}
-        return expression.steps(inputs, num_events=self._block.stop - self._block.start)
-
-    def evaluate(self, text: str, *, what: str) -> Any:
-        """Evaluate an expression of these columns."""
-        expression = parse(text, where=what)
-        return self._evaluated(expression, {n: self[n] for n in expression.names})
-
-    def _evaluated(self, expression: Expression, inputs: Mapping[str, Any]) -> Any:
-        block = self._block
-        try:
-            return expression.evaluate(inputs, num_events=block.stop - block.start)
-        except ExpressionError as error:
-            if error.event is None:
-                raise
-            entry = f"event {error.event} is entry {block.start + error.event} of {block.location.path}"
-            raise DataError(f"{error}\n    {entry}") from error
-
-    def __iter__(self) -> Any:
-        return iter({**self._raw, **self._config.derived})
-
-    def __len__(self) -> int:
-        return len({**self._raw, **self._config.derived})
-
-
-def _masked(column: Any, sentinels: tuple[float, ...]) -> Any:
-    """Mask the sentinels of a branch."""
-    if isinstance(column, Jagged):
-        return Jagged.of(column.offsets, missing.mask_sentinels(column.content, sentinels)) if sentinels else column
-    return missing.mask_sentinels(column, sentinels) if isinstance(column, np.ndarray) else column
-
-
-def _per_event(text: str, columns: _ColumnsOnUse, block: Block, *, what: str) -> Flat:
-    values = columns.evaluate(text, what=what)
-    if not isinstance(values, np.ndarray | Masked) or values.ndim != 1:
-        raise DataError(
-            f"{what} {text!r} gives a list an event; reduce it with any(), all(), sum(), max(), ... ({block})"
-        )
-    return values
-
-
-def _decision(text: str, values: Flat, block: Block) -> Bools:
-    """Mark where a cut is true, which is neither false nor unknown."""
-    if values.dtype.kind == "f":
-        raise DataError(f"cut {text!r} gives numbers, not yes or no; write a comparison such as '{text} > 0' ({block})")
-    return is_true(values)
-
-
-def _known(text: str, columns: _ColumnsOnUse, keep: Bools, block: Block, *, what: str, wrong: str) -> npt.NDArray[Any]:
-    """Evaluate an expression for the selected events, each of which must have a value of it."""
-    values = _per_event(text, columns, block, what=what)
-    gone = missing.find_missing(values)
-    if gone is not None:
-        _check_known(~gone, keep, block, what=f"{what} {text!r} {wrong}")
-    return missing.values_of(values)[keep]
-
-
-def _check_known(is_known: Bools, keep: Bools, block: Block, *, what: str) -> None:
-    bad = np.flatnonzero(keep & ~is_known)
-    if len(bad):
-        raise DataError(
-            f"{what} at entry {block.start + int(bad[0])} of {block.location.path} (selected events like it in this "
-            f"block: {len(bad)}); cut such events away, or give them a value: where(isnan(x), 0, x)"
-        )
-
-
-def _labels(config: DataConfig, sample: Sample, columns: _ColumnsOnUse, keep: Bools, block: Block) -> Ints:
+def _labels(config: DataConfig, sample: Sample, columns: ColumnsOnUse, keep: Bools, block: Block) -> Ints:
     if config.label is None:
         return np.full(int(keep.sum()), -1 if sample.label is None else sample.label, np.int64)
     allowed = ", ".join(f"{i} ({c})" for i, c in enumerate(config.classes))
-    values = _known(config.label, columns, keep, block, what="label", wrong=f"is missing (allowed: {allowed})")
+    values = known_values(config.label, columns, keep, block, what="label", wrong=f"is missing (allowed: {allowed})")
     labels: Ints = values.astype(np.int64)
     bad = np.flatnonzero((labels != values) | (labels < 0) | (labels >= len(config.classes)))
     if len(bad):
@@ -545,19 +326,19 @@ def _labels(config: DataConfig, sample: Sample, columns: _ColumnsOnUse, keep: Bo
     return labels
 
 
-def _reweighted(config: DataConfig, columns: _ColumnsOnUse, keep: Bools, block: Block) -> tuple[Doubles, ...]:
+def _reweighted(config: DataConfig, columns: ColumnsOnUse, keep: Bools, block: Block) -> tuple[Doubles, ...]:
     """Evaluate the variables by which events are reweighted."""
     if config.reweight is None:
         return ()
     how = {"what": "reweight.variables", "wrong": "is missing or not finite"}
-    found = (_known(text, columns, keep, block, **how) for text in config.reweight.variables)
+    found = (known_values(text, columns, keep, block, **how) for text in config.reweight.variables)
     return tuple(values.astype(np.float64) for values in found)
 
 
 def _weights(
     weight: str | float | None,
     sample: Sample,
-    columns: _ColumnsOnUse,
+    columns: ColumnsOnUse,
     keep: Bools,
     block: Block,
     *,
@@ -567,7 +348,7 @@ def _weights(
     weights = np.ones(int(keep.sum()), np.float64)
     for factor, name in ((weight, what), (sample.weight, f"samples.{sample.name}.weight")):
         if isinstance(factor, str):
-            weights *= _known(factor, columns, keep, block, what=name, wrong="is missing or not finite")
+            weights *= known_values(factor, columns, keep, block, what=name, wrong="is missing or not finite")
         elif factor is not None:
             weights *= factor
     with np.errstate(over="ignore"):
@@ -580,16 +361,16 @@ def _weights(
     return single
 
 
-def _target(target: TargetColumn, columns: _ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
+def _target(target: TargetColumn, columns: ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
     what = f"target {target.name!r},"
-    return _known(target.value, columns, keep, block, what=what, wrong="is missing or not finite")
+    return known_values(target.value, columns, keep, block, what=what, wrong="is missing or not finite")
 
 
 def _parameter(
     parameter: Parameter,
     config: DataConfig,
     sample: Sample,
-    columns: _ColumnsOnUse,
+    columns: ColumnsOnUse,
     keep: Bools,
     labels: Ints,
     block: Block,
@@ -608,24 +389,24 @@ def _parameter(
     if isinstance(value, str):
         rows = keep.copy()
         rows[np.flatnonzero(keep)[~has_one]] = False
-        found[has_one] = _known(value, columns, rows, block, what=what, wrong="is missing or not finite")
+        found[has_one] = known_values(value, columns, rows, block, what=what, wrong="is missing or not finite")
     else:
         found[has_one] = value
     return found
 
 
-def _observer(observer: Observer, columns: _ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
+def _observer(observer: Observer, columns: ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
     """Return a column as it was read: a sentinel as itself, and of what is computed NaN where it is missing."""
     text, what = observer.value, f"observer {observer.name!r}, {observer.value!r}"
-    column = _per_event(text, columns, block, what="observer")
+    column = per_event(text, columns, block, what="observer")
     values = columns.as_read(text) if columns.is_branch(text) else missing.values_of(column)
     if isinstance(column, Masked) and not columns.is_branch(text):
         if values.dtype.kind == "f":
             values = missing.as_real(column)
         else:
-            _check_known(column.valid, keep, block, what=f"{what} is missing, which whole numbers can't say,")
+            check_known(column.valid, keep, block, what=f"{what} is missing, which whole numbers can't say,")
     if values.dtype == np.uint64:
-        _check_known(values < 2**63, keep, block, what=f"{what} is 2**63 or more")
+        check_known(values < 2**63, keep, block, what=f"{what} is 2**63 or more")
     kept = values[keep]
     return kept.astype(np.int64) if kept.dtype.kind in "iu" else kept
 
@@ -649,14 +430,14 @@ def _flat(
     return flat
 
 
-def _objects(collection: Collection, columns: _ColumnsOnUse, keep: Bools, block: Block) -> Objects:
-    lists = {b: _jagged(columns[b], b, collection, block) for b in collection.branches}
-    _check_counts(lists, collection, block)
+def _objects(collection: Collection, columns: ColumnsOnUse, keep: Bools, block: Block) -> Objects:
+    lists = {b: jagged_lists(columns[b], b, collection, block) for b in collection.branches}
+    check_counts(lists, collection, block)
     picked = {b: jagged.take_events(keep) for b, jagged in lists.items()}
     first = next(iter(picked.values()))
     if collection.cut is not None:
-        passes = _per_object(collection.cut, collection, columns, lists, block, what="cut").take_events(keep)
-        chosen = _decision(collection.cut, passes.values, block)
+        passes = per_object(collection.cut, collection, columns, lists, block, what="cut").take_events(keep)
+        chosen = decision(collection.cut, passes.values, block)
         if not chosen.all():
             picked = {b: jagged.take_objects(chosen) for b, jagged in picked.items()}
             first = next(iter(picked.values()))
@@ -664,56 +445,10 @@ def _objects(collection: Collection, columns: _ColumnsOnUse, keep: Bools, block:
         chosen = None
     contents = {b: jagged.values for b, jagged in picked.items()}
     if collection.sort is not None:
-        key = _per_object(collection.sort.removeprefix("-"), collection, columns, lists, block, what="sort")
+        key = per_object(collection.sort.removeprefix("-"), collection, columns, lists, block, what="sort")
         key = key.take_events(keep)
         key = key if chosen is None or chosen.all() else key.take_objects(chosen)
         order = order_of(key, descending=collection.sort.startswith("-"))
         if order is not None:
             contents = {b: content[order] for b, content in contents.items()}
     return Objects(offsets=first.offsets, columns=contents)
-
-
-def _jagged(values: Any, name: str, collection: Collection, block: Block) -> Jagged:
-    if isinstance(values, np.ndarray | Masked) and values.ndim == 1:
-        raise DataError(f"jagged.{collection.name}: {name!r} has one number an event; list it under `flat` ({block})")
-    try:
-        if isinstance(values, Masked):
-            return Jagged.from_fixed(values)
-        return values if isinstance(values, Jagged) else Jagged.from_awkward(values)
-    except ShapeError as error:
-        raise DataError(
-            f"jagged.{collection.name}: {name!r} is nested deeper than a list an event ({block})"
-        ) from error
-
-
-def _check_counts(lists: Mapping[str, Jagged], collection: Collection, block: Block) -> None:
-    first, *others = lists
-    for other in others:
-        if same_offsets(lists[other].offsets, lists[first].offsets):
-            continue
-        at = int(np.flatnonzero(lists[other].counts != lists[first].counts)[0])
-        raise DataError(
-            f"jagged.{collection.name}: {first!r} has {lists[first].counts[at]} objects but {other!r} has "
-            f"{lists[other].counts[at]} in entry {block.start + at} of {block.location.path}; "
-            "branches of one collection share their counts: put them into two"
-        )
-
-
-def _per_object(
-    text: str,
-    collection: Collection,
-    columns: _ColumnsOnUse,
-    lists: Mapping[str, Jagged],
-    block: Block,
-    *,
-    what: str,
-) -> Jagged:
-    values = columns.evaluate(text, what=f"jagged.{collection.name}.{what}")
-    first = next(iter(lists.values()))
-    jagged = _jagged(values, text, collection, block)
-    if not same_offsets(jagged.offsets, first.offsets):
-        raise DataError(
-            f"jagged.{collection.name}.{what}: {text!r} does not have one value for each "
-            f"object of the collection ({block})"
-        )
-    return jagged

@@ -14,7 +14,7 @@ from rootdata.errors import ConfigError, DataError
 from rootdata.expressions.grammar import parse
 from rootdata.location import Location, name_of, without_query
 from rootdata.missing import Bools, Masked, values_of
-from rootdata.options.data import PARTS, Split
+from rootdata.options.parts import PARTS, Split
 
 Parts = npt.NDArray[np.uint8]
 NO_PART = len(PARTS)

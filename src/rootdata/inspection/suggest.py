@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from rootdata.errors import DataError
 from rootdata.inspection.choice import Choice, Labels, some
 from rootdata.inspection.files import InspectedSource, Inspection
-from rootdata.options.data import TAKEN
+from rootdata.options.columns import TAKEN
 
 WIDTH = 116  # of a line
 

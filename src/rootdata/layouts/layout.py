@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rootdata.layouts.grid import Column, Grid
 from rootdata.missing import Bools
-from rootdata.options.data import MOST
+from rootdata.options.columns import MOST
 from rootdata.registry import LAYOUTS
 
 if TYPE_CHECKING:

@@ -28,9 +28,10 @@ from rootdata.loading.progress import Progress
 from rootdata.loading.stream import shares_of
 from rootdata.loading.trainable import check_padding, check_weights
 from rootdata.options import values
-from rootdata.options.data import PARTS, DataConfig
+from rootdata.options.data import DataConfig
 from rootdata.options.order import OrderConfig
 from rootdata.options.parsed import Options, explained, parameters
+from rootdata.options.parts import PARTS
 from rootdata.scan.executors import Executor
 from rootdata.scan.lookup import scan_for
 from rootdata.scan.scanned import Scanned

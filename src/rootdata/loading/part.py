@@ -12,8 +12,8 @@ from rootdata.io.store import Store
 from rootdata.loading.position import identity_of
 from rootdata.loading.readers import Stop
 from rootdata.loading.stream import Arrays, Recipe, plan_of, share_of, slabs
-from rootdata.options.data import PARTS
 from rootdata.options.parsed import Options
+from rootdata.options.parts import PARTS
 from rootdata.scan.scanned import Scanned
 
 

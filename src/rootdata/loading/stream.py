@@ -19,7 +19,9 @@ import numpy.typing as npt
 from rootdata import cache_folder
 from rootdata.arena import shared
 from rootdata.errors import BranchError, ConfigError, FileError, ShapeError
-from rootdata.events.selection import Block, Events, Thinning, needed_branches, select
+from rootdata.events.evaluation import Block
+from rootdata.events.needs import needed_branches
+from rootdata.events.selection import Events, Thinning, select
 from rootdata.events.split import place_of
 from rootdata.events.weighting import Weighting
 from rootdata.io.reader import BlockReader, ChangedError
@@ -33,9 +35,10 @@ from rootdata.loading.memory_bound import bytes_per_event, fitting, memory_of
 from rootdata.loading.parameters import with_parameters
 from rootdata.loading.readers import Stop, reading
 from rootdata.location import Location, State, is_remote, name_of
-from rootdata.options.data import PARTS, DataConfig
+from rootdata.options.data import DataConfig
 from rootdata.options.order import OrderConfig
 from rootdata.options.parsed import described
+from rootdata.options.parts import PARTS
 from rootdata.options.read import ReadConfig
 from rootdata.order.block_order import Order
 from rootdata.order.mixing import quotas

@@ -5,216 +5,44 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from rootdata.errors import ConfigError
 from rootdata.expressions.grammar import parse as parse_expression
 from rootdata.expressions.vocabulary import ENTRY
 from rootdata.missing import Sentinels, sentinels_of
 from rootdata.options import typed, values, weighting
-from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, parse_image, reduction_of
+from rootdata.options.columns import (
+    STANDARD,
+    Collection,
+    Observer,
+    Parameter,
+    Scaling,
+    TakenScaling,
+    TargetColumn,
+    parse_clip,
+    parse_collections,
+    parse_derived,
+    parse_observers,
+    parse_pad,
+    parse_parameters,
+    parse_scale,
+    parse_targets,
+)
+from rootdata.options.image import ImageConfig, check_onto, completed, expressions_of, reduction_of
+from rootdata.options.parts import SPLIT_KINDS, Folds, Split, parse_folds, parse_split
+from rootdata.options.samples import Sample, is_normalised, parse_samples
 from rootdata.options.typed import option
 from rootdata.options.weighting import Reweight, WeightSource
-from rootdata.registry import FORMS, LAYOUTS, SCALINGS
+from rootdata.registry import FORMS, LAYOUTS
 
 T = TypeVar("T")
-
-PARTS = ("train", "val", "test")
-TAKEN = ("x", "flat", "label", "weight", "index", "events", "scores", "targets")  # in batches, and in exported graphs
 ON_BAD_FILE = ("error", "skip")
-FEWEST_FOLDS = 3
-SPLIT_KINDS = ("hash", "entries", "files")  # what a split goes by where it is no expression
-
-MOST = 1 << 40  # objects of an event; none has so many
 TARGETS = "targets"  # key of a batch
 OBSERVED = "observers/"  # what the keys of a batch with observers begin with
 VARIED = "variations/"  # the same of weights under variations
 NOMINAL = "nominal"
-TARGET_SCALES = ("standard", "minmax", "robust", "log", "none")
-
-PartName = Literal["train", "val", "test"]
-
-
-def _expression(value: Any, where: str) -> str | None:
-    return None if value is None else _required_expression(value, where)
-
-
-def _required_expression(value: Any, where: str) -> str:
-    parse_expression(values.typed(value, str, where), where=where)
-    return str(value)
-
-
-# Samples
-
-
-def _numbers(value: Any, where: str) -> tuple[float, ...]:
-    return tuple(values.number(m, where) for m in values.listed(value, where))
-
-
-def _files(value: Any, where: str) -> tuple[str | tuple[str, ...], ...]:
-    files = tuple(_file(one, where) for one in values.listed(value, where))
-    if not files:
-        raise ConfigError(f"{where} is empty: give a path, a glob or a list of those")
-    return files
-
-
-def _file(value: Any, where: str) -> str | tuple[str, ...]:
-    """Check a path, or a list of paths at which copies of one file lie."""
-    if isinstance(value, (list, tuple)):
-        if not value:
-            raise ConfigError(f"{where}: got an empty list of replicas; name at least one place of the file")
-        return tuple(values.path(v, where) for v in value)
-    return values.path(value, where)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class FriendFiles:
-    """Files with trees that are read beside those of a sample.
-
-    Parameters
-    ----------
-    files : paths, URLs, globs, folders, ``path:tree``
-    alias : what their branches are called by, ``alias.branch``; empty for the name of their tree
-    """
-
-    files: tuple[str, ...]
-    alias: str = ""
-
-
-def _friends(value: Any, where: str) -> tuple[FriendFiles, ...]:
-    if isinstance(value, (list, tuple)) and any(isinstance(one, FriendFiles) for one in value):
-        return tuple(value)  # taken apart from a sample that was checked
-    if isinstance(value, Mapping):
-        return tuple(FriendFiles(files=_paths(v, f"{where}.{k}"), alias=str(k)) for k, v in value.items())
-    return (FriendFiles(files=_paths(value, where)),) if value else ()
-
-
-def _paths(value: Any, where: str) -> tuple[str, ...]:
-    return tuple(values.path(one, where) for one in values.listed(value, where))
-
-
-def _own_parameters(value: Any, where: str) -> tuple[tuple[str, str | float], ...]:
-    table = values.mapping(dict(value) if isinstance(value, tuple) else value or {}, where, "{'mass': 500}")
-    found = {str(name): weighting.weight(one, f"{where}.{name}") for name, one in table.items()}
-    return tuple((name, one) for name, one in found.items() if one is not None)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """A physics process and its files.
-
-    Parameters
-    ----------
-    files : paths, URLs, globs, folders, ``path:tree`` or lists of those; a tuple in it holds replicas of one file
-    tree : name of the tree, where a file holds several
-    label : class number of every event of the sample
-    cut : expression; events where it is false are left out
-    weight : number or expression that multiplies the weight of every event
-    cross_section : in pb; or ``data`` for recorded events, which have none
-    luminosity : in fb^-1; by default that of all samples
-    sum_of_weights : where the sum of its generator weights stands; by default as for all samples
-    parameters : name of a parameter to its value in the sample, a number or an expression
-    friends : files with trees that are read beside those of ``files``, entry by entry; or name to files of such
-    """
-
-    name: str
-    files: tuple[str | tuple[str, ...], ...] = option(_files, decides=())  # what was found is compared
-    tree: str | None = option(values.text, None, is_optional=True)
-    label: int | None = option(values.natural, None, is_optional=True)
-    cut: str | None = option(_expression, None)
-    weight: str | float | None = option(weighting.weight, None)
-    cross_section: float | Literal["data"] | None = option(weighting.cross_section, None, is_silent=True)
-    luminosity: float | None = option(weighting.positive, None, is_silent=True)
-    sum_of_weights: WeightSource | None = option(weighting.weight_source, None, is_silent=True)
-    parameters: tuple[tuple[str, str | float], ...] = option(
-        _own_parameters, (), takes=Mapping[str, Any] | None, is_silent=True
-    )
-    friends: tuple[FriendFiles, ...] = option(_friends, (), decides=())  # as of files
-
-
-def is_normalised(sample: Sample) -> bool:
-    """Say whether a sample is weighted to a luminosity."""
-    return isinstance(sample.cross_section, float)
-
-
-def _samples(value: Any, where: str) -> tuple[Sample, ...]:
-    table = values.mapping(value, where, "{'ttH': {'files': 'ttH*.root', 'label': 1}, ...}")
-    if not table:
-        raise ConfigError("no samples: got an empty mapping; name at least one, {'ttH': {'files': 'ttH*.root'}}")
-    return tuple(_named(Sample, name, one, where, short="files") for name, one in table.items())
-
-
-def _named(kind: Any, name: Any, value: Any, where: str, *, short: str) -> Any:
-    """Make a named object of its options, of a ready-made one, or of the one option that may stand alone."""
-    place = f"{where}.{name}"
-    if isinstance(value, kind):  # taken apart, so that it is checked like a plain one
-        value = {option: getattr(value, option) for option in typed.names_of(kind)}
-    plain = value if isinstance(value, Mapping) else {short: value}
-    return typed.parse(kind, plain, where=place, prefix=f"{place}.", name=str(name))
-
-
-# Features
-
-
-def _length(value: Any, where: str) -> int | Literal["auto"]:
-    return "auto" if value == "auto" else values.positive(value, where, or_else=" or 'auto'")
-
-
-def _branches(value: Any, where: str) -> tuple[str, ...]:
-    branches = values.names(value, where)
-    if not branches:
-        raise ConfigError(f"{where} is empty: name the jagged branches of the collection")
-    return branches
-
-
-def _sort(value: Any, where: str) -> str | None:
-    if value is None:
-        return None
-    parse_expression(values.typed(value, str, where).removeprefix("-"), where=where)
-    return str(value)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Collection:
-    """Jagged branches that share their counts.
-
-    Parameters
-    ----------
-    branches : names of branches or derived columns, the features of an object
-    length : objects kept per event, or ``"auto"``: the smallest length that keeps 99.9 % of all objects; of the form
-        ``jagged`` all of them
-    sort : column that orders the objects, descending with a leading ``-``
-    cut : expression with one value an object; objects where it is false are left out
-    form : ``tokens``, ``wrapped``, ``image``, ``jagged``, or the dotted name of a class of one's own; by default that
-        of ``layout``
-    image : how it is drawn where its form is ``image``, see :class:`rootdata.options.image.ImageConfig`
-    """
-
-    name: str
-    branches: tuple[str, ...] = option(_branches)
-    length: int | Literal["auto"] = option(_length, "auto", decides=("inputs",))
-    sort: str | None = option(_sort, None)
-    cut: str | None = option(_expression, None)
-    form: str | None = option(FORMS.check, None, is_optional=True, decides=("inputs",))
-    image: ImageConfig | None = option(parse_image, None, decides=("inputs",))
-
-
-def _collections(value: Any, where: str) -> tuple[Collection, ...]:
-    table = values.mapping(value or {}, where, "{'jets': {'branches': ['Jet_pt', ...], 'length': 10}}")
-    for name in map(str, table):
-        if name in TAKEN or name.endswith(("mask", "offsets")) or not name.isidentifier():
-            raise ConfigError(
-                f"{where}.{name}: a collection's name becomes a key of the batch; {name!r} is taken or no plain word"
-            )
-    return tuple(_named(Collection, name, one, where, short="branches") for name, one in table.items())
-
-
-def _derived(value: Any, where: str) -> dict[str, str]:
-    table = values.mapping(value or {}, where, "{'ht': 'sum(Jet_pt)'}")
-    for name, text in table.items():
-        parse_expression(values.typed(text, str, f"{where}.{name}"), where=f"{where}.{name}")
-    return {str(name): text for name, text in table.items()}
 
 
 def _classes(value: Any, where: str) -> tuple[str, ...]:
@@ -222,354 +50,6 @@ def _classes(value: Any, where: str) -> tuple[str, ...]:
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ConfigError(f"{where}: got {list(classes)}; needs at least two different names, class 0 first")
     return classes
-
-
-# Scaling
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Scaling:
-    """How the values of one column become network inputs: ``(curve(x) - shift) * factor``.
-
-    Parameters
-    ----------
-    kind : ``standard``, ``minmax``, ``robust``, ``log``, ``uniform``, ``normal``, ``none``, one of somebody's own
-        (learnt from training events), or ``given``
-    shift, factor : used as they are where ``kind`` is ``given``
-    """
-
-    kind: str
-    shift: float = 0.0
-    factor: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TakenScaling(Scaling):
-    """A scaling that was learnt before, in numbers; ``kind`` is ``given``.
-
-    Parameters
-    ----------
-    log : whether it bends values by ``sign(x) log(1 + |x|)``
-    knots, heights : of the straight lines that it bends them by; empty without
-    clip : size at which scaled values are cut off
-    place : where it was taken from
-    is_known : False stands for a feature that was not there
-    """
-
-    place: str
-    log: bool = False
-    knots: tuple[float, ...] = ()
-    heights: tuple[float, ...] = ()
-    clip: float | None = None
-    is_known: bool = True
-
-
-STANDARD = Scaling(kind="standard")
-FROM, FOUND = "from", "taken"  # keys of ``scale``: a bundle, and the numbers that were found there
-
-
-def _scale(value: Any, where: str) -> dict[str, Scaling]:
-    if not isinstance(value, Mapping):
-        return {"default": _scaling(value, where)}
-    if FROM in value:
-        return _scale_from(value, where)
-    return {"default": STANDARD, **{str(k): _scaling(v, f"{where}.{k}") for k, v in value.items()}}
-
-
-def _scale_from(value: Mapping[str, Any], where: str) -> dict[str, Scaling]:
-    """Take the numbers of a bundle, and beside them what is said of single features."""
-    place = str(value[FROM])
-    if FOUND not in value:
-        raise ConfigError(f"{where}.{FROM}={place} stands alone; rootdata.scan.taken.with_taken_scale looks it up")
-    taken = {str(k): _taken_scaling(v, f"{where}.{FOUND}.{k}", place) for k, v in value[FOUND].items()}
-    own = {str(k): _scaling(v, f"{where}.{k}") for k, v in value.items() if k not in {FROM, FOUND}}
-    return {"default": TakenScaling(kind="given", place=place, is_known=False), **taken, **own}
-
-
-def _taken_scaling(value: Any, where: str, place: str) -> TakenScaling:
-    plain = values.mapping(value, where, "{'shift': 0.0, 'factor': 1.0}")
-    values.reject_unknown(plain, ["shift", "factor", "log", "knots", "heights", "clip"], where=where)
-    knots, heights = (
-        tuple(values.number(v, f"{where}.{k}") for v in values.listed(plain.get(k), f"{where}.{k}"))
-        for k in ("knots", "heights")
-    )
-    return TakenScaling(
-        kind="given", place=place, log=values.flag(plain.get("log", False), f"{where}.log"), knots=knots,
-        heights=heights, clip=None if plain.get("clip") is None else _size(plain["clip"], f"{where}.clip"),
-        shift=values.number(plain.get("shift", 0.0), f"{where}.shift"),
-        factor=values.number(plain.get("factor", 1.0), f"{where}.factor"),
-    )  # fmt: skip
-
-
-def _by_feature(check: Callable[[Any, str], float], value: Any, where: str) -> float | Mapping[str, float]:
-    """Check a number for all features, or one for each and a ``default``."""
-    if isinstance(value, Mapping):
-        return {str(k): check(v, f"{where}.{k}") for k, v in value.items()}
-    return check(value, where)
-
-
-def _pad(value: Any, where: str) -> float | Mapping[str, float]:
-    return _by_feature(_pad_value, value, where)
-
-
-def _pad_value(value: Any, where: str) -> float:
-    """Return a finite number, or NaN: the one object of it, so that equal options are equal."""
-    if value == "nan" or (isinstance(value, float) and math.isnan(value)):
-        return math.nan
-    return values.number(value, where)
-
-
-def _clip(value: Any, where: str) -> float | Mapping[str, float] | None:
-    return None if value is None else _by_feature(_size, value, where)
-
-
-def _size(value: Any, where: str) -> float:
-    size = values.number(value, where)
-    if not size > 0:
-        raise ConfigError(f"{where}: got {size:g}; expected the largest size of a scaled value, above 0")
-    return size
-
-
-def _scaling(value: Any, where: str) -> Scaling:
-    if isinstance(value, Scaling):
-        value = {"shift": value.shift, "factor": value.factor} if value.kind == "given" else value.kind
-    if isinstance(value, Mapping):
-        values.reject_unknown(value, ["shift", "factor"], where=where)
-        shift, factor = (values.number(value.get(k, d), f"{where}.{k}") for k, d in (("shift", 0.0), ("factor", 1.0)))
-        if not factor:
-            raise ConfigError(f"{where}.factor is 0, which would make every value the same; give another number")
-        return Scaling(kind="given", shift=shift, factor=factor)
-    return Scaling(kind=SCALINGS.check(value if value is not None else "none", where))
-
-
-def _target_scale(value: Any, where: str) -> Scaling:
-    """Take a scaling that can be undone in a graph."""
-    scaling = _scaling(value, where)
-    if scaling.kind != "given":
-        values.choice(scaling.kind, TARGET_SCALES, where, or_else=", {'shift': ..., 'factor': ...}")
-    return scaling
-
-
-# Targets and observers
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TargetColumn:
-    """A number that a network learns to predict.
-
-    Parameters
-    ----------
-    value : expression with one number an event
-    scale : how it becomes what the network is trained on: a name of :data:`TARGET_SCALES`, or given in numbers
-    unit : of the value, for bundles
-    """
-
-    name: str
-    value: str = option(_required_expression)
-    scale: Scaling = option(_target_scale, makes=lambda: STANDARD, shown="standard", takes=str | Mapping[str, float])
-    unit: str | None = option(values.text, None, is_optional=True, decides=())
-
-
-def _targets(value: Any, where: str) -> tuple[TargetColumn, ...]:
-    table = values.mapping(value or {}, where, "{'mass': 'GenHiggs_mass'}")
-    for name in map(str, table):
-        if not name.isidentifier():
-            raise ConfigError(f"{where}.{name}: a target's name becomes that of a column; {name!r} is no plain word")
-    return tuple(_named(TargetColumn, name, one, where, short="value") for name, one in table.items())
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Observer:
-    """A column that goes with the events and is no input.
-
-    Parameters
-    ----------
-    value : branch, derived column or expression with one number an event
-    """
-
-    name: str
-    value: str
-
-
-def _observers(value: Any, where: str) -> tuple[Observer, ...]:
-    table = value if isinstance(value, Mapping) else {text: text for text in values.names(value, where)}
-    return tuple(
-        Observer(name=str(name), value=_required_expression(text, f"{where}.{name}")) for name, text in table.items()
-    )
-
-
-# Parameters
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Parameter:
-    """A hypothesis that is an input: known of some events, drawn for all others.
-
-    Parameters
-    ----------
-    value : expression with one number an event, of the events that have one; samples may give their own
-    classes : names of the classes that have a value; by default all but class 0
-    values : numbers to draw from, each as likely; by default the values of training events, as often as they come
-    """
-
-    name: str
-    value: str | None = option(_expression, None)
-    classes: tuple[str, ...] = option(values.names, ())
-    values: tuple[float, ...] = option(_numbers, ())
-
-    def labels(self, classes: Sequence[str]) -> tuple[int, ...]:
-        """Return the numbers of the classes that have a value.
-
-        Parameters
-        ----------
-        classes : names by number
-        """
-        return tuple(i for i, name in enumerate(classes) if (name in self.classes if self.classes else i > 0))
-
-
-def _parameters(value: Any, where: str) -> tuple[Parameter, ...]:
-    table = values.mapping(value or {}, where, "{'mass': 'GenX_mass'}")
-    return tuple(_named(Parameter, name, one, where, short="value") for name, one in table.items())
-
-
-# Split
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Split:
-    """How events are dealt to train, val and test.
-
-    Parameters
-    ----------
-    by : ``"hash"`` (of file and entry), ``"entries"`` (ranges of every file), ``"files"``, or an integer expression
-    train, val, test : a share in [0, 1], or for an expression the values that belong to the part (``None``: all
-        others), or for files the patterns of their paths
-    folds : how many there are of the hash, where it deals to folds: the parts have their numbers then
-    """
-
-    by: str
-    train: Any
-    val: Any
-    test: Any
-    folds: int | None = option(values.positive, None, is_silent=True)
-
-
-def _split(value: Any, where: str) -> Split:
-    if isinstance(value, Split):
-        value = dataclasses.asdict(value)
-    table = dict(values.mapping(value, where, "{'train': 0.64, 'val': 0.16, 'test': 0.2}"))
-    values.reject_unknown(table, ["by", "folds", *PARTS], where=where)
-    parts = {p: table.get(p) for p in PARTS}
-    by = table.get("by")
-    if table.get("folds") is not None:  # as a fold of the hash is described
-        return dataclasses.replace(
-            _dealt("hash", _split_values(parts, where)), folds=_fold_count(table["folds"], f"{where}.folds")
-        )
-    if by is None:
-        by = "files" if any(isinstance(v, (str, list, tuple)) for v in parts.values()) else "hash"
-    if by == "files":
-        return _dealt("files", {p: values.names(v, f"{where}.{p}") for p, v in parts.items()})
-    if values.typed(by, str, f"{where}.by") in {"hash", "entries"}:
-        return _dealt(by, _shares(parts, where))
-    parse_expression(by, where=f"{where}.by")
-    return _dealt(by, _split_values(parts, where))
-
-
-def _dealt(by: str, parts: Mapping[str, Any]) -> Split:
-    return Split(by=by, train=parts["train"], val=parts["val"], test=parts["test"])
-
-
-def _shares(parts: Mapping[str, Any], where: str) -> dict[str, float]:
-    shares = {p: values.number(v if v is not None else 0.0, f"{where}.{p}") for p, v in parts.items()}
-    total = math.fsum(shares.values())
-    if min(shares.values()) < 0 or abs(total - 1.0) > 1e-6:
-        shown = ", ".join(f"{p}={s:g}" for p, s in shares.items())
-        raise ConfigError(f"{where}: got {shown}, which add up to {total:g}; shares are positive and add up to 1")
-    return shares
-
-
-def _split_values(parts: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...] | None]:
-    given = {p: None if v is None else values.integers(v, f"{where}.{p}") for p, v in parts.items()}
-    rest = [p for p, v in given.items() if v is None]
-    if given["train"] is not None or len(rest) > 1:
-        given = {p: v if v is not None or p == "train" else () for p, v in given.items()}
-    listed = [i for v in given.values() if v for i in v]
-    twice = sorted({i for i in listed if listed.count(i) > 1})
-    if twice:
-        raise ConfigError(f"{where}: the value {twice[0]} is in two parts; each value belongs to one part")
-    return given
-
-
-# Folds
-
-
-def _fold_count(value: Any, where: str) -> int:
-    if values.integer(value, where) < FEWEST_FOLDS:
-        raise ConfigError(
-            f"{where}: got {value}; expected {FEWEST_FOLDS} or more: one tests the network, the next one validates "
-            "it, and it is trained on the others"
-        )
-    return int(value)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Folds:
-    """How events are dealt to folds, each of which is tested by a network that is trained without it.
-
-    Parameters
-    ----------
-    count : of the folds, 3 or more
-    by : expression with one whole number an event, of which the remainder by ``count`` is the fold; by default a hash
-        of file and entry
-    """
-
-    count: int = option(_fold_count)
-    by: str | None = option(_expression, None)
-
-    @property
-    def expression(self) -> str | None:
-        """The number of the fold, 0 to ``count - 1``, as an expression; ``None`` where the hash decides."""
-        return None if self.by is None else f"({self.by}) % {self.count}"
-
-    def split(self, fold: int) -> Split:
-        """Say which events belong to train, val and test where a fold is tested."""
-        is_hashed = self.expression is None
-        return Split(
-            by=self.expression or "hash",
-            train=None,
-            val=((fold + 1) % self.count,),
-            test=(fold,),
-            folds=self.count if is_hashed else None,
-        )
-
-    def lack(self, fold: int, part: str, what: str) -> str:
-        """Say that a part has no events of some kind where a fold is tested, and what would help.
-
-        Parameters
-        ----------
-        fold : that is tested
-        part : ``train``, ``val`` or ``test``
-        what : that it lacks, such as ``events``
-        """
-        own = {"test": f"fold {fold}", "val": f"fold {(fold + 1) % self.count}"}
-        by = "the hash of file and entry" if self.by is None else repr(self.by)
-        return (
-            f"folds: {own.get(part, f'the training part of fold {fold}')} has no {what}; take fewer than {self.count}, "
-            f"or another expression than {by}"
-        )
-
-
-def parse_folds(value: Any, where: str) -> Folds | None:
-    """Check how events are dealt to folds; ``None`` stands for no folds."""
-    if value is None or isinstance(value, Folds):
-        return value
-    plain = value if isinstance(value, Mapping) else {"count": value}
-    if "count" not in plain:
-        raise ConfigError(f"{where}: got {dict(plain)!r}; expected how many, such as 5 or {{count: 5, by: event % 5}}")
-    return typed.parse(Folds, plain, where=where, prefix=f"{where}.")
-
-
-# All of it
 
 
 def _missing(value: Any, where: str) -> Sentinels:
@@ -651,12 +131,12 @@ class DataConfig:
     fold : number of the one that is tested, from 0; the next one validates, all others train
     """
 
-    samples: tuple[Sample, ...] = option(_samples, takes=Mapping[str, Any], decides=("specs",))
+    samples: tuple[Sample, ...] = option(parse_samples, takes=Mapping[str, Any], decides=("specs",))
     flat: tuple[str, ...] = option(values.names, (), takes=Sequence[str])
-    jagged: tuple[Collection, ...] = option(_collections, (), takes=Mapping[str, Any] | None)
-    derived: Mapping[str, str] = option(_derived, makes=dict, takes=Mapping[str, str] | None)
-    cut: str | None = option(_expression, None, decides=("specs",))
-    label: str | None = option(_expression, None, decides=("specs",))
+    jagged: tuple[Collection, ...] = option(parse_collections, (), takes=Mapping[str, Any] | None)
+    derived: Mapping[str, str] = option(parse_derived, makes=dict, takes=Mapping[str, str] | None)
+    cut: str | None = option(values.optional_expression, None, decides=("specs",))
+    label: str | None = option(values.optional_expression, None, decides=("specs",))
     weight: str | float | None = option(weighting.weight, None, decides=("specs",))
     weights: Mapping[str, str | float] | None = option(
         weighting.variations, None, takes=Mapping[str, str | float] | None, decides=("specs",), is_optional=True,
@@ -672,18 +152,18 @@ class DataConfig:
     )
     classes: tuple[str, ...] = option(_classes, ("background", "signal"), takes=Sequence[str] | None, is_optional=True)
     targets: tuple[TargetColumn, ...] = option(
-        _targets, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
+        parse_targets, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
     )
     observers: tuple[Observer, ...] = option(
-        _observers, (), takes=Sequence[str] | Mapping[str, str] | None, decides=("specs",), is_silent=True
+        parse_observers, (), takes=Sequence[str] | Mapping[str, str] | None, decides=("specs",), is_silent=True
     )
     observe_training: bool = option(values.flag, False, decides=())
     parameters: tuple[Parameter, ...] = option(
-        _parameters, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
+        parse_parameters, (), takes=Mapping[str, Any] | None, decides=("specs",), is_silent=True
     )
     layout: str = option(LAYOUTS.check, "vector", decides=("inputs",))
     scale: Mapping[str, Scaling] = option(
-        _scale,
+        parse_scale,
         makes=lambda: {"default": STANDARD},
         shown="standard",
         takes=str | Mapping[str, Any],
@@ -691,12 +171,12 @@ class DataConfig:
     )
     missing: Sentinels = option(_missing, (), takes=Sequence[float] | Mapping[str, Any] | None, is_optional=True)
     quantiles: bool = option(values.flag, False, decides=())  # specs with more are as good
-    clip: float | Mapping[str, float] | None = option(_clip, None, decides=("inputs",), is_silent=True)
-    pad: float | Mapping[str, float] = option(_pad, 0.0, decides=("inputs",))
+    clip: float | Mapping[str, float] | None = option(parse_clip, None, decides=("inputs",), is_silent=True)
+    pad: float | Mapping[str, float] = option(parse_pad, 0.0, decides=("inputs",))
     fraction: float = option(_fraction, 1.0, decides=("specs",))
     on_bad_file: str = option(_on_bad_file, "error", decides=("files",))
     split: Split = option(
-        _split,
+        parse_split,
         makes=lambda: Split(by="hash", train=0.64, val=0.16, test=0.2),
         takes=Mapping[str, Any] | None,
         is_optional=True,

@@ -124,3 +124,20 @@ def _shown_default(field: dataclasses.Field[Any]) -> Any:
     if takes_none or field.default is dataclasses.MISSING:
         return field.metadata[_SHOWN]
     return field.default
+
+
+def named(kind: Any, name: Any, value: Any, where: str, *, short: str) -> Any:
+    """Make a named object of its options, of a ready-made one, or of the one option that may stand alone.
+
+    Parameters
+    ----------
+    kind : dataclass with a field ``name``
+    name : of the object
+    value : options, an object, or the value of the option ``short``
+    where : option that holds the objects by name, for errors
+    """
+    place = f"{where}.{name}"
+    if isinstance(value, kind):  # taken apart, so that it is checked like a plain one
+        value = {option: getattr(value, option) for option in names_of(kind)}
+    plain = value if isinstance(value, Mapping) else {short: value}
+    return parse(kind, plain, where=place, prefix=f"{place}.", name=str(name))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from rootdata.errors import ConfigError, nearest
+from rootdata.expressions.grammar import parse
 
 T = TypeVar("T")
 
@@ -55,6 +56,17 @@ def typed(value: Any, kind: type[T], where: str) -> T:
 def text(value: Any, where: str) -> str:
     """Return text."""
     return typed(value, str, where)
+
+
+def expression(value: Any, where: str) -> str:
+    """Return a text that is an expression."""
+    parse(typed(value, str, where), where=where)
+    return str(value)
+
+
+def optional_expression(value: Any, where: str) -> str | None:
+    """Return a text that is an expression, or None."""
+    return None if value is None else expression(value, where)
 
 
 def flag(value: Any, where: str) -> bool:
@@ -125,6 +137,11 @@ def seconds(value: Any, where: str) -> float:
     if found <= 0:
         raise ConfigError(f"{where}: got {found:g}; expected a number of seconds above 0")
     return found
+
+
+def numbers(value: Any, where: str) -> tuple[float, ...]:
+    """Return the numbers of a list, or of one alone."""
+    return tuple(number(one, where) for one in listed(value, where))
 
 
 def integer(value: Any, where: str) -> int:

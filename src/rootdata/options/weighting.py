@@ -27,8 +27,7 @@ def weight(value: Any, where: str) -> str | float | None:
     """Check a weight: a number or an expression."""
     if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
         return None if value is None else values.number(value, where)
-    parse_expression(values.typed(value, str, where), where=where)
-    return str(value)
+    return values.expression(value, where)
 
 
 def positive(value: Any, where: str) -> float | None:

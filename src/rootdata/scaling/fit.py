@@ -10,7 +10,7 @@ import numpy as np
 
 from rootdata.errors import ConfigError, DataError
 from rootdata.events.statistics import ColumnStats
-from rootdata.options.data import Scaling, TakenScaling
+from rootdata.options.columns import Scaling, TakenScaling
 from rootdata.registry import SCALINGS
 from rootdata.scaling.curves import SIGNED_LOG, Segments
 from rootdata.scaling.kinds import ScalingKind

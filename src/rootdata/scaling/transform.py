@@ -21,7 +21,7 @@ class Transform:
     float32 columns are computed in float32, all others in float64 and rounded at the end: an event number of 19 digits
     keeps its differences. An exported graph does the same, so that training and serving agree: its twins are
     :func:`rootdata.layouts.kernels.lay_out`, for float32 without a curve, and
-    :class:`rootdata.bundle.deployed.Scaler`.
+    :class:`rootdata.bundle.graph.deployed.Scaler`.
     """
 
     shift: float = 0.0

@@ -22,8 +22,10 @@ from rootdata.io.reader import BlockReader, Described
 from rootdata.io.tree_pool import OPEN_TREES
 from rootdata.io.trees import use_fast_inflate
 from rootdata.location import Location, State
-from rootdata.options.data import PARTS, DataConfig, Sample
+from rootdata.options.data import DataConfig
+from rootdata.options.parts import PARTS
 from rootdata.options.read import ReadConfig
+from rootdata.options.samples import Sample
 from rootdata.scan.executors import Executor, submitting
 from rootdata.scan.progress_bar import ProgressReport
 from rootdata.scan.sources import check_owners

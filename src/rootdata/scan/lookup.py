@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from rootdata import cache_folder
 from rootdata.causes import reason_of
 from rootdata.errors import SpecsError
-from rootdata.events import selection
+from rootdata.events import needs
 from rootdata.io.files import states_of
 from rootdata.io.formats.basket_index import BasketIndex
 from rootdata.io.friends.match import path_of
 from rootdata.location import Friend, Location, State, is_remote, name_of
-from rootdata.options.data import DataConfig, Split
+from rootdata.options.data import DataConfig
 from rootdata.options.parsed import Options
+from rootdata.options.parts import Split
 from rootdata.options.read import ReadConfig
 from rootdata.scan.executors import Executor
 from rootdata.scan.first_pass import scan_folds
@@ -54,7 +55,7 @@ def scan_for(
     RootDataError
         As :func:`specs_for`, and for an option of a branch, or an element of one, that there is not.
     """
-    selection.check_missing(options.data)
+    needs.check_missing(options.data)
     specs = specs_for(options.data, given=given, progress=progress, read=options.read, store=store, scheduler=scheduler)
     check_elements(options.data, specs)
     return Scanned(config=options.data, specs=specs)

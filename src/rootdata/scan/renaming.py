@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rootdata.events.split import place_of
-from rootdata.options.data import Split
+from rootdata.options.parts import Split
 from rootdata.scan.specs import FileSpecs
 
 Content = tuple[str, int, int, str]

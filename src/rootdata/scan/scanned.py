@@ -15,7 +15,8 @@ from rootdata.events.statistics import ColumnStats
 from rootdata.io.formats.basket_index import BasketIndex
 from rootdata.layouts.grid import grids
 from rootdata.layouts.layout import Layout, Padded, kept_fraction
-from rootdata.options.data import DataConfig, Parameter, TargetColumn
+from rootdata.options.columns import Parameter, TargetColumn
+from rootdata.options.data import DataConfig
 from rootdata.scaling.fit import fit
 from rootdata.scaling.transform import Transform
 from rootdata.scan.specs import Specs

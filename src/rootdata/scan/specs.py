@@ -18,8 +18,10 @@ from rootdata.events.statistics import ColumnStats
 from rootdata.events.weighting import Weighting
 from rootdata.io.block_size import BLOCK_BYTES, BLOCK_ENTRIES
 from rootdata.location import Friend, KnownFile, Location, State, without_query
-from rootdata.options.data import PARTS, DataConfig, Scaling
+from rootdata.options.columns import Scaling
+from rootdata.options.data import DataConfig
 from rootdata.options.parsed import described
+from rootdata.options.parts import PARTS
 from rootdata.scaling.curves import name_of
 from rootdata.scaling.fit import kind_of
 from rootdata.scaling.kinds import ScalingKind

@@ -13,7 +13,8 @@ from rich.table import Table
 from rootdata.events.statistics import ColumnStats
 from rootdata.events.weighting import Weighting
 from rootdata.layouts.layout import Padded, kept_fraction
-from rootdata.options.data import PARTS, DataConfig
+from rootdata.options.data import DataConfig
+from rootdata.options.parts import PARTS
 from rootdata.options.weighting import GENERATED, Reweight
 from rootdata.scan.scanned import layout_of
 from rootdata.scan.specs import Specs

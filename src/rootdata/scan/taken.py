@@ -10,7 +10,7 @@ from typing import Any
 
 from rootdata.causes import reason_of
 from rootdata.errors import ConfigError, SpecsError
-from rootdata.options.data import FOUND, FROM
+from rootdata.options.columns import FOUND, FROM
 from rootdata.scaling.curves import Segments
 from rootdata.scaling.kinds import Normal, Uniform
 from rootdata.scan.specs import Specs

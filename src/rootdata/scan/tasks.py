@@ -10,8 +10,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from rootdata.errors import BranchError, ConfigError, DataError, FileError, RootDataError
+from rootdata.events.evaluation import Block
+from rootdata.events.needs import flat_features, needed_branches
 from rootdata.events.quantiles import Quantiles
-from rootdata.events.selection import Block, Events, dealt, flat_features, needed_branches, select
+from rootdata.events.selection import Events, dealt, select
 from rootdata.events.statistics import ColumnStats
 from rootdata.expressions.objects import Flat
 from rootdata.io.branches import Branch, check_same_kinds
@@ -20,7 +22,10 @@ from rootdata.jagged import digest
 from rootdata.layouts.grid import grids
 from rootdata.location import KnownFile, Location
 from rootdata.missing import values_of
-from rootdata.options.data import PARTS, DataConfig, Sample, TargetColumn
+from rootdata.options.columns import TargetColumn
+from rootdata.options.data import DataConfig
+from rootdata.options.parts import PARTS
+from rootdata.options.samples import Sample
 from rootdata.scaling.transform import Transform
 from rootdata.scan.specs import collected, collects
 

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.errors import BranchError, DataError, FileError
+from rootdata.events.evaluation import Block
+from rootdata.events.needs import branches_of, needed_branches
 from rootdata.events.quantiles import Quantiles
-from rootdata.events.selection import Block, Doubles, branches_of, needed_branches, select, sum_over_entries
+from rootdata.events.selection import Doubles, select, sum_over_entries
 from rootdata.events.weighting import (
     TALLIED,
     BinFactors,
@@ -32,7 +34,8 @@ from rootdata.io.trees import Tree, bin_of, blocks_of
 from rootdata.jagged import Jagged
 from rootdata.location import KnownFile
 from rootdata.missing import values_of
-from rootdata.options.data import DataConfig, Sample, is_normalised
+from rootdata.options.data import DataConfig
+from rootdata.options.samples import Sample, is_normalised
 from rootdata.options.weighting import FLAT, GENERATED, RUNS, SOURCES, SUM, Reweight, WeightSource
 from rootdata.scan.specs import FileSpecs, Specs, as_tuples
 from rootdata.scan.tasks import BAD, TRAIN, Rejected, Task, by_class

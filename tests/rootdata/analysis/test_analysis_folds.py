@@ -28,7 +28,7 @@ from rootdata.errors import ConfigError, DataError
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.loading.dataset import RootDataset
 from rootdata.models import DNN
-from rootdata.options.data import PARTS
+from rootdata.options.parts import PARTS
 from rootdata.training.metrics import auc
 
 COUNT, NUM_EVENTS, NUM_FEATURES = 4, 400, 40

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from rootdata.app import launch
+from rootdata.app import building, launch
 from rootdata.errors import ConfigError, DataError, FileError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -128,7 +128,7 @@ def test_an_error_of_the_package_is_one_sentence(start):
 def test_an_error_inside_a_target_is_one_sentence(start):
     def task(config):
         node = {"_target_": "rootdata.app.launch.require", "folder": "nowhere", "remedy": "make it"}
-        launch.build(OmegaConf.create(node))
+        building.build(OmegaConf.create(node))
 
     status, message, _ = start(task=task)
     assert status == 2
@@ -138,7 +138,7 @@ def test_an_error_inside_a_target_is_one_sentence(start):
 
 def test_an_option_that_lightning_refuses_is_one_sentence(start):
     def task(config):
-        launch.build(config.trainer)
+        building.build(config.trainer)
 
     status, message, _ = start("trainer=cpu", "trainer.max_epochs=-5", task=task)
     assert (status, len(message.splitlines())) == (2, 1)
@@ -205,7 +205,7 @@ class Thing:
 def test_build_drops_helpers_and_converts():
     text = {"folder": "a", "names": ["${..folder}/b"], "size": 3, "_target_": f"{__name__}.Thing"}
     marker = object()
-    thing = launch.build(OmegaConf.create(text), given={"extra": {"it": marker}})
+    thing = building.build(OmegaConf.create(text), given={"extra": {"it": marker}})
     assert type(thing.names) is list
     assert thing.names == ["a/b"]
     assert thing.extra["it"] is marker
@@ -213,15 +213,15 @@ def test_build_drops_helpers_and_converts():
 
 def test_build_all_takes_what_has_a_target():
     group = OmegaConf.create({"one": {"_target_": f"{__name__}.Thing", "size": 1}, "off": None, "plain": {"size": 2}})
-    assert [thing.size for thing in launch.build_all(group)] == [1]
-    assert launch.build_all(None) == []
+    assert [thing.size for thing in building.build_all(group)] == [1]
+    assert building.build_all(None) == []
 
 
 def test_what_saves_a_stopped_training_sees_the_end_of_a_batch_last():
     stopped = {"_target_": "rootdata.training.stopping.SaveWhenStopped", "path": "x"}
     others = {name: {"_target_": "pytorch_lightning.Callback"} for name in ("before", "after")}
     group = OmegaConf.create({"before": others["before"], "stopped": stopped, "after": others["after"]})
-    assert [type(c).__name__ for c in launch.build_all(group)] == ["Callback", "Callback", "SaveWhenStopped"]
+    assert [type(c).__name__ for c in building.build_all(group)] == ["Callback", "Callback", "SaveWhenStopped"]
 
 
 def test_require_wants_root_files(tmp_path):
@@ -284,7 +284,7 @@ def test_networks_of_ones_own_begin_with_weights_and_keep_some(checkpoint, kind,
     config = model_config(_target_=f"{__name__}.{kind}", init_from=str(checkpoint), freeze=["layers.0.*"])
     if kind == "FreeNetwork":
         del config.model.width
-    network = launch.build_model(config, KnownData)
+    network = building.build_model(config, KnownData)
     there = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert all(torch.equal(values, there[name]) for name, values in network.state_dict().items())
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
@@ -295,7 +295,7 @@ def test_networks_of_ones_own_begin_with_weights_and_keep_some(checkpoint, kind,
 @pytest.mark.parametrize("changes", [{"ckpt_path": "last.ckpt"}, {"train": False}])
 def test_who_goes_on_does_not_begin_again(changes, capsys):
     config = OmegaConf.merge(model_config(init_from="gone.ckpt", freeze=["layers.0.*"]), changes)
-    network = launch.build_model(config, KnownData)
+    network = building.build_model(config, KnownData)
     assert not network.layers[0].weight.requires_grad
     said = "model.init_from: gone.ckpt is not looked at; weights are those of last.ckpt\n"
     assert capsys.readouterr().out == (said if "ckpt_path" in changes else "")
@@ -311,13 +311,13 @@ def test_who_goes_on_does_not_begin_again(changes, capsys):
 )
 def test_what_does_not_fit_is_said_before_a_training(changes, words):
     with pytest.raises((ConfigError, FileError), match=words):
-        launch.build_model(model_config(**changes), KnownData)
+        building.build_model(model_config(**changes), KnownData)
 
 
 def test_weights_of_another_shape_are_said_before_a_training(checkpoint):
     words = r"weight 'layers.0.weight' is of shape \(2, 3\) there, of shape \(5, 3\) in this network"
     with pytest.raises(ConfigError, match=words):
-        launch.build_model(model_config(width=5, init_from=str(checkpoint)), KnownData)
+        building.build_model(model_config(width=5, init_from=str(checkpoint)), KnownData)
 
 
 @pytest.mark.parametrize(
@@ -334,11 +334,11 @@ def test_weights_of_another_shape_are_said_before_a_training(checkpoint):
 def test_data_deliver_what_a_network_is_decorrelated_from(observers, columns, expected):
     config = OmegaConf.create({"data": {"observers": observers, "observe_training": False, "scale": "standard"}})
     OmegaConf.set_struct(config, True)
-    launch.settle(config)
+    building.settle(config)
     assert not config.data.observe_training
     config = OmegaConf.merge({"model": {"decorrelate": {"columns": columns}}}, config)
     OmegaConf.set_struct(config, True)
-    launch.settle(config)
+    building.settle(config)
     assert config.data.observers == expected
     assert config.data.observe_training
 
@@ -349,11 +349,11 @@ def test_a_scaling_is_not_taken_over_for_what_is_derived_in_another_way(tmp_path
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     data = {"scale": {"from": str(tmp_path)}, "flat": ["ratio"], "derived": {"ratio": "met / ht"}, "jagged": None}
     config = OmegaConf.create({"data": data})
-    launch.settle(config)
+    building.settle(config)
     assert config.data.scale.taken == scaling
     config = OmegaConf.create({"data": {**data, "derived": {"ratio": "ht / met"}}})
     with pytest.raises(ConfigError, match=r"'ratio' is met / ht there and ht / met here; derive it in the same way"):
-        launch.settle(config)
+        building.settle(config)
 
 
 def test_options_beside_those_of_a_network_are_typed(start):

@@ -11,7 +11,7 @@ import yaml
 from files_for_tests import files_below
 from omegaconf import OmegaConf
 
-from rootdata.app.launch import OwnFolder
+from rootdata.app.folders import OwnFolder
 from rootdata.errors import RootDataError
 from rootdata.training import runs
 
@@ -40,7 +40,7 @@ CONFIG = {
     "trainer": {"devices": 1},
     "hydra": {
         "run": {"dir": "outputs/${now:%Y}"}, "sweep": {"dir": "sweeps/${now:%Y}"},
-        "callbacks": {"own_folder": {"_target_": "rootdata.app.launch.OwnFolder"}}, "output_subdir": None,
+        "callbacks": {"own_folder": {"_target_": "rootdata.app.folders.OwnFolder"}}, "output_subdir": None,
     },
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from rootdata.bundle import assemble
 from rootdata.bundle.assemble import Assembler, RawFeatures, lists_of, table_of
 from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec, Range, SampleSelection, Selection, TensorSpec
 from rootdata.errors import BundleError, DataError
-from rootdata.events import selection
+from rootdata.events import evaluation, selection
 from rootdata.jagged import Jagged
 from rootdata.layouts.layout import Layout, Padded
 from rootdata.layouts.packed import pack
@@ -114,7 +114,7 @@ def slice_of(columns: dict[str, Any], start: int, stop: int) -> Table:
 def trained_on(config: DataConfig, columns: dict[str, Any], layout: Layout, scaling: dict[str, Transform]) -> Any:
     """Give the arrays that training makes of the columns of a file."""
     n = len(columns["met"])
-    block = selection.Block(location=Location("file"), start=0, stop=n, num_entries=n)
+    block = evaluation.Block(location=Location("file"), start=0, stop=n, num_entries=n)
     selected = selection.select(config, config.samples[0], columns, block=block)
     packed = pack(selected, layout, scaling, sample=0, file=0)
     arrays = Pool(layout, [packed]).gather(np.zeros(n, np.int64), np.arange(n))

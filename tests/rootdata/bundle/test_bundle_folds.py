@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from rootdata.bundle import cmssw
 from rootdata.bundle.assemble import Assembler
-from rootdata.bundle.export import export, run
-from rootdata.bundle.folds import DeployedFolds
+from rootdata.bundle.export import export
+from rootdata.bundle.graph.conversion import run
+from rootdata.bundle.graph.folds import DeployedFolds
 from rootdata.bundle.manifest import EVENTS, MODEL, FoldRule, Manifest, OutputSpec, TensorSpec, open_bundle
 from rootdata.bundle.parity import edge_events, real_events, training_batch
 from rootdata.bundle.signature import fold_rule, with_fold
 from rootdata.errors import BundleError
-from rootdata.events.selection import feature_branches
+from rootdata.events.needs import feature_branches
 from rootdata.models.estimators.lgbm import LightGBM
 from rootdata.models.estimators.scikit import Sklearn
 from rootdata.models.estimators.xgb import XGBoost

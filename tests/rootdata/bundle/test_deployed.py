@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rootdata.bundle.deployed import Deployed, Scaler, activation_of, call_of
+from rootdata.bundle.graph.deployed import Deployed, Scaler, activation_of, call_of
 from rootdata.bundle.manifest import TensorSpec
 from rootdata.bundle.signature import _inputs
 from rootdata.errors import BundleError

@@ -32,7 +32,8 @@ from torch import Tensor, nn
 import rootdata.bundle.export as exporting
 from rootdata import cache_folder, disk
 from rootdata.bundle.assemble import Assembler, table_of
-from rootdata.bundle.export import METADATA, export
+from rootdata.bundle.export import export
+from rootdata.bundle.graph.conversion import METADATA
 from rootdata.bundle.manifest import MANIFEST, MODEL, PREPROCESS, open_bundle
 from rootdata.errors import BundleError, FileError
 from rootdata.models import DNN

@@ -13,8 +13,9 @@ from bundles_for_tests import make_data
 from onnx import TensorProto, helper
 
 from rootdata.bundle.assemble import Assembler
-from rootdata.bundle.export import export, run
-from rootdata.bundle.joined import Joined, together
+from rootdata.bundle.export import export
+from rootdata.bundle.graph.conversion import run
+from rootdata.bundle.graph.joined import Joined, together
 from rootdata.bundle.manifest import EVENTS, MODEL, OutputSpec, TensorSpec, open_bundle
 from rootdata.bundle.parity import edge_events, real_events
 from rootdata.errors import BundleError

@@ -11,7 +11,7 @@ from bundles_for_tests import batches_of, branches_of, make_data
 from files_for_tests import write
 
 from rootdata.bundle import parity
-from rootdata.events.selection import feature_branches
+from rootdata.events.needs import feature_branches
 from rootdata.jagged import Jagged
 from strategies import SENTINEL
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from rootdata.bundle import portable
+from rootdata.bundle.graph import portable
 from sofie_for_tests import Compiled
 
 shapes = st.sampled_from([((3,), (2, 3)), ((2, 3), (2, 1)), ((2, 4, 3), (2, 4, 1)), ((2, 1, 3), (2, 1, 3)), ((), (2,))])

@@ -29,7 +29,9 @@ from rootdata.__main__ import main
 from rootdata.cache import blocks
 from rootdata.cache.blocks import open_store
 from rootdata.errors import FileError
-from rootdata.events.selection import Block, needed_branches, select
+from rootdata.events.evaluation import Block
+from rootdata.events.needs import needed_branches
+from rootdata.events.selection import select
 from rootdata.io.store import key_of, through
 from rootdata.io.trees import open_tree
 from rootdata.jagged import Jagged, offsets_of
@@ -37,7 +39,8 @@ from rootdata.layouts.layout import Layout, Padded
 from rootdata.layouts.packed import pack
 from rootdata.layouts.pool import Pool
 from rootdata.location import Location
-from rootdata.options.data import PARTS, parse_data
+from rootdata.options.data import parse_data
+from rootdata.options.parts import PARTS
 from rootdata.options.read import CacheConfig
 from rootdata.scaling.transform import Transform
 

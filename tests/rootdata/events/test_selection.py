@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootdata.errors import BranchError, ConfigError, DataError
-from rootdata.events.selection import Block, flat_features, needed_branches, select
+from rootdata.events.evaluation import Block
+from rootdata.events.needs import flat_features, needed_branches
+from rootdata.events.selection import select
 from rootdata.io.branches import Branch
 from rootdata.jagged import Jagged
 from rootdata.location import Location
 from rootdata.missing import find_missing
-from rootdata.options.data import PARTS, parse_data
+from rootdata.options.data import parse_data
+from rootdata.options.parts import PARTS
 
 WHERE = Location("dir/some.root", "Events")
 

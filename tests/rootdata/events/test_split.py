@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rootdata.errors import ConfigError, DataError, ExpressionError
 from rootdata.events.split import NO_PART, assign, branches_of, part_of_file
 from rootdata.location import Location
-from rootdata.options.data import PARTS, parse_data
+from rootdata.options.data import parse_data
+from rootdata.options.parts import PARTS
 from strategies import jagged_of
 
 HERE = Location("data/ttH_1.root", "Events")

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from rootdata.bundle import signature
 from rootdata.bundle.assemble import Assembler
-from rootdata.bundle.deployed import Scaler
+from rootdata.bundle.graph.deployed import Scaler
 from rootdata.bundle.manifest import BranchSpec, Manifest, OutputSpec
 from rootdata.errors import DataError, ExpressionError
 from rootdata.events import selection
-from rootdata.events.selection import Block
+from rootdata.events.evaluation import Block
 from rootdata.expressions.grammar import parse
 from rootdata.jagged import Jagged, offsets_of
 from rootdata.layouts.layout import Layout

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from rootdata.app import launch
+from rootdata.app import building
 from rootdata.errors import ConfigError, DataError
 from rootdata.inspection.choice import MANY, MOST_BRANCHES, MOST_COLLECTIONS, MOST_FLAT
 from rootdata.inspection.files import inspect
@@ -52,7 +52,7 @@ def train_batch(suggestion, **changes):
     """Build the data module as train.py does, and take a batch."""
     config = OmegaConf.merge(read(suggestion), {"data": changes | {"batch_size": 64}})
     config.data["_target_"] = "rootdata.RootDataModule"
-    data = launch.build(config.data)
+    data = building.build(config.data)
     data.prepare_data()
     data.setup("fit")
     return data, next(iter(data.train_dataloader()))

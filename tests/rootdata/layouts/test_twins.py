@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rootdata.bundle.deployed import Deployed, Scaler
+from rootdata.bundle.graph.deployed import Deployed, Scaler
 from rootdata.bundle.manifest import TensorSpec
 from rootdata.errors import ConfigError, DataError, ShapeError
 from rootdata.events.statistics import ColumnStats
 from rootdata.layouts.layout import Layout
 from rootdata.layouts.packed import pack
 from rootdata.layouts.pool import Pool
-from rootdata.options.data import Scaling, parse_data
+from rootdata.options.columns import Scaling
+from rootdata.options.data import parse_data
 from rootdata.registry import LAYOUTS, SCALINGS, Registry
 from rootdata.scaling.fit import fit, kind_of
 from rootdata.scaling.transform import Transform

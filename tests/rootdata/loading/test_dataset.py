@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from rootdata.errors import BranchError, ConfigError, DataError, FileError, ResumeError, SpecsError
 from rootdata.loading.dataset import RootDataset
-from rootdata.options.data import PARTS
+from rootdata.options.parts import PARTS
 from rootdata.scan import lookup
 from strategies import NO_SHRINKING, SENTINEL, DataSet, FileShape, columns_of
 

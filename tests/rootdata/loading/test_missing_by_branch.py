@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rootdata.bundle import cmssw
 from rootdata.bundle.assemble import Assembler
-from rootdata.bundle.deployed import Deployed
+from rootdata.bundle.graph.deployed import Deployed
 from rootdata.bundle.manifest import Manifest
 from rootdata.bundle.parity import real_events, training_batch
 from rootdata.bundle.signature import draft

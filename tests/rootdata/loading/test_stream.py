@@ -25,9 +25,10 @@ from rootdata.loading.dataset import RootDataset
 from rootdata.loading.part import Part
 from rootdata.loading.readers import prefetched
 from rootdata.loading.stream import EventReader, Recipe, plan_of, shares_of, slabs
-from rootdata.options.data import PARTS, parse_data
+from rootdata.options.data import parse_data
 from rootdata.options.order import parse_order
 from rootdata.options.parsed import Options
+from rootdata.options.parts import PARTS
 from rootdata.options.read import CacheConfig
 from rootdata.scan.lookup import scan_for, specs_for
 from rootdata.scan.scanned import Scanned

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rootdata.bundle.assemble import Assembler
-from rootdata.bundle.export import export, run
+from rootdata.bundle.export import export
+from rootdata.bundle.graph.conversion import run
 from rootdata.bundle.manifest import MODEL, open_bundle
 from rootdata.bundle.parity import real_events
 from rootdata.errors import ConfigError

@@ -19,7 +19,8 @@ from files_for_tests import make_events, write
 from torch.nn import functional
 
 from rootdata.bundle.assemble import Assembler
-from rootdata.bundle.export import export, run
+from rootdata.bundle.export import export
+from rootdata.bundle.graph.conversion import run
 from rootdata.bundle.manifest import MODEL, open_bundle
 from rootdata.bundle.parity import real_events
 from rootdata.errors import BundleError, ConfigError, RootDataError

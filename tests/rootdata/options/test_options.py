@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rootdata.errors import ConfigError, ExpressionError
-from rootdata.options.data import Collection, DataConfig, Sample, Scaling, Split, parse_data
+from rootdata.options.columns import Collection, Scaling
+from rootdata.options.data import DataConfig, parse_data
 from rootdata.options.order import OrderConfig, parse_order
 from rootdata.options.parsed import described
+from rootdata.options.parts import Split
 from rootdata.options.read import CacheConfig, parse_read
+from rootdata.options.samples import Sample
 
 SMALLEST = {"samples": {"all": {"files": "a.root"}}, "flat": ["met"]}
 

@@ -9,7 +9,7 @@ from rootdata.errors import DataError
 from rootdata.events.statistics import ColumnStats
 from rootdata.expressions.grammar import parse
 from rootdata.missing import mask_sentinels
-from rootdata.options.data import Scaling
+from rootdata.options.columns import Scaling
 from rootdata.scaling.curves import SIGNED_LOG
 from rootdata.scaling.fit import fit
 from rootdata.scaling.transform import Transform

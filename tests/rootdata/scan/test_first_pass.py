@@ -22,7 +22,8 @@ from files_for_tests import (
 from rootdata.errors import BranchError, ConfigError, DataError, FileError
 from rootdata.io import trees
 from rootdata.location import Location
-from rootdata.options.data import PARTS, parse_data
+from rootdata.options.data import parse_data
+from rootdata.options.parts import PARTS
 from rootdata.scan import lookup, specs
 from rootdata.scan.first_pass import scan
 from rootdata.scan.lookup import specs_for

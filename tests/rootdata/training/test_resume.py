@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 from pytorch_lightning.demos.boring_classes import BoringModel
 
-from rootdata.app import launch
+from rootdata.app import folders
 from rootdata.errors import ConfigError
 from rootdata.training import resume
 
@@ -228,7 +228,7 @@ def test_it_is_known_whether_early_stopping_ended_it(found, run, checkpoint):
 def test_the_configuration_goes_on_in_the_same_folder(run, composed, tmp_path, capsys, recwarn):
     folder = run("a", last=10)
     config = composed(tmp_path / "new")
-    launch.resume(config)
+    folders.resume(config)
     assert config.ckpt_path == str(folder / "checkpoints" / "last.ckpt")
     assert config.callbacks.checkpoint.dirpath == str(folder / "checkpoints")
     assert config.logger.csv.save_dir == str(folder)
@@ -240,7 +240,7 @@ def test_a_training_that_was_ended_trains_no_more(run, composed, tmp_path, check
     stopping = {"EarlyStopping{}": {"wait_count": 2, "patience": 2}}
     torch.save({**checkpoint, "callbacks": stopping, "epoch": 4}, folder / "last.ckpt")
     config = composed(tmp_path / "new", "trainer.max_epochs=9")
-    launch.resume(config)
+    folders.resume(config)
     assert config.trainer.max_epochs == 5
 
 
@@ -260,14 +260,14 @@ def test_whether_it_was_finished_is_said(run, composed, checkpoint, tmp_path, ca
     torch.save({**content, "epoch": 1, "global_step": 10}, folder / "last.ckpt")
     if tested:
         (folder / "metrics.json").write_text("{}")
-    launch.resume(composed(tmp_path / "new", *words))
+    folders.resume(composed(tmp_path / "new", *words))
     _, *more = capsys.readouterr().out.splitlines()
     assert told in more[0] if told else not more
 
 
 def test_without_a_checkpoint_it_starts_from_the_beginning(composed, tmp_path, capsys):
     config = composed(tmp_path / "new")
-    launch.resume(config)
+    folders.resume(config)
     assert (config.ckpt_path, config.paths.output_dir) == (None, str(tmp_path / "new"))
     printed = capsys.readouterr().out
     assert "from the beginning" in printed
@@ -277,7 +277,7 @@ def test_without_a_checkpoint_it_starts_from_the_beginning(composed, tmp_path, c
 def test_nothing_is_looked_for_without_being_asked(run, composed, tmp_path, capsys):
     run("a", last=10)
     config = composed(tmp_path / "new", "resume=null")
-    launch.resume(config)
+    folders.resume(config)
     assert (config.ckpt_path, capsys.readouterr().out) == (None, "")
 
 
@@ -288,7 +288,7 @@ def test_nothing_is_looked_for_without_being_asked(run, composed, tmp_path, caps
 )  # fmt: skip
 def test_a_contradiction_is_an_error(composed, tmp_path, words, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        launch.resume(composed(tmp_path / "new", *words))
+        folders.resume(composed(tmp_path / "new", *words))
 
 
 def test_logs_are_kept_in_their_order(tmp_path):

@@ -16,14 +16,15 @@ from rootdata.analysis.friends.tree import Arrays, plain_name
 from rootdata.bundle.assemble import cut_groups
 from rootdata.bundle.manifest import BranchSpec, Manifest
 from rootdata.errors import BranchError, ConfigError, DataError, nearest
-from rootdata.events import selection
-from rootdata.events.selection import Block
+from rootdata.events import needs, selection
+from rootdata.events.evaluation import Block
 from rootdata.events.split import NO_PART
 from rootdata.expressions.grammar import parse
 from rootdata.io.trees import Tree
 from rootdata.jagged import Columns
 from rootdata.missing import Bools
-from rootdata.options.data import DataConfig, Observer, parse_data
+from rootdata.options.columns import Observer
+from rootdata.options.data import DataConfig, parse_data
 from rootdata.table import take
 
 ENTRY, SELECTED, PART = "entry", "selected", "part"
@@ -117,14 +118,14 @@ class FriendColumns:
         """
         for spec in self._read:
             self._check_read(spec, tree)
-        beside = (*selection.observer_branches(self._config), *selection.observer_branches(self._given))
+        beside = (*needs.observer_branches(self._config), *needs.observer_branches(self._given))
         if self._has_parts:
-            beside += selection.split_branches(self._config)
+            beside += needs.split_branches(self._config)
         for name in beside:
             _check_there(name, tree)
         cuts = tuple(self._known_of(group, tree) for group in self._cuts)
         needed = [*(spec.name for spec in self._read), *beside]
-        needed += [name for group in cuts for cut in group for name in selection.branches_of(cut, self._config)]
+        needed += [name for group in cuts for cut in group for name in needs.branches_of(cut, self._config)]
         return FriendColumnsOfFile(columns=self, branches=tuple(dict.fromkeys(needed)), cuts=cuts)
 
     def _check_read(self, spec: BranchSpec, tree: Tree) -> None:
@@ -142,7 +143,7 @@ class FriendColumns:
         known, missed = [], None
         for cut in group:
             try:
-                for name in selection.branches_of(cut, self._config):
+                for name in needs.branches_of(cut, self._config):
                     tree.describe(name)
                 known.append(cut)
             except BranchError as error:

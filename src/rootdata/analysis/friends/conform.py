@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rootdata.bundle.manifest import BranchSpec
 from rootdata.errors import BranchError, DataError
-from rootdata.events.selection import Block
+from rootdata.events.evaluation import Block
 from rootdata.io.trees import Tree
 from rootdata.jagged import Column, Columns, Jagged
 from rootdata.missing import Sentinels, sentinels_of, with_sentinels

@@ -19,7 +19,7 @@ from rootdata.analysis.friends.names import SUFFIX, outputs_of, place_of
 from rootdata.analysis.friends.scorer import open_scorer
 from rootdata.bundle.manifest import Manifest
 from rootdata.errors import BranchError, ConfigError, FileError
-from rootdata.events.selection import Block
+from rootdata.events.evaluation import Block
 from rootdata.io.files import find, state_of, states_of
 from rootdata.io.reader import BlockReader, ChangedError
 from rootdata.io.trees import Tree, blocks_of

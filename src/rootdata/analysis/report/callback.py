@@ -20,7 +20,7 @@ from rootdata.analysis.report.tested import FILE, ScoredRun, checksum, columns_o
 from rootdata.errors import ConfigError
 from rootdata.loading.dataset import RootDataset
 from rootdata.loading.part import Part
-from rootdata.options.data import PARTS
+from rootdata.options.parts import PARTS
 from rootdata.training.callbacks import ScoreReport, as_array, is_kept
 
 Batch = dict[str, NDArray[Any]]

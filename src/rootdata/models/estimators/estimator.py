@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rootdata.bundle.joined import Joined
+from rootdata.bundle.graph.joined import Joined
 from rootdata.errors import BundleError, ConfigError, DataError
 from rootdata.loading.dataset import Batch, RootDataset
 from rootdata.models.classifier import Classifier, plain_shapes

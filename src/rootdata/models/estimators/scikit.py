@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.bundle.export import run
+from rootdata.bundle.graph.conversion import run
 from rootdata.errors import BundleError, ConfigError, DataError, ResumeError
 from rootdata.loading.dataset import RootDataset
 from rootdata.models.estimators.estimator import Arrays, Estimator, Logits, arrays_of, as_arrays, logits_of

@@ -7,7 +7,7 @@ import pytest
 
 from rootdata.analysis.friends.conform import conform
 from rootdata.bundle.manifest import BranchSpec
-from rootdata.events.selection import Block
+from rootdata.events.evaluation import Block
 from rootdata.jagged import Jagged, offsets_of
 from rootdata.location import Location
 

@@ -14,7 +14,8 @@ from estimators_for_tests import fit, make_data
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from rootdata.bundle.assemble import Assembler
-from rootdata.bundle.export import export, rehearse, run
+from rootdata.bundle.export import export, rehearse
+from rootdata.bundle.graph.conversion import run
 from rootdata.bundle.manifest import MODEL, open_bundle
 from rootdata.bundle.parity import edge_events, real_events
 from rootdata.errors import BundleError, ConfigError, DataError

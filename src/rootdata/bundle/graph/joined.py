@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rootdata.bundle.deployed import Deployed
+from rootdata.bundle.graph.deployed import Deployed
 from rootdata.bundle.manifest import EVENTS, OutputSpec, TensorSpec
 from rootdata.errors import BundleError
 

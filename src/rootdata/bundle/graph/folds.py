@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rootdata.bundle.deployed import Deployed
+from rootdata.bundle.graph.deployed import Deployed
 
 
 class DeployedFolds(nn.Module):

@@ -1,0 +1,1 @@
+"""The graph of a bundle: modules that become one, graphs that are joined, the conversion to ONNX."""
