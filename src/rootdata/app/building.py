@@ -6,9 +6,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.errors import (
-    InstantiationException,
-)
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 

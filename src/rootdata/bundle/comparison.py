@@ -10,10 +10,7 @@ import numpy as np
 from rootdata.bundle import parity
 from rootdata.bundle.assemble import Assembler, lists_of, table_of
 from rootdata.bundle.graph.conversion import Scores, opened, run
-from rootdata.bundle.manifest import (
-    Manifest,
-    Parity,
-)
+from rootdata.bundle.manifest import Manifest, Parity
 from rootdata.errors import BundleError
 from rootdata.jagged import Ints
 from rootdata.table import Table, take

@@ -20,23 +20,10 @@ from rootdata.bundle.comparison import parity_of, plain_lists, with_folds
 from rootdata.bundle.folder import check_place, software, write
 from rootdata.bundle.graph import joined
 from rootdata.bundle.graph.conversion import OPSET, Scores, device_of, finished, program_of
-from rootdata.bundle.graph.deployed import (
-    Call,
-    Deployed,
-    Finish,
-    computing,
-    refuse,
-    unwrapped,
-)
+from rootdata.bundle.graph.deployed import Call, Deployed, Finish, computing, refuse, unwrapped
 from rootdata.bundle.graph.folds import DeployedFolds, FoldChoice, chosen
 from rootdata.bundle.graph.joined import Joined
-from rootdata.bundle.manifest import (
-    EVENTS,
-    FoldRule,
-    Manifest,
-    Parity,
-    TensorSpec,
-)
+from rootdata.bundle.manifest import EVENTS, FoldRule, Manifest, Parity, TensorSpec
 from rootdata.bundle.trial import check_finite, longest_lists, try_network
 from rootdata.errors import BundleError
 from rootdata.events.needs import feature_branches

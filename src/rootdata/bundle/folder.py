@@ -11,14 +11,7 @@ from pathlib import Path
 
 from rootdata import disk
 from rootdata.bundle import cmssw
-from rootdata.bundle.manifest import (
-    MANIFEST,
-    MODEL,
-    PREPROCESS,
-    Manifest,
-    save_manifest,
-    sha256_of,
-)
+from rootdata.bundle.manifest import MANIFEST, MODEL, PREPROCESS, Manifest, save_manifest, sha256_of
 from rootdata.errors import BundleError, FileError
 
 

@@ -14,16 +14,8 @@ from torch import Tensor, nn
 from rootdata.bundle import parity, signature
 from rootdata.bundle.comparison import TOLERANCE
 from rootdata.bundle.graph.conversion import Scores, device_of, first_line
-from rootdata.bundle.graph.deployed import (
-    Call,
-    Finish,
-    activation_of,
-    call_of,
-    in_type,
-)
-from rootdata.bundle.manifest import (
-    SCORES,
-)
+from rootdata.bundle.graph.deployed import Call, Finish, activation_of, call_of, in_type
+from rootdata.bundle.manifest import SCORES
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError
 from rootdata.layouts.layout import Layout

@@ -7,17 +7,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from files_for_tests import (
-    SHARED,
-    add,
-    epoch_of,
-    files_below,
-    make_events,
-    options,
-    scanned,
-    with_wrong_counter,
-    write,
-)
+from files_for_tests import SHARED, add, epoch_of, files_below, make_events, options, scanned, with_wrong_counter, write
 
 from rootdata.errors import BranchError, ConfigError, DataError, FileError
 from rootdata.io import trees

@@ -18,10 +18,7 @@ from torch import nn
 
 from rootdata.bundle.assemble import Tensors
 from rootdata.bundle.graph import portable
-from rootdata.bundle.manifest import (
-    Manifest,
-    TensorSpec,
-)
+from rootdata.bundle.manifest import Manifest, TensorSpec
 from rootdata.causes import OUTSIDE, cause_of
 from rootdata.errors import BundleError
 
