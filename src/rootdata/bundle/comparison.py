@@ -48,7 +48,17 @@ def with_folds(
 def parity_of(
     graph: bytes, draft: Manifest, compared: Table, expected: Scores, *, num_real: int, spreads: Sequence[float] = ()
 ) -> Parity:
-    """Compare the graph with torch: on all events at once, and one by one on the sample that the manifest holds."""
+    """Compare the graph with torch: on all events at once, and one by one on the sample that the manifest holds.
+
+    Parameters
+    ----------
+    graph : of the bundle
+    draft : what is known of it
+    compared : real events, and behind them those at the edges
+    expected : their scores by torch
+    num_real : how many are real
+    spreads : of the targets, by which differences are divided
+    """
     rows = _sample(num_real, compared.num_events - num_real)
     # in JSON an infinity becomes NaN, and a derived column may tell them apart
     rows = rows[~parity.has_infinity(take(compared, rows))]

@@ -35,6 +35,12 @@ def check_place(folder: Path) -> None:
 def write(graph: bytes, manifest: Manifest, folder: Path) -> Manifest:
     """Write the bundle beside its place and move it there at once.
 
+    Parameters
+    ----------
+    graph : of the bundle
+    manifest : what is known of it, but for checksum and size
+    folder : of the bundle; replaced if it is one already
+
     Raises
     ------
     FileError

@@ -113,7 +113,15 @@ def _masked(column: Any, sentinels: tuple[float, ...]) -> Any:
 
 
 def per_event(text: str, columns: ColumnsOnUse, block: Block, *, what: str) -> Flat:
-    """Evaluate an expression that has one number an event."""
+    """Evaluate an expression that has one number an event.
+
+    Parameters
+    ----------
+    text : expression
+    columns : of the block
+    block : they are of, for errors
+    what : the expression stands for, in errors
+    """
     values = columns.evaluate(text, what=what)
     if not isinstance(values, np.ndarray | Masked) or values.ndim != 1:
         raise DataError(
@@ -123,7 +131,14 @@ def per_event(text: str, columns: ColumnsOnUse, block: Block, *, what: str) -> F
 
 
 def decision(text: str, values: Flat, block: Block) -> Bools:
-    """Mark where a cut is true, which is neither false nor unknown."""
+    """Mark where a cut is true, which is neither false nor unknown.
+
+    Parameters
+    ----------
+    text : the cut
+    values : of it, one an event
+    block : they are of, for errors
+    """
     if values.dtype.kind == "f":
         raise DataError(f"cut {text!r} gives numbers, not yes or no; write a comparison such as '{text} > 0' ({block})")
     return is_true(values)
@@ -132,7 +147,17 @@ def decision(text: str, values: Flat, block: Block) -> Bools:
 def known_values(
     text: str, columns: ColumnsOnUse, keep: Bools, block: Block, *, what: str, wrong: str
 ) -> npt.NDArray[Any]:
-    """Evaluate an expression for the selected events, each of which must have a value of it."""
+    """Evaluate an expression for the selected events, each of which must have a value of it.
+
+    Parameters
+    ----------
+    text : expression
+    columns : of the block
+    keep : which events are selected
+    block : they are of, for errors
+    what : the expression stands for, in errors
+    wrong : what is said of an event without a value
+    """
     values = per_event(text, columns, block, what=what)
     gone = missing.find_missing(values)
     if gone is not None:
@@ -141,7 +166,15 @@ def known_values(
 
 
 def check_known(is_known: Bools, keep: Bools, block: Block, *, what: str) -> None:
-    """Refuse selected events of which something is not known, by the first of them."""
+    """Refuse selected events of which something is not known, by the first of them.
+
+    Parameters
+    ----------
+    is_known : of which events
+    keep : which events are selected
+    block : they are of
+    what : is not known, and that it is not, in words
+    """
     bad = np.flatnonzero(keep & ~is_known)
     if len(bad):
         raise DataError(
@@ -151,7 +184,15 @@ def check_known(is_known: Bools, keep: Bools, block: Block, *, what: str) -> Non
 
 
 def jagged_lists(values: Any, name: str, collection: Collection, block: Block) -> Jagged:
-    """Take values as the lists of a collection."""
+    """Take values as the lists of a collection.
+
+    Parameters
+    ----------
+    values : a list an event, or numbers of a fixed-size branch
+    name : of the branch or expression, for errors
+    collection : they belong to
+    block : they are of, for errors
+    """
     if isinstance(values, np.ndarray | Masked) and values.ndim == 1:
         raise DataError(f"jagged.{collection.name}: {name!r} has one number an event; list it under `flat` ({block})")
     try:
@@ -165,7 +206,14 @@ def jagged_lists(values: Any, name: str, collection: Collection, block: Block) -
 
 
 def check_counts(lists: Mapping[str, Jagged], collection: Collection, block: Block) -> None:
-    """Refuse branches of a collection whose lists differ in length."""
+    """Refuse branches of a collection whose lists differ in length.
+
+    Parameters
+    ----------
+    lists : by the names of the branches
+    collection : they belong to
+    block : they are of, for errors
+    """
     first, *others = lists
     for other in others:
         if same_offsets(lists[other].offsets, lists[first].offsets):
@@ -187,7 +235,17 @@ def per_object(
     *,
     what: str,
 ) -> Jagged:
-    """Evaluate an expression that has one value an object."""
+    """Evaluate an expression that has one value an object.
+
+    Parameters
+    ----------
+    text : expression
+    collection : of the objects
+    columns : of the block
+    lists : of the collection, which say how many objects there are
+    block : they are of, for errors
+    what : the expression stands for within the collection, in errors
+    """
     values = columns.evaluate(text, what=f"jagged.{collection.name}.{what}")
     first = next(iter(lists.values()))
     jagged = jagged_lists(values, text, collection, block)

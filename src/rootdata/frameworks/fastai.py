@@ -66,12 +66,14 @@ class FastaiBatches:
         inputs, truth, weight = next(self._source.triples(0))
         return to_device(tuple(map(torch.from_numpy, (*inputs.values(), truth, weight))), self.device)
 
-    def new(self, *_: Any, shuffle: bool | None = None, **__: Any) -> FastaiBatches:
+    def new(self, *events: Any, shuffle: bool | None = None, **others: Any) -> FastaiBatches:  # noqa: ARG002 - fastai's
         """Return the same part anew, as a learner asks for it before it predicts, or is exported.
 
         Parameters
         ----------
+        events : what fastai hands on of data in memory, of which there is none
         shuffle : False gives training events in file order
+        others : as ``events``
         """
         data, part, ordered, truth = self._made_of
         made = FastaiBatches(data, part, ordered=ordered or shuffle is False, truth=truth)

@@ -135,6 +135,7 @@ def named(kind: Any, name: Any, value: Any, where: str, *, short: str) -> Any:
     name : of the object
     value : options, an object, or the value of the option ``short``
     where : option that holds the objects by name, for errors
+    short : the option that may stand alone
     """
     place = f"{where}.{name}"
     if isinstance(value, kind):  # taken apart, so that it is checked like a plain one

@@ -31,12 +31,15 @@ from torch import Tensor, nn
 
 import rootdata.bundle.export as exporting
 from rootdata import cache_folder, disk
+from rootdata.bundle import trial
 from rootdata.bundle.assemble import Assembler, table_of
 from rootdata.bundle.export import export
+from rootdata.bundle.folder import write
 from rootdata.bundle.graph.conversion import METADATA
 from rootdata.bundle.manifest import MANIFEST, MODEL, PREPROCESS, open_bundle
 from rootdata.errors import BundleError, FileError
 from rootdata.models import DNN
+from rootdata.scan.scanned import layout_of
 from rootdata.table import concatenate, take
 from strategies import SENTINEL, columns_of
 
@@ -255,12 +258,12 @@ def test_a_network_that_needs_all_places_gets_them(samples: Path, tmp_path: Path
 def test_flattened_objects_need_all_places(samples: Path) -> None:
     data = make_data(samples)
     batch = {n: v for n, v in batches_of(data).items() if n not in {"label", "weight", "index"}}
-    layout = exporting.layout_of(data.data, data.specs)
+    layout = layout_of(data.data, data.specs)
     layer = nn.Linear(12, 1)
     count = Count(data)
-    assert not exporting._is_elastic(layer, lambda n, b: n(b["jets"].flatten(1)), batch, layout)
-    assert not exporting._is_elastic(layer, lambda n, b: b["jets"].sum(1), batch, layout)  # padding is -0.5
-    assert exporting._is_elastic(count, lambda n, b: n(b), batch, layout)
+    assert not trial._is_elastic(layer, lambda n, b: n(b["jets"].flatten(1)), batch, layout)
+    assert not trial._is_elastic(layer, lambda n, b: b["jets"].sum(1), batch, layout)  # padding is -0.5
+    assert trial._is_elastic(count, lambda n, b: n(b), batch, layout)
 
 
 # What is in a bundle
@@ -399,7 +402,7 @@ def test_a_failure_leaves_the_old_bundle(
         else:
             patch.setattr(Path, "rename", fail_to_move)
         with pytest.raises(FileError if isinstance(error, OSError) else Interruption):
-            exporting._write(b"another graph", manifest, place)
+            write(b"another graph", manifest, place)
     assert files_in(tmp_path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
@@ -415,7 +418,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(chain: Any, tmp_path: 
             os._exit(1)
     os.waitpid(pid, 0)
     assert len(list(tmp_path.iterdir())) == 2
-    exporting._write(b"a graph", chain[3], tmp_path / "bundle")
+    write(b"a graph", chain[3], tmp_path / "bundle")
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
 
@@ -431,7 +434,7 @@ def test_a_folder_that_is_no_bundle_is_refused(chain: Any, tmp_path: Path) -> No
 def test_a_place_that_can_not_be_written_is_one_error(chain: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(FileError, match="can't be written"):
-        exporting._write(b"", chain[3], tmp_path / "file" / "bundle")
+        write(b"", chain[3], tmp_path / "file" / "bundle")
 
 
 # Whatever became of a network in training

@@ -44,7 +44,16 @@ def first_line(error: BaseException) -> str:
 def program_of(
     module: nn.Module, inputs: Sequence[TensorSpec], example: Tensors, *, outputs: Sequence[str], opset: int = OPSET
 ) -> Any:
-    """Write a module that takes these inputs as a graph."""
+    """Write a module as a graph.
+
+    Parameters
+    ----------
+    module : takes the tensors in their order
+    inputs : of the graph; those of variable length are named in their shapes
+    example : tensors by name
+    outputs : names
+    opset : of ONNX
+    """
     axes = {a: torch.export.Dim(str(a)) for t in inputs for a in t.shape if isinstance(a, str)}
     shapes = tuple({i: axes[a] for i, a in enumerate(t.shape) if isinstance(a, str)} for t in inputs)
     tensors = tuple(torch.from_numpy(example[t.name]).to(device_of(module)) for t in inputs)
