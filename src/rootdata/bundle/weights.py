@@ -47,9 +47,10 @@ def init_from(network: nn.Module, place: str | Path, *, exclude: Sequence[str] =
     """
     checkpoint = checkpoint_of(Path(place))
     own = _tensors(unwrapped(network).state_dict())
-    there = _tensors(weights_of(checkpoint))
+    kept = _loaded(checkpoint)
+    there = _tensors(_weights_in(kept, checkpoint))
     if not exclude:
-        _check_features(features_of(checkpoint), _features(getattr(data, "identity", {})), place)
+        _check_features(_features_in(kept), _features(getattr(data, "identity", {})), place)
     _check_patterns(exclude, [*own, *there], where="exclude")
     for name in {**own, **there}:
         here, found = own.get(name), there.get(name)
@@ -113,9 +114,8 @@ def _check_features(there: Mapping[str, Sequence[str]], here: Mapping[str, Seque
             )
 
 
-def features_of(checkpoint: Path) -> dict[str, list[str]]:
+def _features_in(kept: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the features that a training saw, of each collection and ``flat``; empty where a checkpoint has none."""
-    kept = _loaded(checkpoint)
     places = (state["identity"] for state in kept.values() if isinstance(state, Mapping) and "identity" in state)
     return _features(next(places, {}))
 
@@ -195,7 +195,11 @@ def weights_of(checkpoint: Path) -> dict[str, Tensor]:
     ------
     BundleError, FileError
     """
-    found = _loaded(checkpoint).get("state_dict")
+    return _weights_in(_loaded(checkpoint), checkpoint)
+
+
+def _weights_in(kept: Mapping[str, Any], checkpoint: Path) -> dict[str, Tensor]:
+    found = kept.get("state_dict")
     if not isinstance(found, dict) or not found:
         raise BundleError(f"{checkpoint} is no checkpoint of Lightning (it holds no weights)")
     return found

@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
 
 def test_an_output_that_is_no_tensor_is_refused(rows: Any, tmp_path: Path) -> None:
     """As skl2onnx writes it, unless told otherwise."""
-    classifiers = Path(__file__).parents[2] / "data" / "classifiers"
+    classifiers = Path(__file__).parents[3] / "data" / "classifiers"
     made = onnx.load_model(classifiers / "logistic_2.onnx")
     model = Joined(predict=lambda batch: batch["x"][:, 0], graph=made, gives=1)
     with pytest.raises(BundleError, match="is no tensor; convert the model with zipmap=False"):
