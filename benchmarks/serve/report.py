@@ -82,6 +82,10 @@ def median(rounds: Sequence[Round], get: Callable[[Round], float]) -> float:
     return statistics.median(map(get, rounds))
 
 
+def _figure(server: str, road: str, name: str) -> Callable[[Round], float]:
+    return lambda r: float(r["servers"][server]["roads"][road][name])
+
+
 def _of_bare(server: str, road: str) -> Callable[[Round], float]:
     def ratio(r: Round) -> float:
         found = r["servers"][server]
