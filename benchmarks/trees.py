@@ -99,7 +99,7 @@ def measure(folder: Path, *, model: str, times: int, rounds: int) -> dict[str, o
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.trees", description=__doc__)
     parser.add_argument("folder", type=Path, help="of the files of data=ttH")
     parser.add_argument("--model", choices=MODELS, default="xgboost")
     parser.add_argument("--times", type=int, default=1, help="that each file is taken")

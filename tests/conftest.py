@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the specs of a test out of the user's cache and of other tests."""
-    folder = tmp_path_factory.getbasetemp() / f"cache{next(_NUMBERS)}"
+    folder = tmp_path_factory.getbasetemp() / f"cache_of_test_{next(_NUMBERS)}"
     folder.mkdir()
     monkeypatch.setenv("ROOTDATA_CACHE", str(folder))
     return folder

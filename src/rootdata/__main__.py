@@ -59,7 +59,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the program with status 2."""
-        what = re.sub(r"^argument ([^:]+): invalid (int|float) value: (.*)", _not_a_number, message)
+        what = re.sub(r"^([^:]+): invalid (int|float) value: (.*)", _not_a_number, message.removeprefix("argument "))
         self.exit(2, f"rootdata: {what}; {self.prog} --help lists what there is\n")
 
 

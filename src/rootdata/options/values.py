@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from rootdata.errors import ConfigError, nearest
-from rootdata.expressions.grammar import parse
 
 T = TypeVar("T")
 
@@ -60,6 +59,8 @@ def text(value: Any, where: str) -> str:
 
 def expression(value: Any, where: str) -> str:
     """Return a text that is an expression."""
+    from rootdata.expressions.grammar import parse  # with numpy, which a command line is read without
+
     parse(typed(value, str, where), where=where)
     return str(value)
 
