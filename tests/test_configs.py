@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
+from lanes_for_tests import thinned
 from rootdata.app import building, checking, sentences
 from rootdata.loading.datamodule import RootDataModule
 
@@ -40,7 +41,7 @@ def test_nothing_is_left_untested():
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == tested
 
 
-@pytest.mark.parametrize(("data", "model"), list(itertools.product(names("data"), names("model"))))
+@pytest.mark.parametrize(("data", "model"), thinned(itertools.product(names("data"), names("model")), every=5))
 def test_data_and_model_compose(composed, data, model):
     config = composed(f"data={data}", f"model={model}")
     assert config.data.layout == config.model.layout
@@ -91,35 +92,37 @@ def test_samples_are_physics_processes(composed):
 
 @pytest.mark.parametrize(
     ("override", "place", "value"),
-    [
-        ("data.batch_size=64", "data.batch_size", 64),
-        ("data.num_workers=2", "data.num_workers", 2),
-        ("data.pin_memory=true", "data.pin_memory", True),
-        ("data.layout=tokens", "data.layout", "tokens"),
-        ("data.n_events=350000", "data.prepare.n_events", 350_000),
-        ("data.simulation_seed=3", "data.prepare.seed", 3),
-        ("data.folder=elsewhere", "data.samples.ttbar.files", "elsewhere/TTToHadronic.root"),
-        ("paths.data_dir=else", "data.folder", "else/ttH_100000_seed42"),
-        ("seed=7", "data.seed", 7),
-        ("data.split={by: event % 5, train: null, val: [3], test: [4]}", "data.split.by", "event % 5"),
-        ("data.derived={met2: MET_pt ** 2}", "data.derived.met2", "MET_pt ** 2"),
-        ("data.cut='nJet >= 6'", "data.cut", "nJet >= 6"),
-        ("data.jagged.jets.length=auto", "data.jagged.jets.length", "auto"),
-        ("data.scale={HT: log, default: minmax}", "data.scale.HT", "log"),
-        ("data.prepare=null", "data.prepare", None),
-        ("model.hidden=[32]", "model.hidden", [32]),
-        ("model=deepsets", "data.layout", "tokens"),
-        ("model=cnn", "data.layout", "image"),
-        ("model=autoencoder", "callbacks.checkpoint.monitor", "val/loss"),
-        ("model=autoencoder", "callbacks.early_stopping.mode", "min"),
-        ("model=dnn", "callbacks.early_stopping.monitor", "val/auc"),
-        ("data.missing={Jet_btag: [-1], default: [-999]}", "data.missing.Jet_btag", [-1]),
-        ("data.missing=[-999]", "data.missing", [-999]),
-        ("data.observers={ht: HT}", "data.observers.ht", "HT"),
-        ("trainer.limit_train_batches=0.5", "trainer.limit_train_batches", 0.5),
-        ("+trainer.benchmark=true", "trainer.benchmark", True),
-        ("callbacks.early_stopping.patience=2", "callbacks.early_stopping.patience", 2),
-    ],
+    thinned(
+        [
+            ("data.batch_size=64", "data.batch_size", 64),
+            ("data.num_workers=2", "data.num_workers", 2),
+            ("data.pin_memory=true", "data.pin_memory", True),
+            ("data.layout=tokens", "data.layout", "tokens"),
+            ("data.n_events=350000", "data.prepare.n_events", 350_000),
+            ("data.simulation_seed=3", "data.prepare.seed", 3),
+            ("data.folder=elsewhere", "data.samples.ttbar.files", "elsewhere/TTToHadronic.root"),
+            ("paths.data_dir=else", "data.folder", "else/ttH_100000_seed42"),
+            ("seed=7", "data.seed", 7),
+            ("data.split={by: event % 5, train: null, val: [3], test: [4]}", "data.split.by", "event % 5"),
+            ("data.derived={met2: MET_pt ** 2}", "data.derived.met2", "MET_pt ** 2"),
+            ("data.cut='nJet >= 6'", "data.cut", "nJet >= 6"),
+            ("data.jagged.jets.length=auto", "data.jagged.jets.length", "auto"),
+            ("data.scale={HT: log, default: minmax}", "data.scale.HT", "log"),
+            ("data.prepare=null", "data.prepare", None),
+            ("model.hidden=[32]", "model.hidden", [32]),
+            ("model=deepsets", "data.layout", "tokens"),
+            ("model=cnn", "data.layout", "image"),
+            ("model=autoencoder", "callbacks.checkpoint.monitor", "val/loss"),
+            ("model=autoencoder", "callbacks.early_stopping.mode", "min"),
+            ("model=dnn", "callbacks.early_stopping.monitor", "val/auc"),
+            ("data.missing={Jet_btag: [-1], default: [-999]}", "data.missing.Jet_btag", [-1]),
+            ("data.missing=[-999]", "data.missing", [-999]),
+            ("data.observers={ht: HT}", "data.observers.ht", "HT"),
+            ("trainer.limit_train_batches=0.5", "trainer.limit_train_batches", 0.5),
+            ("+trainer.benchmark=true", "trainer.benchmark", True),
+            ("callbacks.early_stopping.patience=2", "callbacks.early_stopping.patience", 2),
+        ]
+    ),
 )
 def test_what_people_type(composed, override, place, value):
     assert OmegaConf.select(composed(override), place) == value

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from lanes_for_tests import thinned
 from rootdata.app import building, launch
 from rootdata.errors import DataError, FileError
 
@@ -51,39 +52,44 @@ def test_a_good_configuration_reaches_the_script(start):
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
-    [
-        ("data.batchsize=5", "'data.batchsize' is not an option; nearest: 'data.batch_size'"),
-        ("+data.batchsize=5", "'data.batchsize' is not an option; nearest: 'data.batch_size'"),
-        ("batch_size=5", "'batch_size' is not an option; nearest: 'data.batch_size'"),
-        ("data.n_event=5", "'data.n_event' is not an option; nearest: 'data.n_events'"),
-        ("data.jagged.jets.lenght=5", "'data.jagged.jets.lenght' is not an option; nearest: 'data.jagged.jets.length'"),
-        ("trainer.max_epoch=3", "'trainer.max_epoch' is not an option; nearest: 'trainer.max_epochs'"),
-        ("trainer.benchmark=true", "write '+trainer.benchmark=...' to add it"),
-        (
-            "callbacks.checkpoint.mod=max",
-            "'callbacks.checkpoint.mod' is not an option; nearest: 'callbacks.checkpoint.mode'",
-        ),
-        ("modle=dnn", "'modle' is not an option; nearest: 'model'"),
-        ("+trainr.max_epochs=3", "'trainr' is not an option; nearest: 'trainer'"),
-        ("model=dn", "model=dn: 'dn' is not an option of 'model'; nearest: 'dnn'"),
-        ("data=tth", "data=tth: 'tth' is not an option of 'data'; nearest: 'ttH'"),
-        ("experiment=tth_papr", "nearest: 'tth_paper'"),
-        ("logger=null", "write '~GROUP' to leave it out"),
-        ("data.batch_size=many", "'data.batch_size': got 'many'; takes a whole number"),
-        ("data.batch_size=2.5", "'data.batch_size': got 2.5; takes a whole number"),
-        ("data.batch_size=null", "'data.batch_size': got None; takes a whole number"),
-        ("data.shuffle=3", "'data.shuffle': got 3; takes true or false"),
-        ("model.hidden=[64,wide]", "'model.hidden': got [64, 'wide']; takes a list, each a whole number"),
-        ("model.hidden=64", "'model.hidden': got 64; takes a list"),
-        ("model.dropout=high", "'model.dropout': got 'high'; takes a number"),
-        ("trainer.precision=bf-mixed", "nearest: 'bf16-mixed'"),
-        ("trainer.max_epochs=[3]", "'trainer.max_epochs': got [3]; takes a whole number or null"),
-        ("data.samples=???", "'data.samples' has no value"),
-        ("data.seed=${sed}", "'data.seed': Interpolation key 'sed' not found"),
-        ("model._target_=rootdata.models.dnn.DNM", "'rootdata.models.dnn.DNM' can't be imported"),
-        ("model._target_=rootdata.models.dnnn.DNN", "'rootdata.models.dnnn.DNN' can't be imported"),
-        ("data.batch_size=[1", "'data.batch_size=[1' can't be read"),
-    ],
+    thinned(
+        [
+            ("data.batchsize=5", "'data.batchsize' is not an option; nearest: 'data.batch_size'"),
+            ("+data.batchsize=5", "'data.batchsize' is not an option; nearest: 'data.batch_size'"),
+            ("batch_size=5", "'batch_size' is not an option; nearest: 'data.batch_size'"),
+            ("data.n_event=5", "'data.n_event' is not an option; nearest: 'data.n_events'"),
+            (
+                "data.jagged.jets.lenght=5",
+                "'data.jagged.jets.lenght' is not an option; nearest: 'data.jagged.jets.length'",
+            ),
+            ("trainer.max_epoch=3", "'trainer.max_epoch' is not an option; nearest: 'trainer.max_epochs'"),
+            ("trainer.benchmark=true", "write '+trainer.benchmark=...' to add it"),
+            (
+                "callbacks.checkpoint.mod=max",
+                "'callbacks.checkpoint.mod' is not an option; nearest: 'callbacks.checkpoint.mode'",
+            ),
+            ("modle=dnn", "'modle' is not an option; nearest: 'model'"),
+            ("+trainr.max_epochs=3", "'trainr' is not an option; nearest: 'trainer'"),
+            ("model=dn", "model=dn: 'dn' is not an option of 'model'; nearest: 'dnn'"),
+            ("data=tth", "data=tth: 'tth' is not an option of 'data'; nearest: 'ttH'"),
+            ("experiment=tth_papr", "nearest: 'tth_paper'"),
+            ("logger=null", "write '~GROUP' to leave it out"),
+            ("data.batch_size=many", "'data.batch_size': got 'many'; takes a whole number"),
+            ("data.batch_size=2.5", "'data.batch_size': got 2.5; takes a whole number"),
+            ("data.batch_size=null", "'data.batch_size': got None; takes a whole number"),
+            ("data.shuffle=3", "'data.shuffle': got 3; takes true or false"),
+            ("model.hidden=[64,wide]", "'model.hidden': got [64, 'wide']; takes a list, each a whole number"),
+            ("model.hidden=64", "'model.hidden': got 64; takes a list"),
+            ("model.dropout=high", "'model.dropout': got 'high'; takes a number"),
+            ("trainer.precision=bf-mixed", "nearest: 'bf16-mixed'"),
+            ("trainer.max_epochs=[3]", "'trainer.max_epochs': got [3]; takes a whole number or null"),
+            ("data.samples=???", "'data.samples' has no value"),
+            ("data.seed=${sed}", "'data.seed': Interpolation key 'sed' not found"),
+            ("model._target_=rootdata.models.dnn.DNM", "'rootdata.models.dnn.DNM' can't be imported"),
+            ("model._target_=rootdata.models.dnnn.DNN", "'rootdata.models.dnnn.DNN' can't be imported"),
+            ("data.batch_size=[1", "'data.batch_size=[1' can't be read"),
+        ]
+    ),
 )
 def test_a_mistake_is_one_sentence_with_the_remedy(start, words, sentence):
     status, message, got = start(words)

@@ -175,6 +175,7 @@ def test_a_score_does_not_depend_on_company(sets: Any) -> None:
     np.testing.assert_allclose(scores_of_table(sets.folder, take(table, many)), together[many], atol=TINY)
 
 
+@pytest.mark.long
 def test_object_axes_may_be_longer_than_in_training(sets: Any) -> None:
     tensors = Assembler(sets.manifest)(table_of(sets.manifest, sets.manifest.parity.columns))
     padded = {

@@ -8,6 +8,7 @@ import pytest
 import uproot
 from files_for_tests import SHARED, epoch_of, options, scanned
 
+from lanes_for_tests import thinned
 from rootdata.errors import BranchError, DataError
 from rootdata.io.trees import blocks_of, open_tree, trees_in
 from rootdata.jagged import Jagged
@@ -73,7 +74,9 @@ def opened():
         tree.close()
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if not n.startswith("nanoaod_ttbar_rntuple")])  # compared below
+@pytest.mark.parametrize(
+    "name", thinned(n for n in FILES if not n.startswith("nanoaod_ttbar_rntuple"))
+)  # compared below
 def test_features_of_every_file_arrive_as_uproot_reads_them(name):
     tree, flat, collections = FILES[name]
     jagged = {c: {"branches": b, "length": 60} for c, b in collections.items()}
@@ -93,7 +96,7 @@ def test_features_of_every_file_arrive_as_uproot_reads_them(name):
             assert np.array_equal(objects, np.where(np.isfinite(expected), expected, 0))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", thinned(FILES))
 def test_branches_are_described_and_those_of_numbers_are_read(name, opened):
     tree = opened(name)
     names = tree.names()[:: max(1, len(tree.names()) // 300)]

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers_for_tests import HTTPServer, Proxy, S3Server, XRootDServer, eventually, free_port, xrootd
 
+from lanes_for_tests import thinned
 from rootdata.errors import BranchError, FileError
 from rootdata.io import files, remote
 from rootdata.io.files import find, state_of, states_of
@@ -472,7 +473,7 @@ def options(base, kind):
 
 
 @xrootd
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", thinned(KINDS))
 def test_an_epoch_over_the_network_is_the_local_one(folder, kind, monkeypatch):
     monkeypatch.setattr(remote, "LOOK_SECONDS", 1.0)
     here = batches(RootDataset(options(folder, kind), index=True))

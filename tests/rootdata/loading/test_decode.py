@@ -61,6 +61,7 @@ def test_all_objects_come_back_of_a_jagged_batch(folder, files):
     assert "left out" not in ak.parameters(events)["__doc__"]
 
 
+@pytest.mark.long
 def test_cells_come_back_with_what_was_in_them(folder, files):
     events, expected = decoded(folder, files, layout="image")
     placed = ~np.isnan(expected.Jet_eta[:, :4])

@@ -16,6 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from lanes_for_tests import thinned
 from rootdata.bundle.manifest import OutputSpec, Range, TensorSpec, load_manifest, open_bundle, save_manifest, sha256_of
 from serve.errors import InvalidModel, ServeError, TooLarge
 from serve.models.repository import Repository
@@ -171,7 +172,7 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("kind", thinned(STRANGERS))
 def test_graphs_that_are_not_loaded(folder, kind):
     graph = models.jets_graph()
     change, message = STRANGERS[kind]
@@ -234,7 +235,7 @@ def uneven():
     return {"HT": [1.0, 2.0], "MET_pt": [1.0], "Jet_pt": [[1.0], []], "Jet_eta": [[1.0, 2.0], []]}
 
 
-@pytest.mark.parametrize("kind", MANIFESTS)
+@pytest.mark.parametrize("kind", thinned(MANIFESTS))
 def test_manifests_that_do_not_belong_to_the_graph(folder, kind):
     change, message = MANIFESTS[kind]
     change(folder)
