@@ -123,7 +123,7 @@ function networks({ folds }) {
   const each = `${folds.count} networks, each trained without the events of one fold. `;
   if (folds.rule === "average") return el("p", null, each, "A score is the mean of all of them.");
   return el("p", null, each, "The one that has not seen an event scores it, by the remainder of ", el("code", null, folds.by),
-    ` by ${folds.count}; where that is missing, as in data, a score is the mean of all.`);
+    ` divided by ${folds.count}; where that is missing, as in data, a score is the mean of all.`);
 }
 
 /** @param {Branch} branch */
