@@ -542,7 +542,7 @@ def test_an_answer_written_at_once_is_the_one_that_uvicorn_writes(
     async def outcome(kind):
         transport, ended = Recorded(), []
         cycle = kind(
-            scope={"type": "http", "method": method},
+            scope={"type": "http", "method": method, "headers": []},
             transport=transport,
             flow=FlowControl(transport),
             logger=logging.getLogger("test"),
