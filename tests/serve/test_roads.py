@@ -162,7 +162,9 @@ def roads(
         )
         with uproot.open(scratch / "scores.root") as answer_file:
             yield "root", answer_file["scores"]["score_signal"].array(library="np")
-        yield "tfaas json", np.array([http.post(f"{url}/json", json=row(e, "ttH")).json()[0] for e in events])
+        answers = [http.post(f"{url}/json", json=row(e, "ttH")) for e in events]
+        assert {answer.status_code for answer in answers} == {200}, [a.text for a in answers if a.status_code != 200]
+        yield "tfaas json", np.array([answer.json()[0] for answer in answers])
         yield "tfaas proto", np.array([proto(http, url, e) for e in events])
     yield "triton json", by_triton(url, manifest, tensors, is_binary=False)
     yield "triton binary", by_triton(url, manifest, tensors, is_binary=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 from hypothesis import given
@@ -36,3 +38,32 @@ def test_an_idle_worker_may_be_silent_for_a_beat(tmp_path):
     assert slot.numbers() == {1}
     slot.rest()
     assert not slot.numbers()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from serve.processes.progress import slots
+[slot] = slots(Path(sys.argv[1]), workers=1, room=8)
+slot.rest()
+print("ready", flush=True)
+while True:
+    slot.work([1, 2], deadline=1e9)
+    slot.rest()
+"""
+
+
+def test_who_reads_while_a_worker_writes_sees_no_sign_that_was_never_given(tmp_path):
+    begin = time.monotonic()
+    path = tmp_path / "progress"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout.readline() == "ready\n"
+            [slot] = slots(path, workers=1, room=8)
+            for _ in range(200_000):
+                sign, deadline = slot.read()
+                assert begin < sign <= time.monotonic()
+                assert deadline in {0.0, 1e9}
+                assert slot.numbers() <= {1, 2}
+        finally:
+            writer.kill()
