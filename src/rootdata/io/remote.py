@@ -68,8 +68,8 @@ _handles = itertools.count(1)
 class _Settling:
     """Keeps forks away from the moments in which the XRootD client ends what it was asked: children may hang then.
 
-    Its own handler of forks is not enough: right after a request 13 of 30 children hung, a tenth of a second later none of
-    50.
+    Its own handler of forks is not enough: right after a request 13 of 30 children hung, a tenth of a second later none
+    of 50.
     """
 
     SECONDS = 0.25
