@@ -78,7 +78,7 @@ def parse_derived(value: Any, where: str) -> dict[str, str]:
     """Check new columns by name."""
     table = values.mapping(value or {}, where, "{'ht': 'sum(Jet_pt)'}")
     for name, text in table.items():
-        parse_expression(values.typed(text, str, f"{where}.{name}"), where=f"{where}.{name}")
+        values.expression(text, f"{where}.{name}")
     return {str(name): text for name, text in table.items()}
 
 
