@@ -41,6 +41,11 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path, default=Path("docs/figures/tth_sculpting.png"))
     arguments = parser.parse_args()
+    for folder in arguments.folders:
+        if not (folder / "sculpting.json").is_file():
+            parser.error(
+                f"{folder} has no sculpting.json, which the test of a training with model.decorrelate writes"
+            )
     draw(arguments.folders, arguments.out)
     for folder in arguments.folders:
         metrics = json.loads((folder / "metrics.json").read_text())

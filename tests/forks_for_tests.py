@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +35,7 @@ for line in sys.stdin:
     if not child:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(told["folder"]), os.environ.update(told["environment"])
+        sys.path[:0] = told["path"]
         for number, place in ((1, told["out"]), (2, told["err"])):
             os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         sys.argv = [train.__file__, *told["words"]]
@@ -97,19 +98,25 @@ def make_home(folder: Path, write_tree: Callable[..., Path]) -> Path:
 def forking(home: Path, words: list[str], *, printed: Path, **environment: str) -> Iterator[Start]:
     """Give a function that starts ``train.py``; it returns its number, and a function that waits for its status.
 
+    What was not waited for is killed in the end.
+
     Parameters
     ----------
     printed : where all that it prints is added
     environment : of the processes
     """
-    with _served(PYTHONPATH=os.pathsep.join([*PATHS, str(home)]), **environment) as server:
+    own, begun = {"ROOTDATA_CACHE": str(home / "cache"), **environment}, list[Run]()
 
-        def fork(*further: str) -> tuple[int, Callable[[], int]]:
-            told = ["--config-dir", str(home / "configs"), *words, *further]
-            return _fork(server, told, folder=home, out=printed, err=printed, ROOTDATA_CACHE=str(home / "cache"))
+    def fork(*further: str) -> tuple[int, Callable[[], int]]:
+        told = ["--config-dir", str(home / "configs"), *words, *further]
+        begun.append(_fork(_server(), told, folder=home, out=printed, err=printed, path=[home], **own))
+        return begun[-1].number, begun[-1].status
 
+    try:
         yield fork
-        server.stdin.close()
+    finally:
+        for run in begun:
+            run.end()
 
 
 def run_script(folder: Path, *words: str, status: int = 0) -> str:
@@ -117,21 +124,43 @@ def run_script(folder: Path, *words: str, status: int = 0) -> str:
     own = {"ROOTDATA_CACHE": str(folder / "cache"), "COLUMNS": "200"}
     with tempfile.TemporaryDirectory() as beside:
         texts = [Path(beside) / name for name in ("out", "err")]
-        _, wait = _fork(_server(), words, folder=folder, out=texts[0], err=texts[1], **own)
-        ended = wait()
+        ended = _fork(_server(), words, folder=folder, out=texts[0], err=texts[1], **own).status()
         out, err = (text.read_text() for text in texts)
     assert ended == status, out[-3000:] + err[-3000:]
     return out if status == 0 else err.strip()
 
 
-@functools.cache
+class Run:
+    """A process that a server has forked, which is free for another one when that has ended."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._status: int | None = None
+        self.number = int(server.stdout.readline())
+
+    def status(self) -> int:
+        """Wait until it has ended."""
+        if self._status is None:
+            self._status = int(self._server.stdout.readline())
+            FREE.append(self._server)
+        return self._status
+
+    def end(self) -> None:
+        """Kill it where it still runs."""
+        if self._status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.number, signal.SIGKILL)
+            self.status()
+
+
+FREE: list[Server] = []  # of this process's tests; they end as their input does
+
+
 def _server() -> Server:
-    """One for all tests of this process: it ends as its input does."""
-    return _served()
-
-
-def _served(**environment: str) -> Server:
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "OMP_NUM_THREADS": "1", **environment}
+    """Take a free one, or start one."""
+    if FREE:
+        return FREE.pop()
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER], env=known, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -140,8 +169,15 @@ def _served(**environment: str) -> Server:
 
 
 def _fork(
-    server: Server, words: Sequence[str], *, folder: Path, out: Path, err: Path, **environment: str
-) -> tuple[int, Callable[[], int]]:
-    places = {"folder": str(folder), "out": str(out), "err": str(err)}
+    server: Server,
+    words: Sequence[str],
+    *,
+    folder: Path,
+    out: Path,
+    err: Path,
+    path: Sequence[Path] = (),
+    **environment: str,
+) -> Run:
+    places = {"folder": str(folder), "out": str(out), "err": str(err), "path": [str(place) for place in path]}
     print(json.dumps({"words": words, "environment": environment, **places}), file=server.stdin, flush=True)
-    return int(server.stdout.readline()), lambda: int(server.stdout.readline())
+    return Run(server)

@@ -70,22 +70,19 @@ def test_the_search_knows_the_options(site: Path) -> None:
     assert "chunk_size" in (site / "search" / "search_index.json").read_text()
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[gone](gone.md)\n", "gone.md"),
-        ("[gone](../src/rootdata/gone.py)\n", "gone.py"),
-        ("[gone](words.md#gone)\n", "#gone"),
-        ('<script src="https://elsewhere.example.org/x.js"></script>\n', "elsewhere.example.org"),
-        ("![picture](https://elsewhere.example.org/x.png)\n", "elsewhere.example.org"),
-    ],
-)
+WRONG = {
+    "[gone](gone.md)": "gone.md",
+    "[gone](../src/rootdata/gone.py)": "gone.py",
+    "[gone](words.md#gone)": "#gone",
+    '<script src="https://elsewhere.example.org/x.js"></script>': "elsewhere.example.org/x.js",
+    "![picture](https://elsewhere.example.org/x.png)": "elsewhere.example.org/x.png",
+}
+
+
 @pytest.mark.long
-def test_a_link_that_leads_nowhere_and_what_comes_from_elsewhere_are_refused(
-    copy: Path, text: str, message: str
-) -> None:
+def test_a_link_that_leads_nowhere_and_what_comes_from_elsewhere_are_refused(copy: Path) -> None:
     with (copy / "docs" / "tth.md").open("a") as page:
-        page.write("\n" + text)
+        page.write("\n" + "\n\n".join(WRONG) + "\n")
     done = build(copy, copy / "site")
     assert done.returncode != 0
-    assert message in done.stdout + done.stderr
+    assert [message for message in WRONG.values() if message not in done.stdout + done.stderr] == []

@@ -49,8 +49,10 @@ def measure(base: str, paths: Sequence[Path], data: Data, *, chunk: int) -> dict
 
     with tempfile.TemporaryDirectory() as cache:
         os.environ["ROOTDATA_CACHE"] = cache
-        first = timed(scan)
-        return {"first pass": first, "chunks": timed(lambda: sum(len(b["label"]) for b in made[0]))}
+        found = {"first pass": timed(scan), "chunks": timed(lambda: sum(len(b["label"]) for b in made[0]))}
+    rates = ", ".join(f"{step} {row['events'] / row['wall']:,.0f} / s" for step, row in found.items())
+    print(f"{base}, {data.events:,} events, chunks of {chunk:,}: {rates}", file=sys.stderr, flush=True)
+    return found
 
 
 @contextmanager

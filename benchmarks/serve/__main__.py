@@ -59,8 +59,7 @@ def run(options: argparse.Namespace, models: Path, pool: Executor) -> list[dict[
 def result_of(found: list[dict[str, Any]], scored: list[dict[str, Any]]) -> dict[str, Any]:
     """Put everything together, the rounds as they were included."""
     names = found[0]["servers"]
-    is_whole = {report.PROJECT, report.STOCK} <= set(names) and len(names[report.PROJECT]["roads"]) > 1
-    kept = report.promises(found, scored) if is_whole else []
+    kept = report.promises(found, scored) if {report.PROJECT, report.STOCK, report.PLAIN} <= set(names) else []
     return {
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
         "bare": report.bare(found),

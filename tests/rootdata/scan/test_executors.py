@@ -336,6 +336,7 @@ def test_a_task_that_kills_every_worker_is_given_up(processes):
 @pytest.mark.long
 def test_a_scheduler_that_goes_away_is_named(tmp_path):
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),  # by which a client looks for it again
         distributed.LocalCluster(n_workers=1, **IN_THREADS) as running,
         connected(running.scheduler_address, patience=60) as submit,
     ):

@@ -63,33 +63,3 @@ def test_what_was_packed_is_gone_after_a_failure(tmp_path: Path, monkeypatch: py
                 ask()
             assert error.traceback  # which keeps all that was going on: it is not the collector that cleans up
             assert list(packed.iterdir()) == []
-
-
-USE = """
-from serve.client import AsyncClient, Client, Scores
-
-def one(client: Client) -> Scores:
-    client.set_alias("m", "production", version=client.upload("m", "bundle", tags=["new"]))
-    client.predict("m")  # error: Too few arguments
-    client.card(3)  # error: incompatible type "int"; expected "str"
-    client.upload("m", "bundle", tag=["a"])  # error: Unexpected keyword argument "tag"
-    return client.predict("m", {}, version=3, explain=True)
-
-async def other(client: AsyncClient) -> Scores:
-    names: list[int] = await client.models()  # error: Incompatible types in assignment
-    await client.wait_until_ready(timeout=3)
-    return client.predict("m", {})  # error: Incompatible return value type
-"""
-
-
-@pytest.mark.long
-def test_a_type_checker_knows_the_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    api = pytest.importorskip("mypy.api", reason="mypy is not installed")
-    program = tmp_path / "use.py"
-    program.write_text(USE)
-    monkeypatch.setenv("MYPYPATH", str(Path(__file__).parents[3] / "src"))
-    said, _, _ = api.run(["--strict", "--follow-imports=silent", "--ignore-missing-imports", str(program)])
-    found = {int(line.split(":")[1]): line for line in said.splitlines() if ": error:" in line}
-    wanted = {i: line.split("# error: ")[1] for i, line in enumerate(USE.splitlines(), 1) if "# error: " in line}
-    assert found.keys() == wanted.keys(), said
-    assert all(words in found[number] for number, words in wanted.items()), said

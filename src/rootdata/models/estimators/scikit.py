@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootdata.bundle.graph.conversion import run
+from rootdata.bundle.graph.conversion import opened
 from rootdata.errors import BundleError, ConfigError, DataError, ResumeError
 from rootdata.loading.dataset import RootDataset
 from rootdata.models.estimators.estimator import Arrays, Estimator, Logits, arrays_of, as_arrays, logits_of
@@ -138,7 +139,7 @@ class Sklearn(Estimator):
 
     def native(self, x: npt.NDArray[np.float32]) -> Logits:
         """Give the probabilities of all classes."""
-        found: Logits = self._estimator.predict_proba(x) if self._is_fitted else run(self._graph, {"x": x})
+        found: Logits = self._estimator.predict_proba(x) if self._is_fitted else _opened(self._graph)({"x": x})
         return found
 
     def to_bytes(self) -> bytes:
@@ -192,6 +193,7 @@ class Sklearn(Estimator):
 
 
 OPSETS = {"": 20, "ai.onnx.ml": 3}  # those of the graphs that it is put behind
+_opened = functools.lru_cache(maxsize=1)(opened)  # the graph of a checkpoint, which answers batch after batch
 
 
 def _checked(estimator: Any, *, seed: int) -> Any:
