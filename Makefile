@@ -15,11 +15,12 @@ serve: $(VENV)/.serving
 	$(BIN)/python -m serve models --publish ttH=outputs/ttH_dnn/latest/bundle $(ARGS)
 
 # Three lanes: the fast one covers every module, the long one has what takes more than half a minute, the last one all cases.
+# Tests of the long one often wait, for servers and for each other.
 test: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not matrix" $(ARGS)
 
 test-long: $(VENV)/.tested
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "long and not matrix" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 -m "long and not matrix" $(ARGS)
 
 test-all: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
