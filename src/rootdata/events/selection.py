@@ -246,22 +246,27 @@ def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events:
     return decision(text, per_event(text, ColumnsOnUse(config, raw, block), block, what="cut"), block)
 
 
-def observed(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> dict[str, npt.NDArray[Any]]:
+def observed(
+    config: DataConfig, raw: Mapping[str, Any], *, block: Block, selected: Bools
+) -> dict[str, npt.NDArray[Any]]:
     """Compute the observers of all events of a block, whatever the cuts say.
+
+    Events that are not selected have -1 or false for what is missing and can't say so.
 
     Parameters
     ----------
     config : names the observers, and says what is derived
     raw : branch name to column, axis 0 = the block's entries
     block : where the columns come from
+    selected : of which events, (n,)
 
     Raises
     ------
     DataError, ExpressionError
-        For one that is no number an event, or that is missing and can't say so.
+        For one that is no number an event, or that is missing in a selected event and can't say so.
     """
     columns, keep = ColumnsOnUse(config, raw, block), np.ones(block.stop - block.start, bool)
-    return {o.name: _observer(o, columns, keep, block) for o in config.observers}
+    return {o.name: _observer(o, columns, keep, block, needed=selected) for o in config.observers}
 
 
 def parts_of(config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> split.Parts:
@@ -395,8 +400,19 @@ def _parameter(
     return found
 
 
-def _observer(observer: Observer, columns: ColumnsOnUse, keep: Bools, block: Block) -> npt.NDArray[Any]:
-    """Return a column as it was read: a sentinel as itself, and of what is computed NaN where it is missing."""
+def _observer(
+    observer: Observer, columns: ColumnsOnUse, keep: Bools, block: Block, *, needed: Bools | None = None
+) -> npt.NDArray[Any]:
+    """Return a column as it was read: a sentinel as itself, and of what is computed NaN where it is missing.
+
+    Parameters
+    ----------
+    observer : which one
+    columns, block : what it is computed of
+    keep : the events whose values are returned
+    needed : those of which a value is refused that can't be told; others have -1 or false; by default all that are kept
+    """
+    needed, known = keep if needed is None else needed, np.ones(len(keep), bool)
     text, what = observer.value, f"observer {observer.name!r}, {observer.value!r}"
     column = per_event(text, columns, block, what="observer")
     values = columns.as_read(text) if columns.is_branch(text) else missing.values_of(column)
@@ -404,11 +420,16 @@ def _observer(observer: Observer, columns: ColumnsOnUse, keep: Bools, block: Blo
         if values.dtype.kind == "f":
             values = missing.as_real(column)
         else:
-            check_known(column.valid, keep, block, what=f"{what} is missing, which whole numbers can't say,")
+            known = column.valid
+            check_known(known, needed, block, what=f"{what} is missing, which whole numbers can't say,")
     if values.dtype == np.uint64:
-        check_known(values < 2**63, keep, block, what=f"{what} is 2**63 or more")
+        fits = values < 2**63
+        check_known(fits, needed, block, what=f"{what} is 2**63 or more")
+        known = known & fits
     kept = values[keep]
-    return kept.astype(np.int64) if kept.dtype.kind in "iu" else kept
+    kept = kept.astype(np.int64) if kept.dtype.kind in "iu" else kept
+    told = known[keep]
+    return kept if told.all() else np.where(told, kept, kept.dtype.type(False if kept.dtype.kind == "b" else -1))
 
 
 def _flat(

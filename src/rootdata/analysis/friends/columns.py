@@ -166,7 +166,7 @@ class FriendColumns:
         selected = np.ones(n, bool)
         for group in cuts:
             selected &= functools.reduce(np.logical_or, (self._passes(cut, raw, block) for cut in group))
-        beside = selection.observed(self._config, raw, block=block)
+        beside = selection.observed(self._config, raw, block=block, selected=selected)
         scores = self._scores(raw, selected, block)
         made: dict[str, npt.NDArray[Any]] = {ENTRY: np.arange(block.start, block.stop), SELECTED: selected}
         if self._has_parts:
@@ -181,7 +181,7 @@ class FriendColumns:
     def _scores(self, raw: Columns, selected: Bools, block: Block) -> Scores:
         """Score the selected events: (n, columns), the fill value for the others."""
         scores = np.full((len(selected), len(self.scores)), self._fill, np.float32)
-        given = selection.observed(self._given, raw, block=block)
+        given = selection.observed(self._given, raw, block=block, selected=selected)
         for name, values in given.items():
             _check_finite(name, values, selected, block, option="parameters")
         table = conform({**raw, **given}, self.scorer.manifest.branches, block, missing=self._config.missing)

@@ -144,6 +144,20 @@ def only(found):
     return path
 
 
+def test_observers_need_a_value_in_selected_events_alone(analysis, tmp_path):
+    write(tmp_path / "x.root", make_events(60, 3))
+    observers = {"high": "Jet_pt[0] > 30", "one": "count(Jet_pt) // count(Jet_pt)"}
+    has_jets = np.array([len(jets) > 0 for jets in arrays(tmp_path / "x.root", "Events")["Jet_pt"]])
+    assert 0 < has_jets.sum() < 60
+    options = {"observers": observers, "out": tmp_path / "o"}
+    found = arrays(only(predict(analysis.bundle, str(tmp_path / "x.root"), cut="count(Jet_pt) > 0", **options)))
+    assert found["selected"].tolist() == has_jets.tolist()
+    assert found["one"].tolist() == np.where(has_jets, 1, -1).tolist()
+    assert not found["high"][~has_jets].any()
+    with pytest.raises(DataError, match=r"'high'.* is missing"):
+        predict(analysis.bundle, str(tmp_path / "x.root"), cut=None, **options)
+
+
 def test_numbers_of_other_types_are_taken_and_never_changed_silently(analysis, tmp_path):
     columns = make_events(30, 3)
     write(tmp_path / "same.root", columns)
