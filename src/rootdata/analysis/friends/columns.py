@@ -25,7 +25,6 @@ from rootdata.jagged import Columns
 from rootdata.missing import Bools
 from rootdata.options.columns import Observer
 from rootdata.options.data import DataConfig, parse_data
-from rootdata.table import take
 
 ENTRY, SELECTED, PART = "entry", "selected", "part"
 OF_THE_BUNDLE = "bundle"
@@ -184,11 +183,10 @@ class FriendColumns:
         given = selection.observed(self._given, raw, block=block, selected=selected)
         for name, values in given.items():
             _check_finite(name, values, selected, block, option="parameters")
-        table = conform({**raw, **given}, self.scorer.manifest.branches, block, missing=self._config.missing)
         rows = np.flatnonzero(selected)
+        table = conform({**raw, **given}, self.scorer.manifest.branches, block, rows, missing=self._config.missing)
         if len(rows):
-            chosen = table if len(rows) == table.num_events else take(table, rows)
-            scores[rows] = self.scorer.scores(chosen, where=str(block))
+            scores[rows] = self.scorer.scores(table, where=str(block))
         bad = np.flatnonzero(selected & ~np.isfinite(scores).all(axis=1))
         if len(bad):
             raise DataError(

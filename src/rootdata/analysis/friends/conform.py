@@ -12,9 +12,9 @@ from rootdata.bundle.manifest import BranchSpec
 from rootdata.errors import BranchError, DataError
 from rootdata.events.evaluation import Block
 from rootdata.io.trees import Tree
-from rootdata.jagged import Column, Columns, Jagged
+from rootdata.jagged import Column, Columns, Ints, Jagged
 from rootdata.missing import Sentinels, sentinels_of, with_sentinels
-from rootdata.table import Table
+from rootdata.table import Table, take
 
 
 def check_branch(tree: Tree, spec: BranchSpec) -> None:
@@ -38,7 +38,7 @@ def _kind(kind: str, width: int) -> str:
     return {"flat": "one number an event", "fixed": f"{width} numbers an event"}.get(kind, "a list an event")
 
 
-def conform(raw: Columns, specs: Sequence[BranchSpec], block: Block, *, missing: Sentinels = ()) -> Table:
+def conform(raw: Columns, specs: Sequence[BranchSpec], block: Block, rows: Ints, *, missing: Sentinels = ()) -> Table:
     """Take the branches of a bundle out of those of a block, each of the number type that it takes.
 
     Parameters
@@ -46,6 +46,7 @@ def conform(raw: Columns, specs: Sequence[BranchSpec], block: Block, *, missing:
     raw : branch name to column
     specs : of the bundle
     block : where the columns come from
+    rows : the events of the block that are wanted, by number, rising
     missing : numbers that stand for no value; each is one in any type
 
     Raises
@@ -53,23 +54,26 @@ def conform(raw: Columns, specs: Sequence[BranchSpec], block: Block, *, missing:
     DataError
         For a value that the type can't hold; names the entry.
     """
-    columns = {spec.name: _column(raw[spec.name], spec, block, sentinels_of(missing, spec.name)) for spec in specs}
-    return Table(num_events=block.stop - block.start, columns=columns)
+    whole = Table(num_events=block.stop - block.start, columns={spec.name: raw[spec.name] for spec in specs})
+    chosen = whole if len(rows) == whole.num_events else take(whole, rows)
+    entries = block.start + rows
+    columns = {s.name: _column(chosen.columns[s.name], s, block, entries, sentinels_of(missing, s.name)) for s in specs}
+    return Table(num_events=len(rows), columns=columns)
 
 
-def _column(column: Column, spec: BranchSpec, block: Block, sentinels: Sequence[float]) -> Column:
+def _column(column: Column, spec: BranchSpec, block: Block, entries: Ints, sentinels: Sequence[float]) -> Column:
     dtype = np.dtype(spec.dtype)
     if isinstance(column, Jagged):
         content, bad = _cast(column.content, dtype)
         if bad is not None:
-            entry = int(np.searchsorted(column.offsets, bad, side="right")) - 1
-            raise _unfit(column.content[bad], spec, block, entry)
+            event = int(np.searchsorted(column.offsets, bad, side="right")) - 1
+            raise _unfit(column.content[bad], spec, block, entries[event])
         if content is column.content:
             return column
         return Jagged(column.offsets, with_sentinels(content, column.content, sentinels), column.valid)
     values, bad = _cast(column, dtype)
     if bad is not None:
-        raise _unfit(column.reshape(-1)[bad], spec, block, bad // max(1, int(np.prod(column.shape[1:]))))
+        raise _unfit(column.reshape(-1)[bad], spec, block, entries[bad // max(1, int(np.prod(column.shape[1:])))])
     return with_sentinels(values, column, sentinels)
 
 
@@ -84,8 +88,8 @@ def _cast(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> tuple[npt.NDArray[A
     return made, int(bad[0]) if len(bad) else None
 
 
-def _unfit(value: Any, spec: BranchSpec, block: Block, event: int) -> DataError:
+def _unfit(value: Any, spec: BranchSpec, block: Block, entry: int) -> DataError:
     return DataError(
-        f"branch {spec.name!r} is {value} at entry {block.start + event} of {block.location.path} (tree "
+        f"branch {spec.name!r} is {value} at entry {entry} of {block.location.path} (tree "
         f"{block.location.tree!r}); the bundle takes {spec.dtype}, which can't hold that"
     )

@@ -25,7 +25,7 @@ def test_a_sentinel_is_one_in_any_type(sentinel, dtype):
     with np.errstate(over="ignore"):
         marks = np.array([sentinel, 3], dtype)
     raw = {"x": marks, "cov": np.array([marks, marks[::-1]]), "pt": Jagged(offsets_of(np.array([0, 2])), marks)}
-    found = conform(raw, SPECS, BLOCK, missing={"x": (), "default": (sentinel, -5.0)}).columns
+    found = conform(raw, SPECS, BLOCK, np.arange(2), missing={"x": (), "default": (sentinel, -5.0)}).columns
     is_held = marks[0] not in (0.0, np.inf)  # else it is one of many numbers that the type rounds to these
     expected = np.array([sentinel if is_held else marks[0], 3.0])
     assert found["x"].tolist() == marks.astype("f8").tolist()

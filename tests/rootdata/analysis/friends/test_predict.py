@@ -171,6 +171,9 @@ def test_numbers_of_other_types_are_taken_and_never_changed_silently(analysis, t
     with pytest.raises(DataError, match=r"'met' is 1e\+300 at entry 7 of .*huge.root .*float32, which can't hold that"):
         predict(analysis.bundle, str(tmp_path / "huge.root"), out=tmp_path / "o")
     assert not (tmp_path / "o/huge_Friend.root").exists()
+    predict(analysis.bundle, str(tmp_path / "huge.root"), out=tmp_path / "o", cut="10 < met < 1e30")
+    huge, is_left = arrays(tmp_path / "o/huge_Friend.root"), np.arange(30) == 7
+    assert huge["score_signal"].tolist() == np.where(is_left, -1, same["score_signal"]).tolist()
 
 
 def bad(analysis, folder):
