@@ -103,7 +103,7 @@ class XGBoost(Boosted):
         """Return trees of one round with a few events."""
         import xgboost
 
-        return xgboost.train(self._options, xgboost.QuantileDMatrix(x, label), 1)
+        return xgboost.train(self._options, xgboost.QuantileDMatrix(x, label, max_bin=self.params.get("max_bin")), 1)
 
     def try_on(self, x: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> None:
         """Do one round with a few events."""

@@ -281,6 +281,10 @@ def test_what_can_not_be_exported_is_refused_before_the_training(
         rehearse(model, data)
 
 
+def test_another_number_of_bins_is_an_option_of_the_library(make: Any) -> None:
+    assert make({"x": (4,)}, params={"max_bin": 16}).rehearsed_model()
+
+
 def test_negative_weights_are_for_lightgbm(events: Path, tmp_path: Path) -> None:
     data = make_data(events, weight="w - 0.7")
     with pytest.raises(DataError, match=r"class 'c0' has training events of negative weight, and XGBoost takes none"):
