@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.errors import BundleError
 from rootdata.models.estimators.boosted import Boosted
 from rootdata.models.estimators.estimator import Logits
-from rootdata.models.estimators.libraries import converter
+from rootdata.models.estimators.libraries import converter, written
 
 if TYPE_CHECKING:
     import lightgbm
@@ -124,16 +126,32 @@ class LightGBM(Boosted):
         self._booster = lightgbm.Booster(model_str=kept.decode())
 
     def graph(self) -> Any:
-        """Write the trees as an ONNX graph."""
+        """Write the trees as an ONNX graph.
+
+        Raises
+        ------
+        BundleError
+            For what onnxmltools does not know, or takes for something else.
+        """
         onnxmltools = converter("onnxmltools")
         import lightgbm
         from onnxmltools.convert.common.data_types import FloatTensorType
 
-        booster = lightgbm.Booster(model_str=floored(self.fitted.model_to_string()))
-        kind = FloatTensorType([None, self.n_inputs])
-        return onnxmltools.convert_lightgbm(booster, initial_types=[("x", kind)], zipmap=False)
+        text = self.fitted.model_to_string()
+        for name, pattern in UNKNOWN.items():
+            if re.search(pattern, text, flags=re.MULTILINE):
+                raise BundleError(f"LightGBM with {name} is not written as an ONNX graph")
+        booster = lightgbm.Booster(model_str=floored(text))
+        kinds = [("x", FloatTensorType([None, self.n_inputs]))]
+        write = functools.partial(onnxmltools.convert_lightgbm, booster, initial_types=kinds, zipmap=False)
+        return written("LightGBM", "onnxmltools", write)
 
 
+UNKNOWN = {  # to onnxmltools, and what shows it in the text of a model
+    "boosting=rf": r"^average_output$",
+    "linear_tree": r"^is_linear=1$",
+    "zero_as_missing": r"^decision_type=(.* )?[46]( |$)",  # a value that is missing where it is 0, to the right or left
+}
 NEAREST_TO_0 = np.float32(-1e-35)  # of negative numbers: LightGBM takes this one, and what is nearer, for 0
 
 

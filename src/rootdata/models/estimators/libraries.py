@@ -71,6 +71,29 @@ def told(text: str) -> str:
     return " ".join(text.split()).rstrip(". ")
 
 
+def written(name: str, library: str, write: Callable[[], Any]) -> Any:
+    """Return the ONNX graph that a converter writes.
+
+    Parameters
+    ----------
+    name : of the model
+    library : that converts it
+    write : does so
+
+    Raises
+    ------
+    BundleError
+        Where it can't, with what it says.
+    """
+    try:
+        return write()
+    except Exception as error:  # each converter has its own classes
+        said = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+        raise BundleError(
+            f"{name} can't be written as an ONNX graph by {library}: {told(said).partition('. ')[0][:300]}"
+        ) from error
+
+
 def converter(name: str) -> Any:
     """Import what writes models of a library as ONNX graphs.
 

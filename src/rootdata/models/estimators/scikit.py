@@ -16,7 +16,7 @@ from rootdata.errors import BundleError, ConfigError, DataError, ResumeError
 from rootdata.loading.dataset import RootDataset
 from rootdata.models.estimators.estimator import Arrays, Estimator, Logits, arrays_of, as_arrays, logits_of
 from rootdata.models.estimators.histogram import graph_of, is_histogram
-from rootdata.models.estimators.libraries import converter, said, told
+from rootdata.models.estimators.libraries import converter, said, told, written
 from rootdata.models.estimators.rounds import Rounds
 
 
@@ -177,17 +177,14 @@ class Sklearn(Estimator):
         skl2onnx, name = converter("skl2onnx"), type(self._estimator).__name__
         from skl2onnx.common.data_types import FloatTensorType
 
-        try:
-            made = skl2onnx.convert_sklearn(
-                self._estimator,
-                initial_types=[("x", FloatTensorType([None, self.n_inputs]))],
-                options={id(self._estimator): {"zipmap": False}},
-                target_opset=OPSETS,
-            )
-        except Exception as error:
-            raise BundleError(
-                f"{name} can't be written as an ONNX graph by skl2onnx: {told(str(error)).partition('. ')[0][:300]}"
-            ) from error
+        write = functools.partial(
+            skl2onnx.convert_sklearn,
+            self._estimator,
+            initial_types=[("x", FloatTensorType([None, self.n_inputs]))],
+            options={id(self._estimator): {"zipmap": False}},
+            target_opset=OPSETS,
+        )
+        made = written(name, "skl2onnx", write)
         del made.graph.output[:-1]  # the labels
         return made
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.errors import BundleError
 from rootdata.models.estimators.boosted import Boosted
 from rootdata.models.estimators.estimator import Logits, refuse_negative
-from rootdata.models.estimators.libraries import converter
+from rootdata.models.estimators.libraries import converter, written
 
 if TYPE_CHECKING:
     import xgboost
@@ -136,14 +138,24 @@ class XGBoost(Boosted):
         self._booster = xgboost.Booster(self._options, model_file=bytearray(kept))
 
     def graph(self) -> Any:
-        """Write the trees as an ONNX graph; thresholds that are infinite, which onnxmltools can't read, by a detour."""
+        """Write the trees as an ONNX graph; thresholds that are infinite, which onnxmltools can't read, by a detour.
+
+        Raises
+        ------
+        BundleError
+            For ``booster=dart``, and what else onnxmltools does not know.
+        """
+        if self.params.get("booster") == "dart":
+            raise BundleError("XGBoost with booster=dart is not written as an ONNX graph")
         onnxmltools = converter("onnxmltools")
         import xgboost
         from onnxmltools.convert.common.data_types import FloatTensorType
 
         finite = self.to_bytes().replace(b"Infinity", repr(float(INSTEAD_OF_INFINITY)).encode())
         booster = xgboost.Booster(self._options, model_file=bytearray(finite))
-        made = onnxmltools.convert_xgboost(booster, initial_types=[("x", FloatTensorType([None, self.n_inputs]))])
+        kinds = [("x", FloatTensorType([None, self.n_inputs]))]
+        write = functools.partial(onnxmltools.convert_xgboost, booster, initial_types=kinds)
+        made = written("XGBoost", "onnxmltools", write)
         for attribute in (a for node in made.graph.node for a in node.attribute if a.name == "nodes_values"):
             values = np.array(attribute.floats, np.float32)
             is_infinite = np.abs(values) == INSTEAD_OF_INFINITY

@@ -281,6 +281,27 @@ def test_what_can_not_be_exported_is_refused_before_the_training(
         rehearse(model, data)
 
 
+@pytest.mark.parametrize(
+    ("kind", "params", "told"),
+    [
+        (XGBoost, {"booster": "dart"}, "XGBoost with booster=dart is not written"),
+        (XGBoost, {"multi_strategy": "multi_output_tree"}, "XGBoost can't be written as an ONNX graph by onnxmltools"),
+        (LightGBM, {"linear_tree": True}, "LightGBM with linear_tree is not written"),
+        (LightGBM, {"zero_as_missing": True}, "LightGBM with zero_as_missing is not written"),
+        (
+            LightGBM,
+            {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5},
+            "LightGBM with boosting=rf is not written",
+        ),
+    ],
+)
+def test_trees_that_the_converter_writes_wrongly_or_not_at_all_are_refused_as_it_is_rehearsed(
+    kind: Any, params: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(BundleError, match=told):
+        kind({"x": (4,)}, classes=3, threads=1, params=params).rehearsed_model()
+
+
 def test_another_number_of_bins_is_an_option_of_the_library(make: Any) -> None:
     assert make({"x": (4,)}, params={"max_bin": 16}).rehearsed_model()
 
