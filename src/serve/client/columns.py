@@ -98,10 +98,28 @@ def _column(name: str, values: Any) -> Column:
 def _from_awkward(array: Any) -> Column:
     import awkward as ak
 
-    if "?" in str(array.type):
-        array = ak.fill_none(ak.values_astype(array, np.float64), np.nan, axis=-1)
+    if "?" in str(array.type) or "option" in str(array.type):
+        array = _without_none(array)
     is_list = array.ndim == 2 and not isinstance(array.type.content, ak.types.RegularType)
     return Jagged.from_awkward(array) if is_list else _native(ak.to_numpy(array))
+
+
+def _without_none(array: Any) -> Any:
+    """Make None, and it alone, a NaN; where nothing is missing numbers keep their type, and with it all digits."""
+    import awkward as ak
+
+    if array.ndim > 1 and ak.any(ak.is_none(array)):
+        raise ValueError("got None in place of a list; expected an empty list for an event without objects")
+    if ak.any(ak.is_none(array, axis=-1), axis=None):
+        array = ak.fill_none(ak.values_astype(array, np.float64), np.nan, axis=-1)
+    return ak.Array(_certain(ak.to_packed(array).layout))
+
+
+def _certain(layout: Any) -> Any:
+    """Take off the types that allow a None, of an array without any."""
+    if layout.is_option:
+        return _certain(layout.project())
+    return layout.copy(content=_certain(layout.content)) if layout.is_list else layout
 
 
 def _from_sequence(values: Any) -> Column:

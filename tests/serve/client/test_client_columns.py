@@ -199,6 +199,24 @@ def test_none_in_lists_is_a_missing_value() -> None:
         assert np.isnan(column.content).tolist() == [False, True]
 
 
+def test_integers_that_may_be_missing_keep_all_digits() -> None:
+    large = 2**53 + 1
+    flat = ak.mask(ak.Array([large, 3]), [True, True])
+    lists = ak.mask(ak.Array([[large], [2, 3]]), [True, True])
+    parquet = ak.Array(ak.contents.UnmaskedArray(lists.layout.content))  # as ak.from_parquet has it
+    made = columns_of({"a": flat, "b": lists, "c": parquet}).columns
+    assert made["a"].tolist() == [large, 3]
+    for name in "bc":
+        assert made[name].counts.tolist() == [1, 2]
+        assert made[name].content.tolist() == [large, 2, 3]
+    assert {made["a"].dtype.name, made["b"].content.dtype.name} == {"int64"}
+
+
+def test_none_in_place_of_a_list_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="'a': got None in place of a list; expected an empty list"):
+        columns_of({"a": ak.Array([[1.0], None])})
+
+
 @pytest.mark.parametrize(
     ("events", "words"),
     [
