@@ -123,6 +123,8 @@ def _certain(layout: Any) -> Any:
 
 
 def _from_sequence(values: Any) -> Column:
+    if isinstance(values, np.ma.MaskedArray):
+        values = _unmasked(values)
     if isinstance(values, list | tuple) and _has_lists(values):
         return _from_lists(values)
     array = np.asarray(values)
@@ -138,8 +140,16 @@ def _has_lists(values: Sequence[Any]) -> bool:
 
 def _from_lists(rows: Sequence[Any]) -> Jagged:
     """Put a list for each event, of any length, one after the other."""
+    rows = [_unmasked(row) if isinstance(row, np.ma.MaskedArray) else row for row in rows]
     counts = np.fromiter((len(row) for row in rows), np.int64, len(rows))
     return Jagged(offsets_of(counts), _numbers(list(chain.from_iterable(rows))))
+
+
+def _unmasked(values: Any) -> npt.NDArray[Any]:
+    """Make what a mask hides a NaN."""
+    if not np.ma.is_masked(values):
+        return np.asarray(values.data)
+    return np.asarray(values.astype(np.float64).filled(np.nan))
 
 
 def _numbers(values: list[Any]) -> npt.NDArray[Any]:

@@ -217,6 +217,15 @@ def test_none_in_place_of_a_list_is_refused() -> None:
         columns_of({"a": ak.Array([[1.0], None])})
 
 
+def test_what_a_mask_hides_is_a_missing_value() -> None:
+    hidden = np.ma.array([1, -999, 3], mask=[False, True, False])
+    made = columns_of({"a": hidden, "b": [hidden[:2], [], hidden[2:]], "c": np.ma.array([2**53 + 1, 2, 3])}).columns
+    np.testing.assert_array_equal(made["a"], [1.0, np.nan, 3.0])
+    np.testing.assert_array_equal(made["b"].content, [1.0, np.nan, 3.0])
+    assert made["b"].counts.tolist() == [2, 0, 1]
+    assert made["c"].tolist() == [2**53 + 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("events", "words"),
     [
