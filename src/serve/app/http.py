@@ -151,6 +151,10 @@ class ClientConnection(HttpToolsProtocol):
         lines = (b"%s: %s\r\n" % pair for pair in self.headers if pair[0] != b"upgrade")
         return start + b"".join(lines) + b"\r\n"
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header without the spaces behind its value, which are no part of it (RFC 9110, 5.5)."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is wrong or too long."""
         if self._quiet > MAX_HEAD and self._head_size() > MAX_HEAD:

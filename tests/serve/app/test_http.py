@@ -313,6 +313,12 @@ def exact_answer(connection: socket.socket) -> bytes:
     return read_body(connection, through_head(connection))
 
 
+def test_spaces_behind_the_value_of_a_header_are_no_part_of_it(server):
+    with connect(server) as connection:
+        connection.sendall(b"POST /echo HTTP/1.1\r\nHost: x \t\r\nContent-Length: 2 \r\n\r\nhi")
+        assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("word", [b"keep-alive", b"Keep-Alive"])
 def test_an_old_client_may_keep_its_connection(server, word):
     asked = b"POST /echo HTTP/1.0\r\nConnection: " + word + b"\r\nContent-Length: 2\r\n\r\nhi"
