@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.bundle.assemble import Assembler, Tensors, table_of
-from rootdata.bundle.manifest import MODEL, Manifest, OutputSpec
+from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, OutputSpec, sha256_of
 from serve.app.memory import give_back
 from serve.codec.casting import array_type
 from serve.codec.schema import Schemas
@@ -367,8 +367,17 @@ class Models:
             raise self._failed.pop(key)[1]
 
     def _made(self, name: str, version: int, manifest: Manifest, graph: Path) -> Model:
-        """Make a model and run it once; an error of that run is left to the first request."""
+        """Make a model of the graph that the manifest is of, and run it once.
+
+        An error of that run is left to the first request.
+        """
         model = Model(name, version, manifest, graph)
+        if sha256_of(graph) != manifest.sha256:
+            raise InvalidModel(
+                f"model {name!r}, version {version}: {MODEL} is not the file that {MANIFEST} was written for "
+                "(sha256 differs); copy the whole bundle",
+                field="model",
+            )
         with self._samples, contextlib.suppress(Exception):
             self._terminator.moment = time.monotonic() + _WARM_UP
             model.terminator = self._terminator

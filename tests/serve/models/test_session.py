@@ -138,6 +138,16 @@ def test_a_model_that_can_not_be_loaded_is_told_to_all_and_tried_again_later(rep
         models.get("a", 1)
 
 
+def test_a_graph_that_is_not_the_one_of_the_manifest_is_not_served(repository):
+    graph = repository.path("a", 1) / MODEL
+    graph.chmod(0o644)
+    model = onnx.load(graph)
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))  # as many bytes as before
+    onnx.save_model(model, graph)
+    with pytest.raises(InvalidModel, match=r"model.onnx is not the file that manifest.json was written for"):
+        models_of(repository, []).get("a", 1)
+
+
 def test_the_sample_of_the_manifest_is_run_before_others_are(repository, monkeypatch):
     runs: list[int] = []
     real = Models._made
