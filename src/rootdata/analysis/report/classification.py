@@ -41,7 +41,7 @@ def roc(events: ScoredEvents) -> Numbers:
         shown = metrics.thin(curve)
         area = statistics.areas(score, label, weight=events.weight)
         found[name] = {
-            "auc": float(area.values[0]), "auc_error": float(area.errors[0]),
+            "auc": float(area.values[0]), "auc_error": plain(area.errors[0]),
             "signal_efficiency": shown.signal.tolist(), "background_efficiency": shown.background.tolist(),
             "threshold": shown.threshold.tolist(), "band": band(score, label, events.weight),
             "lowest": lowest_of(label, events.weight),
@@ -87,11 +87,23 @@ def draw_roc(found: Numbers, canvas: Canvas) -> Figure:
     figure, (axes,) = canvas.figure()
     curves = found["classes"]
     for (name, curve), colour in zip(curves.items(), colours([False] * len(curves)), strict=True):
-        words = f"{name}: AUC = {curve['auc']:.4f} ± {curve['auc_error']:.4f}"
+        words = f"{name}: AUC = {in_words(curve)}"
         add_curve(axes, curve, colour=colour, label=words)
     lowest = min((curve["lowest"] for curve in curves.values()), default=0.1)
     finish_curves(axes, lowest)
     return canvas.finish(figure, axes)
+
+
+def in_words(curve: Numbers) -> str:
+    """Write the area with its error, which one event of a class does not have.
+
+    Examples
+    --------
+    >>> in_words({"auc": 0.9, "auc_error": 0.01}), in_words({"auc": 0.9, "auc_error": None})
+    ('0.9000 ± 0.0100', '0.9000')
+    """
+    error = curve["auc_error"]
+    return f"{curve['auc']:.4f}" if error is None else f"{curve['auc']:.4f} ± {error:.4f}"
 
 
 def add_curve(axes: Any, curve: Numbers, *, colour: str, label: str) -> None:

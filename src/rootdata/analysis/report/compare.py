@@ -136,7 +136,7 @@ def draw_rocs(found: Numbers, canvas: Canvas) -> Figure:
     shades = dict(zip(runs, colours([False] * len(runs)), strict=True))
     for axes, (name, curves) in zip(panels, found.items(), strict=True):
         for run, curve in curves.items():
-            words = f"{run}: {curve['auc']:.4f} ± {curve['auc_error']:.4f}"
+            words = f"{run}: {classification.in_words(curve)}"
             classification.add_curve(axes, curve, colour=shades[run], label=words)
         classification.finish_curves(axes, min(curve["lowest"] for curve in curves.values()))
         if len(found) > 1:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rootdata.analysis.report.canvas import Numbers
+from rootdata.analysis.report.classification import in_words
 from rootdata.analysis.report.tested import ScoredRun
 
 
@@ -76,7 +77,7 @@ def _facts(tested: ScoredRun) -> str:
 
 def _figures(by_name: Mapping[str, Drawn], metrics: Mapping[str, Any]) -> Iterator[str]:
     """Show the figures that are looked for first."""
-    tiles = [(f"AUC of {name}", f"{c['auc']:.4f} ± {c['auc_error']:.4f}") for name, c in _curves(by_name).items()]
+    tiles = [(f"AUC of {name}", in_words(c)) for name, c in _curves(by_name).items()]
     if len(tiles) == 1:
         tiles = [("AUC", tiles[0][1])]
     tiles += [(key, f"{metrics[key]:.4g}") for key in ("accuracy", "loss") if metrics.get(key) is not None]

@@ -151,7 +151,8 @@ def verdict(parts: Mapping[str, Any]) -> str:
     """Say in words whether a network knows its training events better than others."""
     gap, error = _gap(parts)
     if gap is None:
-        return "Not known: a class is absent."
+        is_absent = any(parts[key] is None for key in ("train_auc", "test_auc"))
+        return f"Not known: a class {'is absent' if is_absent else 'has too few events'}."
     values = {word: parts[word]["p_value"] for word in ("signal", "background")}
     told = " and ".join(f"{word} p = {value:.3g}" for word, value in values.items() if value is not None)
     area = f"the area in training is larger by {gap:+.4f} ± {error:.4f}"

@@ -16,7 +16,7 @@ from rootdata.analysis.report import make
 from rootdata.analysis.report.canvas import Canvas
 from rootdata.analysis.report.config import STYLES, ReportConfig
 from rootdata.analysis.report.learning import draw_learning
-from rootdata.analysis.report.page import Drawn, card
+from rootdata.analysis.report.page import Drawn, card, one
 from rootdata.analysis.report.tested import FILE
 from rootdata.errors import ConfigError, FileError
 from rootdata.training import metrics
@@ -56,6 +56,18 @@ def test_a_test_of_one_class_has_the_rest(label, tmp_path):
     assert not {"roc", "rejection", "significance"} & set(found)
     assert {"shapes", "yields", "calibration", "matrix", "overtraining"} <= set(found)
     assert found["overtraining"]["signal"]["verdict"] == "Not known: a class is absent."
+
+
+def test_one_event_of_a_class_has_an_area_without_an_error(tmp_path):
+    tested = make_tested(n=30)
+    tested.test["label"][:] = np.arange(30) == 0
+    found = numbers_of(tested, tmp_path)
+    curve = found["roc"]["classes"]["signal"]
+    assert curve["auc_error"] is None
+    assert json.dumps(found, allow_nan=False)
+    assert found["overtraining"]["signal"]["verdict"] == "Not known: a class has too few events."
+    shown = [Drawn(name="roc", title="", text="", numbers=found["roc"], svg="")]
+    assert f"<b>{curve['auc']:.4f}</b>" in one(tested, shown, metrics={}, folder="report")
 
 
 def test_a_score_that_is_constant_is_no_error(tmp_path):
