@@ -75,7 +75,8 @@ def band(score: Floats, label: NDArray[Any], weight: Floats) -> Numbers:
     if not some.any():
         return {"signal_efficiency": [], "low": [], "high": []}
     signal, background = (
-        np.cumsum(drawn, axis=1) / drawn.sum(axis=1, keepdims=True) for drawn in (r[some] for r in rows)
+        np.cumsum(np.pad(drawn, ((0, 0), (1, 0))), axis=1) / drawn.sum(axis=1, keepdims=True)  # from (0, 0)
+        for drawn in (r[some] for r in rows)
     )
     curves = np.stack([np.interp(at, np.maximum.accumulate(s), b) for s, b in zip(signal, background, strict=True)])
     low, high = np.quantile(curves, BAND, axis=0)

@@ -115,6 +115,15 @@ def test_the_band_holds_the_curve_and_has_the_width_of_counting(tmp_path):
     assert counting < (band["high"] - band["low"])[middle] / 2 < 3 * counting
 
 
+def test_the_band_of_few_different_scores_holds_the_curve(tmp_path):
+    tested = make_tested(n=2000, has_training=False)
+    tested.test["score"][:] = np.where(tested.test["score"] > 0.5, 0.8, 0.2)
+    curve = numbers_of(tested, tmp_path)["roc"]["classes"]["signal"]
+    band = {key: np.array(values) for key, values in curve["band"].items()}
+    at = np.interp(band["signal_efficiency"], curve["signal_efficiency"], curve["background_efficiency"])
+    assert ((band["low"] <= at) & (at <= band["high"])).all()
+
+
 def test_what_nothing_passes_has_a_limit(tmp_path):
     tested = make_tested()
     tested.test["score"][:] = np.where(tested.test["label"] == 1, 0.9, 0.1)
