@@ -25,6 +25,8 @@ FINE = 2000  # bins of the score, of equal content
 SEED = 20  # of the replicas, so that a report is the same whenever it is made
 CALIBRATION_BINS = 15
 SCANNED = 100  # cuts on the score
+ROUNDING = 1e-9  # relative, of sums of weights
+ONE_SIDED = 1.645  # standard deviations, of 95 % of confidence
 FEWEST = 10.0  # effective background events above a cut that is called the best
 
 
@@ -158,7 +160,7 @@ def rejection(events: ScoredEvents, *, at: Sequence[float]) -> Numbers:
         groups |= {group: inside for group, _, inside in events.groups() if not label[inside].any()}
         found[name] = []
         for share in at:
-            place = min(int(np.searchsorted(curve.signal, share)), len(curve.signal) - 1)
+            place = int(np.argmax(curve.signal >= share * (1 - ROUNDING)))  # negative weights let it fall, too
             cut = float(curve.threshold[place])
             of = {group: _rejected(score[rows] >= cut, events.weight[rows]) for group, rows in groups.items()}
             found[name].append({"signal_efficiency": share, "cut": cut, "rejection": of})

@@ -124,6 +124,25 @@ def test_the_band_of_few_different_scores_holds_the_curve(tmp_path):
     assert ((band["low"] <= at) & (at <= band["high"])).all()
 
 
+def test_the_cut_is_the_tightest_one_also_with_negative_weights(tmp_path):
+    tested = make_tested(n=400, weights="signed", has_training=False)
+    label, score, weight = (tested.test[key].astype(float) for key in ("label", "score", "weight"))
+    cuts = np.sort(score)[::-1]
+    reached = np.array([weight[(label == 1) & (score >= cut)].sum() for cut in cuts]) / weight[label == 1].sum()
+    for row in numbers_of(tested, tmp_path)["rejection"]["signal"]:
+        assert row["cut"] == cuts[np.argmax(reached >= row["signal_efficiency"])]
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.1, 0.3])
+def test_rounding_of_sums_moves_no_cut(weight, tmp_path):
+    tested = make_tested(n=110, has_training=False)
+    tested.test["label"][:] = np.arange(110) < 10
+    tested.test["score"][:] = np.concatenate([np.linspace(0.9, 0.5, 10), np.linspace(0.6, 0.1, 100)])
+    tested.test["weight"] = np.full(110, weight)
+    cuts = [row["cut"] for row in numbers_of(tested, tmp_path)["rejection"]["signal"]]
+    assert cuts == tested.test["score"][[2, 4, 6, 8]].tolist()
+
+
 def test_what_nothing_passes_has_a_limit(tmp_path):
     tested = make_tested()
     tested.test["score"][:] = np.where(tested.test["label"] == 1, 0.9, 0.1)
