@@ -149,7 +149,7 @@ def rejection(events: ScoredEvents, *, at: Sequence[float]) -> Numbers:
     -------
     for each class that can be signal and each efficiency the cut on the score, and the rejection of all background and
     of each sample with its error; ``None`` where nothing passes, and ``above`` then says what it exceeds (95 % of
-    confidence)
+    confidence): of the events that there are, or, where some pass whose weights add up to 0 or less, of the error
     """
     found: dict[str, Any] = {}
     for name, score, label in events.per_class():
@@ -172,7 +172,10 @@ def _rejected(passed: NDArray[np.bool_], weight: Floats) -> Numbers:
     if share > 0:
         return {"value": 1 / share, "error": error / share**2, "above": None}
     count = statistics.effective_count(weight)
-    return {"value": None, "error": None, "above": max(count / 3.0, 1.0)}
+    limits = [3.0 / count if count else 1.0]
+    if passed.any():  # weights that cancel
+        limits.append(ONE_SIDED * error)
+    return {"value": None, "error": None, "above": max(1 / max(limits), 1.0)}
 
 
 # Which is taken for which

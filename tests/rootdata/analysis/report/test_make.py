@@ -151,6 +151,17 @@ def test_what_nothing_passes_has_a_limit(tmp_path):
     assert row["above"] == pytest.approx((tested.test["label"] == 0).sum() / 3)
 
 
+def test_where_weights_cancel_the_limit_is_of_their_error(tmp_path):
+    tested = make_tested(n=6000, has_training=False)
+    is_signal = tested.test["label"] == 1
+    tested.test["score"][:] = np.where(is_signal, 0.9, 0.1)
+    passes = np.flatnonzero(~is_signal)[:40]
+    tested.test["score"][passes], tested.test["weight"][passes] = 0.95, np.tile([1.0, -1.0], 20)
+    row = numbers_of(tested, tmp_path)["rejection"]["signal"][0]["rejection"]["all background"]
+    assert row["value"] is None
+    assert row["above"] == pytest.approx(tested.test["weight"][~is_signal].sum() / np.sqrt(40) / 1.645)
+
+
 def test_overtraining_is_told_from_none(tmp_path):
     honest, learnt = make_tested(n=3000), make_tested(n=3000)
     is_signal = learnt.train["label"] == 1
