@@ -281,8 +281,8 @@ def calibration(events: ScoredEvents) -> Numbers:
     """
     found = {}
     for name, score, label in events.per_class():
-        edges = np.unique(np.quantile(score, np.linspace(0, 1, CALIBRATION_BINS + 1)))
-        cells = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, max(len(edges) - 2, 0))
+        edges = np.unique(np.quantile(score, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
+        cells = np.searchsorted(edges, score, side="right")
         rows = []
         for cell in np.unique(cells):
             inside = cells == cell

@@ -162,6 +162,14 @@ def test_where_weights_cancel_the_limit_is_of_their_error(tmp_path):
     assert row["above"] == pytest.approx(tested.test["weight"][~is_signal].sum() / np.sqrt(40) / 1.645)
 
 
+def test_scores_of_two_values_are_two_bins_of_the_calibration(tmp_path):
+    tested = make_tested(shift=0, has_training=False)
+    tested.test["score"][:] = np.where(np.arange(600) % 2, 0.8, 0.2)
+    found = numbers_of(tested, tmp_path)["calibration"]["signal"]
+    assert found["score"] == pytest.approx([0.2, 0.8])
+    assert found["share"] == pytest.approx([tested.test["label"][start::2].mean() for start in (0, 1)])
+
+
 def test_overtraining_is_told_from_none(tmp_path):
     honest, learnt = make_tested(n=3000), make_tested(n=3000)
     is_signal = learnt.train["label"] == 1
