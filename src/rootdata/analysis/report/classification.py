@@ -183,7 +183,10 @@ def _rejected(passed: NDArray[np.bool_], weight: Floats) -> Numbers:
 
 def matrix(events: ScoredEvents) -> Numbers:
     """Count which class is taken for which; of two classes the cut is at one half."""
-    score = events.score if events.score.ndim == 2 else np.stack([1 - events.score, events.score], axis=1)
+    score = events.score
+    if score.ndim == 1:
+        is_signal = score >= 0.5  # as the accuracy has it
+        score = np.stack([~is_signal, is_signal], axis=1)
     return scored.count(score, events.label, weight=events.weight, classes=events.classes[: score.shape[1]]).to_dict()
 
 

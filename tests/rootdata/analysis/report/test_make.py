@@ -170,6 +170,12 @@ def test_scores_of_two_values_are_two_bins_of_the_calibration(tmp_path):
     assert found["share"] == pytest.approx([tested.test["label"][start::2].mean() for start in (0, 1)])
 
 
+def test_a_score_of_one_half_is_taken_as_the_accuracy_takes_it(tmp_path):
+    tested = make_tested(has_training=False)
+    tested.test["score"][:] = 0.5
+    assert numbers_of(tested, tmp_path)["matrix"]["shares"] == [[0, 1], [0, 1]]
+
+
 def test_overtraining_is_told_from_none(tmp_path):
     honest, learnt = make_tested(n=3000), make_tested(n=3000)
     is_signal = learnt.train["label"] == 1
