@@ -22,8 +22,9 @@ Floats = NDArray[np.float64]
 
 OVERTRAINED = 0.01  # p-value below which train and test are said to differ
 SLICES = 10  # of an observer, with equally many events in each
-SCORE_CUTS = (0.0, 0.5, 0.8)  # of the background that is kept away, where sculpting is looked for
+SCORE_CUTS = (0.0, 0.5, 0.8)  # of the weight of the background that is kept away, where sculpting is looked for
 OBSERVER_BINS = 30
+ROUNDING = 1e-9  # of sums of weights
 
 
 def edges_of(bins: int) -> list[float]:
@@ -292,12 +293,20 @@ def _sculpted(score: Floats, column: Floats, weight: Floats) -> Numbers | None:
         slices.append({**place, "score": plain(mean), "error": plain(error)})
     low, high = np.quantile(column, (0.005, 0.995))
     bounds = np.linspace(low, high if high > low else low + 1, OBSERVER_BINS + 1).tolist()
-    cuts = np.quantile(score, SCORE_CUTS)
+    cuts = [_cut_of(score, weight, away=share) for share in SCORE_CUTS]
     histograms = {
         f"{share:.0%}": fill(column[score >= cut], weight[score >= cut], edges=bounds)
         for share, cut in zip(SCORE_CUTS, cuts, strict=True)
     }
     return {"correlation": plain(correlation(score, column, weight)), "slices": slices, "histograms": histograms}
+
+
+def _cut_of(score: Floats, weight: Floats, *, away: float) -> float:
+    """Return the lowest score at which so much of the weight lies below, of the events where weights add up to none."""
+    order = np.argsort(score, kind="stable")
+    total = float(weight.sum())
+    along = np.cumsum(weight[order]) / total if total > 0 else np.arange(1, len(score) + 1) / len(score)
+    return float(score[order][np.argmax(along > away + ROUNDING)] if away else score[order][0])
 
 
 def correlation(first: Floats, second: Floats, weight: Floats) -> float:

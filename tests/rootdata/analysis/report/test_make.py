@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from reports_for_tests import KINDS, make_tested
 
 from rootdata.analysis.report import make
-from rootdata.analysis.report.canvas import Canvas
+from rootdata.analysis.report.canvas import Canvas, total_of
 from rootdata.analysis.report.config import STYLES, ReportConfig
 from rootdata.analysis.report.learning import draw_learning
 from rootdata.analysis.report.page import Drawn, card, one
@@ -192,6 +192,14 @@ def test_sculpting_is_seen(tmp_path):
     found = numbers_of(tested, tmp_path)["sculpting"]["signal"]
     assert found["sculpted"]["correlation"] == pytest.approx(1)
     assert abs(found["innocent"]["correlation"]) < 0.1
+
+
+def test_cuts_take_away_shares_of_the_weight(tmp_path):
+    tested = make_tested(n=4000, has_training=False)
+    tested.test["weight"] = np.where(tested.test["score"] > 0.6, 100.0, 1.0)
+    found = numbers_of(tested, tmp_path)["sculpting"]["signal"]["run"]["histograms"]
+    left = {share: total_of(histogram) / total_of(found["0%"]) for share, histogram in found.items()}
+    assert left == pytest.approx({"0%": 1, "50%": 0.5, "80%": 0.2}, abs=0.005)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 40])
