@@ -68,12 +68,13 @@ def _read(table: Path) -> list[dict[str, float]]:
 
 
 def chosen(curves: Mapping[str, Any], about: Mapping[str, Any]) -> int | None:
-    """Find the epoch whose monitored figure is the best one."""
+    """Find the epoch whose monitored figure is the best one, the first of several."""
     curve, best = curves.get(str(about.get("monitor"))), about.get("best")
     if curve is None or best is None:
         return None
-    close = [e for e, v in zip(curve["epoch"], curve["value"], strict=True) if math.isclose(v, best, rel_tol=CLOSE)]
-    return close[0] if close else None
+    pairs = zip(curve["epoch"], curve["value"], strict=True)
+    close = [(abs(value - best), epoch) for epoch, value in pairs if math.isclose(value, best, rel_tol=CLOSE)]
+    return min(close)[1] if close else None
 
 
 def draw_learning(found: Numbers, canvas: Canvas) -> Figure:

@@ -15,7 +15,7 @@ from reports_for_tests import KINDS, make_tested
 from rootdata.analysis.report import make
 from rootdata.analysis.report.canvas import Canvas, total_of
 from rootdata.analysis.report.config import STYLES, ReportConfig
-from rootdata.analysis.report.learning import draw_learning
+from rootdata.analysis.report.learning import chosen, draw_learning
 from rootdata.analysis.report.page import Drawn, card, one
 from rootdata.analysis.report.tested import FILE
 from rootdata.errors import ConfigError, FileError
@@ -211,6 +211,11 @@ def test_epochs_are_whole_numbers(n):
         ticks = draw_learning(found, canvas).axes[0].get_xticks()
     assert len(ticks) > 0
     assert not np.mod(ticks, 1).any()
+
+
+def test_of_figures_that_are_close_the_best_is_chosen():
+    curves = {"val/auc": {"epoch": [0, 1, 2], "value": [0.9999991, 0.9999995, 0.9999995]}}
+    assert chosen(curves, {"monitor": "val/auc", "best": 0.9999995}) == 1
 
 
 def test_the_chosen_epoch_is_the_one_with_the_best_figure(tmp_path):
