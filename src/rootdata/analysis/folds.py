@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 
 from rootdata import disk
+from rootdata.analysis.report.tested import contents_of
 from rootdata.errors import ConfigError, DataError
 from rootdata.options.data import OBSERVED, TARGETS, VARIED
 from rootdata.training.callbacks import TestedEvents
@@ -65,6 +66,7 @@ class FoldScores(TestedEvents):
             "classes": data.classes,
             "samples": data.sample_names,
             "files": [file.path for file in data.specs.files],
+            "contents": contents_of(data),
             "targets": list(getattr(pl_module, "targets", ())),
             "events": data.specs.num_events("train") + data.specs.num_events("val") + data.specs.num_events("test"),
         }

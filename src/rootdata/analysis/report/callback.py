@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rootdata.analysis.report import inputs, make
 from rootdata.analysis.report.config import ReportConfig
-from rootdata.analysis.report.tested import FILE, ScoredRun, checksum, columns_of, names_for
+from rootdata.analysis.report.tested import FILE, ScoredRun, checksum, columns_of, contents_of, names_for
 from rootdata.errors import ConfigError
 from rootdata.loading.dataset import RootDataset
 from rootdata.loading.part import Part
@@ -130,7 +130,11 @@ class HtmlReport(ScoreReport):
             test, classes=getattr(data, "classes", ()), samples=getattr(data, "sample_names", ()),
             targets=getattr(pl_module, "targets", ()),
         )  # fmt: skip
-        about |= {"events": checksum(test), "tested": time.strftime("%Y-%m-%d %H:%M"), **chosen_by(trainer)}
+        about |= {
+            "events": checksum(test, contents=contents_of(data)),
+            "tested": time.strftime("%Y-%m-%d %H:%M"),
+            **chosen_by(trainer),
+        }
         train = self._training(data, trainer, pl_module) if hasattr(data, "scanned") else {}
         about["scale"] = scales_of(data, test["sample"]) if hasattr(data, "specs") else {}
         test.pop("index", None)

@@ -38,8 +38,9 @@ class ScoredRun:
 
     Attributes
     ----------
-    about : ``classes``, ``samples``, ``targets`` by name; ``events``: which they are, as a checksum; of the choice of
-        the checkpoint ``monitor``, ``mode``, ``best``; ``scale``: by sample, its selected events for each tested one
+    about : ``classes``, ``samples``, ``targets`` by name; ``events``: which they are, as a checksum, or nothing; of the
+        choice of the checkpoint ``monitor``, ``mode``, ``best``; ``scale``: by sample, its selected events for each
+        tested one
     test, train : columns by name, (n,): ``label``, ``weight``, ``sample``; as far as there are any ``score``,
         ``predictions``, ``targets``, observers, variations of the weight; ``train`` is empty where none was scored
     name : of the run
@@ -160,7 +161,11 @@ class ScoredRun:
         parts = folds.scored_folds(run)
         test = columns_of([{key: column for key, column in folds.joined(parts).items() if key != "fold"}])
         names = {name: parts[0].about[name] for name in ("classes", "samples", "targets")}
-        about = {**names_for(test, **names), "events": checksum(test), "folds": len(parts)}
+        about = {
+            **names_for(test, **names),
+            "events": checksum(test, contents=parts[0].about.get("contents", ())),
+            "folds": len(parts),
+        }
         test.pop("index", None)
         trained = [cls.load(fold.folder).train for fold in parts if (fold.folder / FILE).is_file()]
         train = columns_of(trained) if len(trained) == len(parts) and all(trained) else {}
@@ -205,9 +210,23 @@ def columns_of(batches: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     return {key: column.astype(_TYPES.get(key, column.dtype)) for key, column in joined.items()}
 
 
-def checksum(columns: Arrays) -> str:
-    """Return what tells whether two tests had the same events: their places, labels and weights."""
-    found = hashlib.blake2b(digest_size=16)
+def contents_of(data: Any) -> list[list[Any]]:
+    """Return what tells the files of a data module from others, wherever they lie: identity, tree, entries, bytes."""
+    files = data.specs.files if hasattr(data, "specs") else ()
+    return [[file.uuid, file.tree, file.entries, file.state.size] for file in files]
+
+
+def checksum(columns: Arrays, *, contents: Sequence[Any] = ()) -> str:
+    """Return what tells whether two tests had the same events: their files, places, labels and weights.
+
+    Parameters
+    ----------
+    columns : of the test; without ``index`` it can't be told, and the result is empty
+    contents : of the files that ``index`` counts, as :func:`contents_of` gives them
+    """
+    if "index" not in columns:
+        return ""
+    found = hashlib.blake2b(json.dumps(contents).encode(), digest_size=16)
     for key in ("index", "label", "weight"):
         if key in columns:
             found.update(np.ascontiguousarray(columns[key]).tobytes())

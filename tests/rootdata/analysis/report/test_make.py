@@ -17,7 +17,7 @@ from rootdata.analysis.report.canvas import Canvas, total_of
 from rootdata.analysis.report.config import STYLES, ReportConfig
 from rootdata.analysis.report.learning import chosen, draw_learning
 from rootdata.analysis.report.page import Drawn, card, one
-from rootdata.analysis.report.tested import FILE
+from rootdata.analysis.report.tested import FILE, checksum
 from rootdata.errors import ConfigError, FileError
 from rootdata.training import metrics
 
@@ -216,6 +216,13 @@ def test_epochs_are_whole_numbers(n):
 def test_of_figures_that_are_close_the_best_is_chosen():
     curves = {"val/auc": {"epoch": [0, 1, 2], "value": [0.9999991, 0.9999995, 0.9999995]}}
     assert chosen(curves, {"monitor": "val/auc", "best": 0.9999995}) == 1
+
+
+def test_tests_of_other_files_are_not_the_same_events():
+    columns = {"index": np.zeros((3, 3), int), "label": np.arange(3), "weight": np.ones(3)}
+    first, second = (checksum(columns, contents=[[uuid, "Events", 3, 100]]) for uuid in "ab")
+    assert first != second
+    assert not checksum({"label": np.arange(3), "weight": np.ones(3)})
 
 
 def test_the_chosen_epoch_is_the_one_with_the_best_figure(tmp_path):
