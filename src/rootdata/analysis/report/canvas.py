@@ -202,6 +202,7 @@ class Canvas:
         axes : the first panel
         has_label : whether there is room for the label
         """
+        _keep_words(figure)
         if has_label:
             self._label(figure, axes)
         figure.supxlabel(self.words, x=0.01, ha="left", fontsize="x-small", color=MUTED)
@@ -223,6 +224,22 @@ class Canvas:
                 axes.set_title(config.label, loc="left", fontsize=12, fontweight="bold")
             if facts:
                 axes.set_title(" ".join(facts), loc="right", fontsize=12)
+
+
+def _keep_words(figure: Figure) -> None:
+    """Show names with dollars as they are, where what stands between these is no formula."""
+    from matplotlib.cbook import is_math_text
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        words = text.get_text()
+        if is_math_text(words):
+            try:
+                parser.parse(words)
+            except ValueError:
+                text.set_parse_math(False)
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:

@@ -213,6 +213,21 @@ def test_epochs_are_whole_numbers(n):
     assert not np.mod(ticks, 1).any()
 
 
+@pytest.mark.parametrize("name", ["$\\foo$", "$^$", "$a_b$", "a$b"])
+def test_a_name_need_not_be_a_formula(name):
+    canvas = Canvas(PLAIN, weighted=False)
+    canvas.finish(*_named(canvas, name)).draw_without_rendering()
+
+
+def _named(canvas, name):
+    figure, (axes,) = canvas.figure()
+    axes.plot([0, 1], label=name)
+    axes.set_yticks([0, 1], [name, name])
+    axes.set_xlabel(name)
+    axes.legend()
+    return figure, axes
+
+
 def test_of_figures_that_are_close_the_best_is_chosen():
     curves = {"val/auc": {"epoch": [0, 1, 2], "value": [0.9999991, 0.9999995, 0.9999995]}}
     assert chosen(curves, {"monitor": "val/auc", "best": 0.9999995}) == 1
