@@ -14,6 +14,7 @@ from rootdata.analysis.report import classification, inputs, learning, page, reg
 from rootdata.analysis.report.canvas import Canvas, Numbers
 from rootdata.analysis.report.config import ReportConfig
 from rootdata.analysis.report.tested import ScoredRun
+from rootdata.errors import DataError
 from rootdata.training.scored import ScoredEvents
 
 if TYPE_CHECKING:
@@ -102,7 +103,21 @@ def write_numbers(numbers: Numbers, path: Path) -> None:
 def metrics_of(run: Path) -> dict[str, Any]:
     """Read what the test wrote down; nothing where it wrote nothing."""
     path = run / "metrics.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return read_numbers(path) if path.is_file() else {}
+
+
+def read_numbers(path: Path) -> Numbers:
+    """Read what a test wrote down.
+
+    Raises
+    ------
+    DataError
+        For a file that is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} can't be read ({error}); remove it, or test the network again") from error
 
 
 def sheets_of(tested: ScoredRun, run: Path, config: ReportConfig) -> list[Sheet]:
@@ -263,7 +278,7 @@ def _inputs(folder: Path) -> Iterator[Sheet]:
     """Yield what the test wrote down of the inputs, which are not kept."""
     for name, (title, text, picture) in _INPUTS.items():
         if (path := folder / f"{name}.json").is_file():
-            numbers = json.loads(path.read_text(encoding="utf-8"))
+            numbers = read_numbers(path)
             counts = f"{numbers['events']:,} test events"
             if name == "gradients":
                 counts += f", {numbers['steps']} steps; contributions miss the logit by {numbers['completeness']:.2g}"
@@ -276,7 +291,7 @@ def _inputs(folder: Path) -> Iterator[Sheet]:
             name=path.stem, title="Features" if place == "flat" else f"Features of {place}",
             text="Before and after scaling, each class normalised to one; the outer bins hold the rest. Of some "
             "of the test events.",
-            numbers=json.loads(path.read_text(encoding="utf-8")), draw=inputs.draw_distributions,
+            numbers=read_numbers(path), draw=inputs.draw_distributions,
         )  # fmt: skip
 
 

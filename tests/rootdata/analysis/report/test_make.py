@@ -18,7 +18,7 @@ from rootdata.analysis.report.config import STYLES, ReportConfig
 from rootdata.analysis.report.learning import chosen, draw_learning
 from rootdata.analysis.report.page import Drawn, card, one
 from rootdata.analysis.report.tested import FILE, checksum
-from rootdata.errors import ConfigError, FileError
+from rootdata.errors import ConfigError, DataError, FileError
 from rootdata.training import metrics
 
 PLAIN = ReportConfig.parse()
@@ -211,6 +211,16 @@ def test_epochs_are_whole_numbers(n):
         ticks = draw_learning(found, canvas).axes[0].get_xticks()
     assert len(ticks) > 0
     assert not np.mod(ticks, 1).any()
+
+
+@pytest.mark.parametrize("damaged", ["metrics.json", "report/importance.json", "report/features_flat.json"])
+def test_numbers_that_are_damaged_are_told(damaged, tmp_path):
+    tested = make_tested(n=20, has_training=False)
+    write_run(tmp_path, tested)
+    (tmp_path / "report").mkdir()
+    (tmp_path / damaged).write_text('{"auc": 0.')
+    with pytest.raises(DataError, match=f"{damaged} can't be read .*; remove it, or test the network again"):
+        make.sheets_of(tested, tmp_path, PLAIN)
 
 
 @pytest.mark.parametrize("name", ["$\\foo$", "$^$", "$a_b$", "a$b"])
