@@ -43,9 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for folder in arguments.folders:
         if not (folder / "sculpting.json").is_file():
-            parser.error(
-                f"{folder} has no sculpting.json, which the test of a training with model.decorrelate writes"
-            )
+            parser.error(f"{folder} has no sculpting.json, which the test of a training with model.decorrelate writes")
     draw(arguments.folders, arguments.out)
     for folder in arguments.folders:
         metrics = json.loads((folder / "metrics.json").read_text())

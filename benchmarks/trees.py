@@ -81,7 +81,7 @@ def measure(folder: Path, *, model: str, times: int, rounds: int) -> dict[str, o
         peak.start()
         data = RootDataModule(
             samples=samples, flat=plain["flat"], jagged=lists, layout="vector", scale="none", pad=pad,
-            batch_size=8192, chunk_size=16384, split={"train": 0.64, "val": 0.16, "test": 0.2},
+            batch_size=4096, chunk_size=8192, split={"train": 0.64, "val": 0.16, "test": 0.2},
         )  # fmt: skip
         network = kind(data.shapes, trees=rounds)
         trainer = pl.Trainer(
