@@ -109,7 +109,7 @@ def forking(home: Path, words: list[str], *, printed: Path, **environment: str) 
 
     def fork(*further: str) -> tuple[int, Callable[[], int]]:
         told = ["--config-dir", str(home / "configs"), *words, *further]
-        begun.append(_fork(_server(), told, folder=home, out=printed, err=printed, path=[home], **own))
+        begun.append(_fork(_server(), told, folder=home, out=printed, err=printed, path=[home], environment=own))
         return begun[-1].number, begun[-1].status
 
     try:
@@ -124,7 +124,7 @@ def run_script(folder: Path, *words: str, status: int = 0) -> str:
     own = {"ROOTDATA_CACHE": str(folder / "cache"), "COLUMNS": "200"}
     with tempfile.TemporaryDirectory() as beside:
         texts = [Path(beside) / name for name in ("out", "err")]
-        ended = _fork(_server(), words, folder=folder, out=texts[0], err=texts[1], **own).status()
+        ended = _fork(_server(), words, folder=folder, out=texts[0], err=texts[1], environment=own).status()
         out, err = (text.read_text() for text in texts)
     assert ended == status, out[-3000:] + err[-3000:]
     return out if status == 0 else err.strip()
@@ -175,8 +175,8 @@ def _fork(
     folder: Path,
     out: Path,
     err: Path,
+    environment: dict[str, str],
     path: Sequence[Path] = (),
-    **environment: str,
 ) -> Run:
     places = {"folder": str(folder), "out": str(out), "err": str(err), "path": [str(place) for place in path]}
     print(json.dumps({"words": words, "environment": environment, **places}), file=server.stdin, flush=True)
