@@ -95,7 +95,7 @@ def make_home(folder: Path, write_tree: Callable[..., Path]) -> Path:
 
 
 @contextlib.contextmanager
-def forking(home: Path, words: list[str], *, printed: Path, **environment: str) -> Iterator[Start]:
+def forking(home: Path, words: list[str], *, printed: Path) -> Iterator[Start]:
     """Give a function that starts ``train.py``; it returns its number, and a function that waits for its status.
 
     What was not waited for is killed in the end.
@@ -103,9 +103,8 @@ def forking(home: Path, words: list[str], *, printed: Path, **environment: str) 
     Parameters
     ----------
     printed : where all that it prints is added
-    environment : of the processes
     """
-    own, begun = {"ROOTDATA_CACHE": str(home / "cache"), **environment}, list[Run]()
+    own, begun = {"ROOTDATA_CACHE": str(home / "cache")}, list[Run]()
 
     def fork(*further: str) -> tuple[int, Callable[[], int]]:
         told = ["--config-dir", str(home / "configs"), *words, *further]
