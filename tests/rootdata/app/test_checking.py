@@ -26,6 +26,26 @@ def test_a_helper_is_what_others_refer_to():
         checking.check(config, known=["thing"], used=set())
 
 
+@pytest.mark.parametrize(
+    ("source", "reason", "line"),
+    [
+        ("x = 1\nimport nothing_there\n", "ModuleNotFoundError: No module named 'nothing_there'", 2),
+        ("from os import nothing_there\n", "ImportError: cannot import name 'nothing_there' from 'os' .*", 1),
+        ("\nclass Net(Base): pass\n", "NameError: name 'Base' is not defined", 2),
+        ("import os\nos.nothing_there\n", "AttributeError: module 'os' has no attribute 'nothing_there'", 2),
+        ("def f(:\n", "SyntaxError: invalid syntax", 1),
+    ],
+)
+def test_why_the_module_of_a_target_fails_is_told_with_the_line(tmp_path, monkeypatch, source, reason, line):
+    (tmp_path / "pack_for_tests").mkdir()
+    place = tmp_path / "pack_for_tests/failing.py"
+    place.write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    told = rf"^_target_ '\S+' can't be imported: {reason} \({place}, line {line}\)$"
+    with pytest.raises(ConfigError, match=told):
+        checking.load("pack_for_tests.failing.Net")
+
+
 KEYS = (
     "model.lr", "model.dropout", "model.hidden", "data.clip", "data.batch_size", "data.patience",
     "callbacks.early_stopping.patience",
