@@ -12,9 +12,11 @@ import numpy.typing as npt
 from rootdata.bundle.manifest import BranchSpec, Manifest, Range, Selection, TensorSpec
 from rootdata.errors import BundleError, RootDataError
 from rootdata.events import needs, selection
+from rootdata.events.evaluation import Block
 from rootdata.events.selection import Objects
 from rootdata.expressions.objects import Flat
 from rootdata.jagged import Column, Ints, Jagged, offsets_of
+from rootdata.location import Location
 from rootdata.missing import Bools, as_real, find_missing, values_of
 from rootdata.options.columns import MOST
 from rootdata.table import Table
@@ -236,13 +238,14 @@ class Assembler:
         words = "the training's cut " if len(cuts) == 1 else "the training's cut of every sample, "
         words += " and ".join(map(repr, cuts))
         passes, unknown = np.zeros(table.num_events, bool), ""
+        sent = Block(location=Location(SENT), start=0, stop=table.num_events, num_entries=table.num_events)
         for cut in cuts:
             absent = [name for name in needs.branches_of(cut, self._config) if name not in table.columns]
             if absent:
                 unknown = f"{absent[0]!r} was not sent"
                 continue
             try:
-                passes |= selection.passes(cut, self._config, table.columns, num_events=table.num_events, where=SENT)
+                passes |= selection.passes(cut, self._config, table.columns, block=sent)
             except RootDataError as error:
                 unknown = str(error).splitlines()[0]
         sentence = f"can't tell whether it passes {words}: {unknown}" if unknown else f"fails {words}"

@@ -31,7 +31,8 @@ class Block:
     num_entries: int
 
     def __str__(self) -> str:
-        return f"{self.location.path}, tree {self.location.tree!r}, entries {self.start} to {self.stop}"
+        tree = "" if self.location.tree is None else f", tree {self.location.tree!r}"
+        return f"{self.location.path}{tree}, entries {self.start} to {self.stop}"
 
 
 class ColumnsOnUse(Mapping[str, Any]):

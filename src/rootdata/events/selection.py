@@ -226,23 +226,21 @@ def features(
     return _flat(config, columns, keep, block), {c.name: _objects(c, columns, keep, block) for c in config.jagged}
 
 
-def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, num_events: int, where: str) -> Bools:
+def passes(text: str, config: DataConfig, raw: Mapping[str, Any], *, block: Block) -> Bools:
     """Say which events pass a cut: where it is true, neither false nor unknown.
 
     Parameters
     ----------
     text : the cut, an expression with one value an event
     config : says which columns are derived and which numbers are missing values
-    raw : branch name to column of ``num_events`` events, with all that :func:`branches_of` names
-    num_events : length of axis 0, which can't be told where there are no columns
-    where : what the events come from, for messages
+    raw : branch name to column of the events of a block, with all that :func:`branches_of` names
+    block : they are of, which messages name
 
     Raises
     ------
     DataError, ExpressionError
         For a cut that is no answer an event.
     """
-    block = Block(location=Location(where), start=0, stop=num_events, num_entries=num_events)
     return decision(text, per_event(text, ColumnsOnUse(config, raw, block), block, what="cut"), block)
 
 

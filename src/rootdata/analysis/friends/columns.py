@@ -175,7 +175,7 @@ class FriendColumns:
         return made | {name: self._held(name, values, selected, block) for name, values in beside.items()}
 
     def _passes(self, cut: str, raw: Columns, block: Block) -> Bools:
-        return selection.passes(cut, self._config, raw, num_events=block.stop - block.start, where=str(block))
+        return selection.passes(cut, self._config, raw, block=block)
 
     def _scores(self, raw: Columns, selected: Bools, block: Block) -> Scores:
         """Score the selected events: (n, columns), the fill value for the others."""

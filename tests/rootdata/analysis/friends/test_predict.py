@@ -158,6 +158,13 @@ def test_observers_need_a_value_in_selected_events_alone(analysis, tmp_path):
         predict(analysis.bundle, str(tmp_path / "x.root"), cut=None, **options)
 
 
+def test_an_error_within_a_cut_names_the_entry_in_the_file(analysis, tmp_path):
+    write(tmp_path / "x.root", make_events(40, 3), steps=(30,))
+    options = {"cut": "event * where(event == 3035, 9223372036854775807, 1) > 0"}
+    with pytest.raises(DataError, match=r"is entry 35 of \S*x.root$"):
+        predict(analysis.bundle, str(tmp_path / "x.root"), out=tmp_path / "o", **options)
+
+
 def test_numbers_of_other_types_are_taken_and_never_changed_silently(analysis, tmp_path):
     columns = make_events(30, 3)
     write(tmp_path / "same.root", columns)
@@ -201,6 +208,7 @@ def bad(analysis, folder):
         "cut": ((bundle, good), {"cut": "met >"}, ExpressionError, "cut"),
         "fill": ((bundle, good), {"fill": 1e39}, ConfigError, "fill: got 1e\\+39, which is beyond float32"),
         "own": ((bundle, good), {"cut": "mett > 1"}, BranchError, "nearest: 'met', .*; cut='...' needs it"),
+        "lists": ((bundle, good), {"cut": "Jet_pt > 30"}, DataError, r"\(\S*root, tree 'Events', entries 0 to 0\)$"),
         "number": ((bundle, good), {"kind": "ttree"}, ConfigError, "kind: got 'ttree'"),
         "name": ((bundle, good), {"name": "a.b"}, ConfigError, "expected a plain word for the tree"),
         "weights": ((bundle, good), {"weights": {"up": "where(met > 1e9, 1, log(-1))"}}, DataError, "'weight_up' is"),
