@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,7 +49,8 @@ class FriendWriter(pl.Callback):
         fill: float = -1.0,
         force: bool = False,
     ) -> None:
-        self.folder, self.name, self.force = Path(folder), friend.checked_name(name), values.flag(force, "force")
+        self.folder, self.name = friend.checked_folder(folder, "folder"), friend.checked_name(name)
+        self.force = values.flag(force, "force")
         self.kind, self.fill = values.choice(kind, friend.KINDS, "kind"), friend.checked_fill(fill)
         self.paths: tuple[Path, ...] = ()
         self._held = ExitStack()
@@ -69,10 +71,13 @@ class FriendWriter(pl.Callback):
         self._origin = {"model": type(pl_module).__name__, "checksum": _checksum(pl_module)}
         self._origin |= {"options": {"fill": self.fill, "tree": self.name, "kind": self.kind}}
         for path in self._outputs if not self.force else ():
-            if path.exists():
+            if os.path.exists(path):  # noqa: PTH110 - never raises: what can't be there is told below
                 friend.refuse_another(path, friend.origin_of(path), self._origin["checksum"])
         self._held = ExitStack()
-        made = self._held.enter_context(disk.making(self.folder / "rows")) if trainer.is_global_zero else self.folder
+        made = self.folder
+        if trainer.is_global_zero:
+            with friend.telling(self.folder):
+                made = self._held.enter_context(disk.making(self.folder / "rows"))
         spool = trainer.strategy.broadcast(made)
         numbers = [self._outputs.index(output) for output in _outputs_of_files(self._files, self.folder)]
         self._rows = KeptRows(spool, rank=trainer.global_rank, numbers=numbers)

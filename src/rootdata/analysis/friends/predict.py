@@ -108,7 +108,7 @@ def predict(
         In one sentence; what was finished before stays.
     """
     values.choice(kind, friend.KINDS, "kind")
-    name = friend.checked_name(name)
+    name, folder = friend.checked_name(name), friend.checked_folder(out, "out")
     if not files:
         raise ConfigError("files: got none; name files, globs, folders or texts of them")
     workers = values.natural(workers, "workers")
@@ -120,8 +120,8 @@ def predict(
     )  # fmt: skip
     with contextlib.closing(open_scorer(bundle)) as scorer:
         columns = FriendColumns(scorer, wanted)
-        locations = _inputs(find([files] if isinstance(files, str) else files, tree=tree, read=read), Path(out))
-        jobs = [_Job(location=w, output=o) for w, o in zip(locations, outputs_of(locations, Path(out)), strict=True)]
+        locations = _inputs(find([files] if isinstance(files, str) else files, tree=tree, read=read), folder)
+        jobs = [_Job(location=w, output=o) for w, o in zip(locations, outputs_of(locations, folder), strict=True)]
         origin: dict[str, Any] = {
             "model": scorer.name,
             "checksum": checksum_of(scorer.manifest),

@@ -93,7 +93,7 @@ def writing(
         Where it can't be written; what was there stays.
     """
     with (
-        _told(path),
+        telling(path),
         disk.writing(path) as file,
         os.fdopen(os.dup(file.fileno()), "r+b") as sink,  # uproot reads what it has written
         uproot.recreate(sink) as target,
@@ -105,7 +105,8 @@ def writing(
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def telling(path: Path) -> Iterator[None]:
+    """Tell in one sentence that a file, or a folder, can't be written."""
     try:
         yield
     except FileError:  # of what is read meanwhile
@@ -141,6 +142,27 @@ def refuse_another(path: Path, origin: Mapping[str, Any] | None, checksum: str) 
     if found.get("checksum") != checksum:
         other = f"holds scores of another model, {found['model']!r}" if "model" in found else "is no file of scores"
         raise FileError(f"{path} exists and {other}; {OVERWRITE}")
+
+
+def checked_folder(value: Any, where: str) -> Path:
+    """Return a folder by a name that one can have.
+
+    Parameters
+    ----------
+    value : name or path of a folder, which need not be there
+    where : what to name in an error
+
+    Raises
+    ------
+    ConfigError
+    """
+    try:
+        is_name = b"\0" not in os.fsencode(value)
+    except (TypeError, UnicodeEncodeError):
+        is_name = False
+    if not is_name:
+        raise ConfigError(f"{where}: got {value!r}, which can't be the name of a folder")
+    return Path(os.fsdecode(value))
 
 
 def checked_fill(value: Any) -> float:

@@ -116,6 +116,24 @@ def test_another_model_is_not_written_over(analysis, tmp_path):
     assert "score_background" in arrays(tmp_path / "0_Friend.root")
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("o" * 300, "o can't be written .File name too long"), ("taken", "taken can't be written .File exists")],
+)
+def test_a_folder_that_can_not_be_is_told_in_a_sentence(analysis, tmp_path, name, sentence):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(FileError, match=sentence) as error:
+        trainer(FriendWriter(tmp_path / name)).predict(Scores(width=1), datamodule=analysis.data)
+    assert "\n" not in str(error.value)
+    assert files_below(tmp_path) == ["taken"]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", None])
+def test_what_is_no_name_of_a_folder_is_refused(name):
+    with pytest.raises(ConfigError, match=r"folder: got .*, which can't be the name of a folder"):
+        FriendWriter(name)
+
+
 def test_without_a_data_module_nobody_knows_the_files(tmp_path):
     loader = torch.utils.data.DataLoader([{"x": torch.zeros(1)}])
     with pytest.raises(ConfigError, match="has no RootDataModule"):

@@ -200,6 +200,7 @@ def bad(analysis, folder):
         "none": ((bundle, []), {}, ConfigError, "files: got none"),
         "bundle": ((str(folder / "none"), good), {}, BundleError, "is no bundle, it has no manifest.json"),
         "long": ((bundle, good), {"out": folder / ("o" * 300)}, FileError, "can't be written .File name too long"),
+        "nul": ((bundle, good), {"out": "a\0b"}, ConfigError, "out: got 'a.x00b', which can't be the name of a folder"),
         "above": ((str(analysis.bundle.parent), good), {}, BundleError, "did you mean .*bundle"),
         "absent": ((str(folder / "nothing"), good), {}, BundleError, "is no folder"),
         "scheme": (("htp://host/models/x", good), {}, ConfigError, "begins with http:// or https://; nearest: 'http'"),
