@@ -80,7 +80,7 @@ class FriendWriter(pl.Callback):
                 made = self._held.enter_context(disk.making(self.folder / "rows"))
         spool = trainer.strategy.broadcast(made)
         numbers = [self._outputs.index(output) for output in _outputs_of_files(self._files, self.folder)]
-        self._rows = KeptRows(spool, rank=trainer.global_rank, numbers=numbers)
+        self._rows = KeptRows(spool, rank=trainer.global_rank, numbers=numbers, samples=self._data.specs.samples)
 
     def _keep(self, pl_module: pl.LightningModule, outputs: Any, batch: Mapping[str, Any]) -> None:
         if self._rows is None:
@@ -120,7 +120,7 @@ class FriendWriter(pl.Callback):
         }
         all_types = {ENTRY: np.dtype(np.int64), SELECTED: np.dtype(bool), **types}
         with friend.writing(output, all_types, origin=origin, tree=self.name, kind=self.kind) as writer:
-            for start, columns in rows.in_order(number, file.entries, fills):
+            for start, columns in rows.in_order(number, file.entries, fills, place=told["file"]):
                 count = len(columns[SELECTED])
                 writer.write({ENTRY: np.arange(start, start + count), **columns})
 

@@ -16,7 +16,7 @@ from files_for_tests import files_below
 
 from rootdata.analysis.friends.callback import FriendWriter
 from rootdata.analysis.friends.predict import predict
-from rootdata.errors import ConfigError, FileError
+from rootdata.errors import ConfigError, DataError, FileError
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.training import metrics
 
@@ -132,6 +132,26 @@ def test_a_folder_that_can_not_be_is_told_in_a_sentence(analysis, tmp_path, name
 def test_what_is_no_name_of_a_folder_is_refused(name):
     with pytest.raises(ConfigError, match=r"folder: got .*, which can't be the name of a folder"):
         FriendWriter(name)
+
+
+def test_an_entry_of_two_samples_stands_there_once_where_they_agree(analysis, tmp_path):
+    path = f"{analysis.events}/0.root"
+
+    def go(**labels):
+        cuts = {"low": "met < 60", "high": "met > 40"}
+        samples = {name: {"files": path, "cut": cut, "label": labels[name]} for name, cut in cuts.items()}
+        samples["other"] = {"files": f"{analysis.events}/1.root", "label": 0}
+        data = RootDataModule(samples, flat=["met"], batch_size=64)
+        data.prepare_data()
+        trainer(FriendWriter(tmp_path, force=True)).predict(Scores(width=1), datamodule=data, return_predictions=False)
+
+    go(low=1, high=1)
+    assert set(arrays(tmp_path / "0_Friend.root")["label"].tolist()) == {-1, 1}
+    with pytest.raises(
+        DataError, match=r"entry \d+ of \S*0.root is in the samples 'low' and 'high' with another label"
+    ):
+        go(low=0, high=1)
+    assert files_below(tmp_path) == ["0_Friend.root", "1_Friend.root"]
 
 
 def test_without_a_data_module_nobody_knows_the_files(tmp_path):

@@ -21,12 +21,12 @@ def test_all_ranks_together_give_each_entry_once(tmp_path_factory, world, entrie
     pairs = [(file, entry) for file, entry in pairs if file != 2 or (0, entry) not in pairs]
     rows.ROWS = 7
     try:
-        ranks = [KeptRows(folder, rank=rank, numbers=numbers) for rank in range(world)]
+        ranks = [KeptRows(folder, rank=rank, numbers=numbers, samples="abcdef") for rank in range(world)]
         for low in range(0, len(pairs), size):
             index = np.array([(5, file, entry) for file, entry in pairs[low : low + size]])
             ranks[low // size % world].add(index, {"score": (index[:, 2] + 100 * (index[:, 1] == 1)).astype("f4")})
         for number in (0, 1):
-            found = list(ranks[0].in_order(number, entries, {"score": -1.0} if pairs else {}))
+            found = list(ranks[0].in_order(number, entries, {"score": -1.0} if pairs else {}, place="x"))
             given_ = {entry for file, entry in pairs if numbers[file] == number}
             assert [start for start, _ in found] == list(range(0, entries, 7))
             selected = np.concatenate([c["selected"] for _, c in found] or [np.zeros(0, bool)])
@@ -39,7 +39,22 @@ def test_all_ranks_together_give_each_entry_once(tmp_path_factory, world, entrie
 
 
 def test_a_batch_of_other_columns_is_refused(tmp_path):
-    kept, index = KeptRows(tmp_path, rank=0, numbers=[0]), np.zeros((1, 3), np.int64)
+    kept, index = KeptRows(tmp_path, rank=0, numbers=[0], samples="a"), np.zeros((1, 3), np.int64)
     kept.add(index, {"score": np.zeros(1, "f4")})
     with pytest.raises(DataError, match="a batch gave"):
         kept.add(index, {"score": np.zeros(1, "f8")})
+
+
+@pytest.mark.parametrize("size", [1, 4])  # in two pieces, and in one
+@pytest.mark.parametrize("name", ["label", "weight", "weight_up"])
+def test_an_entry_of_two_samples_is_refused_where_they_say_different_things_of_it(tmp_path, monkeypatch, name, size):
+    monkeypatch.setattr(rows, "ROWS", size)
+    kept = KeptRows(tmp_path, rank=0, numbers=[0, 1, 0], samples=["a", "b", "c"])
+    index = np.array([(0, 0, 3), (1, 1, 5), (0, 0, 5), (2, 2, 5)])
+    kept.add(index, {"score": np.arange(4.0), name: np.array([1.0, 2.0, 1.0, 1.0])})
+    found = np.concatenate([c["selected"] for _, c in kept.in_order(0, 7, {}, place="x.root")])
+    assert np.flatnonzero(found).tolist() == [3, 5]
+    kept.add(index[:1] * 0 + [2, 2, 3], {"score": np.zeros(1), name: np.full(1, 7.0)})
+    told = rf"entry 3 of x.root is in the samples 'a' and 'c' with another {name} each, .*; make their cuts exclude"
+    with pytest.raises(DataError, match=told):
+        list(kept.in_order(0, 7, {}, place="x.root"))
