@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rootdata.app.checking import BESIDE, SPECIAL, first_line, options_of
+from rootdata.app.checking import BESIDE, SPECIAL, first_line, load, options_of
 from rootdata.causes import home_of
 from rootdata.errors import ConfigError, RootDataError
 from rootdata.shutdown.signals import Ending
@@ -41,8 +41,19 @@ def build(node: DictConfig, *, given: Mapping[str, Any] | None = None) -> Any:
         found = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         if isinstance(found, (RootDataError, OSError)) or home_of(found) == "rootdata":  # said well enough elsewhere
             raise
+        for target in _targets(wanted):  # Hydra does not say in its first line why one can't be imported
+            load(target)
         name = str(node.get("_target_")).rpartition(".")[2]
         raise ConfigError(f"{name} can't be made: {first_line(found)}; check its options") from error
+
+
+def _targets(value: Any) -> Iterator[str]:
+    """Yield every ``_target_`` within a plain value."""
+    if isinstance(value, Mapping) and isinstance(value.get("_target_"), str):
+        yield value["_target_"]
+    within = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    for one in within:
+        yield from _targets(one)
 
 
 def build_network(node: DictConfig, data: Any) -> Any:

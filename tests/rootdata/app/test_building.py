@@ -163,3 +163,11 @@ def test_who_can_not_decorrelate_says_so():
     node.model.decorrelate = {"columns": ["mbb"]}
     with pytest.raises(ConfigError, match=r"OwnNetwork does not take it; the networks of rootdata.models do"):
         check(node, known=["model"], used=[])
+
+
+def test_why_a_target_within_a_list_is_not_imported_is_told():
+    node = OmegaConf.create({"_target_": "builtins.dict", "plugins": [{"_target_": "os.nothing_there"}]})
+    with pytest.raises(
+        ConfigError, match=r"_target_ 'os\.nothing_there' can't be imported: module 'os' has no attribute"
+    ):
+        building.build(node)
