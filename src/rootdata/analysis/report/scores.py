@@ -156,7 +156,7 @@ def verdict(parts: Mapping[str, Any]) -> str:
         return f"Not known: a class {'is absent' if is_absent else 'has too few events'}."
     values = {word: parts[word]["p_value"] for word in ("signal", "background")}
     told = " and ".join(f"{word} p = {value:.3g}" for word, value in values.items() if value is not None)
-    area = f"the area in training is larger by {gap:+.4f} ± {error:.4f}"
+    area = f"the area in training is {'smaller' if gap < 0 else 'larger'} by {abs(gap):.4f} ± {error:.4f}"
     lowest = min((value for value in values.values() if value is not None), default=1.0)
     if lowest < OVERTRAINED and gap > 2 * error:
         return f"Overtrained: training and test differ ({told}), and {area}; dropout, fewer epochs, more events help."

@@ -17,6 +17,7 @@ from rootdata.analysis.report.canvas import Canvas, total_of
 from rootdata.analysis.report.config import STYLES, ReportConfig
 from rootdata.analysis.report.learning import chosen, draw_learning
 from rootdata.analysis.report.page import Drawn, card, one
+from rootdata.analysis.report.scores import verdict
 from rootdata.analysis.report.tested import FILE, checksum
 from rootdata.errors import ConfigError, DataError, FileError
 from rootdata.training import metrics
@@ -183,6 +184,13 @@ def test_overtraining_is_told_from_none(tmp_path):
     verdicts = [numbers_of(one, tmp_path)["overtraining"]["signal"]["verdict"] for one in (honest, learnt)]
     assert verdicts[0].startswith("No sign of overtraining")
     assert verdicts[1].startswith("Overtrained: training and test differ")
+
+
+@pytest.mark.parametrize(("gap", "words"), [(0.0533, "larger by 0.0533 ±"), (-0.0533, "smaller by 0.0533 ±")])
+def test_the_verdict_says_which_area_is_larger(gap, words):
+    parts = {name: {"p_value": 0.5} for name in ("signal", "background")}
+    areas = {"train_auc": 0.8 + gap, "test_auc": 0.8, "train_auc_error": 0.03, "test_auc_error": 0.04}
+    assert f"the area in training is {words} 0.0500" in verdict({**parts, **areas})
 
 
 def test_sculpting_is_seen(tmp_path):
