@@ -22,7 +22,7 @@ from rootdata import disk
 from rootdata.errors import BundleError, ConfigError
 from rootdata.options.data import OBSERVED, TARGETS, VARIED
 from rootdata.training import metrics, responses, scored
-from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
+from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, in_legend, new_figure
 from rootdata.training.reports import sculpting
 
 if TYPE_CHECKING:
@@ -321,8 +321,8 @@ def draw_roc(scores: scored.ScoredEvents) -> Figure:
         curve = metrics.roc(score, label, weight=scores.weight)
         if np.isnan(metrics.area(curve)):
             continue
-        shown = metrics.thin(curve)
-        axes.plot(shown.signal, shown.background, color=colour, lw=2, label=f"{name} (AUC = {metrics.area(curve):.4f})")
+        shown, words = metrics.thin(curve), in_legend(f"{name} (AUC = {metrics.area(curve):.4f})")
+        axes.plot(shown.signal, shown.background, color=colour, lw=2, label=words)
         # Below ten background events a curve is noise: the axis ends there.
         lowest = min(lowest, 10 / max((label == 0).sum(), 100))
     diagonal = np.geomspace(lowest, 1, 200)
@@ -346,7 +346,7 @@ def draw_scores(scores: scored.ScoredEvents, *, bins: int) -> Figure:
             counts = scored.histogram(score[rows], weight=scores.weight[rows], bins=bins)
             density = counts / (abs(counts.sum()) or 1.0) * bins
             smallest = min(smallest, density[density > 0].min(initial=1.0))
-            draw_group(axes, density, label=group, colour=colour, is_filled=bool(is_signal[rows].all()))
+            draw_group(axes, density, label=in_legend(group), colour=colour, is_filled=bool(is_signal[rows].all()))
         axes.set(xlim=(0, 1), yscale="log", ylim=(smallest / 2, None))
         axes.set_ylim(top=axes.get_ylim()[1] * 8)  # room for the legend
         axes.set_xlabel(f"Score of {name}", fontsize=13, loc="right")

@@ -18,6 +18,17 @@ SIGNAL_COLOURS = ("#bd1f01", "#e76300")
 COLOURS = ("#3f90da", "#ffa90e", "#832db6", "#94a4a2", "#a96b59", "#b9ac70", "#717581", "#92dadd")
 
 
+def in_legend(name: str) -> str:
+    """Return a name as a label that matplotlib shows in a legend: it leaves out those that begin with an underscore.
+
+    Examples
+    --------
+    >>> in_legend("ttH"), in_legend("_ttH")
+    ('ttH', ' _ttH')
+    """
+    return f" {name}" if name.startswith("_") else name
+
+
 def new_figure(n_panels: int = 1) -> tuple[Figure, list[Axes]]:
     """Make a figure with panels beside each other, ticks all around, as is usual in the field."""
     try:

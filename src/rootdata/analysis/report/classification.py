@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rootdata.analysis import statistics
 from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours
 from rootdata.training import metrics, scored
+from rootdata.training.pictures import in_legend
 from rootdata.training.scored import ScoredEvents
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def draw_roc(found: Numbers, canvas: Canvas) -> Figure:
     curves = found["classes"]
     for (name, curve), colour in zip(curves.items(), colours([False] * len(curves)), strict=True):
         words = f"{name}: AUC = {in_words(curve)}"
-        add_curve(axes, curve, colour=colour, label=words)
+        add_curve(axes, curve, colour=colour, label=in_legend(words))
     lowest = min((curve["lowest"] for curve in curves.values()), default=0.1)
     finish_curves(axes, lowest)
     return canvas.finish(figure, axes)
@@ -309,7 +310,7 @@ def draw_calibration(found: Numbers, canvas: Canvas) -> Figure:
         x, y, error = (np.array(curve[key], np.float64) for key in ("score", "share", "error"))
         gap = curve["mean_distance"]
         words = name if gap is None else f"{name}: mean distance {gap:.4f}"
-        axes.errorbar(x, y, error, color=colour, marker="o", ms=4, label=words)
+        axes.errorbar(x, y, error, color=colour, marker="o", ms=4, label=in_legend(words))
     axes.plot([0, 1], [0, 1], color=MUTED, ls="--", lw=1.2, label="calibrated")
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_xlabel("Mean score")

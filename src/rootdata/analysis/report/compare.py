@@ -19,6 +19,7 @@ from rootdata.analysis.report.config import ReportConfig
 from rootdata.analysis.report.make import Sheet
 from rootdata.analysis.report.tested import ScoredRun
 from rootdata.errors import ConfigError
+from rootdata.training.pictures import in_legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -137,7 +138,7 @@ def draw_rocs(found: Numbers, canvas: Canvas) -> Figure:
     for axes, (name, curves) in zip(panels, found.items(), strict=True):
         for run, curve in curves.items():
             words = f"{run}: {classification.in_words(curve)}"
-            classification.add_curve(axes, curve, colour=shades[run], label=words)
+            classification.add_curve(axes, curve, colour=shades[run], label=in_legend(words))
         classification.finish_curves(axes, min(curve["lowest"] for curve in curves.values()))
         if len(found) > 1:
             axes.set_title(name)

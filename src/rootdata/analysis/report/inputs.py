@@ -16,6 +16,7 @@ from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours, fil
 from rootdata.errors import ConfigError, ShapeError
 from rootdata.options.data import TARGETS
 from rootdata.training import metrics
+from rootdata.training.pictures import in_legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -180,7 +181,7 @@ def draw_distributions(found: Numbers, canvas: Canvas) -> Figure:
             histograms = found[name][when]
             shades = colours([klass != next(iter(histograms)) and len(histograms) == 2 for klass in histograms])
             for (klass, histogram), colour in zip(histograms.items(), shades, strict=True):
-                axes.stairs(*_with_overflow(histogram), color=colour, lw=1.4, label=klass)
+                axes.stairs(*_with_overflow(histogram), color=colour, lw=1.4, label=in_legend(klass))
             axes.set_title(name if when == "before" else f"{name}, scaled", fontsize="small")
             axes.set_ylim(bottom=0)
             axes.xaxis.set_major_locator(MaxNLocator(3))

@@ -12,6 +12,7 @@ from rootdata.analysis import statistics
 from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours, fill, normalised
 from rootdata.analysis.report.classification import plain
 from rootdata.training import metrics
+from rootdata.training.pictures import in_legend
 from rootdata.training.scored import ScoredEvents
 
 if TYPE_CHECKING:
@@ -62,7 +63,13 @@ def draw_yields(found: Numbers, canvas: Canvas) -> Figure:
         values = [np.array(groups[group]["values"]) for group in ranked]
         shades = dict(zip(groups, colours([g["is_signal"] for g in groups.values()]), strict=True))
         mplhep.histplot(
-            values, edges, ax=axes, stack=True, histtype="fill", label=ranked, color=[shades[g] for g in ranked]
+            values,
+            edges,
+            ax=axes,
+            stack=True,
+            histtype="fill",
+            label=[in_legend(group) for group in ranked],
+            color=[shades[group] for group in ranked],
         )
         total, error = np.sum(values, axis=0), np.sqrt(np.sum([groups[g]["variances"] for g in ranked], axis=0))
         low, high = (np.append(total + sign * error, (total + sign * error)[-1]) for sign in (-1, 1))
@@ -86,7 +93,7 @@ def draw_shapes(found: Numbers, canvas: Canvas) -> Figure:
             smallest = min(smallest, values[values > 0].min(initial=1.0))
             if one["is_signal"]:
                 mplhep.histplot(values, one["edges"], ax=axes, histtype="fill", color=colour, alpha=0.25)
-            mplhep.histplot(values, one["edges"], ax=axes, yerr=errors, color=colour, label=group, lw=1.6)
+            mplhep.histplot(values, one["edges"], ax=axes, yerr=errors, color=colour, label=in_legend(group), lw=1.6)
         finish_scores(axes, name, y="Share of the sample", smallest=smallest)
     return canvas.finish(figure, panels[0])
 
@@ -239,7 +246,7 @@ def draw_variations(found: Numbers, canvas: Canvas) -> Figure:
         low, high = (np.append(f(everything, axis=0), f(everything, axis=0)[-1]) for f in (np.min, np.max))
         axes.fill_between(edges, low, high, step="post", color=colours([False])[0], alpha=0.25, lw=0, label="envelope")
         for (key, ratio), colour in zip(ratios.items(), colours([False] * len(ratios)), strict=True):
-            axes.stairs(ratio, edges, baseline=None, color=colour, label=key if len(ratios) <= 8 else None)
+            axes.stairs(ratio, edges, baseline=None, color=colour, label=in_legend(key) if len(ratios) <= 8 else None)
         share = np.divide(errors, np.abs(nominal), out=np.zeros_like(nominal), where=known)
         low, high = (np.append(1 + sign * share, 1.0) for sign in (-1, 1))
         axes.fill_between(edges, low, high, step="post", color=MUTED, alpha=0.2, lw=0, label="statistical")

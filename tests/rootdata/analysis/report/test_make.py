@@ -246,6 +246,18 @@ def _named(canvas, name):
     return figure, axes
 
 
+@pytest.mark.parametrize("drawn", ["roc", "yields", "shapes", "calibration", "variations"])
+def test_a_name_may_begin_with_an_underscore(drawn, tmp_path):
+    tested = make_tested(classes=3)
+    tested.about["samples"][:] = tested.about["classes"][:] = ["_a", "b", "c"]
+    tested.test["variations/_a"] = tested.test.pop("variations/up")
+    canvas = Canvas(PLAIN, weighted=False)
+    (sheet,) = (one for one in make.sheets_of(tested, write_run(tmp_path, tested), PLAIN) if one.name == drawn)
+    with canvas.styled():
+        words = [text.get_text().strip() for text in sheet.draw(sheet.numbers, canvas).axes[0].get_legend().get_texts()]
+    assert sum(word.startswith("_a") for word in words) == 1
+
+
 def test_of_figures_that_are_close_the_best_is_chosen():
     curves = {"val/auc": {"epoch": [0, 1, 2], "value": [0.9999991, 0.9999995, 0.9999995]}}
     assert chosen(curves, {"monitor": "val/auc", "best": 0.9999995}) == 1
