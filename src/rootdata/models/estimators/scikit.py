@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rootdata.bundle.graph.conversion import opened
+from rootdata.bundle.graph.joined import Joined
 from rootdata.errors import BundleError, ConfigError, DataError, ResumeError
 from rootdata.loading.dataset import RootDataset
-from rootdata.models.estimators.estimator import Arrays, Estimator, Logits, arrays_of, as_arrays, logits_of
+from rootdata.models.estimators.estimator import MADE_UP, Arrays, Estimator, Logits, arrays_of, as_arrays, logits_of
 from rootdata.models.estimators.histogram import graph_of, is_histogram
 from rootdata.models.estimators.libraries import converter, said, told, written
 from rootdata.models.estimators.rounds import Rounds
@@ -133,6 +136,26 @@ class Sklearn(Estimator):
             ) from error
         self._is_fitted = True
 
+    def rehearsed_model(self) -> Joined:
+        """Let a copy learn from a few made-up events; it refuses NaN where the graph takes it otherwise."""
+        made = super().rehearsed_model()
+        if not self.takes_nan or self._graph_takes_nan():
+            return made
+        return dataclasses.replace(made, predict=functools.partial(_without_nan, made.predict, self._estimator))
+
+    def _graph_takes_nan(self) -> bool:
+        """Try whether NaN is to the graph what it is to the estimator, where missing values tell the class."""
+        tried, label = copy.copy(self), np.arange(MADE_UP) % self.classes
+        sizes = np.abs(np.random.default_rng(0).normal(size=(MADE_UP, self.n_inputs))).astype(np.float32)
+        x = np.where(label[:, None] > 0, sizes, -sizes)
+        x[: MADE_UP // 2][label[: MADE_UP // 2] == 0] = np.nan
+        try:
+            tried.try_on(x, label)
+        except BundleError:
+            return True  # it says so itself, where it gets one
+        found = opened(tried.graph().SerializeToString())({"x": x})
+        return np.allclose(found, tried.native(x)[:, -found.shape[1] :], atol=1e-5)  # of two classes it may give one
+
     def raw(self, x: npt.NDArray[np.float32]) -> Logits | None:
         """Give the logits of events."""
         return logits_of(self.native(x)) if self._is_fitted or self._graph else None
@@ -223,6 +246,16 @@ def _checked(estimator: Any, *, seed: int) -> Any:
             "probability=true), or put it into sklearn.calibration.CalibratedClassifierCV"
         )
     return estimator
+
+
+def _without_nan(predict: Callable[[Arrays], npt.ArrayLike], estimator: Any, batch: Arrays) -> npt.ArrayLike:
+    """Answer, but not where a value is NaN."""
+    if np.isnan(batch["x"]).any():
+        raise BundleError(
+            f"pad: got nan, and the graph that skl2onnx writes of {type(estimator).__name__} takes NaN for something "
+            "else; give a number, model.pad=-1e30"
+        )
+    return predict(batch)
 
 
 def _takes(estimator: Any, name: str) -> bool:

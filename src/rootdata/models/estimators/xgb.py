@@ -143,10 +143,14 @@ class XGBoost(Boosted):
         Raises
         ------
         BundleError
-            For ``booster=dart``, and what else onnxmltools does not know.
+            For ``booster=dart``, for several trees of each class in a round, and what else onnxmltools does not know.
         """
         if self.params.get("booster") == "dart":
             raise BundleError("XGBoost with booster=dart is not written as an ONNX graph")
+        if self.classes > 2 and int(self.params.get("num_parallel_tree", 1)) > 1:
+            raise BundleError(
+                "XGBoost with num_parallel_tree is not written as an ONNX graph for more than two classes"
+            )
         onnxmltools = converter("onnxmltools")
         import xgboost
         from onnxmltools.convert.common.data_types import FloatTensorType
