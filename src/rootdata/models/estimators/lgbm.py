@@ -149,6 +149,7 @@ class LightGBM(Boosted):
 
 UNKNOWN = {  # to onnxmltools, and what shows it in the text of a model
     "boosting=rf": r"^average_output$",
+    "categorical_feature": r"^(num_cat=[1-9]\d*|\[categorical_feature: .+\])$",  # whose values it truncates to integers
     "linear_tree": r"^is_linear=1$",
     "zero_as_missing": r"^decision_type=(.* )?[46]( |$)",  # a value that is missing where it is 0, to the right or left
 }

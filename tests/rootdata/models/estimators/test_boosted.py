@@ -287,6 +287,7 @@ def test_what_can_not_be_exported_is_refused_before_the_training(
         (XGBoost, {"booster": "dart"}, "XGBoost with booster=dart is not written"),
         (XGBoost, {"num_parallel_tree": 2}, "XGBoost with num_parallel_tree is not written"),
         (XGBoost, {"multi_strategy": "multi_output_tree"}, "XGBoost can't be written as an ONNX graph by onnxmltools"),
+        (LightGBM, {"cat_feature": "0"}, "LightGBM with categorical_feature is not written"),
         (LightGBM, {"linear_tree": True}, "LightGBM with linear_tree is not written"),
         (LightGBM, {"zero_as_missing": True}, "LightGBM with zero_as_missing is not written"),
         (
