@@ -23,7 +23,7 @@ from rootdata.analysis.folds import FoldScores, ScoredFold, columns_of, joined, 
 from rootdata.analysis.report import make
 from rootdata.analysis.report.config import ReportConfig
 from rootdata.analysis.report.page import TABLES
-from rootdata.analysis.report.tested import ScoredRun
+from rootdata.analysis.report.tested import FILE, ScoredRun
 from rootdata.errors import ConfigError, DataError
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.loading.dataset import RootDataset
@@ -98,6 +98,36 @@ def test_a_report_of_all_folds_is_of_their_events(tested: Path, tmp_path: Path) 
     (tmp_path / "run" / "fold_1" / folds.FOLD_SCORES).unlink()
     with pytest.raises(ConfigError, match="of 3 folds 1 not tested yet"):
         ScoredRun.load(tmp_path / "run")
+
+
+def test_training_and_test_of_all_folds_share_no_event(tested: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tested, run)
+    arrays = joined(scored_folds(run))
+    place = arrays["index"][:, 0] * 150 + arrays["index"][:, 2]
+    for fold in range(3):  # the score says whose it is
+        kept = {key: arrays[key][arrays["fold"] != fold] for key in ("label", "weight", "index")}
+        sample, score = kept["index"][:, 0], place[arrays["fold"] != fold].astype("f4")
+        about = {"classes": ["background", "signal"], "samples": ["b", "s"], "targets": []}
+        train = {**kept, "sample": sample, "score": score}
+        ScoredRun(about=about, test=train, train=train).save(run / f"fold_{fold}" / FILE)
+    found = ScoredRun.load(run)
+    assert found.training is not None
+    assert found.beside_training is not None
+    taken = found.training.score
+    assert len(np.unique(taken)) == len(taken)
+    assert np.sort([*taken, *place[found.apart]]).tolist() == list(range(300))
+    assert len(found.beside_training.score) == 300 - len(taken)
+    assert 100 < len(taken) < 200
+    np.testing.assert_array_equal(found.training.label, taken >= 150)
+    (sheet,) = (one for one in make.sheets_of(found, run, ReportConfig.parse()) if one.name == "overtraining")
+    assert (
+        f"{len(taken)} training events and {300 - len(taken)} other test events. Each event counts once" in sheet.text
+    )
+    ScoredRun(about=about, test=train, train={k: v for k, v in train.items() if k != "index"}).save(
+        run / "fold_2" / FILE
+    )
+    assert ScoredRun.load(run).training is None  # where it is not known which events they are
 
 
 def test_what_is_not_whole_is_refused(tested: Path, tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ class HtmlReport(ScoreReport):
             if n >= self.config.training_events:
                 break
         columns = columns_of(kept)
-        return {key: columns[key] for key in ("score", "label", "weight", "sample") if key in columns}
+        kinds = ("score", "label", "weight", "sample", *(("index",) if data.data.fold is not None else ()))
+        return {key: columns[key] for key in kinds if key in columns}
 
     def _looked_at(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return the numbers of the inputs' pictures."""

@@ -208,15 +208,17 @@ def _distributions(events: ScoredEvents, tested: ScoredRun, config: ReportConfig
         text="Signal is filled; error bars are statistical, of the weights.",
         numbers=scores.distributions(events, bins=config.bins), draw=scores.draw_shapes,
     )  # fmt: skip
-    if (training := tested.training) is not None:
-        numbers = scores.overtraining(events, training, bins=config.bins)
+    if (training := tested.training) is not None and (others := tested.beside_training) is not None:
+        numbers = scores.overtraining(others, training, bins=config.bins)
         verdicts = [
             one["verdict"] if len(numbers) == 1 else f"{name}: {one['verdict']}" for name, one in numbers.items()
         ]
         yield Sheet(
             name="overtraining", title="Training against test",
             text=" ".join(verdicts) + " The p-values are of a Kolmogorov-Smirnov test with effective counts, on "
-            f"{len(training.label):,} training events.",
+            f"{len(training.label):,} training events"
+            + ("." if tested.apart is None else f" and {len(others.label):,} other test events. Each event counts "
+               "once, as a training event of one of the networks that trained on it, or as a test event."),
             numbers=numbers, draw=scores.draw_overtraining,
         )  # fmt: skip
     if varied := tested.variations:

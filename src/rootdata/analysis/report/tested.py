@@ -44,12 +44,14 @@ class ScoredRun:
     test, train : columns by name, (n,): ``label``, ``weight``, ``sample``; as far as there are any ``score``,
         ``predictions``, ``targets``, observers, variations of the weight; ``train`` is empty where none was scored
     name : of the run
+    apart : of all folds, (n,): which test events are not among those of ``train``; None where none of them is
     """
 
     about: Mapping[str, Any]
     test: Arrays
     train: Arrays = field(default_factory=dict)
     name: str = ""
+    apart: NDArray[np.bool_] | None = None
 
     @property
     def scores(self) -> ScoredEvents | None:
@@ -60,6 +62,11 @@ class ScoredRun:
     def training(self) -> ScoredEvents | None:
         """The training events that were scored."""
         return self._scored(self.train)
+
+    @property
+    def beside_training(self) -> ScoredEvents | None:
+        """The test events that the training events are compared with: other ones than these."""
+        return self.scores if self.apart is None else self._scored({k: c[self.apart] for k, c in self.test.items()})
 
     def _scored(self, columns: Arrays) -> ScoredEvents | None:
         if "score" not in columns:
@@ -166,10 +173,14 @@ class ScoredRun:
             "events": checksum(test, contents=parts[0].about.get("contents", ())),
             "folds": len(parts),
         }
-        test.pop("index", None)
+        index = test.pop("index", None)
         trained = [cls.load(fold.folder).train for fold in parts if (fold.folder / FILE).is_file()]
-        train = columns_of(trained) if len(trained) == len(parts) and all(trained) else {}
-        return cls(about=about, test=test, train=train, name=name_of(run))
+        if index is None or len(trained) < len(parts) or not all("index" in train for train in trained):
+            return cls(about=about, test=test, name=name_of(run))
+        train = columns_of(trained)
+        rows, apart = once(index, train.pop("index"))
+        train = {key: column[rows] for key, column in train.items()}
+        return cls(about=about, test=test, train=train, name=name_of(run), apart=apart)
 
 
 def _why_not(run: Path) -> str:
@@ -208,6 +219,29 @@ def columns_of(batches: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
         order = np.lexsort(joined["index"].T[::-1])
         joined = {key: column[order] for key, column in joined.items()}
     return {key: column.astype(_TYPES.get(key, column.dtype)) for key, column in joined.items()}
+
+
+def once(test: NDArray[Any], train: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Deal the events of all folds to two sides that share none, as tests of two distributions want it.
+
+    All events are tested, and each is trained on by several networks. Half of those trained on are taken for training,
+    by the score of any one of their networks, all others for test.
+
+    Parameters
+    ----------
+    test, train : places of the events, (n, 3) and (m, 3)
+
+    Returns
+    -------
+    rows of ``train`` that are taken, and which of ``test`` are, (n,)
+    """
+    places = np.concatenate([test, train])
+    keys = np.ravel_multi_index(tuple(places.T), tuple(places.max(axis=0) + 1))
+    rng = np.random.default_rng(0)
+    mixed = rng.permutation(len(train))
+    events, first = np.unique(keys[len(test) :][mixed], return_index=True)
+    is_taken = rng.random(len(events)) < 0.5
+    return mixed[first[is_taken]], ~np.isin(keys[: len(test)], events[is_taken])
 
 
 def contents_of(data: Any) -> list[list[Any]]:
