@@ -53,20 +53,23 @@ def make_data(folder: Path, *, classes: int = 2, **changes: Any) -> RootDataModu
     return RootDataModule(**(options | changes))
 
 
-def trainer_in(folder: Path, *, epochs: int, callbacks: tuple[pl.Callback, ...] = ()) -> pl.Trainer:
-    """Make a quiet trainer that keeps the best and the last checkpoint."""
+def trainer_in(
+    folder: Path, *, epochs: int, callbacks: tuple[pl.Callback, ...] = (), limit: int | None = None
+) -> pl.Trainer:
+    """Make a quiet trainer that keeps the best and the last checkpoint; ``limit`` is that of batches of an epoch."""
     keeping = ModelCheckpoint(dirpath=folder / "kept", filename="best", monitor="val/auc", mode="max")
     last = ModelCheckpoint(dirpath=folder / "kept", filename="last", every_n_epochs=1, save_on_train_epoch_end=True,
                            enable_version_counter=False)  # fmt: skip
     return pl.Trainer(
         max_epochs=epochs, accelerator="cpu", default_root_dir=folder, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=1, callbacks=[keeping, last, *callbacks],
+        enable_model_summary=False, num_sanity_val_steps=1, limit_train_batches=limit,
+        callbacks=[keeping, last, *callbacks],
     )  # fmt: skip
 
 
 def fit(model: Estimator, data: RootDataModule, folder: Path, *, epochs: int = 3, **more: Any) -> pl.Trainer:
     """Train a model."""
-    trainer = trainer_in(folder, epochs=epochs, callbacks=more.pop("callbacks", ()))
+    trainer = trainer_in(folder, epochs=epochs, callbacks=more.pop("callbacks", ()), limit=more.pop("limit", None))
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore",

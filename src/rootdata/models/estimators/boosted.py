@@ -105,12 +105,13 @@ class Boosted(Estimator):
         """Make a folder for what is kept on disk while it trains, beside the outputs."""
         return self._held.enter_context(disk.making(Path(self.trainer.default_root_dir, "bins")))
 
-    def learn(self, batch: Any) -> None:
-        """Do one round, whose number is the batch; with the first one the events are read."""
+    def learn(self, batch: Any) -> None:  # noqa: ARG002
+        """Do one round; with the first one the events are read."""
+        number = self.trainer.global_step - 1  # this one is counted; epochs may be limited to fewer than their rounds
         if self._train is None:
             self._train = self.binned()
-            self.begin(self._train, int(batch))
-        self.grow(int(batch))
+            self.begin(self._train, number)
+        self.grow(number)
 
     def binned(self) -> Any:
         """Read the training events into the library's own form."""

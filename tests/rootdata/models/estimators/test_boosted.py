@@ -189,6 +189,19 @@ def test_a_training_that_goes_on_ends_with_the_trees_of_an_unbroken_one(
     np.testing.assert_array_equal(resumed.native(x), whole.native(x))
 
 
+@pytest.mark.parametrize("kind", ["xgboost", "lightgbm"])
+def test_one_of_shorter_epochs_goes_on_likewise(kind: str, events: Path, tmp_path: Path) -> None:
+    data = make_data(events)
+    whole, stopped, resumed = (KINDS[kind](data.shapes) for _ in range(3))
+    fit(whole, data, tmp_path / "whole", limit=2)
+    fit(stopped, make_data(events), tmp_path / "stopped", limit=2, epochs=2)
+    last = tmp_path / "stopped" / "kept" / "last.ckpt"
+    trainer = fit(resumed, make_data(events), tmp_path / "resumed", limit=2, ckpt_path=last)
+    x = arrays(data, "test")["x"]
+    assert trainer.global_step == int(resumed.rounds) == 6
+    np.testing.assert_array_equal(resumed.native(x), whole.native(x))
+
+
 def test_seeds_decide(make: Any, events: Path, tmp_path: Path) -> None:
     data = make_data(events)
     x, found = arrays(data, "test")["x"], []
