@@ -62,7 +62,7 @@ def _stems(locations: Sequence[Location]) -> list[str]:
         known[stem, place_of(w).rpartition("/")[0]].add(name)
     return [
         (stem if len(known[stem, place_of(w).rpartition("/")[0]]) == 1 else name)
-        + (f"_{str(w.tree).replace('/', '_')}" if files[place_of(w)] > 1 else "")
+        + (f"_{w.tree.replace('/', '_')}" if w.tree is not None and files[place_of(w)] > 1 else "")
         for name, stem, w in zip(names, short, locations, strict=True)
     ]
 

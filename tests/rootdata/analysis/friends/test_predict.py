@@ -116,6 +116,8 @@ def test_of_several_trees_that_of_the_training_is_read(analysis, tmp_path):
     predict(analysis.bundle, [f"{path}:Others", f"{path}:Events"], out=tmp_path / "both")
     assert arrays(tmp_path / "both/x_Others_Friend.root")["event"].tolist() == list(range(4000, 4030))
     assert arrays(tmp_path / "both/x_Events_Friend.root")["event"].tolist() == list(range(3000, 3040))
+    mixed = predict(analysis.bundle, [f"{path}:Others", str(path)], out=tmp_path / "mixed")
+    assert [written.name for written in mixed.written] == ["x_Others_Friend.root", "x_Friend.root"]
 
 
 def test_what_stands_beside_the_scores_is_chosen(analysis, tmp_path):
