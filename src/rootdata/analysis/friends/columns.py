@@ -89,6 +89,7 @@ class FriendColumns:
         self._cuts = _cuts_of(manifest, wanted.cut)
         self._is_own_cut = wanted.cut != OF_THE_BUNDLE
         observers = _of_the_training(manifest) if wanted.observers is None else wanted.observers
+        self.of_the_bundle = _decided(manifest, wanted)
         self.scores = score_names(manifest.columns, manifest.regressions)
         self._weights = tuple(weight_name(name) for name in wanted.weights)
         self._config = _config(
@@ -282,6 +283,16 @@ def _of_the_training(manifest: Manifest) -> Mapping[str, str]:
     if isinstance(found, Mapping):
         return {str(name): str(text) for name, text in found.items()}
     return {str(text): str(text) for text in found} if isinstance(found, list | tuple) else {}
+
+
+def _decided(manifest: Manifest, wanted: FriendOptions) -> dict[str, Any]:
+    """Return what the bundle decides of the columns beside the scores, for options that leave it to it."""
+    decided: dict[str, Any] = {}
+    if wanted.observers is None and (observers := _of_the_training(manifest)):
+        decided["observers"] = observers
+    if wanted.parts and manifest.selection is not None:
+        decided["split"] = dict(manifest.selection.split)
+    return decided
 
 
 def _config(manifest: Manifest, observers: Mapping[str, str]) -> DataConfig:

@@ -127,7 +127,7 @@ def predict(
             "checksum": checksum_of(scorer.manifest),
             "graph": scorer.manifest.sha256,
         }
-        origin |= {"options": {**wanted.to_dict(), "tree": name, "kind": kind}}
+        origin |= {"options": {**wanted.to_dict(), **columns.of_the_bundle, "tree": name, "kind": kind}}
         states = states_of([job.location for job in jobs], read=read)
         waiting = [j for j, state in zip(jobs, states, strict=True) if not _is_done(j, origin, state, force=force)]
         with BlockReader(read, limit=read.threads) as reader, bar("predicting", show=progress) as report:

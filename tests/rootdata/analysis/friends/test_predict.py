@@ -243,6 +243,20 @@ def test_parts_follow_the_split_of_the_training(analysis, tmp_path):
     assert found["part"].tolist() == [[1, 2, 0, 0, -1][event % 5] for event in found["event"].tolist()]
 
 
+def test_other_observers_or_parts_of_the_same_model_are_made_again(analysis, tmp_path):
+    path, out = str(analysis.events / "1.root"), tmp_path / "out"
+    predict(analysis.bundle, path, out=out, parts=True)
+    other = changed(analysis.bundle, tmp_path / "split", split={"by": "event % 2", "train": [0], "val": [], "test": [1]})
+    found = arrays(only(predict(other, path, out=out, parts=True)))
+    assert found["part"].tolist() == [[0, 2][event % 2] for event in found["event"].tolist()]
+    assert not predict(other, path, out=out, parts=True).written
+    plain = json.loads((other / "manifest.json").read_text())
+    plain["training"]["data"]["observers"] = {"event": "event + 1"}
+    (other / "manifest.json").write_text(json.dumps(plain))
+    assert arrays(only(predict(other, path, out=out, parts=True)))["event"].tolist() == (found["event"] + 1).tolist()
+    assert not predict(other, path, out=out, parts=True).written
+
+
 def test_of_cuts_of_samples_those_count_of_which_the_file_has_the_branches(analysis, tmp_path):
     cuts = {"a": "event % 2 == 0", "b": "generated > 0", "c": "met > 80"}
     bundle = changed(analysis.bundle, tmp_path / "x", cut="met > 20", samples={n: {"cut": c} for n, c in cuts.items()})
