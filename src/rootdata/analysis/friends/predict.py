@@ -129,11 +129,11 @@ def predict(
         }
         origin |= {"options": {**wanted.to_dict(), **columns.of_the_bundle, "tree": name, "kind": kind}}
         states = states_of([job.location for job in jobs], read=read)
-        waiting = [j for j, state in zip(jobs, states, strict=True) if not _is_done(j, origin, state, force=force)]
         with BlockReader(read, limit=read.threads) as reader, bar("predicting", show=progress) as report:
             work = _Work(
                 reader=reader, columns=columns, origin=origin, name=name, kind=kind, report=report, force=force
             )  # fmt: skip
+            waiting = [j for j, state in zip(jobs, states, strict=True) if not work.is_done(j, state)]
             work.run(waiting, threads=read.threads)
     return WrittenFriends(
         written=tuple(job.output for job in waiting), skipped=tuple(job.output for job in jobs if job not in waiting)
@@ -180,40 +180,6 @@ def _inputs(found: Sequence[Location], out: Path) -> list[Location]:
     return [w for w in found if w not in written]
 
 
-def _is_done(job: _Job, origin: Mapping[str, Any], state: State, *, force: bool) -> bool:
-    """Tell whether the scores of a file are there already.
-
-    Raises
-    ------
-    FileError
-        Where another model's are, or something else.
-    """
-    if not os.path.exists(job.output):  # noqa: PTH110 - never raises: what can't be there is told when it is written
-        return False
-    found = friend.origin_of(job.output)
-    if not force:
-        friend.refuse_another(job.output, found, origin["checksum"])
-    try:
-        return found is not None and found["checksum"] == origin["checksum"] and _agrees(job, found, origin, state)
-    except (KeyError, TypeError):  # of another version
-        return False
-    except _OtherEvents as error:
-        if force:
-            return False
-        raise FileError(f"{job.output} exists and holds the scores of {error}; {friend.OVERWRITE}") from error
-
-
-def _agrees(job: _Job, found: Mapping[str, Any], origin: Mapping[str, Any], state: State) -> bool:
-    """Tell whether scores are of these events, as they are now, and of these options."""
-    if found["file"] != place_of(job.location) or job.location.tree not in {None, found["tree"]}:
-        raise _OtherEvents(found["file"])
-    friends = tuple(Friend(*told) for told in found["friends"])
-    now = state if not friends else state_of(dataclasses.replace(job.location, friends=friends))
-    then = State(**found["state"])
-    is_same = bool(now.size) and bool(then.size) and not now.differs_from(then)
-    return is_same and bool(found["options"] == origin["options"])
-
-
 class _OtherEvents(Exception):  # noqa: N818 - reads as what it says
     """Scores are those of another file, or tree."""
 
@@ -240,6 +206,47 @@ class _Work:
     report: ProgressReport | None
     force: bool
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def is_done(self, job: _Job, state: State) -> bool:
+        """Tell whether the scores of a file are there already.
+
+        Raises
+        ------
+        FileError
+            Where another model's are, or something else.
+        """
+        if not os.path.exists(job.output):  # noqa: PTH110 - never raises: what can't be there is told when it is written
+            return False
+        found = friend.origin_of(job.output)
+        if not self.force:
+            friend.refuse_another(job.output, found, self.origin["checksum"])
+        try:
+            return (
+                found is not None and found["checksum"] == self.origin["checksum"] and self._agrees(job, found, state)
+            )
+        except (KeyError, TypeError):  # of another version
+            return False
+        except _OtherEvents as error:
+            if self.force:
+                return False
+            raise FileError(f"{job.output} exists and holds the scores of {error}; {friend.OVERWRITE}") from error
+
+    def _agrees(self, job: _Job, found: Mapping[str, Any], state: State) -> bool:
+        """Tell whether scores are of these events, as they are now, and of these options."""
+        if found["file"] != place_of(job.location) or self._tree_of(job.location, found) != found["tree"]:
+            raise _OtherEvents(f"{found['file']}:{found['tree']}")
+        friends = tuple(Friend(*told) for told in found["friends"])
+        now = state if not friends else state_of(dataclasses.replace(job.location, friends=friends))
+        then = State(**found["state"])
+        is_same = bool(now.size) and bool(then.size) and not now.differs_from(then)
+        return is_same and bool(found["options"] == self.origin["options"])
+
+    def _tree_of(self, location: Location, found: Mapping[str, Any]) -> str | None:
+        """Name the tree that would be read; where none was named then either, it is the one that was read."""
+        if location.tree is not None:
+            return location.tree
+        is_same = found.get("asked", found["tree"]) is None
+        return found["tree"] if is_same else self._open(location)[1].location.tree
 
     def run(self, jobs: Sequence[_Job], *, threads: int) -> None:
         """Work on several files at a time; the first error ends all of it."""
@@ -315,4 +322,4 @@ def _described(asked: Location, file: KnownFile, state: State) -> dict[str, Any]
     """Say which events the scores are of."""
     friends = [[f.path, f.tree, f.alias, f.written] for f in file.location.friends]
     told = {"file": place_of(asked), "tree": file.location.tree, "uuid": file.uuid, "entries": file.entries}
-    return told | {"friends": friends, "state": {"size": state.size, "version": state.version}}
+    return told | {"asked": asked.tree, "friends": friends, "state": {"size": state.size, "version": state.version}}

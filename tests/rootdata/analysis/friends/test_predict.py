@@ -116,6 +116,10 @@ def test_of_several_trees_that_of_the_training_is_read(analysis, tmp_path):
     predict(analysis.bundle, [f"{path}:Others", f"{path}:Events"], out=tmp_path / "both")
     assert arrays(tmp_path / "both/x_Others_Friend.root")["event"].tolist() == list(range(4000, 4030))
     assert arrays(tmp_path / "both/x_Events_Friend.root")["event"].tolist() == list(range(3000, 3040))
+    predict(analysis.bundle, f"{path}:Others", out=tmp_path / "asked")
+    with pytest.raises(FileError, match=r"asked/x_Friend\.root exists and holds the scores of .*/x\.root:Others; "):
+        predict(analysis.bundle, str(path), out=tmp_path / "asked")
+    assert not predict(analysis.bundle, f"{path}:Events", out=tmp_path / "own").written
     mixed = predict(analysis.bundle, [f"{path}:Others", str(path)], out=tmp_path / "mixed")
     assert [written.name for written in mixed.written] == ["x_Others_Friend.root", "x_Friend.root"]
 
@@ -246,7 +250,9 @@ def test_parts_follow_the_split_of_the_training(analysis, tmp_path):
 def test_other_observers_or_parts_of_the_same_model_are_made_again(analysis, tmp_path):
     path, out = str(analysis.events / "1.root"), tmp_path / "out"
     predict(analysis.bundle, path, out=out, parts=True)
-    other = changed(analysis.bundle, tmp_path / "split", split={"by": "event % 2", "train": [0], "val": [], "test": [1]})
+    other = changed(
+        analysis.bundle, tmp_path / "split", split={"by": "event % 2", "train": [0], "val": [], "test": [1]}
+    )
     found = arrays(only(predict(other, path, out=out, parts=True)))
     assert found["part"].tolist() == [[0, 2][event % 2] for event in found["event"].tolist()]
     assert not predict(other, path, out=out, parts=True).written
@@ -280,7 +286,7 @@ def test_another_models_scores_are_left_unless_forced(analysis, tmp_path):
     assert only(predict(other, str(tmp_path / "x.root"), out=tmp_path, force=True)) == path
     assert arrays(path)["selected"].all()
     write(tmp_path / "in/x.root", make_events(20, 4))
-    with pytest.raises(FileError, match=r"holds the scores of .*/x\.root; "):
+    with pytest.raises(FileError, match=r"holds the scores of .*/x\.root:Events; "):
         predict(other, str(tmp_path / "in/x.root"), out=tmp_path)
 
 
