@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 
 from rootdata import disk
-from rootdata.analysis.report.tested import contents_of
 from rootdata.errors import ConfigError, DataError
 from rootdata.options.data import OBSERVED, TARGETS, VARIED
 from rootdata.training.callbacks import TestedEvents
 from rootdata.training.pictures import COLOURS, SIGNAL_COLOURS, new_figure
+from rootdata.training.scored import contents_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from rootdata.analysis.report import inputs, make
 from rootdata.analysis.report.config import ReportConfig
-from rootdata.analysis.report.tested import FILE, ScoredRun, checksum, columns_of, contents_of, names_for
+from rootdata.analysis.report.tested import FILE, ScoredRun, checksum, columns_of, names_for
 from rootdata.errors import ConfigError
 from rootdata.loading.dataset import RootDataset
 from rootdata.loading.part import Part
 from rootdata.options.parts import PARTS
 from rootdata.training.callbacks import ScoreReport, as_array, is_kept
+from rootdata.training.scored import contents_of
 
 Batch = dict[str, NDArray[Any]]
 

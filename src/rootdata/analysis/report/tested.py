@@ -244,19 +244,13 @@ def once(test: NDArray[Any], train: NDArray[Any]) -> tuple[NDArray[np.intp], NDA
     return mixed[first[is_taken]], ~np.isin(keys[: len(test)], events[is_taken])
 
 
-def contents_of(data: Any) -> list[list[Any]]:
-    """Return what tells the files of a data module from others, wherever they lie: identity, tree, entries, bytes."""
-    files = data.specs.files if hasattr(data, "specs") else ()
-    return [[file.uuid, file.tree, file.entries, file.state.size] for file in files]
-
-
 def checksum(columns: Arrays, *, contents: Sequence[Any] = ()) -> str:
     """Return what tells whether two tests had the same events: their files, places, labels and weights.
 
     Parameters
     ----------
     columns : of the test; without ``index`` it can't be told, and the result is empty
-    contents : of the files that ``index`` counts, as :func:`contents_of` gives them
+    contents : of the files that ``index`` counts, as :func:`rootdata.training.scored.contents_of` gives them
     """
     if "index" not in columns:
         return ""
