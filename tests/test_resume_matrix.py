@@ -186,6 +186,17 @@ def test_the_last_checkpoint_by_time_goes_on(samples, tmp_path):
     assert torch.equal(weights(net), weights(whole))
 
 
+@pytest.mark.parametrize("steps", [3, BATCHES, BATCHES + 4])
+def test_an_epoch_that_a_limit_of_steps_ended_early_is_gone_on_with(samples, tmp_path, steps):
+    saver = Saver("on_train_epoch_end", tmp_path)
+    run(samples, tmp_path, callbacks=[saver], max_steps=steps)
+    whole = run(samples, tmp_path)
+    net = run(samples, tmp_path, ckpt_path=saver.saved[steps])
+    assert net.log_of_events == whole.log_of_events[steps:]
+    assert [steps + n for n in net.validated_after if n] == [n for n in whole.validated_after if n > steps]
+    assert torch.equal(weights(net), weights(whole))
+
+
 class OneCycle(Net):
     """Asks for the number of steps before training, which makes Lightning drop the state of loaders."""
 

@@ -388,7 +388,7 @@ class RootDataModule(_Base):  # type: ignore[misc]
         if hasattr(trainer.lightning_module, "epoch_of"):  # it reads the events by itself
             events = trainer.lightning_module.epoch_of(events)
         self._progress.check(trainer, events.identity)
-        _leave_finished_epoch(trainer.fit_loop)
+        _stand_in_epoch(trainer.fit_loop)
         if trainer.world_size > 1:
             rank_zero_info(_reading_of(events, self.order, trainer.world_size))
         return self._kept(TrainLoader(events, trainer, self._progress))
@@ -510,19 +510,27 @@ def _as_array(values: torch.Tensor) -> npt.NDArray[Any]:
     return found
 
 
-def _leave_finished_epoch(fit_loop: Any) -> None:
-    """Let a trainer that goes on from the end of an epoch begin the next one.
+def _stand_in_epoch(fit_loop: Any) -> None:
+    """Let a trainer that goes on from where an epoch was left begin the next one, or end that one if it was not whole.
 
-    With ``max_steps`` Lightning takes that epoch for one that is under way, and would end it once more: without a
-    validation, whose figures others wait for then, and with its first batch as an epoch of its own.
+    With ``max_steps`` Lightning takes a whole epoch for one that is under way, and would end it once more: without a
+    validation, whose figures others wait for then, and with its first batch as an epoch of its own. One that a limit of
+    steps or of time ended early it takes for a whole one, whose other events would count as the next.
 
     Parameters
     ----------
     fit_loop : of the trainer, with what it took out of the checkpoint
     """
-    epochs, is_last_batch = fit_loop.epoch_progress.current, fit_loop.epoch_loop.batch_progress.is_last_batch
-    if fit_loop.restarting and is_last_batch and epochs.ready == epochs.started == epochs.processed:
+    progress, batches = fit_loop.epoch_progress, fit_loop.epoch_loop.batch_progress
+    epochs = progress.current
+    if not epochs.ready == epochs.started == epochs.processed:
+        return
+    if batches.is_last_batch and fit_loop.restarting:
         fit_loop._restarting = fit_loop.epoch_loop.restarting = False  # noqa: SLF001 - its own setter sets it again
+    elif not batches.is_last_batch and batches.current.ready and epochs.completed < epochs.processed:
+        epochs.processed -= 1
+        progress.total.processed -= 1
+        fit_loop.restarting = True
 
 
 def _is_running(trainer: Any) -> bool:
