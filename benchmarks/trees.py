@@ -24,8 +24,8 @@ from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.estimators.lgbm import LightGBM
 from rootdata.models.estimators.xgb import XGBoost
 
-FEATURES = Path(__file__).parents[1] / "configs" / "data" / "ttH.yaml"
-MODELS = {"xgboost": (XGBoost, -1e30), "lightgbm": (LightGBM, float("nan"))}
+CONFIGS = Path(__file__).parents[1] / "configs"
+MODELS = {"xgboost": XGBoost, "lightgbm": LightGBM}
 SAMPLES = {"QCD": "QCD_Pt_*", "ttbar": "TTToHadronic", "ttH_unmatched": "ttH_unmatched", "ttH_signal": "ttH_signal"}
 SIGNAL = "ttH_signal"
 EVERY = 0.01  # seconds between two looks
@@ -72,18 +72,19 @@ def copied(folder: Path, times: int, *, place: Path) -> dict[str, dict[str, obje
 def measure(folder: Path, *, model: str, times: int, rounds: int) -> dict[str, object]:
     """Train a few rounds."""
     importlib.import_module(model)
-    kind, pad = MODELS[model]
-    plain = yaml.safe_load(FEATURES.read_text())
+    plain = yaml.safe_load((CONFIGS / "data" / "ttH.yaml").read_text())
+    wanted = yaml.safe_load((CONFIGS / "model" / f"{model}.yaml").read_text())
+    reading = {name: wanted[name] for name in ("layout", "scale", "pad", "batch_size", "chunk_size")}
     lists = {name: {key: of[key] for key in ("branches", "length")} for name, of in plain["jagged"].items()}
     with tempfile.TemporaryDirectory() as place:
         samples = copied(folder, times, place=Path(place))
         peak, start = Peak(), time.perf_counter()
         peak.start()
         data = RootDataModule(
-            samples=samples, flat=plain["flat"], jagged=lists, layout="vector", scale="none", pad=pad,
-            batch_size=4096, chunk_size=8192, split={"train": 0.64, "val": 0.16, "test": 0.2},
+            samples=samples, flat=plain["flat"], jagged=lists, split={"train": 0.64, "val": 0.16, "test": 0.2},
+            **reading,
         )  # fmt: skip
-        network = kind(data.shapes, trees=rounds)
+        network = MODELS[model](data.shapes, trees=rounds)
         trainer = pl.Trainer(
             max_epochs=1, accelerator="cpu", default_root_dir=place, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -54,7 +53,7 @@ def join(folder: Path, *, latest: str | None = None) -> Table:
         [{key: values for key, values in arrays.items() if key != "fold"}],
         classes=about["classes"], sample_names=about["samples"], targets=about["targets"],
     )  # fmt: skip
-    spread = scored.spread_of([_metrics(fold.folder) for fold in folds])
+    spread = scored.spread_of([make.metrics_of(fold.folder) for fold in folds])
     flat = {f"{name}_{what}": figure[what] for name, figure in spread.items() for what in ("mean", "spread")}
     write_json({**report.metrics, **flat, "folds": spread}, folder / METRICS)
     if "auc" in spread and "roc_plot" in report.paths:  # else there is no matplotlib, as was said
@@ -84,11 +83,6 @@ def _save_config(folder: Path, one: Path) -> DictConfig:
     config.paths.output_dir = str(folder.absolute())
     write_atomic(folder / CONFIG, OmegaConf.to_yaml(config))
     return config
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    path = folder / METRICS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def export_folds(folder: Path, place: Path, **options: Any) -> Manifest:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rootdata.analysis import statistics
 from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours, fill, normalised
-from rootdata.analysis.report.classification import plain
+from rootdata.analysis.report.classification import ROUNDING, plain
 from rootdata.training import metrics
 from rootdata.training.pictures import in_legend
 from rootdata.training.scored import ScoredEvents
@@ -25,7 +25,6 @@ OVERTRAINED = 0.01  # p-value below which train and test are said to differ
 SLICES = 10  # of an observer, with equally many events in each
 SCORE_CUTS = (0.0, 0.5, 0.8)  # of the weight of the background that is kept away, where sculpting is looked for
 OBSERVER_BINS = 30
-ROUNDING = 1e-9  # of sums of weights
 
 
 def edges_of(bins: int) -> list[float]:
