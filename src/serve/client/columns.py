@@ -128,10 +128,12 @@ def _from_sequence(values: Any) -> Column:
     if isinstance(values, list | tuple) and _has_lists(values):
         return _from_lists(values)
     array = np.asarray(values)
-    if array.dtype != object:
-        return _native(array)
-    rows = array.tolist()
-    return _from_lists(rows) if _has_lists(rows) else _numbers(rows)
+    if array.dtype == object:
+        rows = array.tolist()
+        return _from_lists(rows) if _has_lists(rows) else _numbers(rows)
+    if isinstance(values, list | tuple):
+        _check_exact(array, values)
+    return _native(array)
 
 
 def _has_lists(values: Sequence[Any]) -> bool:
@@ -155,11 +157,21 @@ def _unmasked(values: Any) -> npt.NDArray[Any]:
 def _numbers(values: list[Any]) -> npt.NDArray[Any]:
     """Make an array of a list, None becomes NaN."""
     array = np.asarray(values)
-    if array.dtype != object:
-        return array
-    if any(isinstance(value, str | bytes) for value in values):
-        raise TypeError("got text")  # which numpy would read as a number
-    return array.astype(np.float64)
+    if array.dtype == object:
+        if any(isinstance(value, str | bytes) for value in values):
+            raise TypeError("got text")  # which numpy would read as a number
+        array = array.astype(np.float64)
+    _check_exact(array, values)
+    return array
+
+
+def _check_exact(array: npt.NDArray[Any], values: Sequence[Any]) -> None:
+    """Refuse an integer that has lost digits, since numpy makes floats of integers that stand beside floats or None."""
+    if array.dtype.kind != "f" or not np.any(np.abs(array) >= 2**53):
+        return
+    for value in values:
+        if isinstance(value, int | np.integer) and float(value) != int(value):
+            raise ValueError(f"the integer {value} stands beside floats or None, with which it would lose digits")
 
 
 def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

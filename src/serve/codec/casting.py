@@ -120,6 +120,8 @@ def _whole(values: Sequence[Any], dtype: np.dtype[Any], locate: Locate) -> Array
     for at, value in enumerate(values):
         if type(value) is float and not value.is_integer():
             raise _unfit(locate, at, shown(value), "an integer")
+        if value == -(2.0**63) and type(value) is float:  # what a JSON parser makes of an integer below the lowest
+            raise _unfit(locate, at, shown(value), _range(dtype))
     return _integers([int(value) for value in values], dtype, locate)
 
 

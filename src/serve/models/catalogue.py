@@ -294,6 +294,8 @@ def _version(seen: Seen, name: str, reference: str | int | None) -> int:
             shown = ", ".join(map(str, seen.versions[-12:]))
             raise NotFound(f"model {name!r} has no version {version}; it has {shown}", code="unknown_version")
         return version
+    if seen.problem is not None:
+        raise InvalidModel(f"model {name!r}: alias {reference[: names.MAX_LENGTH]!r}: {seen.problem}", field="model")
     version = seen.config.aliases.get(reference, 0)
     if version not in seen.versions:
         known = nearest(reference[: names.MAX_LENGTH], seen.config.aliases)

@@ -212,6 +212,14 @@ def test_integers_that_may_be_missing_keep_all_digits() -> None:
     assert {made["a"].dtype.name, made["b"].content.dtype.name} == {"int64"}
 
 
+@pytest.mark.parametrize("other", [0.5, None])
+def test_an_integer_that_would_lose_digits_beside_others_is_refused(other: Any) -> None:
+    for values in ([2**53 + 1, other], [[2**53 + 1], [other]], np.array([2**53 + 1, other], object)):
+        with pytest.raises(InvalidInput, match=r"column 'event': the integer 9007199254740993 .* would lose digits"):
+            columns_of({"event": values})
+    assert np.asarray(columns_of({"event": [2**54, 0.5]}).columns["event"])[0] == 2**54
+
+
 def test_none_in_place_of_a_list_is_refused() -> None:
     with pytest.raises(InvalidInput, match="'a': got None in place of a list; expected an empty list"):
         columns_of({"a": ak.Array([[1.0], None])})

@@ -33,6 +33,8 @@ def fits(value: Any, dtype: np.dtype[Any]) -> bool:
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return not math.isinf(float(np.float64(value).astype(dtype)))
+    if type(value) is float and value == -(2.0**63):  # the parser's float of an integer below the lowest
+        return False
     limits = np.iinfo(dtype)
     return float(value).is_integer() and int(limits.min) <= int(value) <= int(limits.max)
 

@@ -350,6 +350,8 @@ def test_a_broken_config_is_named_and_not_overwritten(repository, made, tmp_path
     path.write_text(text)
     assert "repair or remove" in repository.card("ttH").problem
     assert repository.resolve("ttH") == 1
+    with pytest.raises(InvalidModel, match=r"alias 'production': ttH/config.json can't be read .*repair or remove"):
+        repository.resolve("ttH", "production")
     with pytest.raises(Conflict, match="repair or remove"):
         repository.set_alias("ttH", "production", 1)
     assert path.read_text() == text

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 
 INSTEAD_OF_INFINITY = np.nextafter(np.finfo(np.float32).max, np.float32(0))  # the largest would be one of some events
+EDGES_OF = 65_536  # events; XGBoost's summary of all of them would take twice the memory of the rest
 DRAWN = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")  # shares, below 1 by chance
 
 
 class XGBoost(Boosted):
     """Trees boosted by XGBoost.
 
-    The events are read three times as training begins and kept as bins: on disk with ``external_memory``, beside the
-    outputs, and in memory without. A training that goes on from a checkpoint does so behind its trees; where a round
+    The events are read four times as training begins and kept as bins: on disk with ``external_memory``, beside the
+    outputs, and in memory without. On disk, the edges of the bins are quantiles of at most some 65,536 events that are
+    drawn from all. A training that goes on from a checkpoint does so behind its trees; where a round
     draws by chance (``subsample`` and the like) they are grown again. Either way it ends as an unbroken one.
 
     Parameters
@@ -79,9 +81,28 @@ class XGBoost(Boosted):
 
         from rootdata.frameworks.xgboost import XGBoostBatches
 
-        stream = XGBoostBatches(self.read, folder=self.place() if self._is_external else None)
-        kind = xgboost.ExtMemQuantileDMatrix if self._is_external else xgboost.QuantileDMatrix
-        return kind(stream, max_bin=self.params.get("max_bin"), nthread=self.threads)
+        options = {"max_bin": self.params.get("max_bin"), "nthread": self.threads}
+        if not self._is_external:
+            return xgboost.QuantileDMatrix(XGBoostBatches(self.read), **options)
+        edges = self._edges(options) if self.num_events > EDGES_OF else None
+        return xgboost.ExtMemQuantileDMatrix(XGBoostBatches(self.read, folder=self.place()), ref=edges, **options)
+
+    def _edges(self, options: Mapping[str, Any]) -> Any:
+        """Make bins of about ``EDGES_OF`` training events, each as likely as any other, and the same ones each time.
+
+        One more event has the highest value of each column: values above the last edge would be in its bin when the
+        trees grow, and on the other side of it when they are asked.
+        """
+        import xgboost
+
+        random, share, drawn = np.random.default_rng(0), EDGES_OF / self.num_events, []
+        highest = np.full(self.n_inputs, np.nan, np.float32)
+        for rows in self.read():
+            highest = np.fmax(highest, np.fmax.reduce(rows[0], axis=0))
+            is_drawn = random.random(len(rows[0])) < share
+            drawn.append([part[is_drawn] for part in rows])
+        x, label, weight = (np.concatenate(parts) for parts in zip(*drawn, [highest[None], [0], [1.0]], strict=True))
+        return xgboost.QuantileDMatrix(x, label, weight=weight, **options)
 
     def begin(self, events: Any, rounds: int) -> None:
         """Begin with no tree, or go on behind those of a checkpoint."""

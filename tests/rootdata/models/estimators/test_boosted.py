@@ -19,6 +19,7 @@ from rootdata.bundle.graph.conversion import run
 from rootdata.bundle.manifest import MODEL, open_bundle
 from rootdata.bundle.parity import edge_events, real_events
 from rootdata.errors import BundleError, ConfigError, DataError
+from rootdata.models.estimators import xgb
 from rootdata.models.estimators.lgbm import LightGBM
 from rootdata.models.estimators.xgb import XGBoost
 from rootdata.table import concatenate
@@ -86,6 +87,36 @@ def test_trees_are_as_good_as_those_of_the_library_on_the_same_events(trained: d
 def test_on_disk_and_in_memory_give_the_same_trees(trained: dict[str, Any]) -> None:
     x = arrays(trained["xgboost 2"][1], "test")["x"]
     np.testing.assert_allclose(trained["xgboost 2"][0].native(x), trained["in memory 2"][0].native(x), atol=1e-5)
+
+
+def test_edges_of_bins_are_those_of_events_that_are_drawn(
+    trained: dict[str, Any], events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xgb, "EDGES_OF", 100)
+    data = make_data(events)
+    model = KINDS["xgboost"](data.shapes)
+    fit(model, data, tmp_path)
+    test = arrays(data, "test")
+    drawn, of_all = (auc(m.native(test["x"]), test["label"], test["weight"]) for m in (model, trained["xgboost 2"][0]))
+    assert drawn > of_all - 0.02
+
+
+def test_events_above_all_that_are_drawn_go_the_way_they_went_in_training(
+    write_tree: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for number, share in enumerate((0.9, 0.1)):  # what tells the classes apart is whether there is a value
+        met = np.exp(rng.normal(0, 3, 1000))
+        met[rng.random(1000) < share] = np.nan
+        write_tree(tmp_path / f"{number}.root", {"met": met.astype("f4"), "w": np.ones(1000)})
+    monkeypatch.setattr(xgb, "EDGES_OF", 50)
+    data = make_data(tmp_path, flat=["met"], jagged={})
+    model, binned = KINDS["xgboost"](data.shapes), []
+    monkeypatch.setattr(model, "on_fit_end", lambda: binned.append(model.fitted.predict(model._train)))
+    fit(model, data, tmp_path / "training")
+    asked = np.concatenate([model.native(x) for x, *_ in model.read()])
+    np.testing.assert_allclose(asked, binned[0], atol=1e-6)
+    assert asked.min() < 0.3 < 0.7 < asked.max()
 
 
 def test_nothing_is_left_on_disk_beside_the_checkpoints(trained: dict[str, Any]) -> None:
