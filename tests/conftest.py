@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import itertools
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 import uproot
 from hypothesis import HealthCheck, settings
 
+import exporter_for_tests
 from rootdata.io import trees
 
 # The same examples each run; `HYPOTHESIS_PROFILE=many pytest` looks harder and elsewhere. No deadline: the first
@@ -61,11 +60,8 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
 @pytest.fixture(autouse=True)
 def operators_parsed_once() -> None:
-    """Keep what torch's exporter parses anew for each graph: the source of its 500 operators, a third of the time."""
-    if exporter := sys.modules.get("torch.onnx._internal.exporter._registration"):
-        operators = exporter.onnxscript_apis
-        if not hasattr(operators.get_torchlib_ops, "cache_info"):
-            operators.get_torchlib_ops = functools.cache(operators.get_torchlib_ops)
+    """Let each graph cost less."""
+    exporter_for_tests.keep_operators()
 
 
 @pytest.fixture(scope="session")

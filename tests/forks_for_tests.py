@@ -16,18 +16,24 @@ import numpy as np
 import yaml
 
 ROOT = Path(__file__).parents[1]
-PATHS = (str(ROOT / "src"), str(ROOT))
+PATHS = (str(ROOT / "src"), str(ROOT), str(ROOT / "tests"))
 
 # Imports once, then forks a process for every line of words: each is a whole run of train.py.
 SERVER = """
-import json, logging, os, signal, sys
+import gc, json, logging, os, signal, sys
 logging.getLogger().addHandler(logging.NullHandler())  # as by Hydra, before Lightning looks for one
 import matplotlib.figure, pytorch_lightning, torch, torchmetrics.classification, uproot
 import rich.progress
 import rootdata.training.callbacks, rootdata.loading.datamodule, rootdata.layouts.kernels
 import rootdata.models, rootdata.app.rebuild
+import hist, mplhep, networkx, onnxruntime, s3fs
+import torch.onnx._internal.exporter._registration as exporter
+import exporter_for_tests
 import train
 torch.set_num_threads(1)
+exporter_for_tests.keep_operators()
+exporter.ONNXRegistry.from_torchlib()
+gc.collect(), gc.freeze()  # what is shared stays shared, and no collection goes through it
 print("ready", flush=True)
 for line in sys.stdin:
     told = json.loads(line)

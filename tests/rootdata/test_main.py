@@ -225,7 +225,7 @@ def test_inspect_scan_train(start, project):
     for command in commands:
         words = re.split(r" +# ", command)[0].split()
         if words[0] == "train.py":
-            words += ["trainer.max_epochs=1", "data.batch_size=64"]
+            words += ["trainer.max_epochs=1", "data.batch_size=64", "callbacks.score_report.plots=false"]
         program = ("train.py",) if words[0] == "train.py" else ("-m", "rootdata")
         assert program == ("train.py",) or words[:2] == ["-m", "rootdata"]
         words = words[len(program) :]

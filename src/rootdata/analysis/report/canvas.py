@@ -253,7 +253,7 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     """
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # once, for all formats
+        figure.set_layout_engine(None)  # once; with "none" each format would still be drawn twice
     width = figure.get_size_inches()[0]
     for ending in FORMATS:
         with disk.writing(folder / f"{name}.{ending}") as file:
