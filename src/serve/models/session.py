@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.bundle.assemble import Assembler, Tensors, table_of
-from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, OutputSpec, sha256_of
+from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, sha256_of
 from serve.app.memory import give_back
 from serve.codec.casting import array_type
 from serve.codec.schema import Schemas
@@ -142,7 +142,7 @@ def joined(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[A
     """
     num_events, fixed = len(next(iter(tensors.values()))), manifest.fixed_batch
     if not num_events:
-        return [_nothing(output) for output in manifest.outputs]
+        return _nothing(tensors, manifest)
     step = events_at_once(tensors) if fixed is None else max(fixed, 1)
     if num_events <= step and fixed is None:
         return run(tensors)
@@ -164,7 +164,7 @@ def one_by_one(run: Run, tensors: Tensors, manifest: Manifest) -> list[npt.NDArr
     """
     num_events, size = len(next(iter(tensors.values()))), manifest.fixed_batch or 1
     if not num_events:
-        return [_nothing(output) for output in manifest.outputs]
+        return _nothing(tensors, manifest)
     parts = [
         run({name: values[event : event + 1].repeat(size, axis=0) for name, values in tensors.items()})
         for event in range(num_events)
@@ -189,6 +189,8 @@ def answer_of(outputs: Sequence[npt.NDArray[Any]], manifest: Manifest) -> npt.ND
     outputs : the values of every output, in the order of the manifest
     manifest : says which of them make an answer
     """
+    if not len(outputs[0]):
+        return np.empty((0, len(manifest.columns)), np.float32)
     parts = [as_scores(outputs[i]) for i in manifest.answered]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
@@ -200,10 +202,15 @@ def as_scores(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return values.reshape(len(values), -1 if values.size else 1).astype(np.float32)
 
 
-def _nothing(output: OutputSpec) -> npt.NDArray[Any]:
-    """Make the values of an output for no events."""
-    sizes = (size if isinstance(size, int) else 0 for size in output.shape[1:])
-    return np.empty((0, *sizes), array_type(output.dtype))
+def _nothing(tensors: Tensors, manifest: Manifest) -> list[npt.NDArray[Any]]:
+    """Make the values of every output for no events; open axes have the sizes of those of their name in the inputs."""
+    sizes = {
+        axis: size
+        for spec in manifest.inputs
+        for axis, size in zip(spec.shape[1:], tensors[spec.name].shape[1:], strict=True)
+    }
+    shapes = [[sizes.get(axis, 0) if isinstance(axis, str) else axis for axis in o.shape[1:]] for o in manifest.outputs]
+    return [np.empty((0, *s), array_type(o.dtype)) for s, o in zip(shapes, manifest.outputs, strict=True)]
 
 
 def _loaded(graph: Path, options: Any, *, model: str) -> Any:

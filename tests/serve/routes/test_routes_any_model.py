@@ -99,6 +99,13 @@ def test_tensors_give_what_onnxruntime_gives(site, client, publish, kind):
     assert tuple(card["outputs"][0]["columns"]) == made.columns
 
 
+def test_no_events_have_the_shape_that_onnxruntime_gives(site, client, publish):
+    shape = ["N", "tracks", 3]
+    graph = kinds.graph_of([kinds.node("Abs", ["x"], ["y"])], {"x": (1, shape)}, {"y": (1, shape)})
+    assert publish("tracks", graph)["batching"] == "events"
+    compare(client, "tracks", graph, {"x": np.empty((0, 5, 3), np.float32)})
+
+
 def takes_rows(made):
     return list(made.feeds) == ["x"] and made.feeds["x"].ndim == 2 and made.feeds["x"].dtype != object
 
@@ -121,6 +128,8 @@ def test_events_give_what_onnxruntime_gives(site, publish, kind, tmp_path, write
     np.testing.assert_allclose(
         np.transpose([answer["scores"][c] for c in made.columns]), expected, rtol=2e-6, atol=1e-6
     )
+    none = site.client.post(f"/models/{name}/predict", json={"events": []}).json()
+    assert (none["num_events"], none["scores"]) == (0, {c: [] for c in made.columns})
     root = write_tree(tmp_path / "events.root", columns)
     for body, content_type in ((bodies.arrow(columns), media.ARROW), (root.read_bytes(), media.ROOT)):
         answer = site.client.post(f"/models/{name}/predict", content=body, headers={"Content-Type": content_type})
