@@ -200,10 +200,20 @@ def _publish_checked(settings: Settings, name: str, bundle: Path, *, batching: s
     repository = Repository(settings.models)
     with repository.staging() as area:  # the check may complete a bundle; that of the user stays as it is
         copy = area / "checked"
-        shutil.copytree(bundle, copy, symlinks=True)
+        _copy(bundle, copy)
         check(copy, limits=limits, batching=batching)
         version = repository.publish(copy, name)
     return f"published {name}, version {version}"
+
+
+def _copy(bundle: Path, target: Path) -> None:
+    """Copy a bundle as it is, for the check to say what does not belong there, and stop at the first error."""
+    target.mkdir()
+    for path in bundle.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            (target / path.name).mkdir()
+        else:
+            shutil.copy2(path, target / path.name, follow_symlinks=False)
 
 
 def _publish_parser() -> argparse.ArgumentParser:

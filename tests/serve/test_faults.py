@@ -286,6 +286,16 @@ def fill(folder, *, leave):
     (folder / "filling").write_bytes(bytes(max(0, free - leave)))
 
 
+def test_a_disk_that_is_full_when_an_upload_is_checked(small_disk):
+    folder = small_disk / "upload"
+    folder.mkdir()
+    onnx.save_model(models.flat_graph(), folder / "model.onnx")
+    fill(small_disk, leave=0)  # there is no room for the manifest
+    with pytest.raises(Overloaded, match=r"No space left on device: manifest\.json") as told:
+        uploads.check(folder)
+    assert told.value.code == "no_room"  # whence 507
+
+
 @pytest.mark.long
 def test_full_disks_are_told_and_predictions_go_on(start_server, repository, small_disk, tmp_path):
     events = {name: np.full(200_000, 30, "f4") for name in ("HT", "MET_pt")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
@@ -128,6 +129,18 @@ def test_publish_leaves_the_folder_as_it_is_and_takes_the_batching(tmp_path, cap
 
 
 @pytest.mark.long
+def test_publishing_without_room_is_told_in_one_sentence(tmp_path, capsys):
+    bundle = models.make_bundle(tmp_path / "bundle")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        status, _, told = run(capsys, "publish", tmp_path / "repo", "ttH", bundle)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 2
+    assert told.startswith("serve: File too large: ")
+
+
 def test_serving_publishes_what_is_new_and_makes_the_folder(tmp_path, start_server):
     bundle, folder = models.make_bundle(tmp_path / "bundle"), tmp_path / "keys"  # called like a command
     arguments = ["-m", "serve", str(folder), "--port", "0", "--publish", f"ttH={bundle}"]

@@ -201,7 +201,7 @@ def _answer(text: str) -> Any:
     if "error" not in found:
         return found
     kind = next((k for k in (TooLarge, Overloaded, OutOfOrder) if k.__name__ == found["error"]), InvalidModel)
-    raise kind(found["message"], field=found["field"])
+    raise kind(found["message"], field=found["field"], code=found["code"])
 
 
 def _failure(code: int | None, complaints: str, limits: Limits) -> ServeError:

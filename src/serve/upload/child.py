@@ -73,7 +73,7 @@ def main() -> NoReturn:
             found = check(**task) if request["command"] == "check" else unpack(**task)
     except ServeError as error:
         said = error.message.replace(f"{task.get('folder')}/", "")  # a client need not know where uploads lie
-        found = {"error": type(error).__name__, "message": said[:2000], "field": error.field}
+        found = {"error": type(error).__name__, "message": said[:2000], "field": error.field, "code": error.code}
     os.write(answer, json.dumps(found).encode() + b"\n")
     os._exit(0)
 
