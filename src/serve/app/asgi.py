@@ -156,8 +156,9 @@ def _told(error: Exception, scope: Scope) -> ServeError:
 def _failed(error: Exception, scope: Scope) -> Response:
     if not isinstance(error, ServeError):
         error = _told(error, scope)
-    elif isinstance(error, ReadOnly | NoRoom) and error.__cause__ is not None:  # the log has the folder, too
-        _log.error("%s %s failed: %s", scope["method"], scope["path"], reason_of(error.__cause__))
+    elif isinstance(error, ReadOnly | NoRoom) and (cause := error.__cause__) is not None:  # the log has the folder, too
+        reason = cause.message if isinstance(cause, ServeError) else reason_of(cause)
+        _log.error("%s %s failed: %s", scope["method"], scope["path"], reason)
     is_protocol = scope["path"].startswith(inference.PREFIX)
     body = {"error": error.message} if is_protocol else error.to_dict()
     return as_json(body, status=error.status, headers=error.headers)

@@ -71,7 +71,7 @@ async def received(handler: Handler, request: HttpRequest) -> AsyncIterator[Path
         yield body
     except Overloaded as error:
         if error.code == "no_room":  # a client that tries again meets the same disk
-            raise NoRoom(error.message) from error
+            raise NoRoom(error.message) from error.__cause__ or error
         raise
     finally:
         await in_thread(area.__exit__, None, None, None)

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route, Router
 
 from serve.app.asgi import Shield
-from serve.errors import NotFound, Overloaded
+from serve.errors import NoRoom, NotFound, Overloaded
 from serve.routes.operations import Paths
 
 
@@ -60,6 +60,18 @@ def test_an_expected_error_says_what_and_how_to_go_on():
     assert (b"x-content-type-options", b"nosniff") in start["headers"]
     error = {"code": "overloaded", "message": "too many", "field": "x", "event": 3}
     assert json.loads(body["body"]) == {"error": error}
+
+
+def test_the_log_says_why_there_is_no_room(caplog):
+    for cause, said in (
+        (OSError(28, "No space left on device", "/srv/body"), "No space left on device: /srv/body"),
+        (Overloaded("no space for the check"), "no space for the check"),
+    ):
+        error = NoRoom("full")
+        error.__cause__ = cause
+        caplog.clear()
+        assert ask(raising(error))[0]["status"] == 507
+        assert caplog.messages == [f"GET /models failed: {said}"]
 
 
 def test_the_protocol_gets_a_sentence():
