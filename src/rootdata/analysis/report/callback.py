@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from rootdata.training.scored import contents_of
 
 Batch = dict[str, NDArray[Any]]
 
+STRETCH = 128  # training events that follow each other; stretches are taken from everywhere
 SHOWN = ("roc", "scores", "confusion", "responses")  # pictures that the page has, too
 
 
@@ -142,19 +144,18 @@ class HtmlReport(ScoreReport):
         return ScoredRun(about=about, test=test, train=train)
 
     def _training(self, data: Any, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Batch:
-        """Score training events, each once, evenly mixed, as many as were asked for."""
+        """Score training events, each once, from all files alike, about as many as were asked for."""
         if not self.config.training_events or not data.specs.num_events("train"):
             return {}
-        part = Part(data.scanned, data.options, "train", ordered=True, balanced=False)  # weighted as the test
-        events = RootDataset.of(part, index=True)
-        kept, n = [], 0
-        for number, batch in enumerate(events.batches(0)):
-            found = {key: as_array(v) for key, v in answers(trainer, pl_module, batch, number).items() if is_kept(key)}
-            kept.append(found)
-            n += len(batch["label"])
-            if n >= self.config.training_events:
-                break
-        columns = columns_of(kept)
+        events = RootDataset.of(_unbalanced(data, self.config.training_events), index=True)
+        chosen = spread(len(events), self.config.training_events / events.num_events)
+        columns = columns_of(
+            [
+                {key: as_array(v) for key, v in answers(trainer, pl_module, batch, number).items() if is_kept(key)}
+                for number, batch in enumerate(events.batches(0))
+                if chosen[number]
+            ]
+        )
         kinds = ("score", "label", "weight", "sample", *(("index",) if data.data.fold is not None else ()))
         return {key: columns[key] for key in kinds if key in columns}
 
@@ -182,6 +183,35 @@ class HtmlReport(ScoreReport):
                 except ConfigError as error:  # trees have none, and are worth their report
                     warnings.warn(str(error), stacklevel=2)
         return found
+
+
+def _unbalanced(data: Any, wanted: int) -> Part:
+    """Return the training part, weighted as the test, in batches of which those for so many events can be left out."""
+    options = data.options
+    if wanted < data.specs.num_events("train"):
+        size = min(options.order.batch_size, STRETCH, wanted)
+        options = dataclasses.replace(options, order=dataclasses.replace(options.order, batch_size=size))
+    return Part(data.scanned, options, "train", ordered=True, balanced=False)
+
+
+def spread(n: int, share: float) -> NDArray[np.bool_]:
+    """Choose so many of a row, at least one: one by chance of each so many that follow each other.
+
+    Parameters
+    ----------
+    n : how many there are
+    share : that is chosen; all, where it is 1 or more
+
+    Examples
+    --------
+    >>> int(spread(1000, 0.25).sum()), int(spread(5, 0.01).sum()), int(spread(3, 2.0).sum())
+    (250, 1, 3)
+    """
+    wanted = min(max(round(n * share), 1), n)
+    ends = np.arange(wanted + 1) * n // wanted
+    found = np.zeros(n, np.bool_)
+    found[np.random.default_rng(0).integers(ends[:-1], ends[1:])] = True
+    return found
 
 
 def answers(trainer: pl.Trainer, network: pl.LightningModule, batch: Any, number: int = 0) -> dict[str, torch.Tensor]:

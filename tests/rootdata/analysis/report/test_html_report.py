@@ -80,6 +80,19 @@ def test_training_events_are_scored_once_and_as_in_a_test(undrawn, data, network
     assert np.sort(training.score) == pytest.approx(np.sort(scores), abs=1e-6)
 
 
+def test_some_training_events_are_taken_from_all_over_the_files(data, network, tmp_path, monkeypatch):
+    monkeypatch.setattr("rootdata.analysis.report.make.report", lambda run, config: run / "report.html")
+    monkeypatch.setattr("rootdata.analysis.report.callback.STRETCH", 4)
+    run(data, network, tmp_path, training_events=60, importance_events=0)
+    with torch.no_grad():
+        batches = data.dataset("train", ordered=True, balanced=False).batches(0)
+        scores = torch.cat([network.eval().scores(batch) for batch in batches]).numpy()
+    found = ScoredRun.load(tmp_path).training.score
+    places = np.flatnonzero(np.abs(scores[:, None] - found).min(axis=1) < 1e-7)
+    assert len(found) == pytest.approx(60, abs=4)
+    assert np.diff(places, prepend=0, append=len(scores)).max() < 3 * len(scores) / 15
+
+
 def test_the_inputs_are_looked_at(undrawn, data):
     place = undrawn / "report"
     found = json.loads((place / "importance.json").read_text())
@@ -102,6 +115,14 @@ def test_gradients_add_up_to_the_score(undrawn):
     found = json.loads((undrawn / "report" / "gradients.json").read_text())
     assert found["completeness"] < 0.02
     assert all(row["mean"] >= 0 for row in found["rows"])
+
+
+def test_gradients_are_followed_to_events_from_all_over_the_files(monkeypatch):
+    monkeypatch.setattr(inputs, "EXPLAINED", 10)
+    columns = {"flat": np.arange(100, dtype=np.float32)[:, None], "label": np.zeros(100), "weight": np.ones(100)}
+    groups = [inputs.InputGroup(name="place", places=(("flat", (..., 0)),))]
+    found = inputs.gradients(columns, groups, lambda batch: {"score": torch.sigmoid(batch["flat"][:, 0] / 100)})
+    assert found["rows"][0]["mean"] == pytest.approx(0.25, abs=1e-4)  # of 0, 10, ..., 90: a mean distance of 25
 
 
 def test_events_that_are_looked_at_are_bounded_and_spread():
