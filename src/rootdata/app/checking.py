@@ -73,13 +73,13 @@ def join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
-def check(config: DictConfig, *, known: Collection[str], used: Collection[str]) -> None:
+def check(config: DictConfig, *, known: Mapping[str, Any], used: Collection[str]) -> None:
     """Reject keys that nothing takes and values of a wrong type, before anything is built.
 
     Parameters
     ----------
     config : composed; may hold interpolations, which must resolve
-    known : names that may stand at the top
+    known : names that may stand at the top, with their types
     used : dotted places that others refer to, as :func:`references` finds them
 
     Raises
@@ -88,7 +88,7 @@ def check(config: DictConfig, *, known: Collection[str], used: Collection[str]) 
         Naming the key, the nearest that would be taken, or what its value may be.
     """
     for path, node in walk(config):
-        options = options_of(node) if path else dict.fromkeys(map(str, known), Any)
+        options = options_of(node) if path else dict(known)
         if path == MODEL and "_target_" in node:
             options = _with_those_beside(node, options)
         if options is None:

@@ -81,5 +81,5 @@ def _load(path: str, overrides: Sequence[str]) -> Any:
     base = {"seed": 42, "data": {"_target_": "rootdata.RootDataModule"}}
     config = OmegaConf.merge(base, {"data": options}, OmegaConf.from_dotlist([o.lstrip("+") for o in overrides]))
     used = set(re.findall(r"[.\w]+", " ".join(re.findall(r"\$\{([^}]*)", OmegaConf.to_yaml(config)))))
-    checking.check(cast("DictConfig", config), known=("seed", "data"), used=used)
+    checking.check(cast("DictConfig", config), known={"seed": int, "data": Any}, used=used)
     return config

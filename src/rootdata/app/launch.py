@@ -76,20 +76,23 @@ def main(*, config_path: str | Path, config_name: str) -> Callable[[Task], Calla
 
 
 def check_task(config: DictConfig) -> None:
-    """Refuse to test or export a network that nobody trained, and a checkpoint that is none.
+    """Refuse to test or export a network that nobody trained, a checkpoint that is none, a seed that libraries refuse.
 
     Raises
     ------
     ConfigError
     """
-    path, resume = config.get("ckpt_path"), config.get("resume")
+    path, resume, seed = config.get("ckpt_path"), config.get("resume"), config.get("seed", 0)
+    if not 0 <= seed < 1 << 32:
+        raise ConfigError(f"seed: got {seed}; expected a whole number from 0 to {(1 << 32) - 1}")
     if config.get("train") is False and path is None and not resume and (config.test or config.export):
         raise ConfigError(
             "train=false: there is no trained network to test or export; name its checkpoint, as ckpt_path=FILE, or "
             "leave train=false out"
         )
-    if path is None or "://" in str(path) or Path(path).is_dir():  # elsewhere, or in parts
+    if path is None or "://" in str(path) or Path(str(path)).is_dir():  # elsewhere, or in parts
         return
+    path = str(path)
     if not Path(path).exists():
         raise ConfigError(f"ckpt_path={path}: there is no such file (seen from {Path.cwd()}); check the path")
     if not zipfile.is_zipfile(path):

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.errors import (
@@ -198,10 +198,17 @@ def compose(folder: Path, config_name: str, *, overrides: list[str]) -> DictConf
         return None
 
 
-def known_groups(primary: Path) -> set[str]:
-    """Name what may stand at the top of the composed configuration: groups, and keys of the primary file."""
-    own = {str(key) for key in typing.cast("DictConfig", OmegaConf.load(primary))}
-    return {name for name in own | groups_of(primary) if name not in {"defaults", "hydra"}}
+def known_groups(primary: Path) -> dict[str, Any]:
+    """Name what may stand at the top of the composed configuration: groups, and keys of the primary file.
+
+    What is true or false in that file has to be so: Hydra takes ``no`` and ``off`` as text, which Python takes as true.
+    """
+    own = typing.cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(primary), resolve=False))
+    types = {
+        **dict.fromkeys(groups_of(primary), Any),
+        **{k: bool if isinstance(v, bool) else Any for k, v in own.items()},
+    }
+    return {name: kind for name, kind in types.items() if name not in {"defaults", "hydra"}}
 
 
 def groups_of(primary: Path) -> set[str]:
