@@ -130,7 +130,7 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
     if isinstance(error, MissingConfigException):
         return explain_choice(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} can't be read: {first_line(error)}; quote a value that has spaces or commas"
+        return explain_override(str(error.override))
     if isinstance(error, ConfigCompositionException):
         written = re.search(r"Could not override '([^'@]+)", str(error))
         if written:
@@ -151,6 +151,20 @@ def explain(error: BaseException, *, folder: Path, config_name: str) -> str | No
     if isinstance(error, (ValueError, RuntimeError)) and home_of(error) in LIGHTNING:
         return first_line(error)
     return sentence_of(error) if isinstance(error, Exception) else None
+
+
+def explain_override(word: str) -> str:
+    """Say how a word of the command line that Hydra can't read has to be written."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        remedy = "options are written as data.batch_size=512"
+    elif value[:1] in {"[", "{"}:
+        remedy = "close its brackets and quotes, and quote what has spaces or signs in it"
+    elif re.search(r"[\"'\\\\]", value):
+        remedy = "close its quotes: one pair for the shell, one for the value, as \"data.cut='nJet >= 2'\""
+    else:
+        remedy = f"quote its value, and all of it for the shell: \"{key}='{value}'\""
+    return f"{word!r} can't be read; {remedy}"
 
 
 def explain_choice(error: MissingConfigException) -> str:

@@ -90,7 +90,10 @@ def test_a_good_configuration_reaches_the_script(start):
             ("data.seed=${sed}", "'data.seed': Interpolation key 'sed' not found"),
             ("model._target_=rootdata.models.dnn.DNM", "'rootdata.models.dnn.DNM' can't be imported"),
             ("model._target_=rootdata.models.dnnn.DNN", "'rootdata.models.dnnn.DNN' can't be imported"),
-            ("data.batch_size=[1", "'data.batch_size=[1' can't be read"),
+            ("data.batch_size=[1", "'data.batch_size=[1' can't be read; close its brackets"),
+            ("data.cut=nJet >= 2", """quote its value, and all of it for the shell: "data.cut='nJet >= 2'\""""),
+            ("data.cut='nJet >= 2", "close its quotes"),
+            ("resume", "'resume' can't be read; options are written as data.batch_size=512"),
         ]
     ),
 )
