@@ -161,6 +161,10 @@ def making(folder: Path) -> Iterator[Path]:
         try:
             partial.mkdir()
             yield partial
+        except OSError as error:
+            if error.filename is None:  # a full disk does not say whose
+                error.filename = str(folder)
+            raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -2,6 +2,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import signal
 import socket
 import stat
@@ -251,6 +252,8 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(Interruption):
         stop()
     assert files_below(tmp_path) == ["deep"]
+    with pytest.raises(OSError, match=re.escape(str(place))), disk.making(place):
+        raise OSError(errno.ENOSPC, "No space left on device")
     with disk.making(place) as made:
         fill(made, "whole")
         assert not place.exists()
