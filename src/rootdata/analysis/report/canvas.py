@@ -32,6 +32,11 @@ Numbers = dict[str, Any]
 NEEDED = ("matplotlib", "hist", "mplhep")
 FORMATS = ("png", "pdf")
 PANELS = 3  # beside each other
+INCH = 72.0  # points
+ROOM = 0.85  # of the width of a figure's column, which its panel has
+LETTER = 0.55  # width of one, in its size
+NAMES = 0.2  # of the usual width of a figure, which names beside a panel have
+HANDLE = "-----"  # as wide as what stands before a text in a legend
 MUTED = "#808080"  # seen on light and on dark
 INK = "#000000"
 _LONG = re.compile(r"(\.\d{2})\d+")  # coordinates to a hundredth of a point are enough
@@ -107,6 +112,40 @@ def colours(is_signal: Sequence[bool]) -> list[str]:
     return found
 
 
+def fitting_size(texts: Sequence[str], axes: Axes, *, size: str, columns: int = 1) -> float:
+    """Return the size of letters in points, ``size`` or as much less as it takes for texts to be no wider than a panel.
+
+    Parameters
+    ----------
+    texts : one above another, or in several columns
+    axes : the panel, of a figure that was made here
+    size : by matplotlib's words
+    columns : beside each other
+    """
+    from matplotlib.font_manager import FontProperties
+
+    grid, figure = axes.get_gridspec(), axes.get_figure(root=True)
+    if grid is None or figure is None:
+        raise ConfigError("a panel of a figure's grid is needed")
+    room = INCH * ROOM * float(figure.get_size_inches()[0]) / grid.ncols / columns
+    longest = max(map(len, texts), default=0) * LETTER
+    return min(float(FontProperties(size=size).get_size_in_points()), room / max(longest, 1.0))
+
+
+def add_legend(axes: Axes, *, loc: str, columns: int = 1) -> None:
+    """Put a legend into a panel, in letters that let it fit, and leave the panel its size.
+
+    Parameters
+    ----------
+    axes : the panel
+    loc : where, by matplotlib's words
+    columns : of the legend
+    """
+    texts = [f"{HANDLE}{text}" for text in axes.get_legend_handles_labels()[1]]
+    size = fitting_size(texts, axes, size="small", columns=columns)
+    axes.legend(loc=loc, ncols=columns, fontsize=size).set_in_layout(False)
+
+
 class Canvas:
     """Makes figures of one style, and files of them.
 
@@ -158,7 +197,13 @@ class Canvas:
         return {**found, **mine, "figure.autolayout": False, "figure.constrained_layout.use": False}
 
     def figure(
-        self, n_panels: int = 1, *, columns: int = PANELS, height: float = 0.82, is_dense: bool = False
+        self,
+        n_panels: int = 1,
+        *,
+        columns: int = PANELS,
+        height: float = 0.82,
+        is_dense: bool = False,
+        names: Sequence[str] = (),
     ) -> tuple[Figure, list[Axes]]:
         """Make a figure of panels.
 
@@ -168,9 +213,11 @@ class Canvas:
         columns : of them beside each other at most
         height : of a panel, in its width
         is_dense : many small panels, with room for their titles; finding out how much each needs takes its time
+        names : small ones beside the panel, for which a figure is as much wider as they are long
         """
         import matplotlib as mpl
         from matplotlib.figure import Figure
+        from matplotlib.font_manager import FontProperties
 
         width = float(mpl.rcParams["figure.figsize"][0])
         across = min(n_panels, columns)
@@ -181,13 +228,17 @@ class Canvas:
             figure.subplots_adjust(
                 left=0.3 / size[0],
                 right=1 - 0.3 / size[0],
-                bottom=0.6 / size[1],
+                bottom=0.9 / size[1],
                 top=1 - 0.4 / size[1],
                 wspace=0.12,
                 hspace=0.5,
             )
         else:
-            figure = Figure(figsize=(width * across, width * height * down), layout="constrained")
+            letters = (
+                max(map(len, names), default=0) * LETTER * FontProperties(size="small").get_size_in_points() / INCH
+            )
+            size = (width * across + max(letters - NAMES * width, 0.0), width * height * down)
+            figure = Figure(figsize=size, layout="constrained")
         panels = list(figure.subplots(down, across, squeeze=False).flat)
         for axes in panels[n_panels:]:
             axes.set_visible(False)
@@ -205,7 +256,8 @@ class Canvas:
         _keep_words(figure)
         if has_label:
             self._label(figure, axes)
-        figure.supxlabel(self.words, x=0.01, ha="left", fontsize="x-small", color=MUTED)
+        low = min(0.01, 0.08 / figure.get_size_inches()[1])
+        figure.supxlabel(self.words, x=0.01, y=low, ha="left", fontsize="x-small", color=MUTED)
         return figure
 
     def _label(self, figure: Figure, axes: Axes) -> None:

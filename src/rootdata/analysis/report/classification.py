@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rootdata.analysis import statistics
-from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours
+from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, add_legend, colours
 from rootdata.training import metrics, scored
 from rootdata.training.pictures import in_legend
 from rootdata.training.scored import ScoredEvents
@@ -132,7 +132,7 @@ def finish_curves(axes: Any, lowest: float) -> None:
     axes.set_xlabel("Signal efficiency")
     axes.set_ylabel("Background efficiency")
     axes.grid(visible=True, which="major", color=MUTED, alpha=0.3, lw=0.8)
-    axes.legend(loc="lower right", fontsize="small")
+    add_legend(axes, loc="lower right")
 
 
 # Rejection
@@ -268,7 +268,7 @@ def draw_significance(found: Numbers, canvas: Canvas) -> Figure:
         axes.set_ylim(top=axes.get_ylim()[1] * 1.3)
         axes.set_xlabel(f"Cut on the score of {name}")
         axes.set_ylabel("Asimov significance")
-        axes.legend(loc="upper left", fontsize="small")
+        add_legend(axes, loc="upper left")
     return canvas.finish(figure, panels[0])
 
 
@@ -315,7 +315,7 @@ def draw_calibration(found: Numbers, canvas: Canvas) -> Figure:
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_xlabel("Mean score")
     axes.set_ylabel("Share of signal")
-    axes.legend(loc="upper left", fontsize="small")
+    add_legend(axes, loc="upper left")
     return canvas.finish(figure, axes)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours, fill, normalised
+from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours, fill, fitting_size, normalised
 from rootdata.errors import ConfigError, ShapeError
 from rootdata.options.data import TARGETS
 from rootdata.training import metrics
@@ -182,7 +182,8 @@ def draw_distributions(found: Numbers, canvas: Canvas) -> Figure:
             shades = colours([klass != next(iter(histograms)) and len(histograms) == 2 for klass in histograms])
             for (klass, histogram), colour in zip(histograms.items(), shades, strict=True):
                 axes.stairs(*_with_overflow(histogram), color=colour, lw=1.4, label=in_legend(klass))
-            axes.set_title(name if when == "before" else f"{name}, scaled", fontsize="small")
+            title = name if when == "before" else f"{name}, scaled"
+            axes.set_title(title, fontsize=fitting_size([title], axes, size="small"))
             axes.set_ylim(bottom=0)
             axes.xaxis.set_major_locator(MaxNLocator(3))
             axes.tick_params(
@@ -347,7 +348,8 @@ def _order(columns: Columns, group: InputGroup, rng: np.random.Generator) -> NDA
 def draw_importance(found: Numbers, canvas: Canvas) -> Figure:
     """Draw the loss of each group, the most important on top."""
     rows = found["rows"][:SHOWN]
-    figure, (axes,) = canvas.figure(height=max(0.35, 0.2 + 0.045 * len(rows)))
+    names = [f"{row['name']} (all)" if row["is_collection"] else row["name"] for row in rows]
+    figure, (axes,) = canvas.figure(height=max(0.35, 0.2 + 0.045 * len(rows)), names=names)
     places = np.arange(len(rows))[::-1]
     shades = [colours([True])[0] if row["is_collection"] else colours([False])[0] for row in rows]
     axes.barh(places, [row["mean"] for row in rows], color=shades, height=0.7)
@@ -355,7 +357,7 @@ def draw_importance(found: Numbers, canvas: Canvas) -> Figure:
     axes.errorbar([row["mean"] for row in rows], places, xerr=spread, fmt="none", ecolor=MUTED, capsize=2)
     axes.minorticks_off()
     axes.tick_params(axis="y", length=0, labelsize="small")
-    axes.set_yticks(places, [f"{row['name']} (all)" if row["is_collection"] else row["name"] for row in rows])
+    axes.set_yticks(places, names)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel("Loss of AUC" if found["measure"] == "AUC" else "Rise of RMSE, in widths of the targets")
     return canvas.finish(figure, axes)

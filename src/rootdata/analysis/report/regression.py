@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours, fill
+from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, add_legend, colours, fill
 from rootdata.training import responses
 from rootdata.training.responses import Predicted
 
@@ -41,7 +41,7 @@ def draw_response(found: Numbers, canvas: Canvas) -> Figure:
         left.set(xlim=responses.SHOWN, ylim=(0, None))
         left.set_xlabel(f"{name}: predicted / true")
         left.set_ylabel(canvas.events)
-        left.legend(loc="upper right", fontsize="small")
+        add_legend(left, loc="upper right")
         slices = [piece for piece in one["slices"] if piece["bias"] is not None]
         middle = [(piece["low"] + piece["high"]) / 2 for piece in slices]
         for key, colour in (("bias", orange), ("resolution", blue)):
@@ -49,5 +49,5 @@ def draw_response(found: Numbers, canvas: Canvas) -> Figure:
         right.axhline(0, color=MUTED, ls="--", lw=1.2)
         right.set_xlabel(f"True {name}")
         right.set_ylabel("Predicted - true")
-        right.legend(loc="best", fontsize="small")
+        add_legend(right, loc="best")
     return canvas.finish(figure, panels[0])

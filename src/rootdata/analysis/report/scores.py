@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rootdata.analysis import statistics
-from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, colours, fill, normalised
+from rootdata.analysis.report.canvas import MUTED, Canvas, Numbers, add_legend, colours, fill, normalised, total_of
 from rootdata.analysis.report.classification import ROUNDING, plain
 from rootdata.training import metrics
 from rootdata.training.pictures import in_legend
@@ -25,6 +25,8 @@ OVERTRAINED = 0.01  # p-value below which train and test are said to differ
 SLICES = 10  # of an observer, with equally many events in each
 SCORE_CUTS = (0.0, 0.5, 0.8)  # of the weight of the background that is kept away, where sculpting is looked for
 OBSERVER_BINS = 30
+KINDS = ("background", "signal")
+SHOWN = 10  # groups of a picture; the numbers have all
 
 
 def edges_of(bins: int) -> list[float]:
@@ -51,12 +53,42 @@ def distributions(events: ScoredEvents, *, bins: int, scale: Floats | None = Non
     return found
 
 
+def shown_of(groups: Mapping[str, Numbers]) -> dict[str, Numbers]:
+    """Return the groups that a picture shows: of many the largest of signal and of background, and the sums of others.
+
+    Parameters
+    ----------
+    groups : histograms by name
+    """
+    if len(groups) <= SHOWN:
+        return dict(groups)
+    kinds = {word: [n for n, h in groups.items() if h["is_signal"] == (word == "signal")] for word in KINDS}
+    fewest = min(map(len, kinds.values()))
+    found: dict[str, Numbers] = {}
+    for word, names in kinds.items():
+        places = min(len(names), max(SHOWN // 2, SHOWN - fewest))
+        ranked = sorted(names, key=lambda name: -total_of(groups[name]))
+        kept = set(ranked if len(names) == places else ranked[: places - 1])
+        found |= {name: groups[name] for name in names if name in kept}
+        others = [groups[name] for name in names if name not in kept]
+        if others:
+            found[f"{len(others)} others of {word}"] = {**_sum_of(others), "is_signal": word == "signal"}
+    return found
+
+
+def _sum_of(histograms: Sequence[Numbers]) -> Numbers:
+    keys = ("values", "variances", "below", "above")
+    sums = {key: np.sum([one[key] for one in histograms], axis=0).tolist() for key in keys}
+    return {"edges": histograms[0]["edges"], **sums}
+
+
 def draw_yields(found: Numbers, canvas: Canvas) -> Figure:
     """Stack the samples to what is expected in all, with the statistical error."""
     import mplhep
 
     figure, panels = canvas.figure(len(found))
-    for axes, (name, groups) in zip(panels, found.items(), strict=True):
+    for axes, (name, every) in zip(panels, found.items(), strict=True):
+        groups = shown_of(every)
         ranked = sorted(groups, key=lambda group: (groups[group]["is_signal"], sum(groups[group]["values"])))
         edges = np.array(groups[ranked[0]]["edges"])
         values = [np.array(groups[group]["values"]) for group in ranked]
@@ -83,7 +115,8 @@ def draw_shapes(found: Numbers, canvas: Canvas) -> Figure:
     import mplhep
 
     figure, panels = canvas.figure(len(found))
-    for axes, (name, groups) in zip(panels, found.items(), strict=True):
+    for axes, (name, every) in zip(panels, found.items(), strict=True):
+        groups = shown_of(every)
         smallest = 1.0
         for (group, one), colour in zip(
             groups.items(), colours([g["is_signal"] for g in groups.values()]), strict=True
@@ -112,7 +145,7 @@ def finish_scores(axes: Axes, name: str, *, y: str, smallest: float) -> None:
     axes.set_ylim(top=high * (high / low) ** 0.4)  # room for the legend
     axes.set_xlabel(f"Score of {name}")
     axes.set_ylabel(y)
-    axes.legend(loc="upper center", ncols=2, fontsize="small")
+    add_legend(axes, loc="upper center", columns=2)
 
 
 # Training and test
@@ -253,7 +286,7 @@ def draw_variations(found: Numbers, canvas: Canvas) -> Figure:
         axes.set(xlim=(0, 1), ylim=(1 - spread, 1 + 1.6 * spread))
         axes.set_xlabel(f"Score of {name}")
         axes.set_ylabel(f"Varied / nominal, {word}")
-        axes.legend(loc="upper center", ncols=2, fontsize="small")
+        add_legend(axes, loc="upper center", columns=2)
     return canvas.finish(figure, panels[0])
 
 
@@ -348,7 +381,7 @@ def draw_sculpting(found: Numbers, canvas: Canvas) -> Figure:
         left.set_xlim(bounds[0], bounds[-1])
         left.set_xlabel(key)
         left.set_ylabel(f"Mean score of {name}, background")
-        left.legend(loc="best", fontsize="small")
+        add_legend(left, loc="best")
         for (share, histogram), colour in zip(one["histograms"].items(), shades, strict=True):
             values, errors = normalised(histogram)
             words = {"label": f"{share} cut away", "color": colour, "lw": 1.4}
@@ -356,5 +389,5 @@ def draw_sculpting(found: Numbers, canvas: Canvas) -> Figure:
         right.set_xlabel(key)
         right.set_ylabel("Share of the background")
         right.set_ylim(bottom=0)
-        right.legend(loc="best", fontsize="small")
+        add_legend(right, loc="best")
     return canvas.finish(figure, panels[0])

@@ -1,6 +1,7 @@
 """A report of every kind of test: numbers that are JSON, pictures without complaint, one file that loads nothing."""
 
 import dataclasses
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -12,8 +13,8 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from reports_for_tests import KINDS, make_tested
 
-from rootdata.analysis.report import make
-from rootdata.analysis.report.canvas import Canvas, total_of
+from rootdata.analysis.report import inputs, make, scores
+from rootdata.analysis.report.canvas import Canvas, fill, total_of
 from rootdata.analysis.report.config import STYLES, ReportConfig
 from rootdata.analysis.report.learning import chosen, draw_learning
 from rootdata.analysis.report.page import Drawn, card, one
@@ -441,3 +442,37 @@ def test_every_option_is_one_of_the_callback():
     fields = {field.name: field.default for field in dataclasses.fields(ReportConfig)}
     taken = HtmlReport("x").config
     assert {name: getattr(taken, name) for name in fields} == fields
+
+
+def test_pictures_of_many_samples_show_the_largest_and_the_sum_of_all_others():
+    one = fill([0.5, 0.7], [1.0, 2.0], edges=[0.0, 0.6, 1.0])
+    groups = {f"b{i}": {**one, "values": [i, 1.0], "is_signal": False} for i in range(20)}
+    groups |= {f"s{i}": {**one, "is_signal": True} for i in range(2)}
+    shown = scores.shown_of(groups)
+    assert [*shown] == [*(f"b{i}" for i in range(13, 20)), "13 others of background", "s0", "s1"]
+    assert np.sum([h["values"] for h in shown.values()], axis=0).tolist() == [sum(range(20)) + 2, 20 + 4]
+    few = {name: groups[name] for name in ("b1", "s0")}
+    assert scores.shown_of(few) == few
+
+
+def test_long_names_fit():
+    canvas = Canvas(
+        ReportConfig(style="CMS", label="Simulation Preliminary", energy=13.6, luminosity=138), weighted=True
+    )
+    names = ["a_rather_long_name_of_a_feature_or_a_process", "the_other_rather_long_name_of_one_of_them"]
+    rows = [{"name": name, "is_collection": False, "mean": 0.1, "spread": None} for name in names]
+    one = fill([0.5, 0.7], [1.0, 2.0], edges=np.linspace(0, 1, 11))
+    panels = {word: dict.fromkeys(("signal", "background"), one) for word in ("before", "after")}
+    with canvas.styled():
+        bars = inputs.draw_importance({"rows": rows, "measure": "AUC"}, canvas)
+        stack = scores.draw_yields({"signal": {name: {**one, "is_signal": False} for name in names}}, canvas)
+        dense = inputs.draw_distributions(dict.fromkeys(names, panels), canvas)
+        for figure in (bars, stack, dense):
+            figure.draw_without_rendering()
+        width = bars.axes[0].get_window_extent().width
+        titles = [axes.title.get_window_extent() for axes in dense.axes[:4]]
+        legend, axes = stack.axes[0].get_legend(), stack.axes[0].get_window_extent()
+        assert width > 0.6 * 720
+        assert legend.get_window_extent().width < axes.width
+        assert axes.width > 0.7 * stack.bbox.width
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(titles))
