@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from rootdata.heap import give_back
 from serve.errors import Overloaded, TooLarge
 
 LARGE = 8_000_000  # bytes from which it is worth while to ask the allocator for what is free
@@ -78,11 +79,6 @@ def _limits(root: Path, path: str) -> Iterator[int]:
         for name in ("memory.max", "memory.limit_in_bytes"):
             with contextlib.suppress(OSError, ValueError):
                 yield int((place / name).read_text())
-
-
-def give_back() -> None:
-    """Give the system what the allocator keeps though nobody uses it."""
-    _of_libc("malloc_trim", 0)
 
 
 @contextlib.contextmanager

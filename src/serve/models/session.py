@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from rootdata.bundle.assemble import Assembler, Tensors, table_of
 from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, sha256_of
-from serve.app.memory import give_back
+from rootdata.heap import give_back
 from serve.codec.casting import array_type
 from serve.codec.schema import Schemas
 from serve.errors import InvalidEvents, InvalidModel, ServeError

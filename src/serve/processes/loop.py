@@ -20,7 +20,8 @@ from typing import Protocol
 
 import orjson
 
-from serve.app.memory import LARGE, give_back
+from rootdata.heap import give_back
+from serve.app.memory import LARGE
 from serve.errors import DeadlineExceeded, ServeError
 from serve.messages import LATER, Reply, Request
 from serve.processes.frames import Decoder, FrameError, pack_reply, unpack_request

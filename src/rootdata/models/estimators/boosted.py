@@ -16,6 +16,7 @@ import torch
 from rootdata import disk
 from rootdata.errors import ConfigError
 from rootdata.frameworks.batches import Rows
+from rootdata.heap import give_back
 from rootdata.loading.dataset import RootDataset
 from rootdata.models.estimators.estimator import Estimator, arrays_of
 from rootdata.models.estimators.libraries import needed, said
@@ -110,6 +111,7 @@ class Boosted(Estimator):
         number = self.trainer.global_step - 1  # this one is counted; epochs may be limited to fewer than their rounds
         if self._train is None:
             self._train = self.binned()
+            give_back()  # of what the bins were made of
             self.begin(self._train, number)
         self.grow(number)
 
