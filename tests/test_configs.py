@@ -2,6 +2,7 @@ import inspect
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -9,6 +10,8 @@ from omegaconf import OmegaConf, open_dict
 
 from lanes_for_tests import thinned
 from rootdata.app import building, checking, sentences
+from rootdata.expressions.grammar import parse
+from rootdata.jagged import Jagged
 from rootdata.loading.datamodule import RootDataModule
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -134,6 +137,12 @@ def test_jobs_of_a_sweep_go_to_slurm(composed):
     launcher = HydraConfig.get().launcher
     assert launcher._target_.endswith("SlurmLauncher")
     assert launcher.max_num_timeout > 0
+
+
+def test_jets_of_physlite_are_those_above_25_gev(composed):
+    jets = Jagged(np.array([0, 2, 5, 5]), np.array([30e3, 20e3, 26e3, 27e3, 1e3], np.float32))
+    n_jets = parse(composed("data=physlite").data.derived.n_jets)
+    assert n_jets.evaluate({"AnalysisJetsAuxDyn.pt": jets}, num_events=3).tolist() == [1, 2, 0]
 
 
 def test_the_paper(composed):
