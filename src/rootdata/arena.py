@@ -1,7 +1,8 @@
-"""Memory for large arrays that is lent again and again: fresh pages from the system cost more than filling them."""
+"""Memory for large arrays, lent again and again, as fresh pages cost more than filling them; and given back."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import queue
 import weakref
@@ -60,3 +61,9 @@ def shared() -> Lender:
 
 
 _shared: Callable[[], Lender | None] = lambda: None  # noqa: E731 - a weak reference to nobody
+
+
+def give_back() -> None:
+    """Give the system what the C library keeps though nobody uses it, where that knows how (glibc)."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from rootdata.heap import give_back
+from rootdata.arena import give_back
 from serve.errors import Overloaded, TooLarge
 
 LARGE = 8_000_000  # bytes from which it is worth while to ask the allocator for what is free

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rootdata.arena import give_back
 from rootdata.bundle.assemble import Assembler, Tensors, table_of
 from rootdata.bundle.manifest import MANIFEST, MODEL, Manifest, sha256_of
-from rootdata.heap import give_back
 from serve.codec.casting import array_type
 from serve.codec.schema import Schemas
 from serve.errors import InvalidEvents, InvalidModel, ServeError

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import orjson
 
-from rootdata.heap import give_back
+from rootdata.arena import give_back
 from serve.app.memory import LARGE
 from serve.errors import DeadlineExceeded, ServeError
 from serve.messages import LATER, Reply, Request

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 
 from rootdata import disk
+from rootdata.arena import give_back
 from rootdata.errors import ConfigError
 from rootdata.frameworks.batches import Rows
-from rootdata.heap import give_back
 from rootdata.loading.dataset import RootDataset
 from rootdata.models.estimators.estimator import Estimator, arrays_of
 from rootdata.models.estimators.libraries import needed, said
