@@ -338,6 +338,15 @@ def _syntax(bare: str, place: _Place) -> ast.expr:
     return tree
 
 
+def _is_condition(node: ast.expr) -> bool:
+    """Say whether the answer is yes or no by the way it is written."""
+    if isinstance(node, ast.BinOp):
+        return type(node.op) in BITWISE and (_is_condition(node.left) or _is_condition(node.right))
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.Not) or (isinstance(node.op, ast.Invert) and _is_condition(node.operand))
+    return isinstance(node, ast.Compare | ast.BoolOp)
+
+
 class _SyntaxReader(ast.NodeVisitor):
     """Turn Python's syntax tree into ours, node by node; what has no method here is refused.
 
@@ -527,7 +536,11 @@ class _SyntaxReader(ast.NodeVisitor):
             self.note_conditions(node.args[0])
         fills = [self.fill(keyword, name, function) for keyword in node.keywords]
         operation = partial(function.apply, fill=fills[0]) if fills else function.apply
-        return self.apply(node, operation, node.args)
+        made = self.apply(node, operation, node.args)
+        if name == "count" and _is_condition(node.args[0]):
+            passes = f"sum({self.place_of(node.args[0]).excerpt})"
+            self.refuse(node, f"count takes answers of no as well: write {passes} for the objects that pass")
+        return made
 
     def is_bare(self, node: ast.Name) -> bool:
         """Say whether a name stands without backticks."""

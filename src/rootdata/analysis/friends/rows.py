@@ -16,6 +16,7 @@ from rootdata.errors import DataError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 _TYPES = "types.json"
+ROUNDING = 1e-2  # of two scores of one event in different batches, in whatever precision a network computes
 _SAMPLE = ".sample"  # beside the columns, none of which can be called so
 
 
@@ -89,7 +90,7 @@ class KeptRows:
         Raises
         ------
         DataError
-            For an entry that two samples have with different labels or weights.
+            For an entry of two samples that differs between them, as in labels, weights or scores.
         """
         if not num_entries:
             return
@@ -116,15 +117,18 @@ class KeptRows:
     def _check(self, rows: npt.NDArray[Any], there: npt.NDArray[Any], place: str) -> None:
         """Refuse an entry that another sample has otherwise: only one row can stand beside it."""
         twice = there[SELECTED] & (there[_SAMPLE] != rows[_SAMPLE])
-        for name in (n for n in rows.dtype.names or () if n in {"label", "weight"} or n.startswith("weight_")):
-            bad = np.flatnonzero(twice & (there[name] != rows[name]))
+        for name in (n for n in rows.dtype.names or () if n not in {_SAMPLE, ENTRY}):
+            differs = there[name] != rows[name]
+            if not (name in {"label", "weight"} or name.startswith("weight_")) and rows.dtype[name].kind == "f":
+                differs &= ~np.isclose(there[name], rows[name], rtol=ROUNDING, atol=ROUNDING, equal_nan=True)
+            bad = np.flatnonzero(twice & differs)
             if len(bad):
                 row, other = rows[bad[0]], there[bad[0]]
                 first, second = sorted((int(row[_SAMPLE]), int(other[_SAMPLE])))
                 raise DataError(
                     f"entry {row[ENTRY]} of {place} is in the samples {self._samples[first]!r} and "
                     f"{self._samples[second]!r} with another {name} each, and a friend tree has one row for it; make "
-                    "their cuts exclude each other"
+                    "their cuts exclude each other, or predict them one by one"
                 )
 
 

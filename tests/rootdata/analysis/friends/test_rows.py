@@ -46,15 +46,16 @@ def test_a_batch_of_other_columns_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("size", [1, 4])  # in two pieces, and in one
-@pytest.mark.parametrize("name", ["label", "weight", "weight_up"])
+@pytest.mark.parametrize("name", ["label", "weight", "weight_up", "score_signal", "mass"])
 def test_an_entry_of_two_samples_is_refused_where_they_say_different_things_of_it(tmp_path, monkeypatch, name, size):
     monkeypatch.setattr(rows, "ROWS", size)
     kept = KeptRows(tmp_path, rank=0, numbers=[0, 1, 0], samples=["a", "b", "c"])
     index = np.array([(0, 0, 3), (1, 1, 5), (0, 0, 5), (2, 2, 5)])
-    kept.add(index, {"score": np.arange(4.0), name: np.array([1.0, 2.0, 1.0, 1.0])})
+    rounded = np.array([0.0, 1.0, np.nan, np.nan]), np.array([0.1, 0.2, 0.3, 0.3001])
+    kept.add(index, {"a": rounded[0], "b": rounded[1], name: np.array([1.0, 2.0, 1.0, 1.0])})
     found = np.concatenate([c["selected"] for _, c in kept.in_order(0, 7, {}, place="x.root")])
     assert np.flatnonzero(found).tolist() == [3, 5]
-    kept.add(index[:1] * 0 + [2, 2, 3], {"score": np.zeros(1), name: np.full(1, 7.0)})
+    kept.add(index[:1] * 0 + [2, 2, 3], {"a": np.zeros(1), "b": np.full(1, 0.1), name: np.full(1, 7.0)})
     told = rf"entry 3 of x.root is in the samples 'a' and 'c' with another {name} each, .*; make their cuts exclude"
     with pytest.raises(DataError, match=told):
         list(kept.in_order(0, 7, {}, place="x.root"))
