@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rootdata.causes import brief
 from rootdata.errors import ConfigError, nearest
+
+
+def resolve(name: str) -> Any:
+    """Import what a dotted name leads to.
+
+    Each module is imported by itself: :func:`pkgutil.resolve_name` takes one that is there, and fails, for absent.
+    """
+    parts = name.partition(":")[0].split(".")
+    for module in (".".join(parts[: i + 1]) for i in range(len(parts))):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            break
+    return pkgutil.resolve_name(name)
+
+
+def why_not(error: Exception) -> str:
+    """Say why an import failed, and where, if it did within a module that was found."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    frames = [(f, n) for f, n in traceback.walk_tb(error.__traceback__) if f.f_code.co_name == "<module>"]
+    if not frames:
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    frame, line = frames[-1]
+    return f"{brief(error)} ({frame.f_code.co_filename}, line {line})"
 
 
 class Registry:
@@ -62,8 +92,8 @@ class Registry:
             return value
         try:
             found = self.find(value)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
-            raise ConfigError(f"{where}: the {self.what} {value!r} can't be made ({error}); check its name") from error
+        except Exception as error:
+            raise ConfigError(f"{where}: the {self.what} {value!r} can't be made: {why_not(error)}") from error
         lacks = [] if self._protocol is None else list(_lacking(found, pkgutil.resolve_name(self._protocol)))
         if lacks:
             raise ConfigError(
@@ -75,7 +105,7 @@ class Registry:
     @functools.cache  # noqa: B019 - a registry lives as long as its module
     def find(self, name: str) -> Any:
         """Return the object of a name, which was checked."""
-        return pkgutil.resolve_name(self._places.get(name, name))()
+        return resolve(self._places.get(name, name))()
 
 
 def _lacking(found: Any, protocol: type) -> Iterator[str]:

@@ -6,12 +6,9 @@ places refer to, as ``folder`` in ``files: ${data.folder}/*.root``. Anything els
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
-import pkgutil
 import re
-import traceback
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -21,8 +18,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from rootdata.causes import brief
 from rootdata.errors import ConfigError, nearest
+from rootdata.registry import resolve, why_not
 
 MODEL = "model"  # group of the network
 SPECIAL = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
@@ -153,36 +150,12 @@ def _annotation(parameter: inspect.Parameter) -> Any:
 def load(target: str) -> Callable[..., Any]:
     """Import what a ``_target_`` names."""
     try:
-        _import_modules(target)
-        found = pkgutil.resolve_name(target)
+        found = resolve(target)
     except Exception as error:
-        raise ConfigError(f"_target_ {target!r} can't be imported: {_why(error)}") from error
+        raise ConfigError(f"_target_ {target!r} can't be imported: {why_not(error)}") from error
     if not callable(found):
         raise ConfigError(f"_target_ {target!r} is a {type(found).__name__}; takes a class or a function")
     return typing.cast("Callable[..., Any]", found)
-
-
-def _import_modules(target: str) -> None:
-    """Import the modules of a dotted name, which :func:`pkgutil.resolve_name` takes for absent where that fails."""
-    parts = target.partition(":")[0].split(".")
-    for module in (".".join(parts[: i + 1]) for i in range(len(parts))):
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
-            return
-
-
-def _why(error: Exception) -> str:
-    """Say why an import failed, and where, if it did within a module that was found."""
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    frames = [(f, n) for f, n in traceback.walk_tb(error.__traceback__) if f.f_code.co_name == "<module>"]
-    if not frames:
-        return first_line(error)
-    frame, line = frames[-1]
-    return f"{brief(error)} ({frame.f_code.co_filename}, line {line})"
 
 
 def check_value(node: DictConfig, key: str, *, hint: Any, place: str) -> None:

@@ -202,7 +202,7 @@ def test_those_of_ones_own_are_named_by_where_they_are():
             {"layout": "vectr"},
             r"layout: got 'vectr'; allowed: 'vector', 'tokens', 'image', 'jagged', or the dotted name .*nearest: 'vect",
         ),
-        ({"layout": "own_layout.Nothing"}, r"layout: the layout 'own_layout\.Nothing' can't be made \(.*Nothing"),
+        ({"layout": "own_layout.Nothing"}, r"layout: the layout 'own_layout\.Nothing' can't be made: .*Nothing"),
         (
             {"layout": "collections.OrderedDict"},
             r"layout: 'collections\.OrderedDict' is no layout: it lacks masks_objects, shapes\(layout\), .*LayoutKind",
@@ -219,13 +219,21 @@ def test_those_of_ones_own_are_named_by_where_they_are():
             {"scale": "own_layout.ChannelsFirst"},
             r"no scaling: it lacks curve, needs_quantiles, is_learnt, location\(st",
         ),
-        ({"scale": "nowhere.Asinh"}, r"scale: the scaling 'nowhere\.Asinh' can't be made \(No module named 'nowhere'"),
+        ({"scale": "nowhere.Asinh"}, r"scale: the scaling 'nowhere\.Asinh' can't be made: No module named 'nowhere'"),
         ({"scale": {"met": "standart"}}, r"scale\.met: got 'standart'; .*nearest: 'standard'"),
     ],
 )
 def test_what_leads_nowhere_is_said(changes, message):
     with pytest.raises(ConfigError, match=message):
         parse_data(options(**changes))
+
+
+def test_why_the_module_of_ones_own_fails_is_said_with_the_line(monkeypatch, tmp_path):
+    (tmp_path / "failing_kinds.py").write_text("import math\nfrom math import nothing_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = r"scaling 'failing_kinds\.Mine' can't be made: ImportError: cannot import name 'nothing.*kinds\.py, line 2\)"
+    with pytest.raises(ConfigError, match=told):
+        parse_data(options(scale="failing_kinds.Mine"))
 
 
 def test_an_installed_package_announces_its_own(monkeypatch, tmp_path):
