@@ -72,7 +72,7 @@ WRONG = {
     "+logger.w._target_=pytorch_lightning.loggers.WandbLogger": r"WandbLogger can't be made: Requirement 'wandb",
     "data.num_workers=1000": r"num_workers: got 1000; expected 0 to \d+",
     "data.prefetch=1000000": r"prefetch: got 1000000; expected 0 to 256",
-    "seed=-1": r"-1 is not in bounds",
+    "seed=-1": r"seed: got -1; expected a whole number from 0 to 4294967295",
 }
 
 
