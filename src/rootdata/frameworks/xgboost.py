@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rootdata.loading.datamodule import RootDataModule
 
 
+PAGE = 32_768  # events that lie together on disk; for each of many small pages the trees would keep a memory of its own
+
+
 class XGBoostBatches(xgboost.DataIter):  # type: ignore[misc] # its types are not looked into
     """Rows, labels and weights, as XGBoost reads them: several times from the start, as it makes its bins.
 
@@ -31,7 +34,7 @@ class XGBoostBatches(xgboost.DataIter):  # type: ignore[misc] # its types are no
 
     def __init__(self, read: Callable[[], Iterator[Rows]], *, folder: Path | None = None) -> None:
         super().__init__(cache_prefix=None if folder is None else str(folder / "bins"))
-        self._read = read
+        self._read, self._folder = read, folder
         self._batches: Iterator[Rows] = iter(())
 
     @classmethod
@@ -53,12 +56,29 @@ class XGBoostBatches(xgboost.DataIter):  # type: ignore[misc] # its types are no
 
     def reset(self) -> None:
         """Begin anew."""
-        self._batches = self._read()
+        self._batches = self._read() if self._folder is None else _pages(self._read())
 
     def next(self, input_data: Any) -> bool:
-        """Hand a batch over; False at the end."""
+        """Hand over a batch, or a page of several with a folder; False at the end."""
         found = next(self._batches, None)
         if found is not None:
             rows, label, weight = found
             input_data(data=rows, label=label, weight=weight)
         return found is not None
+
+
+def _pages(batches: Iterator[Rows]) -> Iterator[Rows]:
+    """Join batches until a page is full."""
+    parts: list[Rows] = []
+    for rows in batches:
+        parts.append(rows)
+        if sum(len(label) for _, label, _ in parts) >= PAGE:
+            yield _joined(parts)
+            parts = []
+    if parts:
+        yield _joined(parts)
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    x, label, weight = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return x, label, weight

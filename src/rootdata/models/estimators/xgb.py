@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootdata.errors import BundleError
+from rootdata.frameworks.batches import Rows
 from rootdata.models.estimators.boosted import Boosted
 from rootdata.models.estimators.estimator import Logits, refuse_negative
 from rootdata.models.estimators.libraries import converter, written
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 INSTEAD_OF_INFINITY = np.nextafter(np.finfo(np.float32).max, np.float32(0))  # the largest would be one of some events
-EDGES_OF = 65_536  # events; XGBoost's summary of all of them would take twice the memory of the rest
+EDGES_OF = 100_000  # events; XGBoost's summary of all of them would take twice the memory of the rest
 DRAWN = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")  # shares, below 1 by chance
 
 
@@ -27,7 +28,7 @@ class XGBoost(Boosted):
     """Trees boosted by XGBoost.
 
     The events are read four times as training begins and kept as bins: on disk with ``external_memory``, beside the
-    outputs, and in memory without. On disk, the edges of the bins are quantiles of at most some 65,536 events that are
+    outputs, and in memory without. On disk, the edges of the bins are quantiles of at most some 100,000 events that are
     drawn from all. A training that goes on from a checkpoint does so behind its trees; where a round
     draws by chance (``subsample`` and the like) they are grown again. Either way it ends as an unbroken one.
 
@@ -95,14 +96,17 @@ class XGBoost(Boosted):
         """
         import xgboost
 
-        random, share, drawn = np.random.default_rng(0), EDGES_OF / self.num_events, []
+        from rootdata.frameworks.xgboost import XGBoostBatches
+
+        random, share = np.random.default_rng(0), EDGES_OF / self.num_events
+        drawn: list[Rows] = []
         highest = np.full(self.n_inputs, np.nan, np.float32)
         for rows in self.read():
             highest = np.fmax(highest, np.fmax.reduce(rows[0], axis=0))
             is_drawn = random.random(len(rows[0])) < share
-            drawn.append([part[is_drawn] for part in rows])
-        x, label, weight = (np.concatenate(parts) for parts in zip(*drawn, [highest[None], [0], [1.0]], strict=True))
-        return xgboost.QuantileDMatrix(x, label, weight=weight, **options)
+            drawn.append((rows[0][is_drawn], rows[1][is_drawn], rows[2][is_drawn]))
+        drawn.append((highest[None], np.zeros(1), np.ones(1)))
+        return xgboost.QuantileDMatrix(XGBoostBatches(lambda: iter(drawn)), **options)
 
     def begin(self, events: Any, rounds: int) -> None:
         """Begin with no tree, or go on behind those of a checkpoint."""
