@@ -79,10 +79,12 @@ class Sampled:
             self._kept.append({key: to_array(values)[chosen] for key, values in rows.items()})
 
     def columns(self) -> Columns:
-        """Return the events that were kept."""
+        """Return the events that were kept, of what all batches have by event."""
         if not self._kept:
             return {}
-        return {key: np.concatenate([kept[key] for kept in self._kept]) for key in self._kept[0]}
+        # Objects one behind the other, as of a jagged layout, can be as many as the events of a batch by chance.
+        keys = [key for key in self._kept[0] if all(key in kept for kept in self._kept)]
+        return {key: np.concatenate([kept[key] for kept in self._kept]) for key in keys}
 
 
 def _is_by_row(values: Any, n: int) -> bool:
