@@ -102,7 +102,7 @@ def distributions(data: Any, columns: Columns, *, classes: Sequence[str]) -> dic
     ----------
     data : a data module
     columns : of the events
-    classes : their names
+    classes : their names; where no event is of a class, as of regressions alone, all are ``events``
 
     Returns
     -------
@@ -114,15 +114,16 @@ def distributions(data: Any, columns: Columns, *, classes: Sequence[str]) -> dic
     except ShapeError:
         return {}
     found: dict[str, Numbers] = {}
-    transforms, label, weight = data.scanned.transforms, columns["label"], columns["weight"].astype(np.float64)
+    transforms, weight = data.scanned.transforms, columns["weight"].astype(np.float64)
+    members = _members(columns["label"], classes)
     for place, feature, values, rows in _features(events):
         if feature not in transforms:  # a channel of an image
             continue
         scaled = np.empty(len(values), np.float32)
         transforms[feature].apply(values.astype(np.float32), scaled)
         known = np.isfinite(values) & np.isfinite(scaled)
-        masks = {name: known & (label[rows] == number) for number, name in enumerate(classes)}
-        n = {name: int((label[rows] == number).sum()) for number, name in enumerate(classes)}
+        masks = {name: known & inside[rows] for name, inside in members.items()}
+        n = {name: int(inside[rows].sum()) for name, inside in members.items()}
         edges = _edges(values[known])
         bounds = np.empty(len(edges), np.float32)
         transforms[feature].apply(np.array(edges), bounds)
@@ -134,6 +135,12 @@ def distributions(data: Any, columns: Columns, *, classes: Sequence[str]) -> dic
             "missing": {name: 1 - int(mask.sum()) / n[name] if n[name] else None for name, mask in masks.items()},
         }
     return found
+
+
+def _members(label: NDArray[Any], classes: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Tell which events are of each class; without labels all are together."""
+    found = {name: label == number for number, name in enumerate(classes)}
+    return found if any(inside.any() for inside in found.values()) else {"events": np.ones(len(label), np.bool_)}
 
 
 def _features(events: Any) -> Iterator[tuple[str, str, Floats, NDArray[np.intp]]]:

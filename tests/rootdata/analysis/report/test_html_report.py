@@ -111,6 +111,17 @@ def test_the_inputs_are_looked_at(undrawn, data):
             assert all(count >= 0 for count in counts.values())
 
 
+def test_features_of_events_without_labels_are_those_of_all(data):
+    batch = next(iter(data.test_dataloader()))
+    columns = {key: values.numpy() for key, values in batch.items()}
+    columns["label"] = np.full_like(columns["label"], -1)  # as a regression alone has it
+    for one in inputs.distributions(data, columns, classes=data.classes)["flat"].values():
+        assert {*one["before"]} == {*one["missing"]} == {"events"}
+        histogram = one["before"]["events"]
+        filled = sum(histogram["values"]) + histogram["below"][0] + histogram["above"][0]
+        assert 0 < filled <= columns["weight"].sum() * (1 + 1e-6)
+
+
 def test_gradients_add_up_to_the_score(undrawn):
     found = json.loads((undrawn / "report" / "gradients.json").read_text())
     assert found["completeness"] < 0.02
