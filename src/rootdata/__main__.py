@@ -394,7 +394,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     console = _console()
     found = predict(
         **{option: asked[option] for option in same},
-        cut=None if arguments.cut == "none" else arguments.cut,
+        cut=None if arguments.cut in {"none", "null"} else arguments.cut,  # null, as Hydra and errors call it
         observers=_expressions(arguments.observer, "--observer"),
         weights=_expressions(arguments.weight, "--weight", example="up='genWeight * 1.1'"),
         parameters=_expressions(arguments.parameter, "--parameter", example="mass=500"),

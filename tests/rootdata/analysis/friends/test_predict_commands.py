@@ -13,7 +13,7 @@ import uproot
 from omegaconf import OmegaConf
 
 from rootdata.__main__ import main
-from rootdata.analysis.friends.predict import predict
+from rootdata.analysis.friends.predict import WrittenFriends, predict
 
 ROOT = Path(__file__).parents[4]
 
@@ -32,6 +32,17 @@ def test_the_command_writes_friends_and_says_where(analysis, tmp_path, capsys, m
     assert columns("friends/1_Friend.root") == expected
     assert main(words) == 0
     assert capsys.readouterr().out.count("was there already") == 2
+
+
+@pytest.mark.parametrize("word", ["none", "null"])
+def test_no_cut_is_called_as_hydra_and_the_errors_call_it(word, monkeypatch, capsys):
+    asked = {}
+    monkeypatch.setattr(
+        "rootdata.analysis.friends.predict.predict",
+        lambda **o: asked.update(o) or WrittenFriends(written=(), skipped=()),
+    )
+    assert main(["predict", "bundle", "events.root", "--cut", word]) == 0
+    assert asked["cut"] is None
 
 
 def test_mistakes_end_the_command_with_status_2(analysis, tmp_path, capsys):
