@@ -30,13 +30,14 @@ class FriendWriter(pl.Callback):
     """Write a file ``NAME_Friend.root`` for each file of events, aligned with it entry by entry, in bounded memory.
 
     Each rank writes down the rows that it has; the first one puts them into the order of the files at the end. Entries
-    that no batch held have ``selected`` false, the fill value as score, -1 for whole numbers, NaN for others, weight 0.
+    that no batch held have ``selected`` false, the fill value as score or prediction, and weight 0; in other columns -1
+    where they hold whole numbers, NaN where not.
 
     Parameters
     ----------
     folder : of the files
     name, kind : of the tree in them, as :func:`rootdata.analysis.friends.predict.predict` takes them
-    fill : stands for the scores of other events
+    fill : stands for the scores and predictions of other events
     force : overwrite what other models left in the folder
     """
 
@@ -59,6 +60,7 @@ class FriendWriter(pl.Callback):
         self._outputs: Sequence[Path] = ()
         self._origin: dict[str, Any] = {}
         self._data: Any = None
+        self._predicted: frozenset[str] = frozenset()  # columns of regressions
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._data = getattr(trainer, "datamodule", None)
@@ -66,6 +68,8 @@ class FriendWriter(pl.Callback):
             raise ConfigError(
                 "FriendWriter: the trainer has no RootDataModule, which knows the files; give it datamodule=..."
             )
+        targets = getattr(pl_module, "targets", ())
+        self._predicted = frozenset(score_names(targets, targets))
         self._files = self._data.specs.files
         self._outputs = _outputs(self._files, self.folder)
         self._origin = {"model": type(pl_module).__name__, "checksum": _checksum(pl_module)}
@@ -110,7 +114,7 @@ class FriendWriter(pl.Callback):
 
     def _write(self, rows: KeptRows, number: int, file: Any, output: Path) -> None:
         types = rows.types()
-        fills = {name: _fill_of(name, dtype, self.fill) for name, dtype in types.items()}
+        fills = {name: self._fill_of(name, dtype) for name, dtype in types.items()}
         told = {"file": place_of(file.location), "tree": file.tree, "uuid": file.uuid, "entries": file.entries}
         origin = {
             **self._origin,
@@ -123,6 +127,14 @@ class FriendWriter(pl.Callback):
             for start, columns in rows.in_order(number, file.entries, fills, place=told["file"]):
                 count = len(columns[SELECTED])
                 writer.write({ENTRY: np.arange(start, start + count), **columns})
+
+    def _fill_of(self, name: str, dtype: np.dtype[Any]) -> Any:
+        """Return what stands in a column for an event that no batch held."""
+        if name.startswith("score_") or name in self._predicted:
+            return self.fill
+        if name == "weight" or name.startswith("weight_"):
+            return 0.0
+        return {"f": np.nan, "b": False}.get(dtype.kind, -1)
 
     # Lightning's hooks
 
@@ -263,12 +275,3 @@ def _columns(
 def _numbered(names: Sequence[str], width: int) -> list[str]:
     """Complete names by numbers."""
     return [*names[:width], *(str(number) for number in range(len(names), width))]
-
-
-def _fill_of(name: str, dtype: np.dtype[Any], fill: float) -> Any:
-    """Return what stands in a column for an event that no batch held."""
-    if name.startswith("score_"):
-        return fill
-    if name == "weight" or name.startswith("weight_"):
-        return 0.0
-    return {"f": np.nan, "b": False}.get(dtype.kind, -1)

@@ -66,7 +66,9 @@ class Sampled:
         if not self.wanted or not isinstance(batch, Mapping) or "label" not in batch:
             return
         n = len(batch["label"])
-        rows = {key: values for key, values in batch.items() if _is_by_row(values, n)}
+        # Objects one behind the other can be as many as events by chance.
+        is_jagged = {key: f"{key.removesuffix('_mask')}_offsets" in batch for key in batch}
+        rows = {key: values for key, values in batch.items() if not is_jagged[key] and _is_by_row(values, n)}
         if not self._share:
             size = sum(values[:1].nbytes for values in rows.values()) or 1
             most = max(min(self.wanted, MOST_BYTES // size), 1)
@@ -79,12 +81,10 @@ class Sampled:
             self._kept.append({key: to_array(values)[chosen] for key, values in rows.items()})
 
     def columns(self) -> Columns:
-        """Return the events that were kept, of what all batches have by event."""
+        """Return the events that were kept."""
         if not self._kept:
             return {}
-        # Objects one behind the other, as of a jagged layout, can be as many as the events of a batch by chance.
-        keys = [key for key in self._kept[0] if all(key in kept for kept in self._kept)]
-        return {key: np.concatenate([kept[key] for kept in self._kept]) for key in keys}
+        return {key: np.concatenate([kept[key] for kept in self._kept]) for key in self._kept[0]}
 
 
 def _is_by_row(values: Any, n: int) -> bool:

@@ -102,6 +102,24 @@ def test_scores_alone_are_enough(analysis, tmp_path):
     assert found["score_signal"].tolist() == np.where(rows, found["entry"] + 1, -7).tolist()
 
 
+class Regression(Scores):
+    """A network that predicts a target, too."""
+
+    targets = ("met [GeV]",)
+
+    def predict_step(self, batch):
+        """Return scores, and predictions of the target."""
+        entry = batch["index"][:, 2:].float()
+        return {"score": entry, "predictions": entry + 0.5}
+
+
+def test_predictions_of_targets_are_filled_as_scores_are(analysis, tmp_path):
+    writer = FriendWriter(tmp_path, fill=-7)
+    trainer(writer).predict(Regression(width=1), datamodule=analysis.data, return_predictions=False)
+    found = arrays(writer.paths[3])
+    assert found["met_GeV"].tolist() == np.where(found["selected"], found["entry"] + 0.5, -7).tolist()
+
+
 def test_another_model_is_not_written_over(analysis, tmp_path):
     def go(width, **how):
         return trainer(FriendWriter(tmp_path, **how), limit_predict_batches=1).predict(

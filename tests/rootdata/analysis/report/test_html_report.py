@@ -151,12 +151,13 @@ def test_events_that_are_looked_at_are_bounded_and_spread():
     assert large.columns()["x"].nbytes <= inputs.MOST_BYTES
 
 
-@pytest.mark.parametrize("numbers", [(4, 5), (5, 4)])
+@pytest.mark.parametrize("numbers", [(4, 5), (5, 4), (4, 4)])
 def test_a_batch_with_as_many_objects_as_events_is_looked_at_like_others(numbers):
     sampled = inputs.Sampled(100)
-    for objects in numbers:
-        sampled.add({"label": np.zeros(4), "jets": np.zeros((objects, 2))}, expected=8, to_array=np.asarray)
-    assert {key: len(values) for key, values in sampled.columns().items()} == {"label": 8}
+    for n in numbers:
+        jets = {"jets": np.zeros((n, 2)), "jets_mask": np.ones((n, 2), bool), "jets_offsets": np.array([0, 1, 2, 3, n])}
+        sampled.add({"label": np.zeros(4), "flat_mask": np.ones((4, 1)), **jets}, expected=8, to_array=np.asarray)
+    assert {key: len(values) for key, values in sampled.columns().items()} == {"label": 8, "flat_mask": 8}
 
 
 def test_only_what_matters_is_important():
