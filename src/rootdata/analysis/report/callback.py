@@ -175,7 +175,7 @@ class HtmlReport(ScoreReport):
             tensors = {key: torch.from_numpy(values) for key, values in batch.items()}
             return {key: as_array(v) for key, v in answers(trainer, pl_module, tensors).items() if is_kept(key)}
 
-        if groups and ask({key: values[:1] for key, values in columns.items()}):
+        if groups and inputs.is_measured(ask({key: values[:1] for key, values in columns.items()})):
             found["importance"] = inputs.importance(columns, groups, ask, shuffles=self.config.shuffles)
             if self.config.gradients:
                 try:

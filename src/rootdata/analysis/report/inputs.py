@@ -318,6 +318,11 @@ def _asked(columns: Columns, ask: Ask) -> Columns:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
+def is_measured(found: Mapping[str, Any]) -> bool:
+    """Whether what is predicted has a figure of merit; the losses of an autoencoder have no true values beside them."""
+    return "score" in found or ("predictions" in found and TARGETS in found)
+
+
 def _merit(columns: Columns, found: Columns) -> tuple[str, float]:
     """Give the figure of merit, the higher the better."""
     weight = columns["weight"].astype(np.float64)

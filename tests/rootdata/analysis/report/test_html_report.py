@@ -15,6 +15,7 @@ from rootdata.analysis.report import inputs
 from rootdata.analysis.report.callback import HtmlReport
 from rootdata.analysis.report.tested import FILE, ScoredRun
 from rootdata.models import DNN, DeepSets
+from rootdata.models.autoencoder import Autoencoder
 from rootdata.training import metrics
 from rootdata.training.callbacks import ScoreReport
 
@@ -120,6 +121,14 @@ def test_features_of_events_without_labels_are_those_of_all(data):
         histogram = one["before"]["events"]
         filled = sum(histogram["values"]) + histogram["below"][0] + histogram["above"][0]
         assert 0 < filled <= columns["weight"].sum() * (1 + 1e-6)
+
+
+def test_an_autoencoder_has_no_importances_as_its_losses_have_no_true_values(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("rootdata.analysis.report.make.report", lambda run, config: run / "report.html")
+    run(data, Autoencoder(data.shapes, hidden=[8], latent=2), tmp_path, shuffles=1)
+    place = tmp_path / "report"
+    assert not (place / "importance.json").exists()
+    assert (place / "features_flat.json").exists()
 
 
 def test_gradients_add_up_to_the_score(undrawn):
