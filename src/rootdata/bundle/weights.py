@@ -19,6 +19,8 @@ from rootdata.io.retry import blamed
 from rootdata.scan.taken import bundle_of
 
 CHECKPOINTS = "*.ckpt"
+EPSILON = 1e-5  # which torch adds to the variance in a batch normalisation
+FOLDED = 1e-5  # of the largest weight: what folding in another precision or order may change
 IN_GRAPH = "network."  # before the name of a weight in the graph of a bundle
 
 
@@ -148,7 +150,7 @@ def checkpoint_of(place: Path) -> Path:
     """Find the checkpoint that is meant by a place: itself, or that which the bundle there was made of.
 
     A graph holds folded weights, some without their names. So a bundle is taken for the checkpoint in the folder of its
-    training that has the weights which the graph names.
+    training that has the weights which the graph names, as they are or times the batch normalisation behind them.
 
     Raises
     ------
@@ -164,7 +166,7 @@ def checkpoint_of(place: Path) -> Path:
     named = _named_in(folder / MODEL)
     for path in sorted(folder.absolute().parent.rglob(CHECKPOINTS)):
         weights = weights_of(path)
-        if named and all(_is_same(weights.get(name), values) for name, values in named.items()):
+        if named and all(_is_kept(weights, name, values) for name, values in named.items()):
             return path
     raise BundleError(
         f"{folder}: none of the checkpoints in {folder.absolute().parent} holds the weights of its graph, which are "
@@ -180,6 +182,39 @@ def _named_in(graph: Path) -> dict[str, Tensor]:
     initializers = onnx.load(graph).graph.initializer
     found = {i.name.removeprefix(IN_GRAPH): i for i in initializers if i.name.startswith(IN_GRAPH)}
     return {name: torch.from_numpy(numpy_helper.to_array(i).copy()) for name, i in found.items()}
+
+
+def _is_kept(weights: Mapping[str, Any], name: str, values: Tensor) -> bool:
+    """Whether a graph's weight is that of a checkpoint, or what a batch normalisation behind its layer makes of it."""
+    if _is_same(weights.get(name), values):
+        return True
+    layer, _, kind = name.rpartition(".")
+    behind = _behind(weights, layer)
+    folded = None if behind is None else _folded(weights, layer, behind).get(kind)
+    if folded is None or folded.shape != values.shape:
+        return False
+    return bool((folded - values).abs().max() <= FOLDED * folded.abs().max())
+
+
+def _behind(weights: Mapping[str, Any], layer: str) -> str | None:
+    """Name the layer that a checkpoint holds behind another one."""
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
+    place = layers.index(layer) + 1 if layer in layers else len(layers)
+    return layers[place] if place < len(layers) else None
+
+
+def _folded(weights: Mapping[str, Any], layer: str, norm: str) -> dict[str, Tensor]:
+    """Fold the means and widths of a batch normalisation into the linear layer before it, as graphs are made."""
+    linear, bias = weights.get(f"{layer}.weight"), weights.get(f"{layer}.bias")
+    mean, variance = (weights.get(f"{norm}.running_{what}") for what in ("mean", "var"))
+    if not isinstance(linear, Tensor) or mean is None or variance is None or len(linear) != len(variance):
+        return {}
+    gain, shift = weights.get(f"{norm}.weight", 1.0), weights.get(f"{norm}.bias", 0.0)
+    factor = gain / (variance + EPSILON).sqrt()
+    return {
+        "weight": linear * factor.reshape(-1, *[1] * (linear.ndim - 1)),
+        "bias": ((0.0 if bias is None else bias) - mean) * factor + shift,
+    }
 
 
 def _is_same(weights: Any, values: Tensor) -> bool:

@@ -14,7 +14,7 @@ from files_for_tests import make_events, write
 
 from rootdata.bundle import signature
 from rootdata.bundle.export import export
-from rootdata.bundle.weights import freeze, init_from
+from rootdata.bundle.weights import checkpoint_of, freeze, init_from
 from rootdata.errors import BundleError, ConfigError, FileError
 from rootdata.loading.datamodule import RootDataModule
 from rootdata.models.dnn import DNN
@@ -188,6 +188,25 @@ def test_a_bundle_stands_for_the_checkpoint_that_it_was_made_of(run: Path) -> No
         fresh = network(shapes=data.shapes)
         init_from(fresh, place)
         assert all(torch.equal(values, there[name]) for name, values in fresh.state_dict().items())
+
+
+@pytest.mark.long
+def test_a_batch_normalisation_that_was_folded_into_the_graph_is_seen_through(run: Path, tmp_path: Path) -> None:
+    data = make_data(run, quantiles=True)
+    torch.manual_seed(0)
+    net = MLP(data.shapes, hidden=[8, 4], bins=4)
+    net.set_edges({name: torch.from_numpy(edges) for name, edges in data.edges(4).items()})
+    last = net.network[-1].state_dict()
+    (tmp_path / "checkpoints").mkdir()
+    for number in (1, 2, 3):  # of one last layer, which is folded into nothing and tells them not apart
+        for name, values in net.state_dict().items():
+            if values.is_floating_point() and not name.startswith("encodings"):
+                values.uniform_(0.1 * number, 1)
+        net.network[-1].load_state_dict(last)
+        torch.save({"state_dict": net.state_dict()}, tmp_path / "checkpoints" / f"{number}.ckpt")
+        if number == 2:
+            export(net, data, tmp_path / "bundle", num_events=50)
+    assert checkpoint_of(tmp_path / "bundle").name == "2.ckpt"
 
 
 @pytest.mark.long
