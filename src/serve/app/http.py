@@ -170,8 +170,8 @@ class ClientConnection(HttpToolsProtocol):
         super().on_headers_complete()
         self.cycle.__class__ = _Cycle  # its task has not begun yet
         self.scope[ARRIVED] = self.cycle.message_event  # type: ignore[literal-required]
-        if version == "1.0" and self.parser.should_keep_alive():
-            self.cycle.keep_alive = True
+        self.cycle.keep_alive = self.parser.should_keep_alive()  # older uvicorns ask it as they write
+        if version == "1.0" and self.cycle.keep_alive:
             self.cycle.default_headers = [*self.server_state.default_headers, (b"connection", b"keep-alive")]
 
     def on_message_complete(self) -> None:
