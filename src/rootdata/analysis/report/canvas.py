@@ -36,6 +36,7 @@ INCH = 72.0  # points
 ROOM = 0.85  # of the width of a figure's column, which its panel has
 LETTER = 0.55  # width of one, in its size
 NAMES = 0.2  # of the usual width of a figure, which names beside a panel have
+LHCB = 28.0  # points, of titles in its style
 HANDLE = "-----"  # as wide as what stands before a text in a legend
 MUTED = "#808080"  # seen on light and on dark
 INK = "#000000"
@@ -193,7 +194,9 @@ class Canvas:
                 "yaxis.labellocation": "top",
             }
             return {**ticks, **sides, **sizes, **mine, "figure.figsize": (6.4, 5.2), "lines.linewidth": 1.8}
-        found = getattr(mplhep.style, "LHCb2" if name == "LHCb" else name)
+        found = dict(getattr(mplhep.style, "LHCb2" if name == "LHCb" else name))
+        if name == "LHCb":
+            found["font.size"] = LHCB  # the style's own, 14, is that of nothing in it; letters of a legend go by it
         return {**found, **mine, "figure.autolayout": False, "figure.constrained_layout.use": False}
 
     def figure(
