@@ -332,6 +332,8 @@ def _syntax(bare: str, place: _Place) -> ast.expr:
     except SyntaxError as error:
         start = min(max((error.offset or 1) - 1 + indent, 0), len(bare))
         stop = (error.end_offset or 0) - 1 + indent
+        if re.match(r"=(?!=)", bare[start:]):
+            raise _at(place, start, start + 1).error("= compares nothing: write == for equal") from error
         raise _at(place, start, max(start + 1, stop)).error(f"not an expression: {error.msg}") from error
     except (RecursionError, MemoryError, ValueError) as error:
         raise place.error("nested too deeply to be read; split it into derived columns") from error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
 from rootdata.models.classifier import Classifier, check_layers
-from rootdata.models.encodings import PiecewiseLinear, edges_from
+from rootdata.models.encodings import Edges, PiecewiseLinear, edges_from
 
 FAR = 4.0  # beyond which a scaled value is cut off
 WARM_UP = 0.1  # of all steps
@@ -65,7 +65,7 @@ class EncodedClassifier(Classifier):
         if stage == "fit" and not any(self._encoding(name).is_set for name in self.features):
             self.set_edges(edges_from(getattr(self.trainer, "datamodule", None), self.bins))
 
-    def set_edges(self, edges: Mapping[str, Tensor]) -> None:
+    def set_edges(self, edges: Mapping[str, Edges]) -> None:
         """Give the edges of the bins, for a fit without a data module.
 
         Parameters

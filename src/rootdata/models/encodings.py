@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from rootdata.errors import ConfigError
+
+Edges = Tensor | npt.NDArray[np.float64]
+"""(features, bins + 1), not falling, in the units of what is encoded."""
 
 
 class PiecewiseLinear(nn.Module):
@@ -37,12 +42,12 @@ class PiecewiseLinear(nn.Module):
         """Whether edges were given."""
         return bool((self.inverse != 0).any())
 
-    def set_edges(self, edges: Tensor) -> None:
+    def set_edges(self, edges: Edges) -> None:
         """Give the edges.
 
         Parameters
         ----------
-        edges : (features, bins + 1), not falling, in the units of what is encoded
+        edges : a tensor or an array (features, bins + 1), not falling, in the units of what is encoded
 
         Raises
         ------
@@ -52,7 +57,7 @@ class PiecewiseLinear(nn.Module):
         wanted = (self.low.shape[0], self.low.shape[1] + 1)
         if tuple(edges.shape) != wanted:
             raise ConfigError(f"edges of an encoding: got shape {tuple(edges.shape)}; expected {wanted}")
-        wide = edges.double()
+        wide = torch.as_tensor(edges).double()
         widths = wide.diff(dim=1)
         inverse = torch.where(widths > 0, 1.0 / widths, torch.zeros_like(widths)).float()
         self.low.copy_(wide[:, :-1])
@@ -64,7 +69,7 @@ class PiecewiseLinear(nn.Module):
         return parts.flatten(start_dim=-2)
 
 
-def edges_from(datamodule: Any, bins: int) -> Mapping[str, Tensor]:
+def edges_from(datamodule: Any, bins: int) -> Mapping[str, Edges]:
     """Ask a data module for the edges of its inputs, see :meth:`rootdata.RootDataModule.edges`.
 
     Raises
@@ -77,4 +82,5 @@ def edges_from(datamodule: Any, bins: int) -> Mapping[str, Tensor]:
             "the network needs quantiles of the training events, which a RootDataModule knows: give that to the "
             "trainer, or call the network's set_edges before the fit"
         )
-    return {name: torch.from_numpy(edges) for name, edges in datamodule.edges(bins).items()}
+    found: Mapping[str, Edges] = datamodule.edges(bins)
+    return found

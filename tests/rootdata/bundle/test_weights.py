@@ -195,7 +195,7 @@ def test_a_batch_normalisation_that_was_folded_into_the_graph_is_seen_through(ru
     data = make_data(run, quantiles=True)
     torch.manual_seed(0)
     net = MLP(data.shapes, hidden=[8, 4], bins=4)
-    net.set_edges({name: torch.from_numpy(edges) for name, edges in data.edges(4).items()})
+    net.set_edges(data.edges(4))
     last = net.network[-1].state_dict()
     (tmp_path / "checkpoints").mkdir()
     for number in (1, 2, 3):  # of one last layer, which is folded into nothing and tells them not apart

@@ -96,7 +96,7 @@ def test_they_score_in_a_graph_as_in_torch(layout, scale, samples, tmp_path):
 
 def test_padding_and_order_have_no_influence(samples):
     network, data = made("tokens", samples)
-    network.set_edges({name: torch.from_numpy(edges) for name, edges in data.edges(4).items()})
+    network.set_edges(data.edges(4))
     network.eval()
     batch = next(iter(data.val_dataloader()))
     longer = dict(batch)

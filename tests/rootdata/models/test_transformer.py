@@ -61,7 +61,7 @@ def fit(network, data, folder, **options):
 def ready(samples, layout, pairwise=PAIRWISE, **changes):
     """Make a network that knows the data, as a fit begins with it."""
     network, data = made(samples, layout, pairwise, **changes)
-    network.set_edges({name: torch.from_numpy(edges) for name, edges in data.edges(4).items()})
+    network.set_edges(data.edges(4))
     network.bind_momenta(data)
     return network.eval(), data
 

@@ -135,7 +135,8 @@ class FriendColumns:
             if spec.name not in _parameters_of(self.scorer.manifest):
                 raise
             raise BranchError(
-                f"{error}; it is a parameter of the network: give its value, parameters={{{spec.name}: 500}}"
+                f"{error}; it is a parameter of the network: give its value, parameters={{{spec.name}: 500}} "
+                f"or --parameter {spec.name}=500"
             ) from error
 
     def _known_of(self, group: Sequence[str], tree: Tree) -> tuple[str, ...]:
