@@ -162,7 +162,8 @@ def _statistics(title: str, what: str, columns: Sequence[tuple[str, ColumnStats,
     for name, stats, scaling in columns:
         share = stats.missing / max(1, stats.missing + stats.count)
         numbers = (stats.low, stats.moments.mean, stats.high, stats.moments.std)
-        table.add_row(name, *(f"{x:.4g}" for x in numbers), f"{share:.2%}" if share else "", scaling)
+        told = [f"{x:.4g}" for x in numbers] if stats.count else ["none", "", "", ""]
+        table.add_row(name, *told, f"{share:.2%}" if share else "", scaling)
     return table
 
 

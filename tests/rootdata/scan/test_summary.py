@@ -27,6 +27,18 @@ def test_names_that_begin_alike_stay_apart_in_a_narrow_terminal(tmp_path, width)
     assert max(map(len, capture.get().splitlines())) <= width
 
 
+def test_a_feature_without_a_value_is_told_as_such(tmp_path):
+    path = write(tmp_path / "a.root", make_events(100))
+    cut = {"jets": {"branches": ["Jet_pt"], "length": 3, "cut": "Jet_pt > 1e9"}}
+    data = rootdata.RootDataModule({"a": {"files": str(path), "label": 0}}, flat=["met"], jagged=cut)
+    assert data.specs.columns["Jet_pt"].count == 0
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(data.summary())
+    (line,) = [line.split() for line in capture.get().splitlines() if line.split()[:1] == ["Jet_pt"]]
+    assert line == ["Jet_pt", "none", "standard"]
+
+
 def drawn(tmp_path, axes):
     """Scan an image of a few events with known objects: training events are all but the last."""
     eta = ak.Array([[0.1, 0.2, 1.5], [np.nan, 0.1], [], [3.0, 0.1, 0.15], [9.0]])
