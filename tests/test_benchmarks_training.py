@@ -75,7 +75,7 @@ def test_padded_objects_do_not_reach_the_transformer() -> None:
 @pytest.mark.long
 def test_training_is_measured(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    small = ["--folder", str(tmp_path), "--events", "40000", "--rounds", "1", "--case", "dnn, 4096"]
+    small = ["--folder", str(tmp_path), "--events", "15000", "--rounds", "1", "--case", "dnn, 4096"]
     run("benchmarks.train", *small, "--json", str(figures))
     result = json.loads(figures.read_text())
     case = result["cases"]["dnn, 4096"]

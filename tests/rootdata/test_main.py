@@ -218,7 +218,7 @@ def test_inspect_has_the_same_defaults_on_the_command_line():
 
 
 @pytest.mark.long
-def test_inspect_scan_train(start, project):
+def test_inspect_scan_train(start, rootdata, project):
     """The steps of docs/own-data.md, as they are written there."""
     commands = re.findall(r"^python (.+)$", (ROOT / "docs" / "own-data.md").read_text(), re.MULTILINE)
     done = []
@@ -226,10 +226,11 @@ def test_inspect_scan_train(start, project):
         words = re.split(r" +# ", command)[0].split()
         if words[0] == "train.py":
             words += ["trainer.max_epochs=1", "data.batch_size=64", "callbacks.score_report.plots=false"]
-        program = ("train.py",) if words[0] == "train.py" else ("-m", "rootdata")
-        assert program == ("train.py",) or words[:2] == ["-m", "rootdata"]
-        words = words[len(program) :]
-        status, text, complaint = start(*words, folder=project, program=program)
+            status, text, complaint = start(*words[1:], folder=project, program=words[:1])
+        else:
+            assert words[:2] == ["-m", "rootdata"]
+            words = words[2:]
+            status, text, complaint = rootdata(*words, folder=project)
         assert status == 0, (command, text, complaint)
         done.append((words, text))
     assert [words[0] for words, _ in done[:3]] == ["inspect", "inspect", "scan"]
