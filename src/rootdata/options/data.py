@@ -55,10 +55,16 @@ def _classes(value: Any, where: str) -> tuple[str, ...]:
 def _missing(value: Any, where: str) -> Sentinels:
     """Check numbers for all branches, or those of each and a ``default``."""
     if not isinstance(value, Mapping):
-        return tuple(values.number(m, where) for m in values.listed(value, where))
-    table = {str(k): tuple(values.number(m, f"{where}.{k}") for m in values.listed(v, f"{where}.{k}"))
+        return tuple(_sentinel(m, where) for m in values.listed(value, where))
+    table = {str(k): tuple(_sentinel(m, f"{where}.{k}") for m in values.listed(v, f"{where}.{k}"))
              for k, v in sorted(value.items())}  # fmt: skip
     return table if set(table) - {"default"} else table.get("default", ())
+
+
+def _sentinel(value: Any, where: str) -> float:
+    """Check a number; whole ones of up to 64 bits that float64 can't hold stay what they are."""
+    found = values.number(value, where)
+    return value if isinstance(value, int) and found != value and -(2**63) <= value < 2**64 else found
 
 
 def _fraction(value: Any, where: str) -> float:

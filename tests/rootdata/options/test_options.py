@@ -2,12 +2,14 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rootdata.errors import ConfigError, ExpressionError
+from rootdata.missing import mask_sentinels
 from rootdata.options.columns import Collection, Scaling
 from rootdata.options.data import DataConfig, parse_data
 from rootdata.options.order import OrderConfig, parse_order
@@ -428,6 +430,16 @@ def test_pad_and_clip_are_numbers_or_one_of_each_feature():
 def test_a_wrong_pad_or_clip_is_named(changes, message):
     with pytest.raises(ConfigError, match=message):
         with_options(flat=["met", "ht"], **changes)
+
+
+@pytest.mark.parametrize(
+    ("number", "dtype"), [(2**64 - 1, "u8"), (2**63 - 1, "i8"), (-(2**63) + 1, "i8"), (2**53 + 1, "i8")]
+)
+def test_whole_sentinels_stay_exact(number, dtype):
+    column = np.array([number, number - 1, 7], dtype)
+    for config in (with_options(missing=number), with_options(missing={"met": [number]})):
+        assert mask_sentinels(column, config.missing_of("met")).tolist() == [None, number - 1, 7]
+    assert [type(m) for m in with_options(missing=[-999, 2**53, 10**30]).missing] == [float] * 3
 
 
 def test_missing_is_a_list_or_one_of_each_branch():
