@@ -388,7 +388,9 @@ def test_one_command_trains_all_folds_and_goes_on_where_it_was_stopped(files: di
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("model", ["xgboost", "lightgbm", "sklearn"])
+@pytest.mark.parametrize(
+    "model", ["lightgbm", *(pytest.param(model, marks=pytest.mark.matrix) for model in ("xgboost", "sklearn"))]
+)
 def test_one_command_trains_trees_of_all_folds_into_one_bundle(
     files: dict[str, Path], tmp_path: Path, model: str
 ) -> None:

@@ -83,7 +83,10 @@ def data_of(files: dict[str, Path], layout: str) -> RootDataModule:
     )
 
 
-@pytest.fixture(scope="module", params=LAYOUTS)
+@pytest.fixture(
+    scope="module",
+    params=["tokens", "jagged", *(pytest.param(layout, marks=pytest.mark.matrix) for layout in ("vector", "image"))],
+)
 def road(
     request: pytest.FixtureRequest, files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, np.ndarray, str]:
