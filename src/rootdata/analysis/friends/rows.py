@@ -117,6 +117,8 @@ class KeptRows:
     def _check(self, rows: npt.NDArray[Any], there: npt.NDArray[Any], place: str) -> None:
         """Refuse an entry that another sample has otherwise: only one row can stand beside it."""
         twice = there[SELECTED] & (there[_SAMPLE] != rows[_SAMPLE])
+        if not twice.any():  # as for nearly all files
+            return
         for name in (n for n in rows.dtype.names or () if n not in {_SAMPLE, ENTRY}):
             differs = there[name] != rows[name]
             if not (name in {"label", "weight"} or name.startswith("weight_")) and rows.dtype[name].kind == "f":
